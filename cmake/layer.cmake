@@ -1,0 +1,66 @@
+# layer(NAME [DEPENDS lower...] [LIBRARIES third_party...])
+#
+# Builds src/NAME: every .cc into the library tidemill_NAME, every *_test.cc into NAME_test, every
+# *_bench.cc into NAME_bench. DEPENDS may name only layers declared before, so a circle cannot be
+# written down; check_includes.cmake holds every #include to the same list.
+
+# Only these suffixes may use instructions beyond plain x86-64 (kernels/README.md says why).
+set(TIDEMILL_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
+set(TIDEMILL_ISA_FLAGS_avx512 ${TIDEMILL_ISA_FLAGS_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq)
+set(TIDEMILL_ISA_FLAGS_avx512bf16 ${TIDEMILL_ISA_FLAGS_avx512} -mavx512bf16)
+
+function(layer name)
+  cmake_parse_arguments(LAYER "" "" "DEPENDS;LIBRARIES" ${ARGN})
+  set(folder ${CMAKE_CURRENT_SOURCE_DIR}/${name})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${folder}/*.cc)
+  set(tests ${sources})
+  list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  set(benches ${sources})
+  list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "(_test|_bench)\\.cc$")
+
+  add_library(tidemill_${name} STATIC ${sources})
+  target_link_libraries(tidemill_${name} PUBLIC tidemill_flags ${LAYER_LIBRARIES})
+  foreach(lower ${LAYER_DEPENDS})
+    if(NOT TARGET tidemill_${lower})
+      message(FATAL_ERROR "layer ${name} depends on ${lower}, which is not declared above it")
+    endif()
+    target_link_libraries(tidemill_${name} PUBLIC tidemill_${lower})
+  endforeach()
+  layer_isa_flags("${sources}")
+
+  # Stamps make the check part of the build: an include that climbs fails it.
+  set(stamp ${CMAKE_CURRENT_BINARY_DIR}/${name}.includes)
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${folder}/*.h)
+  add_custom_command(OUTPUT ${stamp}
+    COMMAND ${CMAKE_COMMAND} -DFOLDER=${folder} -DNAME=${name} "-DALLOWED=${LAYER_DEPENDS}"
+            -DSTAMP=${stamp} -P ${CMAKE_SOURCE_DIR}/cmake/check_includes.cmake
+    DEPENDS ${sources} ${headers} ${tests} ${CMAKE_SOURCE_DIR}/cmake/check_includes.cmake VERBATIM)
+  add_custom_target(${name}_includes ALL DEPENDS ${stamp})
+
+  if(TIDEMILL_TESTS AND tests)
+    find_package(GTest REQUIRED)
+    include(GoogleTest)
+    add_executable(${name}_test ${tests})
+    target_link_libraries(${name}_test PRIVATE tidemill_${name} GTest::gmock GTest::gtest_main)
+    target_compile_definitions(${name}_test PRIVATE
+      TIDEMILL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
+      PROPERTIES TIMEOUT 300)
+  endif()
+  if(TIDEMILL_BENCHES AND benches)
+    find_package(benchmark REQUIRED)
+    add_executable(${name}_bench ${benches})
+    target_link_libraries(${name}_bench PRIVATE tidemill_${name} benchmark::benchmark_main)
+  endif()
+endfunction()
+
+function(layer_isa_flags sources)
+  foreach(source ${sources})
+    if(source MATCHES "_(avx2|avx512|avx512bf16)\\.cc$")
+      # GCC 12 warns falsely about uninitialised values inside its AVX-512 headers.
+      set_source_files_properties(${source} PROPERTIES
+        COMPILE_OPTIONS "${TIDEMILL_ISA_FLAGS_${CMAKE_MATCH_1}};-Wno-uninitialized;-ffp-contract=off")
+    endif()
+  endforeach()
+endfunction()

@@ -1,0 +1,76 @@
+// Counters, gauges and histograms in the Prometheus text form (0.0.4). Counting is lock-free;
+// families come out in the order of registration, with HELP and TYPE. Label values come from a
+// closed set or from configuration, never from requests.
+//
+// Owner: whoever builds the server (or a test); everything else holds references into it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace tidemill {
+
+using Labels = std::vector<std::pair<std::string, std::string>>;
+
+class Counter {
+ public:
+  void add(int64_t amount = 1) { value_.fetch_add(amount, std::memory_order_relaxed); }
+  int64_t value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<int64_t> value_{0};
+};
+
+class Gauge {
+ public:
+  void set(double value) { value_.store(value, std::memory_order_relaxed); }
+  double value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<double> value_{0.0};
+};
+
+class Histogram {
+ public:
+  explicit Histogram(std::vector<double> upper_bounds);  // ascending; +Inf is added
+  void observe(double value);
+  int64_t count() const;
+  double sum() const;
+
+ private:
+  friend class MetricsRegistry;
+  std::vector<double> bounds_;
+  std::unique_ptr<std::atomic<int64_t>[]> buckets_;
+  std::atomic<double> sum_{0.0};
+};
+
+class MetricsRegistry {
+ public:
+  MetricsRegistry();
+  ~MetricsRegistry();
+
+  // Registering the same name and labels again gives the same object. References live as long as
+  // the registry. Names are full, prefix included; `help` is one sentence.
+  Counter& counter(std::string_view name, std::string_view help, const Labels& labels = {});
+  Gauge& gauge(std::string_view name, std::string_view help, const Labels& labels = {});
+  Histogram& histogram(std::string_view name, std::string_view help,
+                       const std::vector<double>& upper_bounds, const Labels& labels = {});
+  // A gauge or counter that is read when the page is printed.
+  void callback(std::string_view name, std::string_view help, std::string_view type,
+                const Labels& labels, std::function<double()> read);
+
+  std::string text() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tidemill

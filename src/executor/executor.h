@@ -1,0 +1,81 @@
+// A loaded model with its loop: the front door. submit() gives a stream; one thread per executor
+// plans, computes, records and answers. Nothing is global: two executors live side by side.
+//
+// Thread-safe. Shared between threads are only the mailbox into the loop and the streams out of it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/metrics.h"
+#include "executor/generation_request.h"
+#include "executor/response_stream.h"
+#include "executor/step_runner.h"
+#include "scheduler/scheduler.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace tidemill {
+
+struct ExecutorOptions {
+  SchedulerOptions scheduler;
+  int64_t max_model_len = 0;
+  int64_t job_queue_size = 1000;     // sequences that may wait; the next is refused
+  int64_t queue_timeout_ms = 120'000;
+  int64_t request_timeout_ms = 600'000;
+  int64_t stream_pause_bytes = 256 * 1024;   // unread text at which a sequence pauses
+  int64_t stream_resume_bytes = 128 * 1024;
+};
+
+// What the executor needs to know about text; absent parts mean token-id prompts only.
+struct TextParts {
+  std::shared_ptr<const Tokenizer> tokenizer;         // shared by the streams that outlive a reload
+  std::shared_ptr<const ChatTemplate> chat_template;
+  std::vector<TokenId> end_ids;
+  std::optional<TokenId> begin_id;  // of two in front of a prompt, one is dropped
+};
+
+struct ExecutorStats {
+  int64_t running = 0;
+  int64_t waiting = 0;
+  int64_t held_blocks = 0;
+  int64_t cached_blocks = 0;
+  int64_t total_blocks = 0;
+  std::chrono::steady_clock::time_point heartbeat{};  // last step or idle tick
+  bool failed = false;                                // the loop has ended with an exception
+};
+
+class Executor {
+ public:
+  // `metrics` outlives this; `model_name` is its label.
+  Executor(std::unique_ptr<StepRunner> runner, TextParts text, const ExecutorOptions& options,
+           MetricsRegistry& metrics, std::string model_name);
+  // Ends what runs (each stream gets its ending), then joins the loop.
+  ~Executor();
+
+  // On the caller's thread: renders, encodes, checks lengths (three numbers in the message), takes
+  // a place in the queue (kQueueFull), hands the tokens to the loop.
+  Result<ResponseStream> submit(const GenerationRequest& request);
+
+  // Refuses new requests (kDraining); running ones go on.
+  void drain();
+  bool idle() const;            // nothing running, nothing waiting
+  // Ends everything that still runs with that error.
+  void abort_all(Error error);
+
+  RequestLimits limits() const;
+  ExecutorStats stats() const;  // touches no lock of the loop
+  const TextParts& text() const;
+
+  struct State;
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tidemill

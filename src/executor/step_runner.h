@@ -1,0 +1,26 @@
+// Computes a step: forward and the choice of tokens. Two implementations: the network
+// (network_runner.h) and a script that stands in for it (script_runner.h), so that scheduling,
+// streaming, framing, cancellation and limits are tested without weights.
+// Used by the loop's thread alone.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "executor/step_input.h"
+#include "scheduler/scheduler.h"
+
+namespace tidemill {
+
+class StepRunner {
+ public:
+  virtual ~StepRunner() = default;
+
+  // One RowResult per plan row that asked for scores. An exception ends the loop: every stream gets
+  // its error record first.
+  virtual StepResult run(const StepInput& input) = 0;
+
+  virtual int32_t vocab_size() const = 0;
+};
+
+}  // namespace tidemill

@@ -1,0 +1,109 @@
+// Everything the model may ask of the hardware: one struct of functions per variant.
+//
+// A step is a list of these calls in a fixed order, the same for every variant. Every worker of the
+// section makes every call, with the same arguments; each does its share of the work, and a call
+// returns when all shares are done and visible (it ends in lane.meet()), unless its comment says
+// that it works for the calling lane alone. Kernels allocate nothing, log nothing and cannot fail:
+// what could go wrong is checked when weights are bound.
+//
+// One arithmetic: a row's bits depend on that row alone, never on how many rows there are, who the
+// neighbours are, how a prompt was cut into chunks, or how many workers share the call.
+#pragma once
+
+#include <stdint.h>
+
+#include "kernels/buffer.h"
+#include "kernels/kv_layout.h"
+#include "kernels/packed_weight.h"
+#include "kernels/tensor.h"
+
+namespace tidemill {
+
+class Lane;
+
+// What happens to a product before it is stored.
+struct Epilogue {
+  const float* bias = nullptr;      // [n], added to the product
+  const Tensor* residual = nullptr; // f32 [rows, n], added after the bias; may be `out` itself
+  // Panels of the weight alternate gate and up (n counts both): out[row, 16j + c] =
+  // silu(gate) * up, with n / 2 columns. silu(x) = x / (1 + exp(-x)).
+  bool silu_times_up = false;
+};
+
+// Which tokens of the step are where. Flat arrays, one entry per token row.
+struct TokenRows {
+  int64_t count = 0;
+  const int32_t* positions = nullptr;     // of the token in its sequence
+  const int32_t* table_begins = nullptr;  // index into block_ids of the sequence's first block
+  const int32_t* block_ids = nullptr;     // block tables, one after another
+};
+
+struct AttentionShape {
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+  float scale = 1.0f;   // scores = scale * q.k
+  int64_t window = 0;   // a query sees this many keys, itself included; 0: all before it
+};
+
+// Rotary embedding and, where given, the per-head norms before it.
+struct Rotary {
+  const float* cos = nullptr;  // [max_positions, head_dim / 2], the attention factor included
+  const float* sin = nullptr;
+  const float* q_norm = nullptr;  // [head_dim] scales of an RMS norm per head, or null
+  const float* k_norm = nullptr;
+  float norm_epsilon = 0.0f;
+};
+
+// What sampling needs to know about one row of logits.
+struct LogitSummary {
+  float max = 0.0f;
+  int32_t argmax = 0;      // the lowest id among equals
+  float sum_exp = 0.0f;    // sum over the vocabulary of exp(logit - max), in one stated order
+  bool finite = true;      // false when any logit is NaN or +-infinity
+};
+
+struct Kernels {
+  const char* name = "";         // "reference", "avx2", "avx512"
+  const char* description = "";  // one line for `inspect`
+
+  // 64-byte aligned, zeroed; huge pages where they help. Throws std::bad_alloc.
+  Buffer (*allocate)(size_t bytes) = nullptr;
+
+  // out[row, :] = weight[ids[row], :], read from the packed layout. out is f32.
+  void (*embed)(Lane& lane, const PackedWeight& weight, const int32_t* ids, Tensor out) = nullptr;
+
+  // out[i, :] = in[r, :] * scale[:] / sqrt(mean(in[r, :]^2) + epsilon) with r = rows[i], or i when
+  // rows is null. in is f32, out f32 or bf16.
+  void (*rms_norm)(Lane& lane, Tensor in, const int32_t* rows, const float* scale, float epsilon,
+                   Tensor out) = nullptr;
+
+  // out[row, n] = sum over k of in[row, k] * weight[n, k], then the epilogue. in has the type that
+  // the weight's format asks for (f32: f32, bf16: bf16); out is f32, or what the next product reads.
+  void (*matmul)(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& epilogue,
+                 Tensor out) = nullptr;
+
+  // Splits rows of q|k|v (f32 [rows, (num_heads + 2 num_kv_heads) * head_dim]), normalises and
+  // rotates q and k (half-rotate: j pairs with j + head_dim / 2), writes q to `q_out` (f32 or bf16,
+  // [rows, num_heads * head_dim]) and k and v into their blocks, rounded to the cache's type.
+  void (*rotate_and_store)(Lane& lane, Tensor qkv, const AttentionShape& shape,
+                           const Rotary& rotary, const TokenRows& rows, Tensor q_out,
+                           KvLayer cache) = nullptr;
+
+  // Attention of each row over positions 0..its own (inside the window), from the cache. Defined
+  // once for prefill and decode: key blocks of 32 in order, online maximum inside partitions of 512
+  // positions counted from 0, partitions merged in order. out: [rows, num_heads * head_dim].
+  void (*attention)(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRows& rows,
+                    KvLayer cache, Tensor out) = nullptr;
+
+  // For the calling lane alone, one row of f32 logits.
+  LogitSummary (*summarize_logits)(const float* logits, int64_t vocab_size) = nullptr;
+  // Ids of logits >= threshold in ascending order, at most `capacity`; returns how many there are
+  // (which may exceed capacity: then the list is incomplete).
+  int64_t (*collect_at_least)(const float* logits, int64_t vocab_size, float threshold,
+                              int32_t* ids, int64_t capacity) = nullptr;
+};
+
+// Scratch that attention or products may need is part of the variant's own business.
+
+}  // namespace tidemill

@@ -1,0 +1,37 @@
+// How keys and values lie inside a block of the host family. The scheduler knows only that a block
+// holds kTokensPerBlock tokens.
+//
+// A block of one layer is [kv head][K | V], so that one head's K (and V) is one contiguous run.
+//   bf16  K: two halves of 16 tokens; each half is [head_dim / 2 pairs][16 tokens][2]
+//         V: [padded head_dim / 16][16 token pairs][16 dims][2 tokens]
+//   f32   K: two halves of 16 tokens; each half is [head_dim][16 tokens]
+//         V: [padded head_dim / 16][32 tokens][16 dims]
+// head_dim is padded to 16 for V; K pads an odd head_dim to even. Unused slots are zero.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/tensor.h"
+
+namespace tidemill {
+
+// Tokens per KV block. Small blocks waste less at the end of a sequence (half a block on average)
+// and let prefixes match sooner; large ones mean fewer reads of the block table. With 32, the keys
+// of one bf16 head of size 128 fill 8 KiB: a block and a tile of queries stay in L1 together.
+inline constexpr int64_t kTokensPerBlock = 32;
+
+// Bytes of K (V) of one head in one block; both are multiples of 64.
+size_t k_run_bytes(DType type, int64_t head_dim);
+size_t v_run_bytes(DType type, int64_t head_dim);
+// Bytes of one block of one layer.
+size_t kv_block_bytes(DType type, int64_t num_kv_heads, int64_t head_dim);
+
+// The keys and values of one layer in a pool of blocks; block b starts at data + b * block_stride.
+struct KvLayer {
+  unsigned char* data = nullptr;
+  size_t block_stride = 0;  // bytes
+  DType type = DType::kBf16;
+};
+
+}  // namespace tidemill

@@ -1,0 +1,65 @@
+// The engine directory: a model compiled for us, on disk.
+//
+//   engine.json      what it is: architecture, format, packing version, ranks, digests, tensors
+//   rank0.weights    packed weights, each on a 4096-byte boundary, mapped read-only
+//   tokenizer.json   when the checkpoint has a tokenizer
+//   text.json        special tokens, chat template, generation defaults
+//
+// Written beside the target and renamed: a directory with the final name is complete. One whose
+// manifest does not match what is asked for is built again, never guessed at.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "kernels/packed_weight.h"
+#include "model/architecture.h"
+
+namespace tidemill {
+
+// Raised when the layout of packed weights or the manifest changes.
+inline constexpr int kEngineVersion = 1;
+
+// A tensor of rank0.weights. Vectors (norms, biases) are f32, unpacked, with k = 0.
+struct EngineTensor {
+  std::string name;      // our name: "embedding", "head", "layers.3.qkv", "layers.3.attention_norm"
+  PackedFormat format = PackedFormat::kF32;
+  int64_t n = 0;
+  int64_t k = 0;         // 0 for a vector of n floats
+  int64_t offset = 0;    // bytes in the weights file
+  int64_t bytes = 0;
+};
+
+struct Manifest {
+  int version = kEngineVersion;
+  std::string layout_family = "host";  // who can read the packing
+  int ranks = 1;
+  PackedFormat format = PackedFormat::kBf16;
+  std::string source_digest;           // of the checkpoint's files and every build option
+  std::string source_name;             // the model id or folder as configured, for people
+  std::string weights_digest;          // SHA-256 of rank0.weights
+  Architecture architecture;
+  std::vector<EngineTensor> tensors;
+};
+
+// What text/ and api/ need, beside tokenizer.json.
+struct TextFiles {
+  std::optional<std::string> tokenizer_json;
+  std::optional<std::string> chat_template;
+  JsonValue special_tokens;       // object: "bos_token" -> spelling, ...
+  JsonValue generation_defaults;  // object: temperature, top_p, top_k ... of generation_config.json
+};
+
+bool is_engine_dir(const std::filesystem::path& dir);
+// Throws std::runtime_error with the reason: missing, other version, other layout, damaged.
+Manifest read_manifest(const std::filesystem::path& dir);
+TextFiles read_text_files(const std::filesystem::path& dir);
+
+JsonValue to_json(const Manifest& manifest);
+void write_text_files(const std::filesystem::path& dir, const TextFiles& files);
+
+}  // namespace tidemill

@@ -1,0 +1,42 @@
+// A worker's view of one parallel section: who it is, its share of the work, where all meet.
+//
+// Every menu entry of kernels.h takes a Lane. On a CPU it is one thread of a WorkerPool; on an
+// accelerator it would be a stream. A Lane lives on its worker's stack for the section's duration
+// and is used by that worker alone.
+#pragma once
+
+#include <cstdint>
+
+#include "parallel/barrier.h"
+
+namespace tidemill {
+
+struct Range {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t size() const { return end - begin; }
+};
+
+class Lane {
+ public:
+  Lane(int index, int count, Barrier* barrier) : index_(index), count_(count), barrier_(barrier) {}
+
+  int index() const { return index_; }
+  int count() const { return count_; }
+
+  // Returns when every worker of the section has called it; writes before are visible after.
+  void meet() {
+    if (count_ > 1) barrier_->wait();
+  }
+
+  // This worker's contiguous part of [0, total), cut at multiples of `grain`. The parts cover the
+  // whole, in order of index; a part may be empty.
+  Range share(int64_t total, int64_t grain = 1) const;
+
+ private:
+  int index_;
+  int count_;
+  Barrier* barrier_;  // owned by the pool; unused when alone
+};
+
+}  // namespace tidemill

@@ -1,0 +1,45 @@
+// A pool of pinned workers for parallel sections. The caller of run() is worker 0 (the loop
+// thread); the others wait for sections, spinning for a bounded time and then asleep on a futex.
+//
+// Owner: whoever builds the executor; several executors may share one pool (sections are then
+// serialised). run() may be called from one thread at a time per pool; a second caller waits.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "parallel/lane.h"
+
+namespace tidemill {
+
+struct WorkerPoolOptions {
+  int num_threads = 0;          // 0: one per physical core that this process may use
+  bool pin = true;              // each worker to its core
+  int idle_spin_us = 50;        // how long workers spin for the next section before they sleep
+};
+
+class WorkerPool {
+ public:
+  explicit WorkerPool(const WorkerPoolOptions& options = {});
+  ~WorkerPool();  // no section may be running
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+
+  int num_threads() const;
+
+  // Runs `section` on every worker at once and returns when all have ended. `section` must not
+  // throw. Flush-to-zero and denormals-are-zero are on in every worker, the caller included, for
+  // the duration.
+  void run(const std::function<void(Lane&)>& section);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// The cores this process may use for workers: affinity mask and cgroup quota respected, one
+// hyper-thread per core. Never empty. CPU numbers as the kernel counts them.
+std::vector<int> usable_cores();
+
+}  // namespace tidemill

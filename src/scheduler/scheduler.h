@@ -1,0 +1,106 @@
+// Who runs next, and in which blocks. Pure: tokens and block numbers only; no tensor, thread, clock
+// or file. Owned by the step loop's thread.
+//
+//   add / cancel / pause / resume      what the mailbox brings
+//   next_step()                        a StepPlan: decodes first, then prefill chunks, within the
+//                                      token budget; takes blocks; preempts the newest when out
+//   commit(result)                     tokens recorded, ends decided, blocks given back
+//
+// Progress: when anything is runnable, every step advances or admits at least one sequence.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/token_id.h"
+#include "scheduler/step_plan.h"
+
+namespace tidemill {
+
+struct Sequence;
+
+// Layers that keep keys and values by the same rule share a group, and a block table per sequence.
+struct KvGroupOptions {
+  int64_t num_blocks = 0;
+  int64_t window = 0;  // 0: every position is kept; else blocks wholly before the window are freed
+};
+
+struct SchedulerOptions {
+  int32_t max_sequences = 32;       // that run in one step (max_rolling_batch_size)
+  int32_t max_step_tokens = 512;    // token budget of a step
+  int32_t min_chunk_tokens = 64;    // a prefill chunk is at least this long unless it ends a prompt
+  int32_t max_preemptions = 3;      // afterwards a sequence is protected
+  bool prefix_cache = true;
+  std::vector<KvGroupOptions> groups = {KvGroupOptions{}};
+};
+
+struct NewSequence {
+  SequenceId id = 0;
+  std::vector<TokenId> prompt;      // at least one token
+  int32_t max_new_tokens = 0;       // at least one
+  int32_t min_new_tokens = 0;
+  std::vector<TokenId> end_ids;     // end of sequence
+  std::vector<TokenId> stop_ids;    // the request's own
+  // Blocks may be shared only inside a scope: model, adapter, salt, rotary settings, KV format.
+  std::string prefix_scope;
+  // Another choice of the same prompt: it starts when that sequence's prompt is in the KV cache and
+  // shares its full blocks (n > 1). If the leader ends before, it starts on its own.
+  std::optional<SequenceId> same_prompt_as;
+};
+
+enum class EndReason { kEndToken, kStopToken, kLength, kFailed };
+
+struct SequenceEnd {
+  SequenceId id = 0;
+  EndReason reason = EndReason::kLength;
+  std::optional<TokenId> stop_id;  // for kStopToken
+};
+
+struct SchedulerCounts {
+  int64_t running = 0;   // in the batch
+  int64_t waiting = 0;   // admitted, not in the batch; preempted and paused ones included
+  int64_t total_blocks = 0;
+  int64_t free_blocks = 0;      // over all groups
+  int64_t cached_blocks = 0;    // held by the prefix cache alone
+  int64_t held_blocks = 0;      // held by at least one sequence
+  int64_t preemptions = 0;      // so far
+  int64_t prefix_queried_tokens = 0;  // so far
+  int64_t prefix_hit_tokens = 0;
+};
+
+class Scheduler {
+ public:
+  explicit Scheduler(const SchedulerOptions& options);
+  ~Scheduler();
+
+  // A sequence that could never fit the pool must have been refused before (fits()).
+  void add(NewSequence sequence);
+  bool fits(int64_t num_tokens) const;  // a sequence of that final length, alone in the pool
+  // Ends a sequence wherever it is; its blocks are free at once. Unknown ids are ignored: the end
+  // may have crossed the cancellation.
+  void cancel(SequenceId id);
+  // A paused sequence is left out of steps, keeping its blocks, until resumed.
+  void pause(SequenceId id);
+  void resume(SequenceId id);
+
+  // The next plan; empty when nothing can run. Exactly one commit() follows each non-empty plan.
+  StepPlan next_step();
+  // Results for the plan's rows that asked for scores. Sequences cancelled in between are skipped.
+  std::vector<SequenceEnd> commit(const StepResult& result);
+
+  // For building the step's input; null after the end. Only the scheduler changes a Sequence.
+  const Sequence* find(SequenceId id) const;
+  SchedulerCounts counts() const;
+  // Audits every invariant of the block pool, prefix cache and sequences (I1..I9); for tests.
+  void check_invariants() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tidemill

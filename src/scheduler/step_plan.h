@@ -1,0 +1,56 @@
+// What one step computes, and what came of it. Flat values: they cross threads, and later processes.
+// A plan is made by Scheduler::next_step, never edited, and answered by one StepResult.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/token_id.h"
+
+namespace tidemill {
+
+using SequenceId = int64_t;
+
+// The tokens one sequence contributes to the step: positions first_position .. + num_tokens.
+// Score rows are the last num_score_rows of them: 0 in the middle of a prefill, 1 at its end and in
+// decode, 1 + drafts when speculating.
+struct PlanRow {
+  SequenceId sequence = 0;
+  int32_t first_position = 0;
+  int32_t num_tokens = 0;
+  int32_t num_score_rows = 0;
+  bool operator==(const PlanRow&) const = default;
+};
+
+struct StepPlan {
+  std::vector<PlanRow> rows;
+  bool empty() const { return rows.empty(); }
+  int64_t num_tokens() const;
+  int64_t num_score_rows() const;
+};
+
+// One chosen token and, when asked for, its log-probabilities (natural log of the softmax of the
+// unmodified logits).
+struct TokenChoice {
+  TokenId token = 0;
+  float logprob = 0.0f;
+  std::vector<std::pair<TokenId, float>> top;  // the best by log-probability, ties by lower id
+  bool operator==(const TokenChoice&) const = default;
+};
+
+// For one plan row that asked for scores: one or more accepted tokens, or a failure of that row
+// alone (a logit that is not finite).
+struct RowResult {
+  SequenceId sequence = 0;
+  std::vector<TokenChoice> accepted;
+  bool failed = false;
+  bool operator==(const RowResult&) const = default;
+};
+
+struct StepResult {
+  std::vector<RowResult> rows;  // in the order of the plan's rows with num_score_rows > 0
+  bool operator==(const StepResult&) const = default;
+};
+
+}  // namespace tidemill

@@ -1,0 +1,45 @@
+// A checkpoint's chat template, rendered as `transformers` renders it: minijinja with the Python
+// methods, bounded in steps, depth and output. Thread-safe.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "base/token_id.h"
+#include "text/tokenizer.h"
+
+namespace tidemill {
+
+struct ChatTemplateOptions {
+  bool add_generation_prompt = true;
+  bool continue_final_message = false;  // the prompt ends right after the last message's text
+  JsonValue kwargs;                     // object or null: further variables for the template
+};
+
+class ChatTemplate {
+ public:
+  // `special_tokens` is an object of names to spellings ("bos_token": "<s>", ...). Throws
+  // std::runtime_error when the template does not compile.
+  ChatTemplate(std::string_view source, const JsonValue& special_tokens);
+  ~ChatTemplate();
+  ChatTemplate(ChatTemplate&&) noexcept;
+
+  // `messages` is an array of {"role", "content", ...}. kTemplateError when the template refuses
+  // them (its own message, at most 256 bytes) or exceeds its budget.
+  Result<std::string> render(const JsonValue& messages, const ChatTemplateOptions& options) const;
+
+  // Renders and encodes. Control tokens of the template become their ids; those spelled inside the
+  // messages are plain text. No special tokens are added: the template wrote them.
+  Result<std::vector<TokenId>> encode(const Tokenizer& tokenizer, const JsonValue& messages,
+                                      const ChatTemplateOptions& options) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tidemill

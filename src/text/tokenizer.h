@@ -1,0 +1,49 @@
+// Text to tokens and back, as the reference implementation does it: a tokenizer.json, run by the
+// Rust library behind a small C ABI. Thread-safe: one Tokenizer serves all threads of the text pool.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/token_id.h"
+
+namespace tidemill {
+
+struct EncodeOptions {
+  bool add_special_tokens = true;    // what the post-processor adds: begin of sequence, ...
+  bool parse_control_tokens = true;  // control tokens spelled in the text become their ids
+};
+
+class Tokenizer {
+ public:
+  // Throws std::runtime_error with the reason when the file cannot be read as a tokenizer.
+  explicit Tokenizer(std::string_view tokenizer_json);
+  ~Tokenizer();
+  Tokenizer(Tokenizer&&) noexcept;
+
+  // kInvalidParameter when the text is not valid UTF-8 or the library refuses it.
+  Result<std::vector<TokenId>> encode(std::string_view text, const EncodeOptions& options) const;
+  // Always valid UTF-8; an id outside the vocabulary decodes to nothing.
+  std::string decode(std::span<const TokenId> ids, bool skip_special_tokens) const;
+
+  // The raw bytes of one token (a byte-level piece may be part of a character); nullopt outside the
+  // vocabulary. Special tokens give their spelling.
+  std::optional<std::string> token_bytes(TokenId id) const;
+  bool is_special(TokenId id) const;
+  std::optional<TokenId> find(std::string_view token) const;
+  int32_t vocab_size() const;  // with added tokens
+
+  // The spellings that parse_control_tokens acts on.
+  const std::vector<std::string>& control_tokens() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tidemill
