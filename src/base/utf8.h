@@ -1,0 +1,18 @@
+// UTF-8, checked and written. Shortest forms only, no surrogates, up to U+10FFFF.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace tidemill {
+
+// Offset of the first byte that does not belong to a valid character; nullopt when all is valid.
+std::optional<size_t> first_invalid_utf8(std::string_view text);
+void append_utf8(std::string* out, uint32_t code_point);
+// Code points in valid UTF-8.
+size_t count_code_points(std::string_view text);
+
+}  // namespace tidemill

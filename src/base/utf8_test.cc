@@ -1,0 +1,27 @@
+#include "base/utf8.h"
+
+#include <gtest/gtest.h>
+
+namespace tidemill {
+namespace {
+
+TEST(Utf8, EveryCodePointWrittenIsValidAndCountsAsOne) {
+  for (uint32_t code_point = 0; code_point <= 0x10ffff; ++code_point) {
+    if (code_point >= 0xd800 && code_point <= 0xdfff) continue;
+    std::string text;
+    append_utf8(&text, code_point);
+    ASSERT_FALSE(first_invalid_utf8(text)) << code_point;
+    ASSERT_EQ(count_code_points(text), 1u) << code_point;
+  }
+}
+
+TEST(Utf8, InvalidBytesAreFoundAtTheirOffset) {
+  const std::pair<const char*, size_t> cases[] = {
+      {"ab\x80", 2},         {"\xc0\xaf", 0},     {"a\xed\xa0\x80", 1}, {"\xf4\x90\x80\x80", 0},
+      {"\xe2\x82", 0},       {"x\xf0\x9f\x98", 1}, {"\xff", 0},          {"\xf8\x88\x80\x80\x80", 0},
+  };
+  for (const auto& [text, offset] : cases) EXPECT_EQ(first_invalid_utf8(text), offset) << offset;
+}
+
+}  // namespace
+}  // namespace tidemill
