@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Prints the reference pages anew: scripts/print_reference.sh [BINARY]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+binary=${1:-build/tidemill}
+mkdir -p docs/reference
+"$binary" inspect --print-settings >docs/reference/settings.md

@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Builds and tests. Ends with a line "N passed, N failed".
+#
+#   scripts/test.sh              one tree (assertions on, warnings are errors): unit, property,
+#                                golden and outside tests
+#   scripts/test.sh --sanitize   a second tree with AddressSanitizer and UBSan
+#   scripts/test.sh --long       what is too slow for every change, in the first tree
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/install.sh
+
+mode=plain
+for argument in "$@"; do
+  case $argument in
+    --sanitize) mode=sanitize ;;
+    --long) mode=long ;;
+    *) die "$argument is not an option; there are --sanitize and --long." ;;
+  esac
+done
+
+install_packages curl libgtest-dev libgmock-dev libbenchmark-dev binutils python3-venv
+jobs=$(nproc)
+passed=0
+failed=0
+
+build() { # build FOLDER CMAKE_OPTION...
+  local folder=$1
+  shift
+  say "building in $folder"
+  cmake -S . -B "$folder" -G Ninja -DTIDEMILL_TESTS=ON -DTIDEMILL_WERROR=ON \
+    -DCMAKE_BUILD_TYPE=RelWithDebInfo "$@" >/dev/null
+  cmake --build "$folder" -j "$jobs"
+}
+
+# Adds ctest's numbers to the sum; its output stays on the screen.
+run_ctest() { # run_ctest FOLDER ARGUMENT...
+  local folder=$1 log
+  shift
+  log=$(mktemp)
+  ctest --test-dir "$folder" --output-on-failure -j "$jobs" --progress "$@" | tee "$log" || true
+  local total bad
+  total=$(sed -n 's/.*tests failed out of \([0-9]*\).*/\1/p' "$log" | tail -n 1)
+  bad=$(sed -n 's/.* \([0-9]*\) tests failed out of.*/\1/p' "$log" | tail -n 1)
+  rm -f "$log"
+  [ -n "$total" ] || die "ctest ran no test in $folder."
+  passed=$((passed + total - bad))
+  failed=$((failed + bad))
+}
+
+# Adds pytest's numbers to the sum.
+run_pytest() { # run_pytest BINARY ARGUMENT...
+  local binary=$1 report
+  shift
+  report=$(mktemp)
+  TIDEMILL_BINARY=$binary .cache/venv/bin/python -m pytest tests -q -p no:cacheprovider \
+    --junit-xml="$report" "$@" || true
+  read -r good bad < <(python3 - "$report" <<'PYTHON'
+import sys, xml.etree.ElementTree as xml
+try:
+    suites = list(xml.parse(sys.argv[1]).getroot().iter("testsuite"))
+except (xml.ParseError, OSError):
+    suites = []
+count = lambda key: sum(int(s.get(key, 0)) for s in suites)
+bad = count("failures") + count("errors")
+print(count("tests") - bad - count("skipped"), bad if suites else 1)
+PYTHON
+)
+  rm -f "$report"
+  passed=$((passed + good))
+  failed=$((failed + bad))
+}
+
+python_environment() {
+  say "Python packages of the tests"
+  [ -x .cache/venv/bin/python ] || python3 -m venv .cache/venv
+  .cache/venv/bin/python -m pip install --quiet -r tests/requirements.txt
+  python3 scripts/fetch_smollm2.py .cache/models >/dev/null
+  # The same model as Hugging Face folders, where the design library is at hand.
+  if [ -f ../shared/models/get_smollm2.py ]; then
+    .cache/venv/bin/python ../shared/models/get_smollm2.py .cache/models --hf --f32 >/dev/null
+  fi
+}
+
+export TIDEMILL_MODELS=$PWD/.cache/models
+python_environment
+case $mode in
+  plain)
+    build build-test
+    say "unit, property and golden tests"
+    run_ctest build-test -LE long
+    say "outside tests"
+    run_pytest "$PWD/build-test/tidemill" -m "not long"
+    ;;
+  long)
+    build build-test
+    say "long tests"
+    TIDEMILL_LONG=1 run_ctest build-test
+    run_pytest "$PWD/build-test/tidemill"
+    ;;
+  sanitize)
+    build build-sanitize -DTIDEMILL_SANITIZE=ON
+    export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1
+    export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+    say "unit tests under sanitizers"
+    run_ctest build-sanitize -LE long
+    say "outside tests under sanitizers"
+    run_pytest "$PWD/build-sanitize/tidemill" -m "not long and not real_model"
+    ;;
+esac
+
+printf '\n%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" = 0 ]
