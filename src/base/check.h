@@ -16,10 +16,9 @@ using fmt::format;  // until the standard library of our oldest compiler has std
 
 }  // namespace tidemill
 
-#define CHECK(condition, ...)                                                         \
-  do {                                                                                \
-    if (!(condition)) [[unlikely]] {                                                  \
-      ::tidemill::check_failed(__FILE__, __LINE__, #condition,                        \
-                               ::fmt::format(__VA_ARGS__));                           \
-    }                                                                                 \
+#define CHECK(condition, ...)                                                               \
+  do {                                                                                      \
+    if (!(condition)) [[unlikely]] {                                                        \
+      ::tidemill::check_failed(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__)); \
+    }                                                                                       \
   } while (false)

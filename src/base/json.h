@@ -50,10 +50,10 @@ class JsonValue {
 
   // The typed getters CHECK the kind: ask first.
   bool boolean() const;
-  int64_t integer() const;    // CHECKs that it fits in 63 bits
+  int64_t integer() const;            // CHECKs that it fits in 63 bits
   uint64_t unsigned_integer() const;  // CHECKs that it is not negative
-  bool fits_int64() const;    // an integer that integer() can return
-  double number() const;      // of an integer, too
+  bool fits_int64() const;            // an integer that integer() can return
+  double number() const;              // of an integer, too
   const std::string& string() const;
   const JsonArray& array() const;
   const JsonObject& object() const;

@@ -100,10 +100,18 @@ std::string unescape(std::string_view text, std::string_view name, int line) {
     const char c = text[i + 1];
     i += 2;
     switch (c) {
-      case 't': out += '\t'; break;
-      case 'n': out += '\n'; break;
-      case 'r': out += '\r'; break;
-      case 'f': out += '\f'; break;
+      case 't':
+        out += '\t';
+        break;
+      case 'n':
+        out += '\n';
+        break;
+      case 'r':
+        out += '\r';
+        break;
+      case 'f':
+        out += '\f';
+        break;
       case 'u': {
         const auto code_point = escaped_code_point(text, i);
         if (!code_point) {
@@ -113,7 +121,8 @@ std::string unescape(std::string_view text, std::string_view name, int line) {
         append_utf8(&out, *code_point);
         break;
       }
-      default: out += c;  // "\:" and the like: the character itself
+      default:
+        out += c;  // "\:" and the like: the character itself
     }
   }
   return out;
@@ -135,8 +144,8 @@ size_t end_of_key(std::string_view line) {
 
 std::vector<Property> parse_properties(std::string_view text, std::string_view name) {
   if (text.size() > kMaxFileBytes) {
-    throw std::runtime_error(
-        format("{} has {} bytes; a properties file may have {}.", name, text.size(), kMaxFileBytes));
+    throw std::runtime_error(format("{} has {} bytes; a properties file may have {}.", name,
+                                    text.size(), kMaxFileBytes));
   }
   if (const auto bad = first_invalid_utf8(text)) {
     throw std::runtime_error(format("{}: byte {} is not UTF-8.", name, *bad));

@@ -15,13 +15,13 @@ size_t valid_length(std::string_view text) {
   if (first < 0x80) return 1;
   if (first >= 0xc2 && first <= 0xdf) return follows(1) ? 2 : 0;
   if (first >= 0xe0 && first <= 0xef) {
-    const unsigned low = first == 0xe0 ? 0xa0 : 0x80;    // shortest form
-    const unsigned high = first == 0xed ? 0x9f : 0xbf;   // no surrogates
+    const unsigned low = first == 0xe0 ? 0xa0 : 0x80;   // shortest form
+    const unsigned high = first == 0xed ? 0x9f : 0xbf;  // no surrogates
     return follows(1, low, high) && follows(2) ? 3 : 0;
   }
   if (first >= 0xf0 && first <= 0xf4) {
     const unsigned low = first == 0xf0 ? 0x90 : 0x80;
-    const unsigned high = first == 0xf4 ? 0x8f : 0xbf;   // up to U+10FFFF
+    const unsigned high = first == 0xf4 ? 0x8f : 0xbf;  // up to U+10FFFF
     return follows(1, low, high) && follows(2) && follows(3) ? 4 : 0;
   }
   return 0;

@@ -17,8 +17,8 @@ TEST(Utf8, EveryCodePointWrittenIsValidAndCountsAsOne) {
 
 TEST(Utf8, InvalidBytesAreFoundAtTheirOffset) {
   const std::pair<const char*, size_t> cases[] = {
-      {"ab\x80", 2},         {"\xc0\xaf", 0},     {"a\xed\xa0\x80", 1}, {"\xf4\x90\x80\x80", 0},
-      {"\xe2\x82", 0},       {"x\xf0\x9f\x98", 1}, {"\xff", 0},          {"\xf8\x88\x80\x80\x80", 0},
+      {"ab\x80", 2},   {"\xc0\xaf", 0},      {"a\xed\xa0\x80", 1}, {"\xf4\x90\x80\x80", 0},
+      {"\xe2\x82", 0}, {"x\xf0\x9f\x98", 1}, {"\xff", 0},          {"\xf8\x88\x80\x80\x80", 0},
   };
   for (const auto& [text, offset] : cases) EXPECT_EQ(first_invalid_utf8(text), offset) << offset;
 }

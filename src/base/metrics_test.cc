@@ -1,0 +1,57 @@
+#include "base/metrics.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+namespace tidemill {
+namespace {
+
+TEST(Metrics, ThePageHasHelpTypeAndEverySeries) {
+  MetricsRegistry registry;
+  registry.counter("a_total", "Counts a.", {{"kind", "x\"y"}}).add(3);
+  registry.gauge("b", "Is b.").set(0.5);
+  registry.callback("c", "Reads c.", "gauge", {}, [] { return 7.0; });
+  EXPECT_EQ(registry.text(),
+            "# HELP a_total Counts a.\n# TYPE a_total counter\na_total{kind=\"x\\\"y\"} 3\n"
+            "# HELP b Is b.\n# TYPE b gauge\nb 0.5\n"
+            "# HELP c Reads c.\n# TYPE c gauge\nc 7\n");
+}
+
+TEST(Metrics, BucketsOfAHistogramAddUpAndIncludeTheirBound) {
+  MetricsRegistry registry;
+  Histogram& h = registry.histogram("t_seconds", "Takes t.", {0.1, 1}, {{"m", "n"}});
+  for (const double value : {0.1, 0.11, 1.0, 5.0}) h.observe(value);
+  EXPECT_EQ(registry.text(),
+            "# HELP t_seconds Takes t.\n# TYPE t_seconds histogram\n"
+            "t_seconds_bucket{m=\"n\",le=\"0.1\"} 1\nt_seconds_bucket{m=\"n\",le=\"1\"} 3\n"
+            "t_seconds_bucket{m=\"n\",le=\"+Inf\"} 4\nt_seconds_sum{m=\"n\"} 6.21\n"
+            "t_seconds_count{m=\"n\"} 4\n");
+}
+
+TEST(Metrics, RegisteringAgainGivesTheSameObject) {
+  MetricsRegistry registry;
+  EXPECT_EQ(&registry.counter("a", "A."), &registry.counter("a", "A."));
+  EXPECT_NE(&registry.counter("a", "A."), &registry.counter("a", "A.", {{"l", "1"}}));
+}
+
+TEST(Metrics, NoCountIsLostBetweenThreads) {
+  MetricsRegistry registry;
+  Counter& counter = registry.counter("a", "A.");
+  Histogram& histogram = registry.histogram("h", "H.", {1.0});
+  const auto work = [&] {
+    for (int i = 0; i < 20000; ++i) {
+      counter.add();
+      histogram.observe(0.5);
+    }
+  };
+  std::thread other(work);
+  work();
+  other.join();
+  EXPECT_EQ(counter.value(), 40000);
+  EXPECT_EQ(histogram.count(), 40000);
+  EXPECT_DOUBLE_EQ(histogram.sum(), 20000.0);
+}
+
+}  // namespace
+}  // namespace tidemill
