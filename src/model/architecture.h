@@ -20,33 +20,33 @@ struct RopeDescription {
   double theta = 10000.0;
   RopeScaling scaling = RopeScaling::kNone;
   double factor = 1.0;
-  double low_freq_factor = 1.0;    // llama3
-  double high_freq_factor = 4.0;   // llama3
+  double low_freq_factor = 1.0;   // llama3
+  double high_freq_factor = 4.0;  // llama3
   int64_t original_max_positions = 0;
-  double beta_fast = 32.0;         // yarn
-  double beta_slow = 1.0;          // yarn
-  double attention_factor = 1.0;   // yarn: cos and sin are multiplied by it
-  bool truncate = true;            // yarn
-  std::vector<double> divisors;    // GGUF rope_freqs: frequency j is divided by divisors[j]
+  double beta_fast = 32.0;        // yarn
+  double beta_slow = 1.0;         // yarn
+  double attention_factor = 1.0;  // yarn: cos and sin are multiplied by it
+  bool truncate = true;           // yarn
+  std::vector<double> divisors;   // GGUF rope_freqs: frequency j is divided by divisors[j]
 };
 
 struct Architecture {
-  std::string family;              // "llama", "mistral", "qwen2", "qwen3": for people
+  std::string family;  // "llama", "mistral", "qwen2", "qwen3": for people
   int64_t hidden_size = 0;
   int64_t num_layers = 0;
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
   int64_t intermediate_size = 0;
-  int64_t vocab_size = 0;          // ids that may be chosen; the embedding may have more rows
+  int64_t vocab_size = 0;  // ids that may be chosen; the embedding may have more rows
   int64_t max_positions = 0;
   float norm_epsilon = 1e-6f;
   bool tied_head = false;
   bool qkv_bias = false;
   bool output_bias = false;
   bool mlp_bias = false;
-  bool qk_norm = false;            // RMS norm per head on q and k, before rotary
-  int64_t sliding_window = 0;      // 0: none
+  bool qk_norm = false;        // RMS norm per head on q and k, before rotary
+  int64_t sliding_window = 0;  // 0: none
   RopeDescription rope;
   std::optional<TokenId> bos_token_id;
   std::vector<TokenId> eos_token_ids;

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "kernels/kernels.h"
 #include "model/forward_input.h"
@@ -32,27 +31,47 @@ class Decoder {
   void forward(Lane& lane, const ForwardInput& input);
 
   // Valid after forward() until the next one. Ids from vocab_size on are not in it.
-  Tensor logits() const { return logits_; }
+  Tensor logits() const;
 
   static int64_t workspace_bytes(const Architecture& architecture, DType activation_type,
                                  const DecoderLimits& limits);
 
  private:
-  void attention_block(Lane& lane, const ForwardInput& input, int64_t layer, int64_t rows);
-  void mlp_block(Lane& lane, int64_t layer, int64_t rows);
+  // Views of the workspace at their largest; a step uses their first rows.
+  struct Workspace {
+    Tensor hidden;         // f32 [tokens, hidden]: the residual stream
+    Tensor normed;         // [tokens, hidden]
+    Tensor qkv;            // f32 [tokens, q | k | v]
+    Tensor q;              // [tokens, heads * head_dim]
+    Tensor attended;       // [tokens, heads * head_dim]
+    Tensor gated;          // [tokens, intermediate, padded to whole panels]
+    Tensor scored;         // [score rows, hidden]
+    Tensor logits;         // f32 [score rows, vocab_size]
+    float* cos = nullptr;  // [max_model_len, head_dim / 2]
+    float* sin = nullptr;
+    int64_t bytes = 0;
+  };
+  static Workspace lay_out(void* memory, const Architecture& architecture, DType activation_type,
+                           const DecoderLimits& limits);
+  void fill_rotary_tables();
+
+  void attention_block(Lane& lane, const LayerWeights& weights, const TokenRows& rows,
+                       KvLayer cache);
+  void mlp_block(Lane& lane, const LayerWeights& weights, int64_t num_rows);
   // Every product of the network: bias, and the reduction over ranks, have their place here.
-  void product(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& epilogue,
-               Tensor out);
+  enum class Reduction { kNone, kSumOverRanks };
+  void product(Lane& lane, Tensor in, const PackedWeight& weight, Epilogue epilogue, Tensor out,
+               Reduction reduction = Reduction::kNone);
 
   const Kernels& kernels_;
   const Model& model_;
   KvCache& cache_;
   Communicator& communicator_;
-  DecoderLimits limits_;
-  std::vector<float> cos_;  // [max_model_len, head_dim / 2]
-  std::vector<float> sin_;
-  Buffer workspace_;
-  Tensor hidden_, normed_, qkv_, q_, attended_, gated_, final_, logits_;
+  const DecoderLimits limits_;
+  const AttentionShape attention_shape_;
+  Buffer memory_;
+  Workspace workspace_;
+  int64_t num_scored_rows_ = 0;  // of the last step; written by lane 0
 };
 
 }  // namespace tidemill

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json.h"
@@ -26,22 +27,33 @@ inline constexpr int kEngineVersion = 1;
 
 // A tensor of rank0.weights. Vectors (norms, biases) are f32, unpacked, with k = 0.
 struct EngineTensor {
-  std::string name;      // our name: "embedding", "head", "layers.3.qkv", "layers.3.attention_norm"
+  std::string name;  // our name: "embedding", "head", "layers.3.qkv", "layers.3.attention_norm"
   PackedFormat format = PackedFormat::kF32;
   int64_t n = 0;
-  int64_t k = 0;         // 0 for a vector of n floats
-  int64_t offset = 0;    // bytes in the weights file
+  int64_t k = 0;       // 0 for a vector of n floats
+  int64_t offset = 0;  // bytes in the weights file
   int64_t bytes = 0;
+  bool operator==(const EngineTensor&) const = default;
 };
+
+inline constexpr int64_t kWeightAlignment = 4096;  // of every tensor in the weights file
+
+// The tensors that an engine of this architecture consists of, in the order of the file, laid out:
+// the compiler writes exactly these, and whoever loads an engine expects exactly these. Embedding
+// and head have vocab_size rows; what a checkpoint stores beyond them is padding.
+std::vector<EngineTensor> engine_tensors(const Architecture& architecture, PackedFormat format);
+int64_t weights_file_bytes(const std::vector<EngineTensor>& tensors);
+// Channels of gate (and of up) in the gate_up weight: whole panels, so that they can alternate.
+int64_t padded_intermediate_size(const Architecture& architecture);
 
 struct Manifest {
   int version = kEngineVersion;
   std::string layout_family = "host";  // who can read the packing
   int ranks = 1;
   PackedFormat format = PackedFormat::kBf16;
-  std::string source_digest;           // of the checkpoint's files and every build option
-  std::string source_name;             // the model id or folder as configured, for people
-  std::string weights_digest;          // SHA-256 of rank0.weights
+  std::string source_digest;   // of the checkpoint's files and every build option
+  std::string source_name;     // the model id or folder as configured, for people
+  std::string weights_digest;  // SHA-256 of rank0.weights
   Architecture architecture;
   std::vector<EngineTensor> tensors;
 };
@@ -54,12 +66,22 @@ struct TextFiles {
   JsonValue generation_defaults;  // object: temperature, top_p, top_k ... of generation_config.json
 };
 
+inline constexpr const char* kWeightsFileName = "rank0.weights";
+inline constexpr const char* kManifestFileName = "engine.json";
+inline constexpr const char* kTextFileName = "text.json";
+inline constexpr const char* kTokenizerFileName = "tokenizer.json";
+
+// "f32", "bf16".
+std::string_view name_of(PackedFormat format);
+
+// Says only that the folder calls itself an engine; read_manifest says whether it is a good one.
 bool is_engine_dir(const std::filesystem::path& dir);
 // Throws std::runtime_error with the reason: missing, other version, other layout, damaged.
 Manifest read_manifest(const std::filesystem::path& dir);
 TextFiles read_text_files(const std::filesystem::path& dir);
 
 JsonValue to_json(const Manifest& manifest);
+void write_manifest(const std::filesystem::path& dir, const Manifest& manifest);
 void write_text_files(const std::filesystem::path& dir, const TextFiles& files);
 
 }  // namespace tidemill

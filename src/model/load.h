@@ -3,8 +3,6 @@
 #pragma once
 
 #include <filesystem>
-#include <memory>
-#include <optional>
 #include <vector>
 
 #include "base/mapped_file.h"
@@ -18,26 +16,31 @@ struct LayerWeights {
   const float* attention_norm = nullptr;  // [hidden]
   PackedWeight qkv;                       // q | k | v
   const float* qkv_bias = nullptr;
-  const float* q_norm = nullptr;          // [head_dim]
+  const float* q_norm = nullptr;  // [head_dim]
   const float* k_norm = nullptr;
   PackedWeight output;
   const float* output_bias = nullptr;
-  const float* mlp_norm = nullptr;        // [hidden]
-  PackedWeight gate_up;                   // panels alternate
-  const float* gate_up_bias = nullptr;    // in the order of the channels of gate_up
+  const float* mlp_norm = nullptr;      // [hidden]
+  PackedWeight gate_up;                 // panels alternate
+  const float* gate_up_bias = nullptr;  // in the order of the channels of gate_up
   PackedWeight down;
   const float* down_bias = nullptr;
 };
+
+// What is compared when an engine is loaded: its list of tensors and the size of its file, in
+// milliseconds; or every byte of the file as well, against its SHA-256.
+enum class WeightCheck { kLayout, kContents };
 
 class Model {
  public:
   // Throws std::runtime_error when the directory is not a complete engine of this version; every
   // tensor's shape is checked against the architecture.
-  explicit Model(const std::filesystem::path& engine_dir);
+  explicit Model(const std::filesystem::path& engine_dir, WeightCheck check = WeightCheck::kLayout);
 
   const Manifest& manifest() const { return manifest_; }
   const Architecture& architecture() const { return manifest_.architecture; }
-  // The type of activations that products read, and of the KV cache: f32 engines are f32 throughout.
+  // The type of activations that products read, and of the KV cache: f32 engines are f32
+  // throughout.
   DType activation_type() const;
 
   const PackedWeight& embedding() const { return embedding_; }

@@ -1,0 +1,212 @@
+#include "model/decoder.h"
+
+#include <cmath>
+#include <vector>
+
+#include "base/check.h"
+
+namespace tidemill {
+namespace {
+
+constexpr int64_t kAlignment = 64;  // bytes: rows of tensors begin on cache lines (tensor.h)
+
+int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+int64_t element_bytes(DType type) { return type == DType::kF32 ? 4 : 2; }
+
+// Cuts views from one piece of memory; without memory it only counts.
+class Cutter {
+ public:
+  explicit Cutter(void* memory) : memory_(static_cast<unsigned char*>(memory)) {}
+
+  Tensor tensor(int64_t rows, int64_t cols, DType type) {
+    const int64_t row_bytes = aligned(cols * element_bytes(type));
+    return {.data = take(rows * row_bytes),
+            .rows = rows,
+            .cols = cols,
+            .stride = row_bytes / element_bytes(type),
+            .type = type};
+  }
+  float* floats(int64_t count) {
+    return static_cast<float*>(take(count * element_bytes(DType::kF32)));
+  }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  void* take(int64_t bytes) {
+    void* begin = memory_ == nullptr ? nullptr : memory_ + bytes_;
+    bytes_ += aligned(bytes);
+    return begin;
+  }
+  unsigned char* memory_;
+  int64_t bytes_ = 0;
+};
+
+Tensor first_rows(Tensor tensor, int64_t rows) {
+  tensor.rows = rows;
+  return tensor;
+}
+
+TokenRows token_rows(const ForwardInput& input) {
+  const ForwardInput::Group& group = input.groups[0];
+  return {.count = static_cast<int64_t>(input.token_ids.size()),
+          .positions = input.positions.data(),
+          .table_begins = group.table_begins.data(),
+          .block_ids = group.block_ids.data()};
+}
+
+void check_input(const ForwardInput& input, const DecoderLimits& limits) {
+  const size_t rows = input.token_ids.size();
+  CHECK(input.groups.size() == 1, "{} KV groups; this network has one", input.groups.size());
+  CHECK(input.positions.size() == rows && input.groups[0].table_begins.size() == rows,
+        "{} tokens with {} positions and {} tables", rows, input.positions.size(),
+        input.groups[0].table_begins.size());
+  CHECK(static_cast<int64_t>(rows) <= limits.max_step_tokens, "{} tokens in a step of at most {}",
+        rows, limits.max_step_tokens);
+  CHECK(static_cast<int64_t>(input.score_rows.size()) <= limits.max_score_rows,
+        "{} score rows in a step of at most {}", input.score_rows.size(), limits.max_score_rows);
+  for (const int32_t position : input.positions) {
+    CHECK(position >= 0 && position < limits.max_model_len, "position {} of at most {}", position,
+          limits.max_model_len);
+  }
+}
+
+AttentionShape attention_shape(const Architecture& architecture) {
+  return {.num_heads = architecture.num_heads,
+          .num_kv_heads = architecture.num_kv_heads,
+          .head_dim = architecture.head_dim,
+          .scale = 1.0f / std::sqrt(static_cast<float>(architecture.head_dim)),
+          .window = architecture.sliding_window};
+}
+
+}  // namespace
+
+Decoder::Decoder(const Kernels& kernels, const Model& model, KvCache& cache,
+                 Communicator& communicator, const DecoderLimits& limits)
+    : kernels_(kernels),
+      model_(model),
+      cache_(cache),
+      communicator_(communicator),
+      limits_(limits),
+      attention_shape_(attention_shape(model.architecture())),
+      memory_(kernels.allocate(static_cast<size_t>(
+          workspace_bytes(model.architecture(), model.activation_type(), limits)))),
+      workspace_(lay_out(memory_.data(), model.architecture(), model.activation_type(), limits)) {
+  fill_rotary_tables();
+}
+
+Decoder::Workspace Decoder::lay_out(void* memory, const Architecture& architecture,
+                                    DType activation_type, const DecoderLimits& limits) {
+  const Architecture& a = architecture;
+  const int64_t tokens = limits.max_step_tokens;
+  Cutter cut(memory);
+  Workspace space{
+      .hidden = cut.tensor(tokens, a.hidden_size, DType::kF32),
+      .normed = cut.tensor(tokens, a.hidden_size, activation_type),
+      .qkv = cut.tensor(tokens, a.qkv_size(), DType::kF32),
+      .q = cut.tensor(tokens, a.num_heads * a.head_dim, activation_type),
+      .attended = cut.tensor(tokens, a.num_heads * a.head_dim, activation_type),
+      .gated = cut.tensor(tokens, padded_intermediate_size(a), activation_type),
+      .scored = cut.tensor(limits.max_score_rows, a.hidden_size, activation_type),
+      .logits = cut.tensor(limits.max_score_rows, a.vocab_size, DType::kF32),
+      .cos = cut.floats(limits.max_model_len * a.head_dim / 2),
+      .sin = cut.floats(limits.max_model_len * a.head_dim / 2),
+  };
+  space.bytes = cut.bytes();
+  return space;
+}
+
+int64_t Decoder::workspace_bytes(const Architecture& architecture, DType activation_type,
+                                 const DecoderLimits& limits) {
+  return lay_out(nullptr, architecture, activation_type, limits).bytes;
+}
+
+// Angles are products of f32, as the reference implementations compute them; their cosines are
+// exact.
+void Decoder::fill_rotary_tables() {
+  const std::vector<float> frequencies =
+      rope_frequencies(model_.architecture(), limits_.max_model_len);
+  const double factor = rope_attention_factor(model_.architecture());
+  size_t entry = 0;
+  for (int64_t position = 0; position < limits_.max_model_len; ++position) {
+    for (const float frequency : frequencies) {
+      const double angle = static_cast<float>(position) * frequency;
+      workspace_.cos[entry] = static_cast<float>(std::cos(angle) * factor);
+      workspace_.sin[entry] = static_cast<float>(std::sin(angle) * factor);
+      ++entry;
+    }
+  }
+}
+
+void Decoder::forward(Lane& lane, const ForwardInput& input) {
+  check_input(input, limits_);
+  const TokenRows rows = token_rows(input);
+  const Tensor hidden = first_rows(workspace_.hidden, rows.count);
+
+  kernels_.embed(lane, model_.embedding(), input.token_ids.data(), hidden);
+  for (size_t i = 0; i < model_.layers().size(); ++i) {
+    attention_block(lane, model_.layers()[i], rows, cache_.layer(static_cast<int64_t>(i)));
+    mlp_block(lane, model_.layers()[i], rows.count);
+  }
+
+  // Only the rows that somebody asked for go through the head; in the middle of a prefill, none.
+  const int64_t num_scored = static_cast<int64_t>(input.score_rows.size());
+  if (lane.index() == 0) num_scored_rows_ = num_scored;
+  if (num_scored == 0) return;
+  const Tensor scored = first_rows(workspace_.scored, num_scored);
+  kernels_.rms_norm(lane, hidden, input.score_rows.data(), model_.final_norm(),
+                    model_.architecture().norm_epsilon, scored);
+  product(lane, scored, model_.head(), {}, first_rows(workspace_.logits, num_scored));
+}
+
+// hidden += output(attention(rotate(qkv(norm(hidden)))))
+void Decoder::attention_block(Lane& lane, const LayerWeights& weights, const TokenRows& rows,
+                              KvLayer cache) {
+  const float epsilon = model_.architecture().norm_epsilon;
+  const Tensor hidden = first_rows(workspace_.hidden, rows.count);
+  const Tensor normed = first_rows(workspace_.normed, rows.count);
+  const Tensor qkv = first_rows(workspace_.qkv, rows.count);
+  const Tensor q = first_rows(workspace_.q, rows.count);
+  const Tensor attended = first_rows(workspace_.attended, rows.count);
+  const Rotary rotary{.cos = workspace_.cos,
+                      .sin = workspace_.sin,
+                      .q_norm = weights.q_norm,
+                      .k_norm = weights.k_norm,
+                      .norm_epsilon = epsilon};
+
+  kernels_.rms_norm(lane, hidden, nullptr, weights.attention_norm, epsilon, normed);
+  product(lane, normed, weights.qkv, {.bias = weights.qkv_bias}, qkv);
+  kernels_.rotate_and_store(lane, qkv, attention_shape_, rotary, rows, q, cache);
+  kernels_.attention(lane, q, attention_shape_, rows, cache, attended);
+  product(lane, attended, weights.output, {.bias = weights.output_bias, .residual = &hidden},
+          hidden, Reduction::kSumOverRanks);
+}
+
+// hidden += down(silu(gate(norm(hidden))) * up(norm(hidden)))
+void Decoder::mlp_block(Lane& lane, const LayerWeights& weights, int64_t num_rows) {
+  const Tensor hidden = first_rows(workspace_.hidden, num_rows);
+  const Tensor normed = first_rows(workspace_.normed, num_rows);
+  const Tensor gated = first_rows(workspace_.gated, num_rows);
+
+  kernels_.rms_norm(lane, hidden, nullptr, weights.mlp_norm, model_.architecture().norm_epsilon,
+                    normed);
+  product(lane, normed, weights.gate_up, {.bias = weights.gate_up_bias, .silu_times_up = true},
+          gated);
+  product(lane, gated, weights.down, {.bias = weights.down_bias, .residual = &hidden}, hidden,
+          Reduction::kSumOverRanks);
+}
+
+// Where a weight is split over ranks by its inputs, every rank has a part of each sum. Bias and
+// residual go into the first rank's part, so that the sum over ranks holds them once.
+void Decoder::product(Lane& lane, Tensor in, const PackedWeight& weight, Epilogue epilogue,
+                      Tensor out, Reduction reduction) {
+  if (reduction == Reduction::kSumOverRanks && communicator_.rank() != 0) epilogue = {};
+  kernels_.matmul(lane, in, weight, epilogue, out);
+  if (reduction == Reduction::kSumOverRanks) {
+    communicator_.all_reduce_sum(lane, static_cast<float*>(out.data), out.rows * out.stride);
+  }
+}
+
+Tensor Decoder::logits() const { return first_rows(workspace_.logits, num_scored_rows_); }
+
+}  // namespace tidemill

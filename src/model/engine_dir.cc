@@ -1,0 +1,247 @@
+#include "model/engine_dir.h"
+
+#include <algorithm>
+#include <fstream>
+#include <system_error>
+
+#include "base/check.h"
+#include "base/mapped_file.h"
+#include "model/json_fields.h"
+
+namespace tidemill {
+namespace {
+
+constexpr const char* kLayoutFamily = "host";
+
+struct FormatName {
+  PackedFormat format;
+  std::string_view name;
+};
+constexpr FormatName kFormatNames[] = {{PackedFormat::kF32, "f32"}, {PackedFormat::kBf16, "bf16"}};
+
+PackedFormat format_named(const JsonFields& fields) {
+  const std::string name = fields.text("format");
+  for (const FormatName& row : kFormatNames) {
+    if (row.name == name) return row.format;
+  }
+  throw fields.wrong("format", name, "f32 or bf16");
+}
+
+// The list of tensors while it grows; every tensor begins on the next boundary of the file.
+class Layout {
+ public:
+  explicit Layout(PackedFormat format) : format_(format) {}
+
+  void weight(std::string name, int64_t n, int64_t k) {
+    add({std::move(name), format_, n, k, 0, static_cast<int64_t>(packed_bytes(format_, n, k))});
+  }
+  void vector(std::string name, int64_t n) {
+    add({std::move(name), PackedFormat::kF32, n, 0, 0, n * static_cast<int64_t>(sizeof(float))});
+  }
+  std::vector<EngineTensor> take() { return std::move(tensors_); }
+
+ private:
+  void add(EngineTensor tensor) {
+    tensor.offset = weights_file_bytes(tensors_);
+    tensors_.push_back(std::move(tensor));
+  }
+  PackedFormat format_;
+  std::vector<EngineTensor> tensors_;
+};
+
+void add_layer(Layout& layout, const Architecture& a, int64_t index) {
+  const std::string prefix = format("layers.{}.", index);
+  const int64_t heads_size = a.num_heads * a.head_dim;
+  const int64_t intermediate = padded_intermediate_size(a);
+  layout.vector(prefix + "attention_norm", a.hidden_size);
+  layout.weight(prefix + "qkv", a.qkv_size(), a.hidden_size);
+  if (a.qkv_bias) layout.vector(prefix + "qkv_bias", a.qkv_size());
+  if (a.qk_norm) layout.vector(prefix + "q_norm", a.head_dim);
+  if (a.qk_norm) layout.vector(prefix + "k_norm", a.head_dim);
+  layout.weight(prefix + "output", a.hidden_size, heads_size);
+  if (a.output_bias) layout.vector(prefix + "output_bias", a.hidden_size);
+  layout.vector(prefix + "mlp_norm", a.hidden_size);
+  layout.weight(prefix + "gate_up", 2 * intermediate, a.hidden_size);
+  if (a.mlp_bias) layout.vector(prefix + "gate_up_bias", 2 * intermediate);
+  layout.weight(prefix + "down", a.hidden_size, intermediate);
+  if (a.mlp_bias) layout.vector(prefix + "down_bias", a.hidden_size);
+}
+
+JsonValue to_json(const EngineTensor& tensor) {
+  return JsonObject{{"name", tensor.name},     {"format", std::string(name_of(tensor.format))},
+                    {"n", tensor.n},           {"k", tensor.k},
+                    {"offset", tensor.offset}, {"bytes", tensor.bytes}};
+}
+
+EngineTensor tensor_from_json(const JsonValue& value) {
+  const JsonFields fields(value, "engine.json: tensors");
+  constexpr JsonFields::Bounds kBounds{0, int64_t{1} << 50};
+  return {.name = fields.text("name"),
+          .format = format_named(fields),
+          .n = fields.integer({"n"}, kBounds),
+          .k = fields.integer({"k"}, kBounds),
+          .offset = fields.integer({"offset"}, kBounds),
+          .bytes = fields.integer({"bytes"}, kBounds)};
+}
+
+void check_version(const JsonFields& fields) {
+  const JsonValue* version = fields.find("version");
+  if (version == nullptr || *version != JsonValue(kEngineVersion)) {
+    throw std::runtime_error(format(
+        "{}: the engine's version is {}, this program reads {}. Compile the checkpoint "
+        "again.",
+        fields.source(), version == nullptr ? "missing" : to_json(*version), kEngineVersion));
+  }
+  const std::string family = fields.text("layout_family");
+  if (family != kLayoutFamily) {
+    throw std::runtime_error(
+        format("{}: the weights are packed for {}, this program reads {}. "
+               "Compile the checkpoint again.",
+               fields.source(), family, kLayoutFamily));
+  }
+}
+
+Manifest manifest_from_json(const JsonValue& value) {
+  const JsonFields fields(value, kManifestFileName);
+  check_version(fields);
+  Manifest manifest;
+  manifest.ranks = static_cast<int>(fields.integer({"ranks"}, {1, 1}));
+  manifest.format = format_named(fields);
+  manifest.source_digest = fields.text("source_digest");
+  manifest.source_name = fields.text("source_name");
+  manifest.weights_digest = fields.text("weights_digest");
+  if (fields.find("architecture") != nullptr) {
+    manifest.architecture = architecture_from_json(*fields.find("architecture"));
+  } else {
+    throw std::runtime_error(format("{}: architecture is missing", fields.source()));
+  }
+  for (const JsonValue& tensor : fields.array("tensors")) {
+    manifest.tensors.push_back(tensor_from_json(tensor));
+  }
+  return manifest;
+}
+
+std::string read_text(const std::filesystem::path& path) {
+  const MappedFile file(path);
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+void write_text(const std::filesystem::path& path, std::string_view text) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file.write(text.data(), static_cast<std::streamsize>(text.size()));
+  file.flush();
+  if (!file) {
+    throw std::runtime_error(
+        format("{}: cannot be written: {}", path.string(), std::generic_category().message(errno)));
+  }
+}
+
+JsonValue parse_file(const std::filesystem::path& path) {
+  Result<JsonValue> value = parse_json(read_text(path), kFileJsonLimits);
+  if (!value) throw std::runtime_error(format("{}: {}", path.string(), value.error().message));
+  return std::move(*value);
+}
+
+}  // namespace
+
+std::string_view name_of(PackedFormat format) {
+  for (const FormatName& row : kFormatNames) {
+    if (row.format == format) return row.name;
+  }
+  CHECK(false, "a packed format without a name: {}", static_cast<int>(format));
+}
+
+int64_t padded_intermediate_size(const Architecture& architecture) {
+  return num_panels(architecture.intermediate_size) * kPanelChannels;
+}
+
+// No product of sizes here can overflow: the bounds of architecture.cc keep a weight below 2^49
+// bytes and a file of 1024 layers below 2^61.
+std::vector<EngineTensor> engine_tensors(const Architecture& architecture, PackedFormat format) {
+  Layout layout(format);
+  layout.weight("embedding", architecture.vocab_size, architecture.hidden_size);
+  for (int64_t i = 0; i < architecture.num_layers; ++i) add_layer(layout, architecture, i);
+  layout.vector("final_norm", architecture.hidden_size);
+  if (!architecture.tied_head)
+    layout.weight("head", architecture.vocab_size, architecture.hidden_size);
+  return layout.take();
+}
+
+int64_t weights_file_bytes(const std::vector<EngineTensor>& tensors) {
+  if (tensors.empty()) return 0;
+  const int64_t end = tensors.back().offset + tensors.back().bytes;
+  return (end + kWeightAlignment - 1) / kWeightAlignment * kWeightAlignment;
+}
+
+bool is_engine_dir(const std::filesystem::path& dir) {
+  std::error_code ignored;
+  return std::filesystem::is_regular_file(dir / kManifestFileName, ignored);
+}
+
+Manifest read_manifest(const std::filesystem::path& dir) {
+  if (!is_engine_dir(dir)) {
+    throw std::runtime_error(
+        format("{}: is not an engine directory: it has no {}. Make one with "
+               "`tidemill compile MODEL --out DIR`.",
+               dir.string(), kManifestFileName));
+  }
+  const JsonValue value = parse_file(dir / kManifestFileName);
+  try {
+    return manifest_from_json(value);
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(format("{}/{}", dir.string(), error.what()));
+  }
+}
+
+JsonValue to_json(const Manifest& manifest) {
+  JsonArray tensors;
+  for (const EngineTensor& tensor : manifest.tensors) tensors.push_back(to_json(tensor));
+  return JsonObject{
+      {"version", manifest.version},
+      {"layout_family", manifest.layout_family},
+      {"ranks", manifest.ranks},
+      {"format", std::string(name_of(manifest.format))},
+      {"source_digest", manifest.source_digest},
+      {"source_name", manifest.source_name},
+      {"weights_digest", manifest.weights_digest},
+      {"architecture", to_json(manifest.architecture)},
+      {"tensors", std::move(tensors)},
+  };
+}
+
+void write_manifest(const std::filesystem::path& dir, const Manifest& manifest) {
+  write_text(dir / kManifestFileName, to_json(to_json(manifest)) + "\n");
+}
+
+TextFiles read_text_files(const std::filesystem::path& dir) {
+  const JsonValue value = parse_file(dir / kTextFileName);
+  const JsonFields fields(value, (dir / kTextFileName).string());
+  TextFiles files;
+  if (std::filesystem::exists(dir / kTokenizerFileName)) {
+    files.tokenizer_json = read_text(dir / kTokenizerFileName);
+  }
+  if (fields.find("chat_template") != nullptr) files.chat_template = fields.text("chat_template");
+  files.special_tokens = JsonObject{};
+  files.generation_defaults = JsonObject{};
+  if (fields.find("special_tokens") != nullptr) {
+    fields.object("special_tokens");  // complains unless it is one
+    files.special_tokens = *fields.find("special_tokens");
+  }
+  if (fields.find("generation_defaults") != nullptr) {
+    fields.object("generation_defaults");
+    files.generation_defaults = *fields.find("generation_defaults");
+  }
+  return files;
+}
+
+void write_text_files(const std::filesystem::path& dir, const TextFiles& files) {
+  if (files.tokenizer_json) write_text(dir / kTokenizerFileName, *files.tokenizer_json);
+  const JsonValue value = JsonObject{
+      {"chat_template", files.chat_template ? JsonValue(*files.chat_template) : JsonValue()},
+      {"special_tokens", files.special_tokens},
+      {"generation_defaults", files.generation_defaults},
+  };
+  write_text(dir / kTextFileName, to_json(value) + "\n");
+}
+
+}  // namespace tidemill

@@ -1,0 +1,108 @@
+#include "model/load.h"
+
+#include <algorithm>
+#include <string>
+#include <unordered_map>
+
+#include "base/check.h"
+#include "base/digest.h"
+
+namespace tidemill {
+namespace {
+
+// The tensors follow from the architecture; they must be what the manifest lists, and fill the
+// file.
+void check_layout(const Manifest& manifest, const std::filesystem::path& dir, int64_t file_bytes) {
+  const auto damaged = [&](const std::string& reason) {
+    return std::runtime_error(
+        format("{}: damaged engine: {}. Compile the checkpoint again.", dir.string(), reason));
+  };
+  const std::vector<EngineTensor> expected = engine_tensors(manifest.architecture, manifest.format);
+  const auto [wanted, listed] = std::mismatch(expected.begin(), expected.end(),
+                                              manifest.tensors.begin(), manifest.tensors.end());
+  if (wanted != expected.end() || listed != manifest.tensors.end()) {
+    throw damaged(
+        format("tensor {} does not have the shape and place that the architecture asks "
+               "for",
+               wanted != expected.end() ? wanted->name : listed->name));
+  }
+  if (file_bytes != weights_file_bytes(expected)) {
+    throw damaged(format("{} has {} bytes instead of {}", kWeightsFileName, file_bytes,
+                         weights_file_bytes(expected)));
+  }
+}
+
+void check_contents(const Manifest& manifest, const std::filesystem::path& dir) {
+  const std::string digest = sha256_of_file(dir / kWeightsFileName);
+  if (digest != manifest.weights_digest) {
+    throw std::runtime_error(
+        format("{}/{}: damaged: its SHA-256 is {} instead of {}. Compile the "
+               "checkpoint again.",
+               dir.string(), kWeightsFileName, digest, manifest.weights_digest));
+  }
+}
+
+// Finds tensors of the mapped file by our names. What the architecture does not have is null.
+class Binder {
+ public:
+  Binder(const Manifest& manifest, std::span<const std::byte> file) : file_(file) {
+    for (const EngineTensor& tensor : manifest.tensors) tensors_.emplace(tensor.name, &tensor);
+  }
+
+  PackedWeight weight(const std::string& name) const {
+    const EngineTensor& tensor = *tensors_.at(name);
+    return {.format = tensor.format,
+            .n = tensor.n,
+            .k = tensor.k,
+            .data = reinterpret_cast<const unsigned char*>(file_.data()) + tensor.offset};
+  }
+  const float* vector(const std::string& name) const {
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end()) return nullptr;
+    return reinterpret_cast<const float*>(file_.data() + found->second->offset);
+  }
+
+ private:
+  std::span<const std::byte> file_;
+  std::unordered_map<std::string, const EngineTensor*> tensors_;
+};
+
+LayerWeights bind_layer(const Binder& binder, int64_t index) {
+  const std::string prefix = format("layers.{}.", index);
+  return {
+      .attention_norm = binder.vector(prefix + "attention_norm"),
+      .qkv = binder.weight(prefix + "qkv"),
+      .qkv_bias = binder.vector(prefix + "qkv_bias"),
+      .q_norm = binder.vector(prefix + "q_norm"),
+      .k_norm = binder.vector(prefix + "k_norm"),
+      .output = binder.weight(prefix + "output"),
+      .output_bias = binder.vector(prefix + "output_bias"),
+      .mlp_norm = binder.vector(prefix + "mlp_norm"),
+      .gate_up = binder.weight(prefix + "gate_up"),
+      .gate_up_bias = binder.vector(prefix + "gate_up_bias"),
+      .down = binder.weight(prefix + "down"),
+      .down_bias = binder.vector(prefix + "down_bias"),
+  };
+}
+
+}  // namespace
+
+Model::Model(const std::filesystem::path& engine_dir, WeightCheck check)
+    : manifest_(read_manifest(engine_dir)), file_(engine_dir / kWeightsFileName) {
+  check_layout(manifest_, engine_dir, weight_bytes());
+  if (check == WeightCheck::kContents) check_contents(manifest_, engine_dir);
+
+  const Binder binder(manifest_, file_.bytes());
+  embedding_ = binder.weight("embedding");
+  head_ = architecture().tied_head ? embedding_ : binder.weight("head");
+  final_norm_ = binder.vector("final_norm");
+  for (int64_t i = 0; i < architecture().num_layers; ++i) {
+    layers_.push_back(bind_layer(binder, i));
+  }
+}
+
+DType Model::activation_type() const {
+  return manifest_.format == PackedFormat::kF32 ? DType::kF32 : DType::kBf16;
+}
+
+}  // namespace tidemill
