@@ -14,9 +14,9 @@
 namespace tidemill {
 
 struct WorkerPoolOptions {
-  int num_threads = 0;          // 0: one per physical core that this process may use
-  bool pin = true;              // each worker to its core
-  int idle_spin_us = 50;        // how long workers spin for the next section before they sleep
+  int num_threads = 0;    // 0: one per physical core that this process may use
+  bool pin = true;        // each worker to its core
+  int idle_spin_us = 50;  // how long workers spin for the next section before they sleep
 };
 
 class WorkerPool {

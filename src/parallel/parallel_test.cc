@@ -1,0 +1,100 @@
+#include <gtest/gtest.h>
+#include <xmmintrin.h>
+
+#include <atomic>
+#include <limits>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+#include "parallel/communicator.h"
+#include "parallel/worker_pool.h"
+
+namespace tidemill {
+namespace {
+
+TEST(Lane, SharesCoverEverythingOnceInOrder) {
+  for (const int count : {1, 2, 3, 7}) {
+    for (const int64_t total : {0, 1, 5, 16, 33, 1000}) {
+      for (const int64_t grain : {1, 2, 16}) {
+        int64_t next = 0;
+        for (int index = 0; index < count; ++index) {
+          const Range range = Lane(index, count, nullptr).share(total, grain);
+          EXPECT_EQ(range.begin, next);
+          EXPECT_TRUE(range.end % grain == 0 || range.end == total);
+          next = range.end;
+        }
+        EXPECT_EQ(next, total);
+      }
+    }
+  }
+}
+
+class Pool : public testing::TestWithParam<int> {
+ protected:
+  WorkerPool pool_{{.num_threads = GetParam()}};
+};
+
+TEST_P(Pool, EveryWorkerRunsEverySectionOnce) {
+  std::vector<int> runs(static_cast<size_t>(GetParam()), 0);
+  for (int section = 0; section < 500; ++section) {
+    pool_.run([&](Lane& lane) { ++runs[static_cast<size_t>(lane.index())]; });
+  }
+  EXPECT_EQ(runs, std::vector<int>(static_cast<size_t>(GetParam()), 500));
+}
+
+TEST_P(Pool, WritesBeforeAMeetingAreSeenAfterIt) {
+  const auto count = static_cast<size_t>(GetParam());
+  std::vector<int64_t> values(count * 16, 0);  // plain memory, one line each
+  std::atomic<int> wrong{0};
+  pool_.run([&](Lane& lane) {
+    for (int64_t round = 1; round <= 2000; ++round) {
+      values[static_cast<size_t>(lane.index()) * 16] = round;
+      lane.meet();
+      for (size_t i = 0; i < count; ++i) wrong += values[i * 16] != round;
+      lane.meet();
+    }
+  });
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST_P(Pool, DenormalsAreZeroInsideAndTheCallersSettingComesBack) {
+  const unsigned before = _mm_getcsr();
+  std::atomic<int> zeros{0};
+  volatile float tiny = std::numeric_limits<float>::min();
+  pool_.run([&](Lane&) { zeros += (tiny * 0.5f) == 0.0f; });
+  EXPECT_EQ(zeros, GetParam());
+  EXPECT_EQ(_mm_getcsr(), before);
+}
+
+TEST_P(Pool, SectionsOfTwoCallersDoNotMix) {
+  int64_t counter = 0;  // not atomic: sections of both callers touch it
+  const auto caller = [&] {
+    for (int i = 0; i < 300; ++i) {
+      pool_.run([&](Lane& lane) {
+        if (lane.index() == 0) ++counter;
+        lane.meet();
+      });
+    }
+  };
+  std::thread other(caller);
+  caller();
+  other.join();
+  EXPECT_EQ(counter, 600);
+}
+
+// Three and more workers on two cores: oversubscription must cost time only.
+INSTANTIATE_TEST_SUITE_P(Sizes, Pool, testing::Values(1, 2, 3, 5));
+
+TEST(UsableCores, AreNeverNone) { EXPECT_FALSE(usable_cores().empty()); }
+
+TEST(Communicator, OneRanksSumIsItsOwn) {
+  std::vector<float> values = {1.0f, 2.0f};
+  Communicator communicator;
+  WorkerPool pool({.num_threads = 2});
+  pool.run([&](Lane& lane) { communicator.all_reduce_sum(lane, values.data(), 2); });
+  EXPECT_EQ(values, (std::vector<float>{1.0f, 2.0f}));
+}
+
+}  // namespace
+}  // namespace tidemill
