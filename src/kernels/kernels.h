@@ -23,8 +23,8 @@ class Lane;
 
 // What happens to a product before it is stored.
 struct Epilogue {
-  const float* bias = nullptr;      // [n], added to the product
-  const Tensor* residual = nullptr; // f32 [rows, n], added after the bias; may be `out` itself
+  const float* bias = nullptr;       // [n], added to the product
+  const Tensor* residual = nullptr;  // f32 [rows, n], added after the bias; may be `out` itself
   // Panels of the weight alternate gate and up (n counts both): out[row, 16j + c] =
   // silu(gate) * up, with n / 2 columns. silu(x) = x / (1 + exp(-x)).
   bool silu_times_up = false;
@@ -42,8 +42,8 @@ struct AttentionShape {
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
-  float scale = 1.0f;   // scores = scale * q.k
-  int64_t window = 0;   // a query sees this many keys, itself included; 0: all before it
+  float scale = 1.0f;  // scores = scale * q.k
+  int64_t window = 0;  // a query sees this many keys, itself included; 0: all before it
 };
 
 // Rotary embedding and, where given, the per-head norms before it.
@@ -58,9 +58,9 @@ struct Rotary {
 // What sampling needs to know about one row of logits.
 struct LogitSummary {
   float max = 0.0f;
-  int32_t argmax = 0;      // the lowest id among equals
-  float sum_exp = 0.0f;    // sum over the vocabulary of exp(logit - max), in one stated order
-  bool finite = true;      // false when any logit is NaN or +-infinity
+  int32_t argmax = 0;    // the lowest id among equals
+  float sum_exp = 0.0f;  // sum over the vocabulary of exp(logit - max), in one stated order
+  bool finite = true;    // false when any logit is NaN or +-infinity
 };
 
 struct Kernels {
@@ -79,7 +79,8 @@ struct Kernels {
                    Tensor out) = nullptr;
 
   // out[row, n] = sum over k of in[row, k] * weight[n, k], then the epilogue. in has the type that
-  // the weight's format asks for (f32: f32, bf16: bf16); out is f32, or what the next product reads.
+  // the weight's format asks for (f32: f32, bf16: bf16); out is f32, or what the next product
+  // reads.
   void (*matmul)(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& epilogue,
                  Tensor out) = nullptr;
 
@@ -102,6 +103,9 @@ struct Kernels {
   // (which may exceed capacity: then the list is incomplete).
   int64_t (*collect_at_least)(const float* logits, int64_t vocab_size, float threshold,
                               int32_t* ids, int64_t capacity) = nullptr;
+  // Reads every byte, for the bandwidth probe (bandwidth_probe.h); returns a sum so that the reads
+  // cannot be left out. `bytes` is a multiple of 32 KiB.
+  uint64_t (*read_memory)(const void* data, int64_t bytes) = nullptr;
 };
 
 // Scratch that attention or products may need is part of the variant's own business.

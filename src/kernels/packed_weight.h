@@ -37,5 +37,7 @@ void pack_panel(PackedFormat format, int64_t k, const float* rows, int64_t num_r
 
 // Back again, for tests and `inspect`: channel n, input k.
 float unpack_at(const PackedWeight& weight, int64_t n, int64_t k);
+// All k inputs of channel n.
+void unpack_row(const PackedWeight& weight, int64_t n, float* out);
 
 }  // namespace tidemill

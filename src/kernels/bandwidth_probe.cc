@@ -1,0 +1,38 @@
+#include "kernels/bandwidth_probe.h"
+
+#include <string.h>
+
+#include <atomic>
+#include <chrono>
+
+namespace tidemill {
+namespace {
+
+constexpr int64_t kGrain = 32 * 1024;  // what read_memory takes at a time: eight pages
+
+}  // namespace
+
+BandwidthProbe::BandwidthProbe(const Kernels& kernels, WorkerPool& workers, int64_t bytes)
+    : kernels_(kernels),
+      workers_(workers),
+      buffer_(kernels.allocate(static_cast<size_t>(bytes))),
+      bytes_(bytes / kGrain * kGrain) {
+  // Untouched pages all map to one page of zeros.
+  workers_.run([this](Lane& lane) {
+    const Range range = lane.share(bytes_, kGrain);
+    memset(static_cast<char*>(buffer_.data()) + range.begin, 1, static_cast<size_t>(range.size()));
+  });
+}
+
+double BandwidthProbe::measure() {
+  std::atomic<uint64_t> sum{0};  // used, so that the reads are made
+  const auto begin = std::chrono::steady_clock::now();
+  workers_.run([&](Lane& lane) {
+    const Range range = lane.share(bytes_, kGrain);
+    sum += kernels_.read_memory(static_cast<char*>(buffer_.data()) + range.begin, range.size());
+  });
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  return static_cast<double>(bytes_) / seconds.count();
+}
+
+}  // namespace tidemill

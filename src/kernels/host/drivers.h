@@ -1,0 +1,220 @@
+// The menu entries of the host family: shares work among lanes, calls a variant's inner loops,
+// applies epilogues, meets. One body for all variants; the variant is a template argument, so that
+// a menu entry stays a plain function pointer.
+#pragma once
+
+#include <string.h>
+
+#include <algorithm>
+
+#include "kernels/host/inner.h"
+#include "kernels/host/rotary.h"
+#include "kernels/kernels.h"
+#include "parallel/lane.h"
+
+namespace tidemill::host {
+
+inline int64_t element_bytes(DType type) { return type == DType::kF32 ? 4 : 2; }
+
+inline unsigned char* row_of(const Tensor& tensor, int64_t row) {
+  return static_cast<unsigned char*>(tensor.data) +
+         row * tensor.stride * element_bytes(tensor.type);
+}
+
+inline float* float_row(const Tensor& tensor, int64_t row) {
+  return reinterpret_cast<float*>(row_of(tensor, row));
+}
+
+// count floats into a row of `out`, from column `first`, in the type that `out` has.
+template <const Inner& kInner>
+void store(const float* values, int64_t count, const Tensor& out, int64_t row, int64_t first) {
+  unsigned char* target = row_of(out, row) + first * element_bytes(out.type);
+  if (out.type == DType::kF32) {
+    memcpy(target, values, static_cast<size_t>(count) * sizeof(float));
+  } else {
+    kInner.to_bf16(values, count, reinterpret_cast<uint16_t*>(target));
+  }
+}
+
+template <const Inner& kInner>
+void embed(Lane& lane, const PackedWeight& weight, const int32_t* ids, Tensor out) {
+  const Range rows = lane.share(out.rows);
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    unpack_row(weight, ids[row], float_row(out, row));
+  }
+  lane.meet();
+}
+
+template <const Inner& kInner>
+void rms_norm(Lane& lane, Tensor in, const int32_t* rows, const float* scale, float epsilon,
+              Tensor out) {
+  const Range share = lane.share(out.rows);
+  for (int64_t row = share.begin; row < share.end; ++row) {
+    const float* source = float_row(in, rows == nullptr ? row : rows[row]);
+    if (out.type == DType::kF32) {
+      kInner.normalize(source, scale, out.cols, epsilon, float_row(out, row));
+      continue;
+    }
+    alignas(64) float normed[kMaxRowFloats];  // a quarter of a MiB of stack, of which cols are used
+    kInner.normalize(source, scale, out.cols, epsilon, normed);
+    store<kInner>(normed, out.cols, out, row, 0);
+  }
+  lane.meet();
+}
+
+// Adds bias and residual to one panel's 16 sums of one row and stores those that exist.
+template <const Inner& kInner>
+void finish_plain(float* sums, int64_t row, int64_t column, const Epilogue& epilogue,
+                  const Tensor& out) {
+  const int64_t count = std::min<int64_t>(kPanelChannels, out.cols - column);
+  if (epilogue.bias != nullptr) {
+    for (int64_t c = 0; c < count; ++c) sums[c] += epilogue.bias[column + c];
+  }
+  if (epilogue.residual != nullptr) {
+    const float* residual = float_row(*epilogue.residual, row) + column;
+    for (int64_t c = 0; c < count; ++c) sums[c] += residual[c];
+  }
+  store<kInner>(sums, count, out, row, column);
+}
+
+// Two panels, gate and up, become 16 columns.
+template <const Inner& kInner>
+void finish_silu(float* gate, float* up, int64_t row, int64_t panel, const Epilogue& epilogue,
+                 const Tensor& out) {
+  if (epilogue.bias != nullptr) {
+    for (int64_t c = 0; c < kPanelChannels; ++c) {
+      gate[c] += epilogue.bias[panel * kPanelChannels + c];
+      up[c] += epilogue.bias[(panel + 1) * kPanelChannels + c];
+    }
+  }
+  alignas(64) float result[kPanelChannels];
+  kInner.silu_times_up(gate, up, result);
+  const int64_t column = panel / 2 * kPanelChannels;
+  store<kInner>(result, std::min<int64_t>(kPanelChannels, out.cols - column), out, row, column);
+}
+
+template <const Inner& kInner>
+void finish_tile(const ProductTile& tile, int64_t first_row, int64_t first_panel,
+                 const Epilogue& epilogue, const Tensor& out) {
+  for (int64_t r = 0; r < tile.num_rows; ++r) {
+    float* sums = tile.sums + r * kTilePanels * kPanelChannels;
+    const int64_t step = epilogue.silu_times_up ? 2 : 1;
+    for (int64_t p = 0; p < tile.num_panels; p += step) {
+      float* panel_sums = sums + p * kPanelChannels;
+      if (epilogue.silu_times_up) {
+        finish_silu<kInner>(panel_sums, panel_sums + kPanelChannels, first_row + r, first_panel + p,
+                            epilogue, out);
+      } else {
+        finish_plain<kInner>(panel_sums, first_row + r, (first_panel + p) * kPanelChannels,
+                             epilogue, out);
+      }
+    }
+  }
+}
+
+// Each lane takes a contiguous range of panels; a group of panels is read from memory once and used
+// by all rows while it is in the cache.
+template <const Inner& kInner>
+void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& epilogue,
+            Tensor out) {
+  const Range panels = lane.share(num_panels(weight.n), 2);  // gate and up stay together
+  const auto panel_stride = static_cast<int64_t>(panel_bytes(weight.format, weight.k));
+  const auto product =
+      weight.format == PackedFormat::kF32 ? kInner.product_f32 : kInner.product_bf16;
+  alignas(64) float sums[kTileRows * kTilePanels * kPanelChannels];
+  for (int64_t panel = panels.begin; panel < panels.end; panel += kTilePanels) {
+    for (int64_t row = 0; row < in.rows; row += kTileRows) {
+      const ProductTile tile{.in = row_of(in, row),
+                             .in_stride = in.stride * element_bytes(in.type),
+                             .num_rows = std::min<int64_t>(kTileRows, in.rows - row),
+                             .panels = weight.data + panel * panel_stride,
+                             .panel_stride = panel_stride,
+                             .num_panels = std::min<int64_t>(kTilePanels, panels.end - panel),
+                             .num_steps = panel_stride / 64,
+                             .sums = sums};
+      product(tile);
+      finish_tile<kInner>(tile, row, panel, epilogue, out);
+    }
+  }
+  lane.meet();
+}
+
+template <const Inner& kInner>
+void rotate_and_store(Lane& lane, Tensor qkv, const AttentionShape& shape, const Rotary& rotary,
+                      const TokenRows& rows, Tensor q_out, KvLayer cache) {
+  const int64_t heads = shape.num_heads + 2 * shape.num_kv_heads;
+  const Range units = lane.share(rows.count * heads);
+  for (int64_t unit = units.begin; unit < units.end; ++unit) {
+    const int64_t row = unit / heads;
+    const int64_t head = unit % heads;
+    const float* source = float_row(qkv, row) + head * shape.head_dim;
+    alignas(64) float values[kMaxHeadDim];
+    if (head < shape.num_heads) {
+      rotate_head(source, rotary.q_norm, rotary, shape, rows.positions[row], values);
+      store<kInner>(values, shape.head_dim, q_out, row, head * shape.head_dim);
+    } else if (head < shape.num_heads + shape.num_kv_heads) {
+      rotate_head(source, rotary.k_norm, rotary, shape, rows.positions[row], values);
+      store_key(values, shape, rows, row, head - shape.num_heads, cache);
+    } else {
+      store_value(source, shape, rows, row, head - shape.num_heads - shape.num_kv_heads, cache);
+    }
+  }
+  lane.meet();
+}
+
+// One unit of work is a row and a query head. A single long sequence on few heads leaves lanes
+// waiting for the last unit; sharing partitions of 512 positions, too, would even that out without
+// changing a bit.
+template <const Inner& kInner>
+void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRows& rows,
+               KvLayer cache, Tensor out) {
+  const auto attend = cache.type == DType::kF32 ? kInner.attend_f32 : kInner.attend_bf16;
+  const auto k_bytes = static_cast<int64_t>(k_run_bytes(cache.type, shape.head_dim));
+  const int64_t head_bytes =
+      k_bytes + static_cast<int64_t>(v_run_bytes(cache.type, shape.head_dim));
+  const int64_t group = shape.num_heads / shape.num_kv_heads;
+  const Range units = lane.share(rows.count * shape.num_heads);
+  alignas(64) float values[kMaxHeadDim];
+  for (int64_t unit = units.begin; unit < units.end; ++unit) {
+    const int64_t row = unit / shape.num_heads;
+    const int64_t head = unit % shape.num_heads;
+    const int64_t last = rows.positions[row];
+    const unsigned char* kv = cache.data + head / group * head_bytes;
+    attend({.q = row_of(q, row) + head * shape.head_dim * element_bytes(q.type),
+            .block_ids = rows.block_ids + rows.table_begins[row],
+            .keys = kv,
+            .values = kv + k_bytes,
+            .block_stride = static_cast<int64_t>(cache.block_stride),
+            .head_dim = shape.head_dim,
+            .first = shape.window > 0 ? std::max<int64_t>(0, last - shape.window + 1) : 0,
+            .last = last,
+            .scale = shape.scale,
+            .out = values});
+    store<kInner>(values, shape.head_dim, out, row, head * shape.head_dim);
+  }
+  lane.meet();
+}
+
+template <const Inner& kInner>
+LogitSummary summarize_logits(const float* logits, int64_t vocab_size) {
+  LogitSummary summary;
+  kInner.summarize(logits, vocab_size, &summary);
+  return summary;
+}
+
+template <const Inner& kInner>
+constexpr Kernels make_kernels(const char* name, const char* description) {
+  return {.name = name,
+          .description = description,
+          .allocate = allocate,
+          .embed = embed<kInner>,
+          .rms_norm = rms_norm<kInner>,
+          .matmul = matmul<kInner>,
+          .rotate_and_store = rotate_and_store<kInner>,
+          .attention = attention<kInner>,
+          .summarize_logits = summarize_logits<kInner>,
+          .collect_at_least = kInner.collect,
+          .read_memory = kInner.read_memory};
+}
+
+}  // namespace tidemill::host

@@ -1,0 +1,93 @@
+// The inner loops of one host variant, as plain functions on plain memory. host/drivers.cc shares
+// the work among lanes, applies epilogues and meets; what is behind these pointers is all that
+// differs between instruction sets.
+//
+// Plain data and declarations only: files compiled for wider instruction sets include this, and
+// must not emit an inline function that the linker could keep for everybody.
+#pragma once
+
+#include <stdint.h>
+
+namespace tidemill {
+
+struct LogitSummary;
+
+// At most this many rows and panels in one call of `product`.
+inline constexpr int kTileRows = 6;
+inline constexpr int kTilePanels = 8;
+
+// A tile of a product: sums[r * kTilePanels * 16 + 16 p + c] = in row r times channel c of panel p,
+// over all of K in order, one accumulator each. Whatever the tile's size, an output's bits are the
+// same.
+struct ProductTile {
+  const unsigned char* in;      // first row, in the format's input type
+  int64_t in_stride;            // bytes
+  int64_t num_rows;             // 1 .. kTileRows
+  const unsigned char* panels;  // first panel
+  int64_t panel_stride;         // bytes
+  int64_t num_panels;           // 1 .. kTilePanels
+  int64_t num_steps;            // 64-byte rows of a panel
+  float* sums;
+};
+
+// One query head of one row over its sequence's blocks: see attention in kernels.h.
+struct AttentionTask {
+  const void* q;              // head_dim elements of the cache's type
+  const int32_t* block_ids;   // of the sequence
+  const unsigned char* keys;  // of this kv head in block 0 of the layer
+  const unsigned char* values;
+  int64_t block_stride;  // bytes
+  int64_t head_dim;
+  int64_t first;  // positions first .. last are attended
+  int64_t last;
+  float scale;
+  float* out;  // [head_dim padded to 16]
+};
+
+inline constexpr int64_t kPartitionTokens = 512;
+inline constexpr int64_t kMaxHeadDim = 256;
+
+struct Inner {
+  void (*product_f32)(const ProductTile& tile);
+  void (*product_bf16)(const ProductTile& tile);
+  void (*attend_f32)(const AttentionTask& task);
+  void (*attend_bf16)(const AttentionTask& task);
+  // out[i] = in[i] * scale[i] * r with r = 1 / sqrt(mean of squares + epsilon); count floats.
+  void (*normalize)(const float* in, const float* scale, int64_t count, float epsilon, float* out);
+  // out[i] = silu(gate[i]) * up[i] for 16 channels.
+  void (*silu_times_up)(const float* gate, const float* up, float* out);
+  // out[i] = bf16(in[i]), nearest even.
+  void (*to_bf16)(const float* in, int64_t count, uint16_t* out);
+  void (*summarize)(const float* logits, int64_t count, LogitSummary* out);
+  int64_t (*collect)(const float* logits, int64_t count, float threshold, int32_t* ids,
+                     int64_t capacity);
+  uint64_t (*read_memory)(const void* data, int64_t bytes);
+};
+
+// Defined in the files of that suffix.
+#define TIDEMILL_INNER(variant)                                                                  \
+  namespace variant {                                                                            \
+  void product_f32(const ProductTile& tile);                                                     \
+  void product_bf16(const ProductTile& tile);                                                    \
+  void attend_f32(const AttentionTask& task);                                                    \
+  void attend_bf16(const AttentionTask& task);                                                   \
+  void normalize(const float* in, const float* scale, int64_t count, float epsilon, float* out); \
+  void silu_times_up(const float* gate, const float* up, float* out);                            \
+  void to_bf16(const float* in, int64_t count, uint16_t* out);                                   \
+  void summarize(const float* logits, int64_t count, LogitSummary* out);                         \
+  int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,             \
+                  int64_t capacity);                                                             \
+  uint64_t read_memory(const void* data, int64_t bytes);                                         \
+  }
+TIDEMILL_INNER(reference)
+TIDEMILL_INNER(avx2)
+TIDEMILL_INNER(avx512)
+#undef TIDEMILL_INNER
+
+// The bf16 products of a processor with AVX512_BF16; everything else is avx512's.
+namespace avx512bf16 {
+void product_bf16(const ProductTile& tile);
+void attend_bf16(const AttentionTask& task);
+}  // namespace avx512bf16
+
+}  // namespace tidemill

@@ -1,0 +1,114 @@
+// Products with AVX2: two registers hold a panel's row, and sixteen registers are all there are, so
+// tiles are small.
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "kernels/host/inner.h"
+#include "kernels/host/product_tiles.h"
+
+namespace tidemill::avx2 {
+namespace {
+
+constexpr int64_t kPrefetchBytes = 2048;
+
+template <int kRows, int kPanels>
+void tile_f32(const ProductTile& tile) {
+  __m256 sums[kRows][2 * kPanels];
+  for (int r = 0; r < kRows; ++r) {
+    for (int h = 0; h < 2 * kPanels; ++h) sums[r][h] = _mm256_setzero_ps();
+  }
+  for (int64_t step = 0; step < tile.num_steps; ++step) {
+    __m256 weights[2 * kPanels];
+    for (int p = 0; p < kPanels; ++p) {
+      const unsigned char* row = tile.panels + p * tile.panel_stride + step * 64;
+      _mm_prefetch(reinterpret_cast<const char*>(row + kPrefetchBytes), _MM_HINT_T1);
+      weights[2 * p] = _mm256_loadu_ps(reinterpret_cast<const float*>(row));
+      weights[2 * p + 1] = _mm256_loadu_ps(reinterpret_cast<const float*>(row) + 8);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const __m256 x =
+          _mm256_broadcast_ss(reinterpret_cast<const float*>(tile.in + r * tile.in_stride) + step);
+      for (int h = 0; h < 2 * kPanels; ++h) {
+        sums[r][h] = _mm256_fmadd_ps(x, weights[h], sums[r][h]);
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int h = 0; h < 2 * kPanels; ++h) {
+      _mm256_storeu_ps(tile.sums + r * kTilePanels * 16 + h * 8, sums[r][h]);
+    }
+  }
+}
+
+// The two halves of each word become floats by a shift and a mask; even inputs are added before
+// odd ones.
+template <int kRows, int kPanels>
+void tile_bf16(const ProductTile& tile) {
+  const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+  __m256 sums[kRows][2 * kPanels];
+  for (int r = 0; r < kRows; ++r) {
+    for (int h = 0; h < 2 * kPanels; ++h) sums[r][h] = _mm256_setzero_ps();
+  }
+  for (int64_t step = 0; step < tile.num_steps; ++step) {
+    __m256 first[kRows];
+    __m256 second[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      const __m256i pair =
+          _mm256_set1_epi32(reinterpret_cast<const int32_t*>(tile.in + r * tile.in_stride)[step]);
+      first[r] = _mm256_castsi256_ps(_mm256_slli_epi32(pair, 16));
+      second[r] = _mm256_castsi256_ps(_mm256_and_si256(pair, upper));
+    }
+    for (int h = 0; h < 2 * kPanels; ++h) {
+      const unsigned char* half = tile.panels + h / 2 * tile.panel_stride + step * 64 + h % 2 * 32;
+      if (h % 2 == 0) {
+        _mm_prefetch(reinterpret_cast<const char*>(half + kPrefetchBytes), _MM_HINT_T1);
+      }
+      const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(half));
+      const __m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
+      const __m256 odd = _mm256_castsi256_ps(_mm256_and_si256(words, upper));
+      for (int r = 0; r < kRows; ++r) {
+        sums[r][h] = _mm256_fmadd_ps(first[r], even, sums[r][h]);
+        sums[r][h] = _mm256_fmadd_ps(second[r], odd, sums[r][h]);
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int h = 0; h < 2 * kPanels; ++h) {
+      _mm256_storeu_ps(tile.sums + r * kTilePanels * 16 + h * 8, sums[r][h]);
+    }
+  }
+}
+
+constexpr Tile kF32[4][3] = {
+    {tile_f32<1, 1>, tile_f32<1, 2>, tile_f32<1, 4>},
+    {tile_f32<2, 1>, tile_f32<2, 2>, nullptr},
+    {tile_f32<3, 1>, tile_f32<3, 2>, nullptr},
+    {tile_f32<4, 1>, nullptr, nullptr},
+};
+
+constexpr Tile kBf16[4][3] = {
+    {tile_bf16<1, 1>, tile_bf16<1, 2>, tile_bf16<1, 4>},
+    {tile_bf16<2, 1>, tile_bf16<2, 2>, nullptr},
+    {tile_bf16<3, 1>, nullptr, nullptr},
+    {tile_bf16<4, 1>, nullptr, nullptr},
+};
+
+void run(const ProductTile& whole, const Tile (&tiles)[4][3]) {
+  for (int64_t r = 0; r < whole.num_rows; r += 3) {
+    ProductTile part = whole;
+    part.in += r * whole.in_stride;
+    part.sums += r * kTilePanels * 16;
+    // Four rows at the end rather than three and one: the panels are read once less.
+    const int64_t left = whole.num_rows - r;
+    part.num_rows = left == 4 ? 4 : (left < 3 ? left : 3);
+    run_tiles(part, tiles);
+    if (left == 4) return;
+  }
+}
+
+}  // namespace
+
+void product_f32(const ProductTile& tile) { run(tile, kF32); }
+void product_bf16(const ProductTile& tile) { run(tile, kBf16); }
+
+}  // namespace tidemill::avx2

@@ -1,0 +1,33 @@
+// Cutting a product's panels into the tiles that a variant has. Included by the product_*.cc files
+// of the variants; everything is in an unnamed namespace, so that nothing compiled with their flags
+// can be linked into other files.
+#pragma once
+
+#include <stdint.h>
+
+#include "kernels/host/inner.h"
+
+namespace tidemill {
+namespace {
+
+using Tile = void (*)(const ProductTile&);
+
+// tiles[rows - 1][w] computes 2^w panels; null where registers do not suffice. The widest first:
+// more panels at once are more streams through memory.
+template <int kRowKinds, int kWidths>
+void run_tiles(ProductTile part, const Tile (&tiles)[kRowKinds][kWidths]) {
+  const Tile* of_rows = tiles[part.num_rows - 1];
+  int64_t left = part.num_panels;
+  for (int width_log = kWidths - 1; width_log >= 0; --width_log) {
+    const int64_t width = int64_t{1} << width_log;
+    while (of_rows[width_log] != nullptr && left >= width) {
+      of_rows[width_log](part);
+      part.panels += width * part.panel_stride;
+      part.sums += width * 16;
+      left -= width;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tidemill

@@ -1,0 +1,120 @@
+#include "kernels/host/rotary.h"
+
+#include <math.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <new>
+
+#include "base/float16.h"
+#include "kernels/host/inner.h"
+#include "kernels/kv_layout.h"
+
+namespace tidemill::host {
+namespace {
+
+constexpr size_t kHugePageBytes = size_t{2} << 20;
+
+// Where element d of the key (value) of token slot t lies in a head's run, in elements.
+int64_t key_index(DType type, int64_t head_dim, int64_t t, int64_t d) {
+  if (type == DType::kF32) return (t / 16 * head_dim + d) * 16 + t % 16;
+  const int64_t pairs = (head_dim + 1) / 2;
+  return ((t / 16 * pairs + d / 2) * 16 + t % 16) * 2 + d % 2;
+}
+
+int64_t value_index(DType type, int64_t, int64_t t, int64_t d) {
+  if (type == DType::kF32) return (d / 16 * kTokensPerBlock + t) * 16 + d % 16;
+  return ((d / 16 * (kTokensPerBlock / 2) + t / 2) * 16 + d % 16) * 2 + t % 2;
+}
+
+using Index = int64_t (*)(DType type, int64_t head_dim, int64_t t, int64_t d);
+
+void write_slot(unsigned char* run, DType type, Index index, int64_t head_dim, int64_t t,
+                const float* values) {
+  for (int64_t d = 0; d < head_dim; ++d) {
+    const float value = values == nullptr ? 0.0f : values[d];
+    const int64_t at = index(type, head_dim, t, d);
+    if (type == DType::kF32) {
+      reinterpret_cast<float*>(run)[at] = value;
+    } else {
+      reinterpret_cast<uint16_t*>(run)[at] = to_bf16(value).bits;
+    }
+  }
+}
+
+// The row is the last of its sequence in this step, and the step began the block.
+bool must_clear_behind(const TokenRows& rows, int64_t row) {
+  const int32_t position = rows.positions[row];
+  const auto same_sequence = [&](int64_t other) {
+    return other >= 0 && other < rows.count && rows.table_begins[other] == rows.table_begins[row] &&
+           rows.positions[other] - position == other - row;
+  };
+  return !same_sequence(row + 1) && same_sequence(row - position % kTokensPerBlock);
+}
+
+void store_token(const float* values, Index index, int64_t run_offset, const AttentionShape& shape,
+                 const TokenRows& rows, int64_t row, KvLayer cache) {
+  const int64_t position = rows.positions[row];
+  const int32_t block = rows.block_ids[rows.table_begins[row] + position / kTokensPerBlock];
+  unsigned char* run = cache.data + static_cast<size_t>(block) * cache.block_stride + run_offset;
+  const int64_t slot = position % kTokensPerBlock;
+  write_slot(run, cache.type, index, shape.head_dim, slot, values);
+  if (!must_clear_behind(rows, row)) return;
+  for (int64_t t = slot + 1; t < kTokensPerBlock; ++t) {
+    write_slot(run, cache.type, index, shape.head_dim, t, nullptr);
+  }
+}
+
+int64_t head_bytes(DType type, int64_t head_dim) {
+  return static_cast<int64_t>(k_run_bytes(type, head_dim) + v_run_bytes(type, head_dim));
+}
+
+}  // namespace
+
+void rotate_head(const float* source, const float* norm, const Rotary& rotary,
+                 const AttentionShape& shape, int32_t position, float* out) {
+  const int64_t dim = shape.head_dim;
+  float normed[kMaxHeadDim];
+  if (norm != nullptr) {
+    double squares = 0.0;
+    for (int64_t d = 0; d < dim; ++d) squares += static_cast<double>(source[d]) * source[d];
+    const auto factor =
+        static_cast<float>(1.0 / sqrt(squares / static_cast<double>(dim) + rotary.norm_epsilon));
+    for (int64_t d = 0; d < dim; ++d) normed[d] = source[d] * factor * norm[d];
+    source = normed;
+  }
+  const int64_t half = dim / 2;
+  const float* cos = rotary.cos + position * half;
+  const float* sin = rotary.sin + position * half;
+  for (int64_t j = 0; j < half; ++j) {
+    out[j] = source[j] * cos[j] - source[j + half] * sin[j];
+    out[j + half] = source[j + half] * cos[j] + source[j] * sin[j];
+  }
+}
+
+void store_key(const float* key, const AttentionShape& shape, const TokenRows& rows, int64_t row,
+               int64_t kv_head, KvLayer cache) {
+  store_token(key, key_index, kv_head * head_bytes(cache.type, shape.head_dim), shape, rows, row,
+              cache);
+}
+
+void store_value(const float* value, const AttentionShape& shape, const TokenRows& rows,
+                 int64_t row, int64_t kv_head, KvLayer cache) {
+  const int64_t offset = kv_head * head_bytes(cache.type, shape.head_dim) +
+                         static_cast<int64_t>(k_run_bytes(cache.type, shape.head_dim));
+  store_token(value, value_index, offset, shape, rows, row, cache);
+}
+
+Buffer allocate(size_t bytes) {
+  if (bytes == 0) return {};
+  const size_t rounded = (bytes + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
+  const size_t mapped = bytes < kHugePageBytes ? bytes : rounded;
+  void* data = mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) throw std::bad_alloc();
+  // Before first touch; a kernel that does not know it ignores it.
+  if (mapped >= kHugePageBytes) madvise(data, mapped, MADV_HUGEPAGE);
+  return Buffer(data, mapped, [](void* address, size_t length) { munmap(address, length); });
+}
+
+}  // namespace tidemill::host

@@ -1,0 +1,132 @@
+// Norms, activations and logits of single rows with AVX2. Counts that do not fill a register end in
+// a masked one.
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "kernels/host/inner.h"
+#include "kernels/host/vector_avx2.h"
+#include "kernels/kernels.h"
+
+namespace tidemill::avx2 {
+namespace {
+
+// All ones in the first `count` lanes of eight.
+__m256i lanes_left(int64_t count) {
+  const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count < 8 ? count : 8)), index);
+}
+
+// Eight logits; -infinity where there are none.
+__m256 logits_at(const float* logits, int64_t i, int64_t count) {
+  const __m256i mask = lanes_left(count - i);
+  return _mm256_blendv_ps(_mm256_set1_ps(-__builtin_inff()), _mm256_maskload_ps(logits + i, mask),
+                          _mm256_castsi256_ps(mask));
+}
+
+}  // namespace
+
+void normalize(const float* in, const float* scale, int64_t count, float epsilon, float* out) {
+  __m256 squares = _mm256_setzero_ps();
+  for (int64_t i = 0; i < count; i += 8) {
+    const __m256 x = _mm256_maskload_ps(in + i, lanes_left(count - i));
+    squares = _mm256_fmadd_ps(x, x, squares);
+  }
+  const float mean = sum256(squares) / static_cast<float>(count);
+  const __m256 factor =
+      _mm256_div_ps(_mm256_set1_ps(1.0f), _mm256_sqrt_ps(_mm256_set1_ps(mean + epsilon)));
+  for (int64_t i = 0; i < count; i += 8) {
+    const __m256i mask = lanes_left(count - i);
+    const __m256 x = _mm256_mul_ps(_mm256_maskload_ps(in + i, mask), factor);
+    _mm256_maskstore_ps(out + i, mask, _mm256_mul_ps(x, _mm256_maskload_ps(scale + i, mask)));
+  }
+}
+
+void silu_times_up(const float* gate, const float* up, float* out) {
+  for (int i = 0; i < 16; i += 8) {
+    const __m256 x = _mm256_loadu_ps(gate + i);
+    const __m256 e = exp256(_mm256_sub_ps(_mm256_setzero_ps(), x));
+    const __m256 silu = _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1.0f), e));
+    _mm256_storeu_ps(out + i, _mm256_mul_ps(silu, _mm256_loadu_ps(up + i)));
+  }
+}
+
+void to_bf16(const float* in, int64_t count, uint16_t* out) {
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), to_bf16_256(_mm256_loadu_ps(in + i)));
+  }
+  if (i == count) return;
+  alignas(16) uint16_t last[8];
+  _mm_store_si128(reinterpret_cast<__m128i*>(last),
+                  to_bf16_256(_mm256_maskload_ps(in + i, lanes_left(count - i))));
+  for (int64_t j = 0; i + j < count; ++j) out[i + j] = last[j];
+}
+
+void summarize(const float* logits, int64_t count, LogitSummary* out) {
+  const __m256 infinity = _mm256_set1_ps(__builtin_inff());
+  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+  __m256 max = _mm256_set1_ps(-__builtin_inff());
+  __m256 strange = _mm256_setzero_ps();
+  for (int64_t i = 0; i < count; i += 8) {
+    const __m256 mask = _mm256_castsi256_ps(lanes_left(count - i));
+    const __m256 x = logits_at(logits, i, count);
+    // Not less than infinity: NaN and both infinities.
+    const __m256 odd = _mm256_cmp_ps(_mm256_and_ps(x, magnitude), infinity, _CMP_NLT_UQ);
+    strange = _mm256_or_ps(strange, _mm256_and_ps(odd, mask));
+    max = _mm256_max_ps(max, x);
+  }
+  out->max = max256(max);
+  out->finite = _mm256_movemask_ps(strange) == 0;
+  out->argmax = 0;
+  out->sum_exp = 0.0f;
+  if (!out->finite) return;
+  const __m256 top = _mm256_set1_ps(out->max);
+  for (int64_t i = 0; i < count; i += 8) {
+    const int hit = _mm256_movemask_ps(_mm256_cmp_ps(logits_at(logits, i, count), top, _CMP_EQ_OQ));
+    if (hit != 0) {
+      out->argmax = static_cast<int32_t>(i + __builtin_ctz(static_cast<unsigned>(hit)));
+      break;
+    }
+  }
+  __m256 sum = _mm256_setzero_ps();
+  for (int64_t i = 0; i < count; i += 8) {
+    sum = _mm256_add_ps(sum, exp256(_mm256_sub_ps(logits_at(logits, i, count), top)));
+  }
+  out->sum_exp = sum256(sum);
+}
+
+int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,
+                int64_t capacity) {
+  int64_t found = 0;
+  for (int64_t i = 0; i < count; i += 8) {
+    const __m256 above = _mm256_cmp_ps(_mm256_maskload_ps(logits + i, lanes_left(count - i)),
+                                       _mm256_set1_ps(threshold), _CMP_GE_OQ);
+    const __m256 mask = _mm256_castsi256_ps(lanes_left(count - i));
+    auto hits = static_cast<unsigned>(_mm256_movemask_ps(_mm256_and_ps(above, mask)));
+    for (; hits != 0; hits &= hits - 1) {
+      if (found < capacity) ids[found] = static_cast<int32_t>(i + __builtin_ctz(hits));
+      ++found;
+    }
+  }
+  return found;
+}
+
+// Eight pages in flight: one stream alone leaves part of the bandwidth unused.
+uint64_t read_memory(const void* data, int64_t bytes) {
+  constexpr int64_t kPage = 4096;
+  const auto* base = static_cast<const unsigned char*>(data);
+  __m256i sum = _mm256_setzero_si256();
+  for (int64_t begin = 0; begin < bytes; begin += 8 * kPage) {
+    for (int64_t line = 0; line < kPage; line += 32) {
+      for (int64_t page = 0; page < 8; ++page) {
+        const unsigned char* at = base + begin + page * kPage + line;
+        sum = _mm256_add_epi64(sum, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+      }
+    }
+  }
+  alignas(32) uint64_t parts[4];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(parts), sum);
+  return parts[0] + parts[1] + parts[2] + parts[3];
+}
+
+}  // namespace tidemill::avx2

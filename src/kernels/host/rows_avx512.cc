@@ -1,0 +1,113 @@
+// Norms, activations and logits of single rows with AVX-512.
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "kernels/host/inner.h"
+#include "kernels/host/vector_avx512.h"
+#include "kernels/kernels.h"
+
+namespace tidemill::avx512 {
+namespace {
+
+__mmask16 lanes_left(int64_t count) {
+  return count >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << count) - 1u);
+}
+
+}  // namespace
+
+void normalize(const float* in, const float* scale, int64_t count, float epsilon, float* out) {
+  __m512 squares = _mm512_setzero_ps();
+  for (int64_t i = 0; i < count; i += 16) {
+    const __m512 x = _mm512_maskz_loadu_ps(lanes_left(count - i), in + i);
+    squares = _mm512_fmadd_ps(x, x, squares);
+  }
+  const float mean = sum512(squares) / static_cast<float>(count);
+  const __m512 factor =
+      _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_sqrt_ps(_mm512_set1_ps(mean + epsilon)));
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 mask = lanes_left(count - i);
+    const __m512 x = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, in + i), factor);
+    _mm512_mask_storeu_ps(out + i, mask, _mm512_mul_ps(x, _mm512_maskz_loadu_ps(mask, scale + i)));
+  }
+}
+
+void silu_times_up(const float* gate, const float* up, float* out) {
+  const __m512 x = _mm512_loadu_ps(gate);
+  const __m512 e = exp512(_mm512_sub_ps(_mm512_setzero_ps(), x));
+  const __m512 silu = _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0f), e));
+  _mm512_storeu_ps(out, _mm512_mul_ps(silu, _mm512_loadu_ps(up)));
+}
+
+void to_bf16(const float* in, int64_t count, uint16_t* out) {
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 mask = lanes_left(count - i);
+    _mm256_mask_storeu_epi16(out + i, mask, to_bf16_512(_mm512_maskz_loadu_ps(mask, in + i)));
+  }
+}
+
+void summarize(const float* logits, int64_t count, LogitSummary* out) {
+  const __m512 lowest = _mm512_set1_ps(-__builtin_inff());
+  __m512 max = lowest;
+  __mmask16 strange = 0;  // lanes that saw NaN or infinity
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 mask = lanes_left(count - i);
+    const __m512 x = _mm512_mask_loadu_ps(lowest, mask, logits + i);
+    // Categories: quiet NaN, +infinity, -infinity, signalling NaN.
+    strange = static_cast<__mmask16>(strange | _mm512_mask_fpclass_ps_mask(mask, x, 0x99));
+    max = _mm512_max_ps(max, x);
+  }
+  out->max = max512(max);
+  out->finite = strange == 0;
+  out->argmax = 0;
+  out->sum_exp = 0.0f;
+  if (!out->finite) return;
+  const __m512 top = _mm512_set1_ps(out->max);
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 hit = _mm512_mask_cmp_ps_mask(
+        lanes_left(count - i), _mm512_maskz_loadu_ps(lanes_left(count - i), logits + i), top,
+        _CMP_EQ_OQ);
+    if (hit != 0) {
+      out->argmax = static_cast<int32_t>(i + __builtin_ctz(hit));
+      break;
+    }
+  }
+  __m512 sum = _mm512_setzero_ps();
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 mask = lanes_left(count - i);
+    const __m512 x = _mm512_mask_loadu_ps(lowest, mask, logits + i);
+    sum = _mm512_add_ps(sum, exp512(_mm512_sub_ps(x, top)));
+  }
+  out->sum_exp = sum512(sum);
+}
+
+int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,
+                int64_t capacity) {
+  int64_t found = 0;
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 mask = lanes_left(count - i);
+    uint32_t hits = _mm512_mask_cmp_ps_mask(mask, _mm512_maskz_loadu_ps(mask, logits + i),
+                                            _mm512_set1_ps(threshold), _CMP_GE_OQ);
+    for (; hits != 0; hits &= hits - 1) {
+      if (found < capacity) ids[found] = static_cast<int32_t>(i + __builtin_ctz(hits));
+      ++found;
+    }
+  }
+  return found;
+}
+
+// Eight pages in flight: one stream alone leaves part of the bandwidth unused.
+uint64_t read_memory(const void* data, int64_t bytes) {
+  constexpr int64_t kPage = 4096;
+  const auto* base = static_cast<const unsigned char*>(data);
+  __m512i sum = _mm512_setzero_si512();
+  for (int64_t begin = 0; begin < bytes; begin += 8 * kPage) {
+    for (int64_t line = 0; line < kPage; line += 64) {
+      for (int64_t page = 0; page < 8; ++page) {
+        sum = _mm512_add_epi64(sum, _mm512_loadu_si512(base + begin + page * kPage + line));
+      }
+    }
+  }
+  return static_cast<uint64_t>(_mm512_reduce_add_epi64(sum));
+}
+
+}  // namespace tidemill::avx512
