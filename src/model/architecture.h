@@ -27,7 +27,7 @@ struct RopeDescription {
   double beta_slow = 1.0;         // yarn
   double attention_factor = 1.0;  // yarn: cos and sin are multiplied by it
   bool truncate = true;           // yarn
-  std::vector<double> divisors;   // GGUF rope_freqs: frequency j is divided by divisors[j]
+  std::vector<double> divisors{};  // GGUF rope_freqs: frequency j is divided by divisors[j]
 };
 
 struct Architecture {

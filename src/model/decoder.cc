@@ -55,6 +55,7 @@ TokenRows token_rows(const ForwardInput& input) {
           .block_ids = group.block_ids.data()};
 }
 
+// What only a bug can get wrong, but would read or write where it must not.
 void check_input(const ForwardInput& input, const DecoderLimits& limits) {
   const size_t rows = input.token_ids.size();
   CHECK(input.groups.size() == 1, "{} KV groups; this network has one", input.groups.size());
@@ -65,9 +66,25 @@ void check_input(const ForwardInput& input, const DecoderLimits& limits) {
         rows, limits.max_step_tokens);
   CHECK(static_cast<int64_t>(input.score_rows.size()) <= limits.max_score_rows,
         "{} score rows in a step of at most {}", input.score_rows.size(), limits.max_score_rows);
-  for (const int32_t position : input.positions) {
-    CHECK(position >= 0 && position < limits.max_model_len, "position {} of at most {}", position,
-          limits.max_model_len);
+  for (const int32_t row : input.score_rows) {
+    CHECK(row >= 0 && static_cast<size_t>(row) < rows, "score row {} of {}", row, rows);
+  }
+}
+
+void check_rows(const ForwardInput& input, int64_t vocab_size, int64_t max_model_len,
+                int64_t num_blocks) {
+  const ForwardInput::Group& group = input.groups[0];
+  for (size_t row = 0; row < input.token_ids.size(); ++row) {
+    const TokenId id = input.token_ids[row];
+    CHECK(id >= 0 && id < vocab_size, "token id {} of {}", id, vocab_size);
+    const int64_t position = input.positions[row];
+    CHECK(position >= 0 && position < max_model_len, "position {} of {}", position, max_model_len);
+    const int64_t entry = group.table_begins[row] + position / kTokensPerBlock;
+    CHECK(entry >= 0 && entry < static_cast<int64_t>(group.block_ids.size()),
+          "entry {} of {} in the block tables", entry, group.block_ids.size());
+  }
+  for (const int32_t block : group.block_ids) {
+    CHECK(block >= 0 && block < num_blocks, "block {} of {}", block, num_blocks);
   }
 }
 
@@ -140,6 +157,7 @@ void Decoder::fill_rotary_tables() {
 
 void Decoder::forward(Lane& lane, const ForwardInput& input) {
   check_input(input, limits_);
+  check_rows(input, model_.architecture().vocab_size, limits_.max_model_len, cache_.num_blocks());
   const TokenRows rows = token_rows(input);
   const Tensor hidden = first_rows(workspace_.hidden, rows.count);
 

@@ -1,0 +1,213 @@
+#include "model/decoder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/select.h"
+#include "parallel/worker_pool.h"
+
+namespace tidemill {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kMaxTokens = 96;
+
+// Every optional part of the network, and sizes that fill neither panels nor blocks.
+Architecture small() {
+  Architecture a;
+  a.family = "qwen3";
+  a.hidden_size = 40;
+  a.num_layers = 2;
+  a.num_heads = 4;
+  a.num_kv_heads = 2;
+  a.head_dim = 12;
+  a.intermediate_size = 56;
+  a.vocab_size = 53;
+  a.max_positions = kMaxTokens;
+  a.qkv_bias = a.output_bias = a.mlp_bias = a.qk_norm = true;
+  a.sliding_window = 40;
+  return a;
+}
+
+// An engine of random numbers, the same in every run; its folder disappears with it.
+class RandomEngine {
+ public:
+  explicit RandomEngine(PackedFormat format)
+      : dir_(fs::temp_directory_path() / ("tidemill-decoder-" + std::to_string(::getpid()))) {
+    fs::create_directories(dir_);
+    Manifest manifest;
+    manifest.format = format;
+    manifest.architecture = small();
+    manifest.tensors = engine_tensors(manifest.architecture, format);
+    std::string file(static_cast<size_t>(weights_file_bytes(manifest.tensors)), '\0');
+    for (const EngineTensor& tensor : manifest.tensors) fill(tensor, file.data() + tensor.offset);
+    std::ofstream(dir_ / kWeightsFileName, std::ios::binary) << file;
+    write_manifest(dir_, manifest);
+  }
+  RandomEngine(const RandomEngine&) = delete;
+  RandomEngine& operator=(const RandomEngine&) = delete;
+  ~RandomEngine() { fs::remove_all(dir_); }
+  const fs::path& dir() const { return dir_; }
+
+ private:
+  void fill(const EngineTensor& tensor, char* out) {
+    const bool vector = tensor.k == 0;
+    const float scale = vector ? 1.0f : 1.7f / std::sqrt(static_cast<float>(tensor.k));
+    std::uniform_real_distribution<float> values(-scale, scale);
+    std::vector<float> numbers(static_cast<size_t>(tensor.n * std::max<int64_t>(tensor.k, 1)));
+    for (float& number : numbers) number = values(random_);
+    if (vector) {
+      std::memcpy(out, numbers.data(), numbers.size() * sizeof(float));
+      return;
+    }
+    const size_t bytes = panel_bytes(tensor.format, tensor.k);
+    for (int64_t panel = 0; panel < num_panels(tensor.n); ++panel) {
+      const int64_t first = panel * kPanelChannels;
+      pack_panel(tensor.format, tensor.k, numbers.data() + first * tensor.k,
+                 std::min(kPanelChannels, tensor.n - first),
+                 reinterpret_cast<unsigned char*>(out) + static_cast<size_t>(panel) * bytes);
+    }
+  }
+  const fs::path dir_;
+  std::mt19937 random_{7};
+};
+
+// A part of one sequence in a step: `count` tokens from position `first` on.
+struct Part {
+  int sequence = 0;
+  int64_t first = 0;
+  int64_t count = 0;
+};
+
+// Sequence s has the tokens (position * 7 + s * 3 + 1) mod 53 and four blocks of its own.
+ForwardInput input_of(const std::vector<Part>& parts) {
+  constexpr int32_t kBlocksPerSequence = kMaxTokens / kTokensPerBlock + 1;
+  ForwardInput input;
+  input.groups.resize(1);
+  for (const Part& part : parts) {
+    const auto begin = static_cast<int32_t>(input.groups[0].block_ids.size());
+    for (int32_t block = 0; block < kBlocksPerSequence; ++block) {
+      input.groups[0].block_ids.push_back((part.sequence + 1) * kBlocksPerSequence - 1 - block);
+    }
+    for (int64_t position = part.first; position < part.first + part.count; ++position) {
+      input.score_rows.push_back(static_cast<int32_t>(input.token_ids.size()));
+      input.token_ids.push_back(static_cast<TokenId>((position * 7 + part.sequence * 3 + 1) % 53));
+      input.positions.push_back(static_cast<int32_t>(position));
+      input.groups[0].table_begins.push_back(begin);
+    }
+  }
+  return input;
+}
+
+class DecoderRows : public testing::TestWithParam<const Kernels*> {
+ protected:
+  // Logits of the last token of `sequence` after the given steps.
+  std::vector<float> last_logits(const std::vector<std::vector<Part>>& steps, int num_threads,
+                                 PackedFormat format = PackedFormat::kF32) {
+    const RandomEngine engine(format);
+    const Model model(engine.dir());
+    WorkerPool pool({.num_threads = num_threads, .pin = false});
+    KvCache cache(*GetParam(), model.architecture(), model.activation_type(), 16);
+    Communicator communicator;
+    Decoder decoder(*GetParam(), model, cache, communicator,
+                    {.max_model_len = kMaxTokens,
+                     .max_step_tokens = 2 * kMaxTokens,
+                     .max_score_rows = 2 * kMaxTokens});
+    for (const std::vector<Part>& parts : steps) {
+      const ForwardInput input = input_of(parts);
+      pool.run([&](Lane& lane) { decoder.forward(lane, input); });
+    }
+    const Tensor logits = decoder.logits();
+    EXPECT_EQ(logits.cols, 53);
+    const float* row = static_cast<const float*>(logits.data) + (logits.rows - 1) * logits.stride;
+    return {row, row + logits.cols};
+  }
+  std::vector<std::vector<Part>> one_by_one(int64_t first, int64_t count) {
+    std::vector<std::vector<Part>> steps;
+    for (int64_t i = first; i < first + count; ++i) steps.push_back({{0, i, 1}});
+    return steps;
+  }
+};
+
+TEST_P(DecoderRows, AreTheSameBitsHoweverThePromptIsCut) {
+  for (const PackedFormat format : {PackedFormat::kF32, PackedFormat::kBf16}) {
+    const std::vector<float> whole = last_logits({{{0, 0, 71}}}, 1, format);
+    ASSERT_TRUE(std::isfinite(whole[0]));
+    EXPECT_NE(whole[0], whole[1]);
+    EXPECT_EQ(last_logits({{{0, 0, 33}}, {{0, 33, 38}}}, 1, format), whole);
+    EXPECT_EQ(last_logits({{{0, 0, 70}}, {{0, 70, 1}}}, 1, format), whole);
+    EXPECT_EQ(last_logits(one_by_one(0, 71), 1, format), whole);
+  }
+}
+
+TEST_P(DecoderRows, AreTheSameBitsWithAnyNeighboursAndWorkers) {
+  const std::vector<float> alone = last_logits({{{0, 0, 71}}}, 1);
+  EXPECT_EQ(last_logits({{{0, 0, 71}}}, 2), alone);
+  EXPECT_EQ(last_logits({{{1, 0, 50}, {2, 0, 3}, {0, 0, 71}}}, 1), alone);
+  EXPECT_EQ(last_logits({{{0, 0, 40}, {1, 0, 9}}, {{1, 9, 1}, {0, 40, 31}}}, 2), alone);
+}
+
+// The comparison above must be able to fail.
+TEST_P(DecoderRows, DependOnTheTokensBefore) {
+  EXPECT_NE(last_logits({{{0, 0, 71}}}, 1), last_logits({{{1, 0, 71}}}, 1));
+  const auto skipped = last_logits({{{0, 0, 70}}, {{0, 71, 1}}}, 1);
+  EXPECT_NE(skipped, last_logits({{{0, 0, 72}}}, 1)) << "position 70 was never computed";
+}
+
+TEST_P(DecoderRows, AStepMayAskForNoLogits) {
+  const RandomEngine engine(PackedFormat::kF32);
+  const Model model(engine.dir());
+  WorkerPool pool({.num_threads = 1, .pin = false});
+  KvCache cache(*GetParam(), model.architecture(), model.activation_type(), 4);
+  Communicator communicator;
+  Decoder decoder(*GetParam(), model, cache, communicator,
+                  {.max_model_len = 32, .max_step_tokens = 8, .max_score_rows = 2});
+  ForwardInput input = input_of({{0, 0, 8}});
+  input.score_rows.clear();
+  pool.run([&](Lane& lane) { decoder.forward(lane, input); });
+  EXPECT_EQ(decoder.logits().rows, 0);
+  input.score_rows = {2, 7};
+  pool.run([&](Lane& lane) { decoder.forward(lane, input); });
+  EXPECT_EQ(decoder.logits().rows, 2);
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryVariantOfThisMachine, DecoderRows,
+                         testing::ValuesIn(runnable_variants()),
+                         [](const auto& variant) { return std::string(variant.param->name); });
+
+TEST(KvCache, LayersShareNoByte) {
+  const Kernels& kernels = select_kernels("reference");
+  const Architecture architecture = small();
+  const KvCache cache(kernels, architecture, DType::kBf16, 5);
+  const KvLayer first = cache.layer(0);
+  const KvLayer second = cache.layer(1);
+  EXPECT_EQ(second.data - first.data, static_cast<ptrdiff_t>(5 * first.block_stride));
+  EXPECT_EQ(static_cast<int64_t>(2 * first.block_stride),
+            kv_bytes_per_block(architecture, DType::kBf16));
+  EXPECT_EQ(first.type, DType::kBf16);
+}
+
+TEST(Decoder, TheWorkspaceGrowsWithTheStep) {
+  const Architecture architecture = small();
+  const auto bytes = [&](int64_t tokens) {
+    return Decoder::workspace_bytes(
+        architecture, DType::kF32,
+        {.max_model_len = 64, .max_step_tokens = tokens, .max_score_rows = 1});
+  };
+  EXPECT_GT(bytes(2) - bytes(1), 0);
+  EXPECT_EQ(bytes(3) - bytes(2), bytes(2) - bytes(1));
+}
+
+}  // namespace
+}  // namespace tidemill
