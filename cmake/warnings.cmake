@@ -3,7 +3,7 @@
 add_library(tidemill_flags INTERFACE)
 target_compile_options(tidemill_flags INTERFACE
   -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wconversion -Wno-sign-conversion
-  -Wimplicit-fallthrough -fno-strict-aliasing)
+  -Wimplicit-fallthrough -Wno-missing-field-initializers -fno-strict-aliasing)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 reports these falsely for std::string, std::variant and coroutine frames at -O2.
   target_compile_options(tidemill_flags INTERFACE

@@ -23,19 +23,34 @@ class CheckpointError : public std::runtime_error {
 
 // How a stored tensor's numbers are coded. Names as the formats spell them.
 enum class StoredType {
-  kF32, kF16, kBf16, kF64,                      // both formats
-  kQ4_0, kQ4_1, kQ8_0,                          // GGUF blocks of 32 along a row
-  kBool, kU8, kI8, kI16, kU16, kI32, kU32, kI64, kU64, kF8E4M3, kF8E5M2,  // parsed, not yet read
+  kF32,
+  kF16,
+  kBf16,
+  kF64,  // both formats
+  kQ4_0,
+  kQ4_1,
+  kQ8_0,  // GGUF blocks of 32 along a row
+  kBool,
+  kU8,
+  kI8,
+  kI16,
+  kU16,
+  kI32,
+  kU32,
+  kI64,
+  kU64,
+  kF8E4M3,
+  kF8E5M2,  // parsed, not yet read
 };
 std::string_view name_of(StoredType type);
 
 // A tensor of a checkpoint, row-major, as [rows..., columns]; the numbers stay in the mapped file.
 struct StoredTensor {
-  std::string name;          // as the file spells it
+  std::string name;  // as the file spells it
   StoredType type;
   std::vector<int64_t> shape;  // outermost first, whatever the format's own order
   std::span<const std::byte> bytes;
-  std::string file;          // for messages
+  std::string file;  // for messages
 };
 
 enum class CheckpointFormat { kHuggingFace, kGguf };

@@ -1,0 +1,169 @@
+#include "checkpoint/detect.h"
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "base/check.h"
+#include "checkpoint/checkpoint.h"
+
+namespace tidemill {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void refuse(const fs::path& path, std::string_view reason) {
+  throw CheckpointError(format("{}: {}", path.string(), reason));
+}
+
+bool starts_with_gguf(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  char magic[4] = {};
+  in.read(magic, sizeof magic);
+  return in.gcount() == 4 && std::string_view(magic, 4) == "GGUF";
+}
+
+std::vector<fs::path> files_ending(const fs::path& folder, std::string_view ending) {
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().filename().string().ends_with(ending)) found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+bool has_pickles(const fs::path& folder) {
+  for (const char* ending : {".bin", ".pt", ".pth"}) {
+    if (!files_ending(folder, ending).empty()) return true;
+  }
+  return false;
+}
+
+// The first part of the only GGUF model in a folder.
+fs::path only_gguf(const fs::path& folder, std::vector<fs::path> files) {
+  std::erase_if(files, [](const fs::path& file) {
+    const std::string name = file.filename().string();
+    return name.find("-of-") != std::string::npos && name.find("-00001-of-") == std::string::npos;
+  });
+  if (files.size() == 1) return files.front();
+  std::string names;
+  for (const fs::path& file : files) names += " " + file.filename().string();
+  refuse(folder, format("it holds several GGUF models. Name one of:{}.", names));
+}
+
+// Folders of other systems, by what gives them away.
+void refuse_foreign(const fs::path& folder) {
+  const auto has = [&](const char* name) { return fs::exists(folder / name); };
+  if (has("tensorrt_llm/config.pbtxt") || has("ensemble/config.pbtxt") || has("config.pbtxt")) {
+    refuse(folder,
+           "Triton model repositories are not read yet. Name the checkpoint they were "
+           "built from.");
+  }
+  if (has("adapter_config.json")) {
+    refuse(folder, "this is an adapter. Merge it into its base model and name that folder.");
+  }
+  if (has("model.bin") && !files_ending(folder, "vocabulary.json").empty()) {
+    refuse(folder, "CTranslate2 models are not read. Name the checkpoint it was converted from.");
+  }
+  if (has("config.ini")) {
+    refuse(folder,
+           "FasterTransformer models are not read. Name the checkpoint it was converted "
+           "from.");
+  }
+  if (has("model.py")) {
+    refuse(folder, "handler scripts (model.py) are not supported yet. Name a checkpoint.");
+  }
+}
+
+struct QuantMethod {
+  std::string_view name;
+  std::string_view shown;
+};
+
+constexpr QuantMethod kQuantMethods[] = {
+    {"gptq", "GPTQ"},
+    {"awq", "AWQ"},
+    {"fp8", "FP8"},
+    {"fbgemm_fp8", "FP8"},
+    {"compressed-tensors", "compressed-tensors"},
+    {"bitsandbytes", "bitsandbytes"},
+};
+
+void refuse_quantised(const fs::path& folder, const JsonValue& quantization) {
+  const JsonValue* method = quantization.find("quant_method");
+  const std::string given = method != nullptr && method->is_string()
+                                ? method->string().substr(0, 40)
+                                : "an unknown method";
+  std::string shown = given;
+  for (const QuantMethod& known : kQuantMethods) {
+    if (known.name == given) shown = known.shown;
+  }
+  refuse(folder, format("checkpoints quantised with {} are not read yet. Name the unquantised "
+                        "checkpoint, or a GGUF file in Q8_0, Q4_0 or Q4_1.",
+                        shown));
+}
+
+}  // namespace
+
+FoundFormat detect_format(const fs::path& path) {
+  if (fs::is_regular_file(path)) {
+    if (starts_with_gguf(path)) return {.gguf = path};
+    refuse(path, "this file is no GGUF. Name a GGUF file, or the folder of a checkpoint.");
+  }
+  if (!fs::is_directory(path)) refuse(path, "there is no such file or folder.");
+  const auto ggufs = files_ending(path, ".gguf");
+  const bool has_safetensors = !files_ending(path, ".safetensors").empty();
+  if (!ggufs.empty() && !has_safetensors) return {.gguf = only_gguf(path, ggufs)};
+  if (fs::exists(path / "config.json")) {
+    if (!has_safetensors && !fs::exists(path / "model.safetensors.index.json")) {
+      refuse_foreign(path);
+      if (has_pickles(path)) {
+        refuse(path,
+               "its weights are pickles, which can run code when they are read. Convert them "
+               "to safetensors first: AutoModelForCausalLM.from_pretrained(FOLDER)"
+               ".save_pretrained(NEW_FOLDER, safe_serialization=True).");
+      }
+      refuse(path, "it holds no weights: neither *.safetensors nor *.gguf.");
+    }
+    return {};
+  }
+  refuse_foreign(path);
+  if (has_pickles(path)) {
+    refuse(path, "original pickled weights are not read. Name the model's Hugging Face folder.");
+  }
+  refuse(path, "this is no checkpoint: there is no config.json and no *.gguf.");
+}
+
+void refuse_unsupported(const fs::path& folder, const JsonValue& config) {
+  if (!config.is_object()) refuse(folder / "config.json", "it must hold a JSON object.");
+  if (const JsonValue* q = config.find("quantization_config"); q != nullptr && q->is_object()) {
+    refuse_quantised(folder, *q);
+  }
+  for (const char* name : {"quantize_config.json", "quant_config.json"}) {
+    if (fs::exists(folder / name)) {
+      refuse(folder, format("{} says that it is quantised with GPTQ or AWQ, which is not read yet. "
+                            "Name the unquantised checkpoint.",
+                            name));
+    }
+  }
+  if (config.find("builder_config") != nullptr || config.find("pretrained_config") != nullptr ||
+      (config.find("architecture") != nullptr && config.find("architectures") == nullptr)) {
+    refuse(folder,
+           "TensorRT-LLM checkpoints and engines are not read yet. Name the Hugging Face "
+           "checkpoint.");
+  }
+}
+
+fs::path only_safetensors(const fs::path& folder) {
+  if (fs::exists(folder / "model.safetensors")) return folder / "model.safetensors";
+  const auto files = files_ending(folder, ".safetensors");
+  if (files.size() == 1) return files.front();
+  std::string names;
+  for (const fs::path& file : files) names += " " + file.filename().string();
+  refuse(folder, format("it holds several safetensors files and no index:{}. Keep the model's own, "
+                        "or add model.safetensors.index.json.",
+                        names));
+}
+
+}  // namespace tidemill

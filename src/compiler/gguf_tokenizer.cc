@@ -1,0 +1,321 @@
+#include "compiler/gguf_tokenizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/check.h"
+#include "checkpoint/checkpoint.h"
+
+namespace tidemill {
+namespace {
+
+// tokenizer.ggml.token_type
+constexpr int64_t kUnknown = 2;
+constexpr int64_t kControl = 3;
+constexpr int64_t kUserDefined = 4;
+
+constexpr size_t kMaxTokenBytes = 4096;
+
+[[noreturn]] void fail(std::string_view reason) {
+  throw CheckpointError(format("the GGUF file's tokenizer: {}.", reason));
+}
+
+struct Vocabulary {
+  std::vector<std::string_view> tokens;
+  std::vector<int64_t> types;  // of every token; 1 (normal) when the file does not say
+};
+
+const JsonArray* array_of(const JsonValue& metadata, const char* key) {
+  const JsonValue* value = metadata.find(key);
+  if (value == nullptr) return nullptr;
+  if (!value->is_array()) fail(format("{} must be a list", key));
+  return &value->array();
+}
+
+Vocabulary read_vocabulary(const JsonValue& metadata) {
+  const JsonArray* tokens = array_of(metadata, "tokenizer.ggml.tokens");
+  if (tokens == nullptr || tokens->empty()) fail("tokenizer.ggml.tokens is missing");
+  Vocabulary vocabulary;
+  for (const JsonValue& token : *tokens) {
+    if (!token.is_string() || token.string().size() > kMaxTokenBytes) {
+      fail(format("tokens must be strings of at most {} bytes", kMaxTokenBytes));
+    }
+    vocabulary.tokens.push_back(token.string());
+  }
+  vocabulary.types.assign(tokens->size(), 1);
+  if (const JsonArray* types = array_of(metadata, "tokenizer.ggml.token_type")) {
+    if (types->size() != tokens->size()) fail("token_type and tokens differ in length");
+    for (size_t i = 0; i < types->size(); ++i) {
+      if (!(*types)[i].fits_int64()) fail("token_type must hold integers");
+      vocabulary.types[i] = (*types)[i].integer();
+    }
+  }
+  return vocabulary;
+}
+
+bool flag(const JsonValue& metadata, const char* key, bool fallback) {
+  const JsonValue* value = metadata.find(key);
+  return value != nullptr && value->is_bool() ? value->boolean() : fallback;
+}
+
+// The id under that key; nullopt when it is absent or -1.
+std::optional<int64_t> token_id(const JsonValue& metadata, const char* key, size_t vocab_size) {
+  const JsonValue* value = metadata.find(key);
+  if (value == nullptr || !value->fits_int64() || value->integer() < 0) return std::nullopt;
+  if (value->integer() >= static_cast<int64_t>(vocab_size)) {
+    fail(format("{} is {}, and there are {} tokens", key, value->integer(), vocab_size));
+  }
+  return value->integer();
+}
+
+JsonValue vocabulary_object(const Vocabulary& vocabulary) {
+  JsonObject object;
+  object.reserve(vocabulary.tokens.size());
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    object.emplace_back(std::string(vocabulary.tokens[id]), static_cast<int64_t>(id));
+  }
+  return object;
+}
+
+// Control tokens and those that a user defined are matched in text before anything else.
+JsonValue added_tokens(const Vocabulary& vocabulary) {
+  JsonArray added;
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    const int64_t type = vocabulary.types[id];
+    if (type != kControl && type != kUserDefined && type != kUnknown) continue;
+    added.push_back(JsonObject{{"id", static_cast<int64_t>(id)},
+                               {"content", std::string(vocabulary.tokens[id])},
+                               {"single_word", false},
+                               {"lstrip", false},
+                               {"rstrip", false},
+                               {"normalized", false},
+                               {"special", type != kUserDefined}});
+  }
+  return added;
+}
+
+// What is put in front of (behind) every text: begin and end of sequence, where the file says so.
+JsonValue post_processor(const JsonValue& metadata, const Vocabulary& vocabulary,
+                         bool begin_first) {
+  JsonArray single;
+  JsonObject special_tokens;
+  const auto add = [&](const char* key) {
+    const auto id = token_id(metadata, key, vocabulary.tokens.size());
+    if (!id) return;
+    const std::string name(vocabulary.tokens[static_cast<size_t>(*id)]);
+    single.push_back(JsonObject{{"SpecialToken", JsonObject{{"id", name}, {"type_id", 0}}}});
+    special_tokens.emplace_back(name, JsonObject{{"id", name},
+                                                 {"ids", JsonArray{JsonValue(*id)}},
+                                                 {"tokens", JsonArray{JsonValue(name)}}});
+  };
+  if (begin_first) add("tokenizer.ggml.bos_token_id");
+  single.push_back(JsonObject{{"Sequence", JsonObject{{"id", "A"}, {"type_id", 0}}}});
+  if (flag(metadata, "tokenizer.ggml.add_eos_token", false)) add("tokenizer.ggml.eos_token_id");
+  if (single.size() == 1) return {};
+  return JsonObject{{"type", "TemplateProcessing"},
+                    {"single", single},
+                    {"pair", single},
+                    {"special_tokens", std::move(special_tokens)}};
+}
+
+JsonValue byte_level(bool use_regex) {
+  return JsonObject{{"type", "ByteLevel"},
+                    {"add_prefix_space", false},
+                    {"trim_offsets", true},
+                    {"use_regex", use_regex}};
+}
+
+JsonValue split(const char* regex) {
+  return JsonObject{{"type", "Split"},
+                    {"pattern", JsonObject{{"Regex", regex}}},
+                    {"behavior", "Isolated"},
+                    {"invert", false}};
+}
+
+JsonValue sequence(JsonArray steps) {
+  return JsonObject{{"type", "Sequence"}, {"pretokenizers", std::move(steps)}};
+}
+
+JsonValue single_digits() { return JsonObject{{"type", "Digits"}, {"individual_digits", true}}; }
+
+// tokenizer.ggml.pre names the way in which text is cut before merging. The patterns are the ones
+// that the models' own tokenizer.json files hold.
+JsonValue pre_tokenizer(std::string_view kind) {
+  constexpr const char* kLlama3 =
+      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  constexpr const char* kQwen2 =
+      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  if (kind == "llama-bpe" || kind == "llama3" || kind == "llama-v3") {
+    return sequence({split(kLlama3), byte_level(false)});
+  }
+  if (kind == "qwen2" || kind == "deepseek-r1-qwen") {
+    return sequence({split(kQwen2), byte_level(false)});
+  }
+  if (kind == "smollm" || kind == "starcoder" || kind == "refact" || kind == "command-r") {
+    return sequence({single_digits(), byte_level(true)});
+  }
+  if (kind == "default" || kind == "gpt-2" || kind == "gpt2" || kind == "mpt" || kind == "olmo") {
+    return byte_level(true);
+  }
+  fail(format("the pre-tokeniser {} is not supported", kind.substr(0, 40)));
+}
+
+std::string pre_tokenizer_name(const JsonValue& metadata) {
+  const JsonValue* value = metadata.find("tokenizer.ggml.pre");
+  return value != nullptr && value->is_string() ? value->string() : "default";
+}
+
+JsonValue bpe_model(JsonValue vocabulary, JsonArray merges, bool byte_fallback, JsonValue unknown) {
+  return JsonObject{{"type", "BPE"},
+                    {"dropout", JsonValue()},
+                    {"unk_token", std::move(unknown)},
+                    {"continuing_subword_prefix", JsonValue()},
+                    {"end_of_word_suffix", JsonValue()},
+                    {"fuse_unk", byte_fallback},
+                    {"byte_fallback", byte_fallback},
+                    {"ignore_merges", false},
+                    {"vocab", std::move(vocabulary)},
+                    {"merges", std::move(merges)}};
+}
+
+// "gpt2": byte-level BPE with its merges.
+JsonValue byte_level_tokenizer(const JsonValue& metadata, const Vocabulary& vocabulary) {
+  const JsonArray* merges = array_of(metadata, "tokenizer.ggml.merges");
+  if (merges == nullptr) fail("tokenizer.ggml.merges is missing");
+  for (const JsonValue& merge : *merges) {
+    if (!merge.is_string() || merge.string().find(' ', 1) == std::string::npos) {
+      fail("merges must be strings of two pieces with a blank between them");
+    }
+  }
+  const std::string kind = pre_tokenizer_name(metadata);
+  JsonValue model = bpe_model(vocabulary_object(vocabulary), *merges, false, JsonValue());
+  // Llama 3: a piece that is a token is one, whatever the merges say.
+  if (kind == "llama-bpe") model.set("ignore_merges", true);
+  const bool begin_first = flag(metadata, "tokenizer.ggml.add_bos_token", kind == "llama-bpe");
+  return JsonObject{{"version", "1.0"},
+                    {"truncation", JsonValue()},
+                    {"padding", JsonValue()},
+                    {"added_tokens", added_tokens(vocabulary)},
+                    {"normalizer", JsonValue()},
+                    {"pre_tokenizer", pre_tokenizer(kind)},
+                    {"post_processor", post_processor(metadata, vocabulary, begin_first)},
+                    {"decoder", byte_level(true)},
+                    {"model", std::move(model)}};
+}
+
+std::vector<double> read_scores(const JsonValue& metadata, size_t vocab_size) {
+  const JsonArray* scores = array_of(metadata, "tokenizer.ggml.scores");
+  if (scores == nullptr || scores->size() != vocab_size) {
+    fail("tokenizer.ggml.scores is missing or differs from tokens in length");
+  }
+  std::vector<double> numbers;
+  for (const JsonValue& score : *scores) {
+    if (!score.is_number()) fail("scores must be numbers");
+    numbers.push_back(score.number());
+  }
+  return numbers;
+}
+
+// A SentencePiece BPE model has no list of merges: a piece may be made of any two pieces, and the
+// better score goes first. Every split of every piece into two pieces, ordered by the score of the
+// whole, then by the ids of the parts.
+JsonArray merges_from_scores(const Vocabulary& vocabulary, const std::vector<double>& scores) {
+  std::unordered_map<std::string_view, size_t> ids;
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) ids.emplace(vocabulary.tokens[id], id);
+  struct Merge {
+    size_t whole, left, right;
+  };
+  std::vector<Merge> merges;
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    const std::string_view token = vocabulary.tokens[id];
+    for (size_t cut = 1; cut < token.size(); ++cut) {
+      if ((static_cast<unsigned char>(token[cut]) & 0xc0) == 0x80) continue;  // inside a character
+      const auto left = ids.find(token.substr(0, cut));
+      const auto right = ids.find(token.substr(cut));
+      if (left != ids.end() && right != ids.end()) {
+        merges.push_back({id, left->second, right->second});
+      }
+    }
+  }
+  std::stable_sort(merges.begin(), merges.end(), [&](const Merge& a, const Merge& b) {
+    if (scores[a.whole] != scores[b.whole]) return scores[a.whole] > scores[b.whole];
+    return std::pair(a.left, a.right) < std::pair(b.left, b.right);
+  });
+  JsonArray list;
+  for (const Merge& merge : merges) {
+    list.push_back(JsonArray{JsonValue(std::string(vocabulary.tokens[merge.left])),
+                             JsonValue(std::string(vocabulary.tokens[merge.right]))});
+  }
+  return list;
+}
+
+constexpr const char* kSpace = "\u2581";  // what SentencePiece writes for a blank
+
+JsonValue replace(const char* what, const char* by) {
+  return JsonObject{
+      {"type", "Replace"}, {"pattern", JsonObject{{"String", what}}}, {"content", by}};
+}
+
+JsonValue sentencepiece_normalizer(bool prefix) {
+  JsonArray steps;
+  if (prefix) steps.push_back(JsonObject{{"type", "Prepend"}, {"prepend", kSpace}});
+  steps.push_back(replace(" ", kSpace));
+  return JsonObject{{"type", "Sequence"}, {"normalizers", std::move(steps)}};
+}
+
+JsonValue sentencepiece_decoder(bool prefix) {
+  JsonArray steps{replace(kSpace, " "), JsonObject{{"type", "ByteFallback"}},
+                  JsonObject{{"type", "Fuse"}}};
+  if (prefix) {
+    steps.push_back(JsonObject{{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
+  }
+  return JsonObject{{"type", "Sequence"}, {"decoders", std::move(steps)}};
+}
+
+// "llama": SentencePiece BPE with byte tokens for what it does not know.
+JsonValue sentencepiece_tokenizer(const JsonValue& metadata, const Vocabulary& vocabulary) {
+  const auto scores = read_scores(metadata, vocabulary.tokens.size());
+  const auto unknown =
+      token_id(metadata, "tokenizer.ggml.unknown_token_id", vocabulary.tokens.size());
+  const bool prefix = flag(metadata, "tokenizer.ggml.add_space_prefix", true);
+  const bool begin_first = flag(metadata, "tokenizer.ggml.add_bos_token", true);
+  JsonValue unknown_token;
+  if (unknown) unknown_token = std::string(vocabulary.tokens[static_cast<size_t>(*unknown)]);
+  return JsonObject{
+      {"version", "1.0"},
+      {"truncation", JsonValue()},
+      {"padding", JsonValue()},
+      {"added_tokens", added_tokens(vocabulary)},
+      {"normalizer", sentencepiece_normalizer(prefix)},
+      {"pre_tokenizer", JsonValue()},
+      {"post_processor", post_processor(metadata, vocabulary, begin_first)},
+      {"decoder", sentencepiece_decoder(prefix)},
+      {"model", bpe_model(vocabulary_object(vocabulary), merges_from_scores(vocabulary, scores),
+                          true, std::move(unknown_token))}};
+}
+
+}  // namespace
+
+std::optional<std::string> gguf_tokenizer_json(const JsonValue& metadata) {
+  if (const JsonValue* whole = metadata.find("tokenizer.huggingface.json");
+      whole != nullptr && whole->is_string()) {
+    return whole->string();
+  }
+  const JsonValue* model = metadata.find("tokenizer.ggml.model");
+  if (model == nullptr) return std::nullopt;
+  if (!model->is_string()) fail("tokenizer.ggml.model must be a string");
+  const std::string& kind = model->string();
+  if (kind == "no_vocab" || kind == "none") return std::nullopt;
+  if (kind != "gpt2" && kind != "llama") {
+    fail(format("kind {} is not supported; gpt2 and llama are", kind.substr(0, 40)));
+  }
+  const Vocabulary vocabulary = read_vocabulary(metadata);
+  return to_json(kind == "gpt2" ? byte_level_tokenizer(metadata, vocabulary)
+                                : sentencepiece_tokenizer(metadata, vocabulary));
+}
+
+}  // namespace tidemill
