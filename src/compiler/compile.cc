@@ -1,0 +1,130 @@
+#include "compiler/compile.h"
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+#include <system_error>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "compiler/pack_weights.h"
+#include "compiler/staged_dir.h"
+#include "compiler/text_files.h"
+#include "compiler/weight_map.h"
+#include "model/engine_dir.h"
+
+namespace tidemill {
+namespace {
+
+namespace fs = std::filesystem;
+
+void refuse_foreign_target(const fs::path& target) {
+  if (!fs::exists(target) || is_engine_dir(target)) return;
+  if (fs::is_directory(target) && fs::is_empty(target)) return;
+  throw std::runtime_error(
+      format("{}: exists and is not an engine directory. Name a folder that "
+             "does not exist yet, or an engine to be replaced.",
+             target.string()));
+}
+
+void refuse_without_space(const fs::path& dir, int64_t bytes) {
+  std::error_code error;
+  const fs::space_info space = fs::space(dir, error);
+  if (error || space.available >= static_cast<uintmax_t>(bytes)) return;
+  throw std::runtime_error(
+      format("{}: {:.1f} GB are free, the engine takes {:.1f} GB. Free some "
+             "space, or name another place.",
+             dir.parent_path().string(), static_cast<double>(space.available) / 1e9,
+             static_cast<double>(bytes) / 1e9));
+}
+
+void log_unused(const std::vector<std::string>& unused) {
+  constexpr size_t kMaxNames = 20;
+  if (unused.empty()) return;
+  std::string names;
+  for (size_t i = 0; i < std::min(unused.size(), kMaxNames); ++i) names += " " + unused[i];
+  log_warning("{} stored tensors are no part of the network and are left out:{}{}", unused.size(),
+              names, unused.size() > kMaxNames ? " ..." : "");
+}
+
+// Nothing about the numbers is changed in silence.
+void log_rounding(const std::vector<MappedTensor>& tensors, PackedFormat format) {
+  if (format != PackedFormat::kBf16) return;
+  std::map<StoredType, int> rounded;
+  for (const MappedTensor& tensor : tensors) {
+    if (tensor.target.k == 0) continue;  // norms and biases stay f32
+    for (const TensorPart& part : tensor.parts) {
+      if (part.stored->type != StoredType::kBf16) ++rounded[part.stored->type];
+    }
+  }
+  for (const auto& [type, count] : rounded) {
+    log_info("{} weights stored as {} are rounded to bf16; dtype fp32 keeps every bit", count,
+             name_of(type));
+  }
+}
+
+void log_losses(const std::vector<NumberLoss>& losses) {
+  for (const NumberLoss& loss : losses) {
+    if (loss.not_finite > 0) {
+      log_warning("{}: {} numbers are NaN or infinite in the checkpoint", loss.tensor,
+                  loss.not_finite);
+    }
+    if (loss.overflowed > 0) {
+      log_warning(
+          "{}: {} numbers are too large for bf16 and become infinite; dtype fp32 keeps them",
+          loss.tensor, loss.overflowed);
+    }
+  }
+}
+
+std::vector<EngineTensor> targets_of(const std::vector<MappedTensor>& tensors) {
+  std::vector<EngineTensor> targets;
+  for (const MappedTensor& tensor : tensors) targets.push_back(tensor.target);
+  return targets;
+}
+
+}  // namespace
+
+bool holds_engine(const fs::path& target, const std::string& source_digest) {
+  if (!is_engine_dir(target)) return false;
+  try {
+    return read_manifest(target).source_digest == source_digest;
+  } catch (const std::runtime_error&) {
+    return false;  // damaged, or of another version: to be compiled again
+  }
+}
+
+CompileOutcome compile_model(const Checkpoint& checkpoint, const CompileOptions& options,
+                             const fs::path& target, WorkerPool& pool, const Progress& progress) {
+  refuse_foreign_target(target);
+  progress("map", 0);
+  WeightMap map = map_weights(checkpoint, options.format);
+  const CheckpointText text = collect_text(checkpoint, map.architecture);
+  map.architecture.eos_token_ids = text.end_token_ids;
+
+  StagedDir stage(target, [&] { progress("wait for another process", 0); });
+  if (holds_engine(target, options.source_digest)) return CompileOutcome::kAlreadyThere;
+
+  Manifest manifest;
+  manifest.format = options.format;
+  manifest.source_digest = options.source_digest;
+  manifest.source_name = options.source_name;
+  manifest.architecture = map.architecture;
+  manifest.tensors = targets_of(map.tensors);
+  refuse_without_space(stage.path(), weights_file_bytes(manifest.tensors));
+  log_unused(map.unused);
+  log_rounding(map.tensors, options.format);
+
+  const PackedFile packed =
+      pack_weights(map.tensors, stage.path() / kWeightsFileName, pool, progress);
+  log_losses(packed.losses);
+  manifest.weights_digest = packed.digest;
+
+  progress("write to disk", 0);
+  write_text_files(stage.path(), text.files);
+  write_manifest(stage.path(), manifest);
+  stage.publish();
+  return CompileOutcome::kCompiled;
+}
+
+}  // namespace tidemill

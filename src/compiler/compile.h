@@ -1,0 +1,36 @@
+// Checkpoint -> engine directory: map, pack, write beside the target, rename.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "compiler/progress.h"
+#include "kernels/packed_weight.h"
+#include "parallel/worker_pool.h"
+
+namespace tidemill {
+
+struct CompileOptions {
+  PackedFormat format = PackedFormat::kBf16;
+  std::string source_digest;  // source_digest.h: of the checkpoint and every build option
+  std::string source_name;    // the model as configured, for people
+};
+
+enum class CompileOutcome {
+  kCompiled,
+  kAlreadyThere,  // the target is an engine of the same digest: another process was faster, perhaps
+};
+
+// True when `target` holds a complete engine of that digest.
+bool holds_engine(const std::filesystem::path& target, const std::string& source_digest);
+
+// Throws CheckpointError or std::runtime_error; then there is nothing under the target's name that
+// was not there before. A target that is an older engine is replaced; any other folder that is not
+// empty is refused. What the conversion changes in the numbers is logged.
+CompileOutcome compile_model(const Checkpoint& checkpoint, const CompileOptions& options,
+                             const std::filesystem::path& target, WorkerPool& pool,
+                             const Progress& progress);
+
+}  // namespace tidemill

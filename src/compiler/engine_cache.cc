@@ -1,0 +1,69 @@
+#include "compiler/engine_cache.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <stdexcept>
+#include <system_error>
+
+#include "base/check.h"
+#include "compiler/staged_dir.h"
+
+namespace tidemill {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr mode_t kPrivate = 0700;
+
+std::runtime_error refusal(const fs::path& dir, std::string_view reason) {
+  return std::runtime_error(
+      format("{}: cannot hold compiled engines: {}. Name another folder with "
+             "--cache-dir.",
+             dir.string(), reason));
+}
+
+}  // namespace
+
+fs::path default_cache_dir() {
+  const char* xdg = std::getenv("XDG_CACHE_HOME");
+  if (xdg != nullptr && fs::path(xdg).is_absolute()) return fs::path(xdg) / "tidemill";
+  const char* home = std::getenv("HOME");
+  if (home != nullptr && *home != '\0' && ::access(home, W_OK | X_OK) == 0) {
+    return fs::path(home) / ".cache" / "tidemill";
+  }
+  return "/tmp/tidemill-cache";
+}
+
+EngineCache::EngineCache(const fs::path& dir) : dir_(fs::absolute(dir)) {
+  std::error_code error;
+  fs::create_directories(dir_.parent_path(), error);
+  if (!error && ::mkdir(dir_.c_str(), kPrivate) != 0 && errno != EEXIST) {
+    error.assign(errno, std::generic_category());
+  }
+  if (error) throw refusal(dir_, error.message());
+
+  struct stat status {};
+  struct stat parent {};
+  if (::stat(dir_.c_str(), &status) != 0 || !S_ISDIR(status.st_mode) ||
+      ::stat(dir_.parent_path().c_str(), &parent) != 0) {
+    throw refusal(dir_, "it is not a folder");
+  }
+  const bool anybody_could = (parent.st_mode & S_IWOTH) != 0;
+  if (anybody_could && status.st_uid != ::geteuid()) {
+    throw refusal(dir_, "it belongs to another user");
+  }
+  if (::access(dir_.c_str(), W_OK | X_OK) != 0) throw refusal(dir_, "it cannot be written to");
+  fs::create_directories(dir_ / "engines");
+  remove_abandoned_stages(dir_ / "engines");
+}
+
+fs::path EngineCache::engine_dir(const std::string& source_digest) const {
+  return dir_ / "engines" / source_digest;
+}
+
+fs::path EngineCache::digest_dir(const fs::path& cache_dir) { return cache_dir / "digests"; }
+
+}  // namespace tidemill
