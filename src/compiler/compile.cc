@@ -88,7 +88,9 @@ std::vector<EngineTensor> targets_of(const std::vector<MappedTensor>& tensors) {
 bool holds_engine(const fs::path& target, const std::string& source_digest) {
   if (!is_engine_dir(target)) return false;
   try {
-    return read_manifest(target).source_digest == source_digest;
+    const Manifest manifest = read_manifest(target);
+    check_layout(manifest, target);
+    return manifest.source_digest == source_digest;
   } catch (const std::runtime_error&) {
     return false;  // damaged, or of another version: to be compiled again
   }

@@ -150,6 +150,14 @@ TEST_F(Compile, AnEngineOfAnotherDigestIsReplaced) {
   EXPECT_THAT(names(), testing::UnorderedElementsAre("checkpoint", "engine"));
 }
 
+TEST_F(Compile, ADamagedEngineIsMadeAnew) {
+  compile("abc");
+  fs::resize_file(target() / kWeightsFileName, 4096);
+  EXPECT_FALSE(holds_engine(target(), "abc"));
+  EXPECT_EQ(compile("abc"), CompileOutcome::kCompiled);
+  EXPECT_NO_THROW(Model(target(), WeightCheck::kContents));
+}
+
 TEST_F(Compile, AFolderOfSomebodyElseIsNotTouched) {
   fs::create_directories(target());
   std::ofstream(target() / "thesis.tex") << "chapter one";

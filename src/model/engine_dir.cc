@@ -193,6 +193,29 @@ Manifest read_manifest(const std::filesystem::path& dir) {
   }
 }
 
+void check_layout(const Manifest& manifest, const std::filesystem::path& dir) {
+  const auto damaged = [&](const std::string& reason) {
+    return std::runtime_error(
+        format("{}: damaged engine: {}. Compile the checkpoint again.", dir.string(), reason));
+  };
+  const std::vector<EngineTensor> expected = engine_tensors(manifest.architecture, manifest.format);
+  const auto [wanted, listed] = std::mismatch(expected.begin(), expected.end(),
+                                              manifest.tensors.begin(), manifest.tensors.end());
+  if (wanted != expected.end() || listed != manifest.tensors.end()) {
+    throw damaged(
+        format("tensor {} does not have the shape and place that the architecture asks "
+               "for",
+               wanted != expected.end() ? wanted->name : listed->name));
+  }
+  std::error_code error;
+  const uintmax_t bytes = std::filesystem::file_size(dir / kWeightsFileName, error);
+  if (error) throw damaged(format("{}: {}", kWeightsFileName, error.message()));
+  if (bytes != static_cast<uintmax_t>(weights_file_bytes(expected))) {
+    throw damaged(format("{} has {} bytes instead of {}", kWeightsFileName, bytes,
+                         weights_file_bytes(expected)));
+  }
+}
+
 JsonValue to_json(const Manifest& manifest) {
   JsonArray tensors;
   for (const EngineTensor& tensor : manifest.tensors) tensors.push_back(to_json(tensor));

@@ -78,6 +78,9 @@ std::string_view name_of(PackedFormat format);
 bool is_engine_dir(const std::filesystem::path& dir);
 // Throws std::runtime_error with the reason: missing, other version, other layout, damaged.
 Manifest read_manifest(const std::filesystem::path& dir);
+// Throws std::runtime_error unless the tensors are those of engine_tensors() and fill the weights
+// file of `dir` exactly.
+void check_layout(const Manifest& manifest, const std::filesystem::path& dir);
 TextFiles read_text_files(const std::filesystem::path& dir);
 
 JsonValue to_json(const Manifest& manifest);

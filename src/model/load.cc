@@ -1,6 +1,5 @@
 #include "model/load.h"
 
-#include <algorithm>
 #include <string>
 #include <unordered_map>
 
@@ -9,28 +8,6 @@
 
 namespace tidemill {
 namespace {
-
-// The tensors follow from the architecture; they must be what the manifest lists, and fill the
-// file.
-void check_layout(const Manifest& manifest, const std::filesystem::path& dir, int64_t file_bytes) {
-  const auto damaged = [&](const std::string& reason) {
-    return std::runtime_error(
-        format("{}: damaged engine: {}. Compile the checkpoint again.", dir.string(), reason));
-  };
-  const std::vector<EngineTensor> expected = engine_tensors(manifest.architecture, manifest.format);
-  const auto [wanted, listed] = std::mismatch(expected.begin(), expected.end(),
-                                              manifest.tensors.begin(), manifest.tensors.end());
-  if (wanted != expected.end() || listed != manifest.tensors.end()) {
-    throw damaged(
-        format("tensor {} does not have the shape and place that the architecture asks "
-               "for",
-               wanted != expected.end() ? wanted->name : listed->name));
-  }
-  if (file_bytes != weights_file_bytes(expected)) {
-    throw damaged(format("{} has {} bytes instead of {}", kWeightsFileName, file_bytes,
-                         weights_file_bytes(expected)));
-  }
-}
 
 void check_contents(const Manifest& manifest, const std::filesystem::path& dir) {
   const std::string digest = sha256_of_file(dir / kWeightsFileName);
@@ -89,7 +66,7 @@ LayerWeights bind_layer(const Binder& binder, int64_t index) {
 
 Model::Model(const std::filesystem::path& engine_dir, WeightCheck check)
     : manifest_(read_manifest(engine_dir)), file_(engine_dir / kWeightsFileName) {
-  check_layout(manifest_, engine_dir, weight_bytes());
+  check_layout(manifest_, engine_dir);
   if (check == WeightCheck::kContents) check_contents(manifest_, engine_dir);
 
   const Binder binder(manifest_, file_.bytes());
