@@ -37,6 +37,10 @@ class ChatTemplate {
   Result<std::vector<TokenId>> encode(const Tokenizer& tokenizer, const JsonValue& messages,
                                       const ChatTemplateOptions& options) const;
 
+  // Messages whose content is a list of parts may be handed over as they are; otherwise the parts'
+  // texts are joined first. Found by rendering a probe.
+  bool iterates_over_content() const;
+
  private:
   struct State;
   std::unique_ptr<State> state_;

@@ -1,5 +1,6 @@
 // Text to tokens and back, as the reference implementation does it: a tokenizer.json, run by the
-// Rust library behind a small C ABI. Thread-safe: one Tokenizer serves all threads of the text pool.
+// Rust library behind a small C ABI. Thread-safe: one Tokenizer serves all threads of the text
+// pool.
 #pragma once
 
 #include <memory>

@@ -1,0 +1,208 @@
+//! Chat templates as `transformers` renders them: Jinja with the Python methods that templates use,
+//! bounded in steps, depth and output.
+
+use crate::abi::{answer, guarded, Bytes, Text};
+use minijinja::value::{Kwargs, Value};
+use minijinja::{Environment, Error, ErrorKind};
+use std::io::Write;
+
+const MAX_STEPS: u64 = 1_000_000;
+const MAX_DEPTH: usize = 100;
+const MAX_OUTPUT_BYTES: usize = 16 << 20;
+const NAME: &str = "chat";
+
+pub struct Handle {
+    environment: Environment<'static>,
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tidemill_template_new(source: Text, error: *mut Bytes) -> *mut Handle {
+    let made = guarded(|| {
+        let mut environment = Environment::new();
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.set_fuel(Some(MAX_STEPS));
+        environment.set_recursion_limit(MAX_DEPTH);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", strftime_now);
+        environment.add_filter("tojson", to_json);
+        environment
+            .add_template_owned(NAME, without_generation_tags(source.as_str()?))
+            .map_err(|e| e.to_string())?;
+        Ok(Box::new(Handle { environment }))
+    });
+    match made {
+        Ok(handle) => Box::into_raw(handle),
+        Err(reason) => {
+            answer(error, || Err(reason));
+            std::ptr::null_mut()
+        }
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tidemill_template_free(handle: *mut Handle) {
+    drop(Box::from_raw(handle));
+}
+
+/// `variables` is a JSON object. On failure the bytes are the template's own message where it
+/// raised one.
+#[no_mangle]
+pub unsafe extern "C" fn tidemill_template_render(
+    handle: *const Handle,
+    variables: Text,
+    out: *mut Bytes,
+) -> bool {
+    answer(out, || {
+        let variables: serde_json::Value =
+            serde_json::from_str(variables.as_str()?).map_err(|e| e.to_string())?;
+        let template = (*handle).environment.get_template(NAME).map_err(|e| e.to_string())?;
+        let mut output = Bounded(Vec::new());
+        match template.render_captured_to(Value::from_serialize(&variables), &mut output) {
+            Ok(_) => Ok(output.0),
+            Err(_) if output.0.len() >= MAX_OUTPUT_BYTES => {
+                Err(format!("the template wrote more than {MAX_OUTPUT_BYTES} bytes"))
+            }
+            Err(error) => Err(message_of(&error)),
+        }
+    })
+}
+
+/// The reason without file, line and kind, which say nothing to a client.
+fn message_of(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::OutOfFuel => format!("the template took more than {MAX_STEPS} steps"),
+        kind => error.detail().map_or_else(|| kind.to_string(), str::to_owned),
+    }
+}
+
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
+            self.0.resize(MAX_OUTPUT_BYTES, 0);
+            return Err(std::io::Error::other("too much output"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn raise_exception(message: String) -> Result<String, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message))
+}
+
+/// `{% generation %}` marks what a trainer learns from; to a server it is `{% if true %}`, which
+/// keeps the blanks around it as they are.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(begin) = rest.find("{%") {
+        let Some(length) = rest[begin..].find("%}") else { break };
+        let inner = &rest[begin + 2..begin + length];
+        let word = inner.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
+        let replacement = match word {
+            "generation" => Some(inner.replace("generation", "if true")),
+            "endgeneration" => Some(inner.replace("endgeneration", "endif")),
+            _ => None,
+        };
+        out.push_str(&rest[..begin + 2]);
+        out.push_str(replacement.as_deref().unwrap_or(inner));
+        out.push_str("%}");
+        rest = &rest[begin + length + 2..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// json.dumps as templates expect it: no HTML escapes, blanks behind comma and colon, `indent`.
+fn to_json(value: Value, kwargs: Kwargs) -> Result<String, Error> {
+    let indent: Option<usize> = kwargs.get("indent")?;
+    for ignored in ["ensure_ascii", "sort_keys", "separators"] {
+        let _: Option<Value> = kwargs.get(ignored)?;
+    }
+    kwargs.assert_all_used()?;
+    let tree = serde_json::to_value(&value)
+        .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
+    let mut out = String::new();
+    write_json(&tree, indent, 0, &mut out);
+    Ok(out)
+}
+
+fn write_json(value: &serde_json::Value, indent: Option<usize>, depth: usize, out: &mut String) {
+    use serde_json::Value as Json;
+    match value {
+        Json::Array(items) if !items.is_empty() => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                separate(i, indent, depth + 1, out);
+                write_json(item, indent, depth + 1, out);
+            }
+            close(']', indent, depth, out);
+        }
+        Json::Object(members) if !members.is_empty() => {
+            out.push('{');
+            for (i, (key, item)) in members.iter().enumerate() {
+                separate(i, indent, depth + 1, out);
+                out.push_str(&Json::from(key.as_str()).to_string());
+                out.push_str(": ");
+                write_json(item, indent, depth + 1, out);
+            }
+            close('}', indent, depth, out);
+        }
+        other => out.push_str(&other.to_string()),
+    }
+}
+
+fn separate(index: usize, indent: Option<usize>, depth: usize, out: &mut String) {
+    match indent {
+        Some(width) => {
+            out.push_str(if index > 0 { ",\n" } else { "\n" });
+            out.extend(std::iter::repeat_n(' ', width * depth));
+        }
+        None if index > 0 => out.push_str(", "),
+        None => {}
+    }
+}
+
+fn close(bracket: char, indent: Option<usize>, depth: usize, out: &mut String) {
+    if let Some(width) = indent {
+        out.push('\n');
+        out.extend(std::iter::repeat_n(' ', width * depth));
+    }
+    out.push(bracket);
+}
+
+/// The C library's broken-down time (Linux).
+#[repr(C)]
+struct Tm {
+    fields: [i32; 9],
+    gmtoff: i64,
+    zone: *const u8,
+}
+
+extern "C" {
+    fn time(out: *mut i64) -> i64;
+    fn localtime_r(time: *const i64, out: *mut Tm) -> *mut Tm;
+    fn strftime(out: *mut u8, size: usize, format: *const u8, time: *const Tm) -> usize;
+}
+
+fn strftime_now(format: String) -> Result<String, Error> {
+    let refuse = |reason| Error::new(ErrorKind::InvalidOperation, reason);
+    let format = std::ffi::CString::new(format).map_err(|_| refuse("strftime_now: NUL in format"))?;
+    let mut broken_down = Tm { fields: [0; 9], gmtoff: 0, zone: std::ptr::null() };
+    let mut buffer = [0u8; 256];
+    let length = unsafe {
+        let now = time(std::ptr::null_mut());
+        localtime_r(&now, &mut broken_down);
+        strftime(buffer.as_mut_ptr(), buffer.len(), format.as_ptr().cast(), &broken_down)
+    };
+    String::from_utf8(buffer[..length].to_vec()).map_err(|_| refuse("strftime_now: not UTF-8"))
+}
