@@ -145,20 +145,9 @@ class Mapper {
     a.output_bias = has("blk.0.attn_output.bias");
     a.mlp_bias = has("blk.0.ffn_gate.bias");
     a.qk_norm = has("blk.0.attn_q_norm.weight");
-    const JsonValue& metadata = checkpoint_.gguf_metadata();
-    const JsonValue* name = metadata.find("general.architecture");
+    const JsonValue* name = checkpoint_.gguf_metadata().find("general.architecture");
     interleaved_ = name != nullptr && *name == JsonValue("llama");
-    if (name != nullptr && name->is_string()) refuse_partial_rotation(metadata, name->string());
     if (const StoredTensor* stored = checkpoint_.find(kRopeDivisors)) read_divisors(*stored);
-  }
-
-  void refuse_partial_rotation(const JsonValue& metadata, const std::string& name) const {
-    const JsonValue* rotated = metadata.find(name + ".rope.dimension_count");
-    if (rotated == nullptr || *rotated == JsonValue(map_.architecture.head_dim)) return;
-    throw CheckpointError(
-        format("{}: {}.rope.dimension_count is {}; it must be {}, the head size "
-               "(rotating only a part of each head is not supported)",
-               checkpoint_.path().string(), name, to_json(*rotated), map_.architecture.head_dim));
   }
 
   // The divisors have llama3 scaling worked in: it must not be applied a second time.
