@@ -38,14 +38,17 @@ void refuse_other_dtype(const fs::path& engine, const OpenOptions& options) {
 }  // namespace
 
 PackedFormat packed_format_of(std::string_view dtype) {
+  if (dtype == "fp32" || dtype == "f32" || dtype == "float32") return PackedFormat::kF32;
+  if (dtype == "fp16" || dtype == "float16") {
+    log_info(
+        "dtype fp16: weights and keys and values are kept in bf16, the 16-bit float that is "
+        "computed with here");
+    return PackedFormat::kBf16;
+  }
   if (dtype.empty() || dtype == "auto" || dtype == "bf16" || dtype == "bfloat16") {
     return PackedFormat::kBf16;
   }
-  if (dtype == "fp32" || dtype == "f32" || dtype == "float32") return PackedFormat::kF32;
-  throw std::runtime_error(fmt::format(
-      "dtype is {}; it must be auto, bf16 or fp32. Checkpoints in 16-bit floats of either kind are "
-      "computed in bf16.",
-      dtype));
+  throw std::runtime_error(fmt::format("dtype is {}; it must be auto, bf16, fp16 or fp32.", dtype));
 }
 
 fs::path local_model(const std::string& model) {

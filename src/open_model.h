@@ -12,12 +12,12 @@
 namespace tidemill {
 
 struct OpenOptions {
-  std::string dtype;                // "", "auto", "bf16", "fp32" and their longer spellings
+  std::string dtype;                // "", "auto", "bf16", "fp16", "fp32"; longer spellings, too
   std::filesystem::path cache_dir;  // empty: default_cache_dir()
 };
 
-// The format that a dtype asks for: bf16 unless it says otherwise. Throws std::runtime_error that
-// lists what is allowed.
+// The format that a dtype asks for: f32 for fp32, else bf16 (for fp16 that is said aloud). Throws
+// std::runtime_error that lists what is allowed.
 PackedFormat packed_format_of(std::string_view dtype);
 
 // `model` is an engine directory, a checkpoint folder or a GGUF file. Returns the engine directory:
