@@ -50,7 +50,7 @@ class BlockPool {
 
   std::vector<int32_t> holders_;  // 0: free
   int64_t num_free_ = 0;
-  int32_t next_ = 0;              // where the search for a free block starts
+  int32_t next_ = 0;  // where the search for a free block starts
 };
 
 }  // namespace tidemill

@@ -30,21 +30,21 @@ struct KvGroupOptions {
 };
 
 struct SchedulerOptions {
-  int32_t max_sequences = 32;       // that run in one step (max_rolling_batch_size)
-  int32_t max_step_tokens = 512;    // token budget of a step
-  int32_t min_chunk_tokens = 64;    // a prefill chunk is at least this long unless it ends a prompt
-  int32_t max_preemptions = 3;      // afterwards a sequence is protected
+  int32_t max_sequences = 32;     // that run in one step (max_rolling_batch_size)
+  int32_t max_step_tokens = 512;  // token budget of a step
+  int32_t min_chunk_tokens = 64;  // a prefill chunk is at least this long unless it ends a prompt
+  int32_t max_preemptions = 3;    // afterwards a sequence is protected
   bool prefix_cache = true;
   std::vector<KvGroupOptions> groups = {KvGroupOptions{}};
 };
 
 struct NewSequence {
   SequenceId id = 0;
-  std::vector<TokenId> prompt;      // at least one token
-  int32_t max_new_tokens = 0;       // at least one
+  std::vector<TokenId> prompt;  // at least one token
+  int32_t max_new_tokens = 0;   // at least one
   int32_t min_new_tokens = 0;
-  std::vector<TokenId> end_ids;     // end of sequence
-  std::vector<TokenId> stop_ids;    // the request's own
+  std::vector<TokenId> end_ids;   // end of sequence
+  std::vector<TokenId> stop_ids;  // the request's own
   // Blocks may be shared only inside a scope: model, adapter, salt, rotary settings, KV format.
   std::string prefix_scope;
   // Another choice of the same prompt: it starts when that sequence's prompt is in the KV cache and
@@ -61,13 +61,13 @@ struct SequenceEnd {
 };
 
 struct SchedulerCounts {
-  int64_t running = 0;   // in the batch
-  int64_t waiting = 0;   // admitted, not in the batch; preempted and paused ones included
+  int64_t running = 0;  // in the batch
+  int64_t waiting = 0;  // admitted, not in the batch; preempted and paused ones included
   int64_t total_blocks = 0;
-  int64_t free_blocks = 0;      // over all groups
-  int64_t cached_blocks = 0;    // held by the prefix cache alone
-  int64_t held_blocks = 0;      // held by at least one sequence
-  int64_t preemptions = 0;      // so far
+  int64_t free_blocks = 0;            // over all groups
+  int64_t cached_blocks = 0;          // held by the prefix cache alone
+  int64_t held_blocks = 0;            // held by at least one sequence
+  int64_t preemptions = 0;            // so far
   int64_t prefix_queried_tokens = 0;  // so far
   int64_t prefix_hit_tokens = 0;
 };
@@ -86,6 +86,9 @@ class Scheduler {
   // A paused sequence is left out of steps, keeping its blocks, until resumed.
   void pause(SequenceId id);
   void resume(SequenceId id);
+  // Tokens that may follow: the next step of a sequence in decode computes them, too, with a score
+  // row each; the result accepts as many as were right. Dropped when the step has no room.
+  void propose(SequenceId id, std::vector<TokenId> drafts);
 
   // The next plan; empty when nothing can run. Exactly one commit() follows each non-empty plan.
   StepPlan next_step();

@@ -18,12 +18,13 @@ using BlockTable = std::vector<BlockRef>;
 
 struct Sequence {
   SequenceId id = 0;
-  std::vector<TokenId> tokens;        // the prompt, then the completion
+  std::vector<TokenId> tokens;  // the prompt, then the completion
   int32_t num_prompt_tokens = 0;
   int32_t num_cached_tokens = 0;      // leading tokens whose keys and values are stored
   int32_t num_prefix_hit_tokens = 0;  // of the prompt, found in the prefix cache at first admission
   int32_t num_preemptions = 0;
   std::vector<BlockTable> block_tables;  // one per KV group
+  std::vector<TokenId> drafts;           // proposed behind `tokens`, verified by the next step
 
   // Prefill is "more than one token pending", decode is "one, and perhaps drafts behind it". A
   // sequence that was preempted is in prefill again, whatever it had generated.

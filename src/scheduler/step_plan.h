@@ -1,5 +1,5 @@
-// What one step computes, and what came of it. Flat values: they cross threads, and later processes.
-// A plan is made by Scheduler::next_step, never edited, and answered by one StepResult.
+// What one step computes, and what came of it. Flat values: they cross threads, and later
+// processes. A plan is made by Scheduler::next_step, never edited, and answered by one StepResult.
 #pragma once
 
 #include <cstdint>

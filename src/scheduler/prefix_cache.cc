@@ -1,0 +1,122 @@
+#include "scheduler/prefix_cache.h"
+
+#include <algorithm>
+
+namespace tidemill {
+namespace {
+
+// FNV-1a over the ids of one block. Equal hashes are told apart by the tokens.
+uint64_t hash_of(std::span<const TokenId> tokens) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const TokenId token : tokens) {
+    hash = (hash ^ static_cast<uint32_t>(token)) * 0x100000001b3u;
+  }
+  return hash;
+}
+
+}  // namespace
+
+struct PrefixCache::Node {
+  Node* parent = nullptr;  // null for the root of a scope
+  std::vector<TokenId> tokens;
+  GroupBlocks blocks;
+  std::unordered_multimap<uint64_t, std::unique_ptr<Node>> children;
+  std::list<Node*>::iterator place;  // in by_use_; not of a root
+};
+
+PrefixCache::PrefixCache() = default;
+PrefixCache::~PrefixCache() = default;
+
+PrefixCache::Node& PrefixCache::root(const std::string& scope) {
+  auto& node = roots_[scope];
+  if (!node) node = std::make_unique<Node>();
+  return *node;
+}
+
+PrefixCache::Node* PrefixCache::child(Node& parent, std::span<const TokenId> tokens) {
+  const auto [begin, end] = parent.children.equal_range(hash_of(tokens));
+  for (auto it = begin; it != end; ++it) {
+    if (std::equal(tokens.begin(), tokens.end(), it->second->tokens.begin(),
+                   it->second->tokens.end())) {
+      return it->second.get();
+    }
+  }
+  return nullptr;
+}
+
+// A parent counts as used after its children: what was used longest ago is then a leaf, and
+// eviction finds it at the front.
+void PrefixCache::touch_upwards(Node* node) {
+  for (; node != nullptr && node->parent != nullptr; node = node->parent) {
+    by_use_.splice(by_use_.end(), by_use_, node->place);
+  }
+}
+
+std::vector<PrefixCache::GroupBlocks> PrefixCache::find(const std::string& scope,
+                                                        std::span<const TokenId> tokens,
+                                                        int64_t max_blocks) {
+  std::vector<GroupBlocks> found;
+  const auto start = roots_.find(scope);
+  Node* node = start == roots_.end() ? nullptr : start->second.get();
+  Node* last = nullptr;
+  while (node != nullptr && static_cast<int64_t>(found.size()) < max_blocks &&
+         tokens.size() >= kBlockTokens) {
+    node = child(*node, tokens.first(kBlockTokens));
+    if (node == nullptr) break;
+    last = node;
+    GroupBlocks shared;
+    for (const BlockRef& block : node->blocks) shared.push_back(block.share());
+    found.push_back(std::move(shared));
+    tokens = tokens.subspan(kBlockTokens);
+  }
+  touch_upwards(last);
+  return found;
+}
+
+void PrefixCache::insert(const std::string& scope, std::span<const TokenId> tokens, int64_t index,
+                         GroupBlocks blocks) {
+  Node* parent = &root(scope);
+  for (int64_t i = 0; i < index && parent != nullptr; ++i) {
+    parent = child(*parent, tokens.subspan(static_cast<size_t>(i) * kBlockTokens, kBlockTokens));
+  }
+  if (parent == nullptr) return;  // evicted: without it this block could never be found
+  const auto own = tokens.subspan(static_cast<size_t>(index) * kBlockTokens, kBlockTokens);
+  if (child(*parent, own) != nullptr) return;
+  auto node = std::make_unique<Node>();
+  node->parent = parent;
+  node->tokens.assign(own.begin(), own.end());
+  node->blocks = std::move(blocks);
+  node->place = by_use_.insert(by_use_.end(), node.get());
+  parent->children.emplace(hash_of(own), std::move(node));
+  touch_upwards(parent);
+}
+
+bool PrefixCache::evict_one(const std::vector<BlockPool*>& pools) {
+  const auto only_ours = [&](const Node& node) {
+    for (size_t group = 0; group < node.blocks.size(); ++group) {
+      if (pools[group]->holders(node.blocks[group].id()) != 1) return false;
+    }
+    return true;
+  };
+  const auto victim = std::find_if(by_use_.begin(), by_use_.end(), [&](const Node* node) {
+    return node->children.empty() && only_ours(*node);
+  });
+  if (victim == by_use_.end()) return false;
+  Node* node = *victim;
+  by_use_.erase(victim);
+  auto& siblings = node->parent->children;
+  const auto [begin, end] = siblings.equal_range(hash_of(node->tokens));
+  siblings.erase(
+      std::find_if(begin, end, [&](const auto& entry) { return entry.second.get() == node; }));
+  return true;
+}
+
+int64_t PrefixCache::num_nodes() const { return static_cast<int64_t>(by_use_.size()); }
+
+int64_t PrefixCache::num_unshared(const BlockPool& pool, size_t group) const {
+  return std::count_if(by_use_.begin(), by_use_.end(), [&](const Node* node) {
+    return pool.holders(node->blocks[group].id()) == 1;
+  });
+}
+
+}  // namespace tidemill

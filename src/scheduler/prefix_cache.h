@@ -1,0 +1,56 @@
+// Finds blocks already computed for the same leading tokens. A tree over whole blocks: a node is
+// the blocks (one per KV group) of 32 tokens behind its parent's tokens, inside a scope. A hit
+// compares the tokens, not only the hash. Owned by the scheduler.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/token_id.h"
+#include "scheduler/block_pool.h"
+
+namespace tidemill {
+
+// Tokens per block; executor/ checks that the kernels mean the same number.
+inline constexpr int32_t kBlockTokens = 32;
+
+class PrefixCache {
+ public:
+  PrefixCache();
+  ~PrefixCache();
+
+  // The longest chain of cached blocks that `tokens` begins with: per block the node's blocks of
+  // every group, shared. At most max_blocks.
+  using GroupBlocks = std::vector<BlockRef>;
+  std::vector<GroupBlocks> find(const std::string& scope, std::span<const TokenId> tokens,
+                                int64_t max_blocks);
+
+  // Remembers block `index` of a sequence whose first (index + 1) * 32 tokens are given. Blocks
+  // that are known already (or whose parent was evicted meanwhile) are left alone.
+  void insert(const std::string& scope, std::span<const TokenId> tokens, int64_t index,
+              GroupBlocks blocks);
+
+  // Gives up the node that was used longest ago among those without children that nobody but the
+  // cache holds. False when there is none.
+  bool evict_one(const std::vector<BlockPool*>& pools);
+
+  int64_t num_nodes() const;
+  // Blocks of group `group` that only the cache holds.
+  int64_t num_unshared(const BlockPool& pool, size_t group) const;
+
+ private:
+  struct Node;
+  Node* child(Node& parent, std::span<const TokenId> tokens);
+  Node& root(const std::string& scope);
+  void touch_upwards(Node* node);
+
+  std::unordered_map<std::string, std::unique_ptr<Node>> roots_;
+  std::list<Node*> by_use_;  // least recently used first
+};
+
+}  // namespace tidemill

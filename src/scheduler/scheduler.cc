@@ -1,0 +1,256 @@
+#include "scheduler/scheduler.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "scheduler/scheduler_state.h"
+
+namespace tidemill {
+
+Scheduler::State::State(const SchedulerOptions& scheduler_options) : options(scheduler_options) {
+  CHECK(options.max_step_tokens > 0 && options.max_sequences > 0, "limits of {} and {}",
+        options.max_step_tokens, options.max_sequences);
+  for (const KvGroupOptions& group : options.groups) {
+    pools.push_back(std::make_unique<BlockPool>(group.num_blocks));
+  }
+}
+
+Entry* Scheduler::State::find(SequenceId id) {
+  const auto found = entries.find(id);
+  return found == entries.end() ? nullptr : found->second.get();
+}
+
+std::vector<BlockPool*> Scheduler::State::pool_list() {
+  std::vector<BlockPool*> list;
+  for (const auto& pool : pools) list.push_back(pool.get());
+  return list;
+}
+
+void Scheduler::State::release(Entry& entry) {
+  for (BlockTable& table : entry.sequence.block_tables) table.clear();
+  entry.sequence.num_cached_tokens = 0;
+  entry.sequence.drafts.clear();
+  entry.num_published_blocks = 0;
+}
+
+void Scheduler::State::remove(Entry& entry) {
+  if (entry.running) {
+    std::erase(running, &entry);
+  } else {
+    std::erase(waiting, &entry);
+  }
+  entries.erase(entry.sequence.id);
+}
+
+// Records a token; an end if it is one.
+std::optional<SequenceEnd> Scheduler::State::append(Entry& entry, TokenId token) {
+  Sequence& sequence = entry.sequence;
+  const bool may_end = sequence.num_new_tokens() >= entry.request.min_new_tokens;
+  const auto holds = [token](const std::vector<TokenId>& ids) {
+    return std::find(ids.begin(), ids.end(), token) != ids.end();
+  };
+  sequence.tokens.push_back(token);
+  if (may_end && holds(entry.request.end_ids)) {
+    return SequenceEnd{.id = sequence.id, .reason = EndReason::kEndToken};
+  }
+  if (may_end && holds(entry.request.stop_ids)) {
+    return SequenceEnd{.id = sequence.id, .reason = EndReason::kStopToken, .stop_id = token};
+  }
+  if (sequence.num_new_tokens() >= entry.request.max_new_tokens) {
+    return SequenceEnd{.id = sequence.id, .reason = EndReason::kLength};
+  }
+  return std::nullopt;
+}
+
+// Offers the blocks that have become full to the prefix cache.
+void Scheduler::State::publish_blocks(Entry& entry) {
+  const Sequence& sequence = entry.sequence;
+  const int32_t full = sequence.num_cached_tokens / kBlockTokens;
+  for (; options.prefix_cache && entry.num_published_blocks < full; ++entry.num_published_blocks) {
+    PrefixCache::GroupBlocks blocks;
+    for (const BlockTable& table : sequence.block_tables) {
+      const BlockRef& block = table[static_cast<size_t>(entry.num_published_blocks)];
+      if (!block) return;  // left its window before it was full
+      blocks.push_back(block.share());
+    }
+    prefix_cache.insert(entry.request.prefix_scope, sequence.tokens, entry.num_published_blocks,
+                        std::move(blocks));
+  }
+}
+
+void Scheduler::State::free_outside_window(Entry& entry) {
+  for (size_t group = 0; group < pools.size(); ++group) {
+    const int64_t window = options.groups[group].window;
+    if (window == 0) continue;
+    // The next query sits at num_cached_tokens and sees `window` keys, itself included.
+    const int64_t first_seen = entry.sequence.num_cached_tokens - window + 1;
+    BlockTable& table = entry.sequence.block_tables[group];
+    for (int64_t i = 0; (i + 1) * kBlockTokens <= first_seen; ++i) {
+      BlockRef dropped = std::move(table[static_cast<size_t>(i)]);
+    }
+  }
+}
+
+void Scheduler::State::advance(Entry& entry, const PlanRow& row, const RowResult* result,
+                               std::vector<SequenceEnd>& ends) {
+  Sequence& sequence = entry.sequence;
+  if (result == nullptr) {
+    sequence.num_cached_tokens = row.first_position + row.num_tokens;
+  } else if (result->failed) {
+    ends.push_back({.id = sequence.id, .reason = EndReason::kFailed});
+  } else {
+    const auto accepted = static_cast<int32_t>(result->accepted.size());
+    CHECK(accepted >= 1 && accepted <= row.num_score_rows, "{} tokens for {} score rows", accepted,
+          row.num_score_rows);
+    // Keys of refused drafts are behind this, and will be written over.
+    sequence.num_cached_tokens =
+        row.first_position + row.num_tokens - row.num_score_rows + accepted;
+    for (const TokenChoice& choice : result->accepted) {
+      if (const auto end = append(entry, choice.token)) {
+        ends.push_back(*end);
+        break;
+      }
+    }
+  }
+  sequence.drafts.clear();
+  publish_blocks(entry);
+  free_outside_window(entry);
+}
+
+Scheduler::Scheduler(const SchedulerOptions& options) : state_(std::make_unique<State>(options)) {}
+Scheduler::~Scheduler() = default;
+
+void Scheduler::add(NewSequence request) {
+  CHECK(!request.prompt.empty() && request.max_new_tokens > 0, "sequence {} has nothing to do",
+        request.id);
+  auto entry = std::make_unique<Entry>();
+  Sequence& sequence = entry->sequence;
+  sequence.id = request.id;
+  sequence.tokens = std::move(request.prompt);
+  sequence.num_prompt_tokens = static_cast<int32_t>(sequence.tokens.size());
+  sequence.block_tables.resize(state_->pools.size());
+  CHECK(fits(sequence.num_prompt_tokens + request.max_new_tokens),
+        "sequence {} of {} tokens can never fit the pool", sequence.id,
+        sequence.num_prompt_tokens + request.max_new_tokens);
+  entry->request = std::move(request);
+  entry->arrival = state_->num_arrivals++;
+  state_->waiting.push_back(entry.get());
+  state_->totals.prefix_queried_tokens += sequence.num_prompt_tokens;
+  const bool is_new = state_->entries.emplace(sequence.id, std::move(entry)).second;
+  CHECK(is_new, "sequence {} is there already", sequence.id);
+}
+
+bool Scheduler::fits(int64_t num_tokens) const {
+  const int64_t blocks = (num_tokens + kBlockTokens - 1) / kBlockTokens;
+  return std::all_of(state_->pools.begin(), state_->pools.end(),
+                     [&](const auto& pool) { return blocks <= pool->num_blocks(); });
+}
+
+void Scheduler::cancel(SequenceId id) {
+  if (Entry* entry = state_->find(id)) state_->remove(*entry);
+}
+
+void Scheduler::pause(SequenceId id) {
+  if (Entry* entry = state_->find(id)) entry->paused = true;
+}
+
+void Scheduler::resume(SequenceId id) {
+  if (Entry* entry = state_->find(id)) entry->paused = false;
+}
+
+void Scheduler::propose(SequenceId id, std::vector<TokenId> drafts) {
+  if (Entry* entry = state_->find(id)) entry->sequence.drafts = std::move(drafts);
+}
+
+StepPlan Scheduler::next_step() {
+  CHECK(state_->in_flight.empty(), "the plan before was not answered");
+  state_->in_flight = state_->plan_step();
+  return state_->in_flight;
+}
+
+std::vector<SequenceEnd> Scheduler::commit(const StepResult& result) {
+  std::vector<SequenceEnd> ends;
+  size_t next = 0;
+  const StepPlan plan = std::exchange(state_->in_flight, {});
+  for (const PlanRow& row : plan.rows) {
+    const RowResult* of_row = nullptr;
+    if (row.num_score_rows > 0) {
+      CHECK(next < result.rows.size() && result.rows[next].sequence == row.sequence,
+            "result {} is not that of sequence {}", next, row.sequence);
+      of_row = &result.rows[next++];
+    }
+    Entry* entry = state_->find(row.sequence);
+    if (entry == nullptr) continue;  // cancelled while the step ran
+    if (row.first_position == entry->sequence.num_prefix_hit_tokens &&
+        entry->sequence.num_preemptions == 0) {
+      state_->totals.prefix_hit_tokens += entry->sequence.num_prefix_hit_tokens;
+    }
+    state_->advance(*entry, row, of_row, ends);
+  }
+  CHECK(next == result.rows.size(), "{} results for {} rows", result.rows.size(), next);
+  for (const SequenceEnd& end : ends) state_->remove(*state_->find(end.id));
+  return ends;
+}
+
+const Sequence* Scheduler::find(SequenceId id) const {
+  const Entry* entry = state_->find(id);
+  return entry == nullptr ? nullptr : &entry->sequence;
+}
+
+SchedulerCounts Scheduler::counts() const {
+  SchedulerCounts counts = state_->totals;
+  for (const Entry* entry : state_->running) ++(entry->paused ? counts.waiting : counts.running);
+  counts.waiting += static_cast<int64_t>(state_->waiting.size());
+  for (size_t group = 0; group < state_->pools.size(); ++group) {
+    const BlockPool& pool = *state_->pools[group];
+    const int64_t cached = state_->prefix_cache.num_unshared(pool, group);
+    counts.total_blocks += pool.num_blocks();
+    counts.free_blocks += pool.num_free();
+    counts.cached_blocks += cached;
+    counts.held_blocks += pool.num_blocks() - pool.num_free() - cached;
+  }
+  return counts;
+}
+
+void Scheduler::check_invariants() const {
+  const State& state = *state_;
+  CHECK(state.running.size() + state.waiting.size() == state.entries.size(),
+        "{} running and {} waiting of {}", state.running.size(), state.waiting.size(),
+        state.entries.size());
+  CHECK(state.running.size() <= static_cast<size_t>(state.options.max_sequences), "{} run",
+        state.running.size());
+  std::vector<std::vector<int32_t>> holders;
+  for (const auto& pool : state.pools) holders.emplace_back(pool->num_blocks(), 0);
+  for (const auto& [id, entry] : state.entries) {
+    const Sequence& sequence = entry->sequence;
+    for (size_t group = 0; group < state.pools.size(); ++group) {
+      const BlockTable& table = sequence.block_tables[group];
+      CHECK(entry->running || table.empty(), "sequence {} waits and holds blocks", id);
+      CHECK(static_cast<int64_t>(table.size()) * kBlockTokens >= sequence.num_cached_tokens,
+            "sequence {} has {} tokens in {} blocks", id, sequence.num_cached_tokens, table.size());
+      for (size_t i = 0; i < table.size(); ++i) {
+        if (!table[i]) continue;
+        ++holders[group][static_cast<size_t>(table[i].id())];
+        // I3: what will be written is nobody else's.
+        const bool will_be_written =
+            static_cast<int64_t>(i + 1) * kBlockTokens > sequence.num_cached_tokens;
+        CHECK(!will_be_written || state.pools[group]->holders(table[i].id()) == 1,
+              "sequence {} would write into shared block {}", id, table[i].id());
+      }
+    }
+  }
+  for (size_t group = 0; group < state.pools.size(); ++group) {
+    int64_t free = 0;
+    for (int32_t id = 0; id < state.pools[group]->num_blocks(); ++id) {
+      const int32_t held = state.pools[group]->holders(id);
+      const int32_t by_sequences = holders[group][static_cast<size_t>(id)];
+      CHECK(held == by_sequences || held == by_sequences + 1,
+            "block {} has {} holders, {} of them sequences", id, held, by_sequences);
+      free += held == 0;
+    }
+    CHECK(free == state.pools[group]->num_free(), "{} free blocks, {} counted", free,
+          state.pools[group]->num_free());
+  }
+}
+
+}  // namespace tidemill

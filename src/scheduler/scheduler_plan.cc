@@ -1,0 +1,227 @@
+// Who runs in the next step, and in which blocks.
+#include <algorithm>
+
+#include "base/check.h"
+#include "scheduler/scheduler_state.h"
+
+namespace tidemill {
+namespace {
+
+int64_t blocks_for(int64_t num_tokens) { return (num_tokens + kBlockTokens - 1) / kBlockTokens; }
+
+}  // namespace
+
+StepPlan Scheduler::State::plan_step() {
+  StepPlan plan;
+  plan_decodes(plan);
+  plan_chunks(plan);
+  plan_admissions(plan);
+  return plan;
+}
+
+int32_t Scheduler::State::budget_left(const StepPlan& plan) const {
+  return options.max_step_tokens - static_cast<int32_t>(plan.num_tokens());
+}
+
+void Scheduler::State::plan_decodes(StepPlan& plan) {
+  // A copy: preemption takes from `running`.
+  for (Entry* entry : std::vector<Entry*>(running)) {
+    Sequence& sequence = entry->sequence;
+    if (!entry->running || entry->paused || sequence.num_pending_tokens() != 1) continue;
+    const int32_t budget = budget_left(plan);
+    if (budget < 1) return;
+    auto drafts = std::min(static_cast<int32_t>(sequence.drafts.size()), budget - 1);
+    if (drafts > 0 && !reserve(*entry, sequence.num_cached_tokens + 1 + drafts)) drafts = 0;
+    if (!reserve_preempting(*entry, sequence.num_cached_tokens + 1, plan)) continue;
+    sequence.drafts.resize(static_cast<size_t>(drafts));
+    plan.rows.push_back({.sequence = sequence.id,
+                         .first_position = sequence.num_cached_tokens,
+                         .num_tokens = 1 + drafts,
+                         .num_score_rows = 1 + drafts});
+  }
+}
+
+void Scheduler::State::plan_chunks(StepPlan& plan) {
+  for (Entry* entry : std::vector<Entry*>(running)) {
+    if (!entry->running || entry->paused || entry->sequence.num_pending_tokens() < 2) continue;
+    const int32_t tokens = chunk_tokens(plan, *entry);
+    if (tokens == 0) continue;
+    if (!reserve_preempting(*entry, entry->sequence.num_cached_tokens + tokens, plan)) continue;
+    plan_chunk(plan, *entry);
+  }
+}
+
+// First come, first served: whoever does not fit holds back those behind, unless it waits for
+// something other than room (its reader, the leader of its prompt).
+void Scheduler::State::plan_admissions(StepPlan& plan) {
+  for (size_t i = 0; i < waiting.size();) {
+    if (running.size() >= static_cast<size_t>(options.max_sequences)) return;
+    Entry& entry = *waiting[i];
+    if (!may_start(entry)) {
+      ++i;
+      continue;
+    }
+    if (chunk_tokens(plan, entry) == 0 || !admit(entry)) return;
+    waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(i));
+    if (!plan_chunk(plan, entry)) return;
+  }
+}
+
+// How many tokens of a prefill fit this step: all that are pending, or whole blocks of at least
+// min_chunk_tokens, or, so that a step is never empty, whatever fits. 0: not in this step.
+int32_t Scheduler::State::chunk_tokens(const StepPlan& plan, const Entry& entry) const {
+  const int32_t pending = entry.sequence.num_pending_tokens();
+  const int32_t budget = budget_left(plan);
+  if (pending <= budget) return pending;
+  const int32_t whole_blocks = budget / kBlockTokens * kBlockTokens;
+  if (whole_blocks >= std::min(options.min_chunk_tokens, options.max_step_tokens)) {
+    return whole_blocks;
+  }
+  return plan.rows.empty() ? budget : 0;
+}
+
+bool Scheduler::State::plan_chunk(StepPlan& plan, Entry& entry) {
+  Sequence& sequence = entry.sequence;
+  const int32_t tokens = chunk_tokens(plan, entry);
+  if (tokens == 0 || !reserve(entry, sequence.num_cached_tokens + tokens)) return false;
+  plan.rows.push_back({.sequence = sequence.id,
+                       .first_position = sequence.num_cached_tokens,
+                       .num_tokens = tokens,
+                       .num_score_rows = tokens == sequence.num_pending_tokens() ? 1 : 0});
+  return true;
+}
+
+int64_t Scheduler::State::available_blocks(size_t group) const {
+  // An upper bound of what eviction can give: a held child keeps its parents, too, but then those
+  // are held by the same sequence.
+  return pools[group]->num_free() + prefix_cache.num_unshared(*pools[group], group);
+}
+
+bool Scheduler::State::take_block(size_t group, BlockTable& table) {
+  std::optional<int32_t> after;
+  if (!table.empty() && table.back()) after = table.back().id();
+  while (pools[group]->num_free() == 0) {
+    if (!prefix_cache.evict_one(pool_list())) return false;
+  }
+  table.push_back(pools[group]->take(after));
+  return true;
+}
+
+bool Scheduler::State::reserve(Entry& entry, int64_t num_tokens) {
+  const auto wanted = static_cast<size_t>(blocks_for(num_tokens));
+  for (size_t group = 0; group < pools.size(); ++group) {
+    BlockTable& table = entry.sequence.block_tables[group];
+    while (table.size() < wanted) {
+      if (!take_block(group, table)) return false;  // what was taken stays for the next try
+    }
+  }
+  return true;
+}
+
+bool Scheduler::State::reserve_preempting(Entry& entry, int64_t num_tokens, StepPlan& plan) {
+  while (!reserve(entry, num_tokens)) {
+    Entry* victim = victim_for(entry);
+    if (victim == nullptr) return false;
+    const bool itself = victim == &entry;
+    preempt(*victim, plan);
+    if (itself) return false;
+  }
+  return true;
+}
+
+bool Scheduler::State::is_protected(const Entry& entry) const {
+  return entry.sequence.num_preemptions >= options.max_preemptions;
+}
+
+// The newest that runs and may be preempted, `entry` itself included; never the oldest of those
+// that could go on.
+Entry* Scheduler::State::victim_for(const Entry& entry) {
+  const auto oldest = std::find_if(running.begin(), running.end(),
+                                   [](const Entry* candidate) { return !candidate->paused; });
+  for (auto it = running.rbegin(); it != running.rend(); ++it) {
+    Entry* candidate = *it;
+    if (candidate->arrival < entry.arrival && !candidate->paused) break;
+    if (oldest != running.end() && candidate == *oldest) continue;
+    if (!is_protected(*candidate)) return candidate;
+  }
+  return nullptr;
+}
+
+void Scheduler::State::preempt(Entry& victim, StepPlan& plan) {
+  std::erase_if(plan.rows, [&](const PlanRow& row) { return row.sequence == victim.sequence.id; });
+  std::erase(running, &victim);
+  release(victim);
+  victim.running = false;
+  ++victim.sequence.num_preemptions;
+  ++totals.preemptions;
+  // Before everybody who has not begun, in order of arrival among those who have.
+  const auto place = std::find_if(waiting.begin(), waiting.end(), [&](const Entry* other) {
+    return other->sequence.num_preemptions == 0 || other->arrival > victim.arrival;
+  });
+  waiting.insert(place, &victim);
+}
+
+// False while it waits for something other than room.
+bool Scheduler::State::may_start(const Entry& entry) const {
+  if (entry.paused) return false;
+  if (!entry.request.same_prompt_as || entry.sequence.num_preemptions > 0) return true;
+  const auto leader = entries.find(*entry.request.same_prompt_as);
+  return leader == entries.end() ||
+         leader->second->sequence.num_cached_tokens >= entry.sequence.num_prompt_tokens;
+}
+
+// Takes the cached prefix and a place in the batch when all its present tokens have room. A
+// protected sequence takes everything that it can ever need, so that nobody has to give way for it
+// and it ends.
+bool Scheduler::State::admit(Entry& entry) {
+  Sequence& sequence = entry.sequence;
+  find_prefix(entry);
+  const int64_t all_tokens = sequence.num_prompt_tokens + entry.request.max_new_tokens;
+  const auto present = static_cast<int64_t>(sequence.tokens.size());
+  const int64_t wanted = blocks_for(is_protected(entry) ? all_tokens : present);
+  for (size_t group = 0; group < pools.size(); ++group) {
+    const auto have = static_cast<int64_t>(sequence.block_tables[group].size());
+    if (wanted - have > available_blocks(group)) {
+      release(entry);
+      return false;
+    }
+  }
+  if (is_protected(entry) && !reserve(entry, all_tokens)) {
+    release(entry);
+    return false;
+  }
+  const auto place = std::find_if(running.begin(), running.end(), [&](const Entry* other) {
+    return other->arrival > entry.arrival;
+  });
+  running.insert(place, &entry);
+  entry.running = true;
+  return true;
+}
+
+// Leading whole blocks that are computed already: of the leader of the same prompt, else of the
+// prefix cache. At least one token is left to compute, for its logits.
+void Scheduler::State::find_prefix(Entry& entry) {
+  Sequence& sequence = entry.sequence;
+  const bool first_time = sequence.num_preemptions == 0;
+  const auto most = (static_cast<int64_t>(sequence.tokens.size()) - 1) / kBlockTokens;
+  Entry* leader = entry.request.same_prompt_as ? find(*entry.request.same_prompt_as) : nullptr;
+  std::vector<PrefixCache::GroupBlocks> blocks;
+  if (leader != nullptr && leader->running && first_time && pools.size() == 1) {
+    for (int64_t i = 0; i < most; ++i) {
+      blocks.emplace_back().push_back(
+          leader->sequence.block_tables[0][static_cast<size_t>(i)].share());
+    }
+  } else if (options.prefix_cache) {
+    blocks = prefix_cache.find(entry.request.prefix_scope, sequence.tokens, most);
+  }
+  for (PrefixCache::GroupBlocks& of_groups : blocks) {
+    for (size_t group = 0; group < pools.size(); ++group) {
+      sequence.block_tables[group].push_back(std::move(of_groups[group]));
+    }
+  }
+  sequence.num_cached_tokens = static_cast<int32_t>(blocks.size()) * kBlockTokens;
+  entry.num_published_blocks = static_cast<int32_t>(blocks.size());
+  if (first_time) sequence.num_prefix_hit_tokens = sequence.num_cached_tokens;
+}
+
+}  // namespace tidemill

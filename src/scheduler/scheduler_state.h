@@ -1,0 +1,77 @@
+// What a Scheduler consists of. Private to scheduler/: planning (scheduler_plan.cc) and the rest
+// (scheduler.cc) share it.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "scheduler/prefix_cache.h"
+#include "scheduler/scheduler.h"
+#include "scheduler/sequence.h"
+
+namespace tidemill {
+
+// A sequence and what the scheduler alone knows about it.
+struct Entry {
+  NewSequence request;  // its prompt has moved into sequence.tokens
+  Sequence sequence;
+  int64_t arrival = 0;
+  bool running = false;  // in `running`; otherwise in `waiting`
+  bool paused = false;
+  int32_t num_published_blocks = 0;  // leading blocks that were offered to the prefix cache
+};
+
+struct Scheduler::State {
+  explicit State(const SchedulerOptions& scheduler_options);
+
+  // Planning.
+  StepPlan plan_step();
+  void plan_decodes(StepPlan& plan);
+  void plan_chunks(StepPlan& plan);
+  void plan_admissions(StepPlan& plan);
+  bool plan_chunk(StepPlan& plan, Entry& entry);
+  int32_t chunk_tokens(const StepPlan& plan, const Entry& entry) const;
+  int32_t budget_left(const StepPlan& plan) const;
+
+  // Blocks.
+  // Makes sure that positions below num_tokens have blocks; false when the pool is exhausted.
+  bool reserve(Entry& entry, int64_t num_tokens);
+  // The same, preempting newer sequences until it succeeds or nobody may be preempted.
+  bool reserve_preempting(Entry& entry, int64_t num_tokens, StepPlan& plan);
+  bool take_block(size_t group, BlockTable& table);
+  int64_t available_blocks(size_t group) const;
+  void release(Entry& entry);
+  void free_outside_window(Entry& entry);
+
+  // Admission and preemption.
+  bool may_start(const Entry& entry) const;
+  bool admit(Entry& entry);
+  void find_prefix(Entry& entry);
+  void preempt(Entry& victim, StepPlan& plan);
+  Entry* victim_for(const Entry& entry);
+  bool is_protected(const Entry& entry) const;
+
+  // After a step.
+  void advance(Entry& entry, const PlanRow& row, const RowResult* result,
+               std::vector<SequenceEnd>& ends);
+  void publish_blocks(Entry& entry);
+  std::optional<SequenceEnd> append(Entry& entry, TokenId token);
+  void remove(Entry& entry);
+
+  Entry* find(SequenceId id);
+  std::vector<BlockPool*> pool_list();
+
+  const SchedulerOptions options;
+  std::vector<std::unique_ptr<BlockPool>> pools;  // one per KV group; outlive everything below
+  PrefixCache prefix_cache;
+  std::unordered_map<SequenceId, std::unique_ptr<Entry>> entries;
+  std::deque<Entry*> waiting;   // preempted ones first, then in order of arrival
+  std::vector<Entry*> running;  // in order of arrival
+  StepPlan in_flight;
+  int64_t num_arrivals = 0;
+  SchedulerCounts totals;  // the counters of counts()
+};
+
+}  // namespace tidemill
