@@ -99,6 +99,8 @@ struct Kernels {
 
   // For the calling lane alone, one row of f32 logits.
   LogitSummary (*summarize_logits)(const float* logits, int64_t vocab_size) = nullptr;
+  // Sum over the row of exp((logit - max) * factor).
+  float (*sum_exp)(const float* logits, int64_t count, float max, float factor) = nullptr;
   // Ids of logits >= threshold in ascending order, at most `capacity`; returns how many there are
   // (which may exceed capacity: then the list is incomplete).
   int64_t (*collect_at_least)(const float* logits, int64_t vocab_size, float threshold,

@@ -22,14 +22,14 @@ constexpr Inner with_bf16(Inner inner, void (*product)(const ProductTile&),
 constexpr Inner kReference{
     reference::product_f32, reference::product_bf16,  reference::attend_f32, reference::attend_bf16,
     reference::normalize,   reference::silu_times_up, reference::to_bf16,    reference::summarize,
-    reference::collect,     reference::read_memory};
+    reference::sum_exp,     reference::collect,       reference::read_memory};
 constexpr Inner kAvx2{avx2::product_f32, avx2::product_bf16,  avx2::attend_f32, avx2::attend_bf16,
                       avx2::normalize,   avx2::silu_times_up, avx2::to_bf16,    avx2::summarize,
-                      avx2::collect,     avx2::read_memory};
+                      avx2::sum_exp,     avx2::collect,       avx2::read_memory};
 constexpr Inner kAvx512{avx512::product_f32, avx512::product_bf16, avx512::attend_f32,
                         avx512::attend_bf16, avx512::normalize,    avx512::silu_times_up,
-                        avx512::to_bf16,     avx512::summarize,    avx512::collect,
-                        avx512::read_memory};
+                        avx512::to_bf16,     avx512::summarize,    avx512::sum_exp,
+                        avx512::collect,     avx512::read_memory};
 constexpr Inner kAvx512Bf16 = with_bf16(kAvx512, avx512bf16::product_bf16, avx512bf16::attend_bf16);
 
 constexpr Kernels kReferenceKernels = host::make_kernels<kReference>(

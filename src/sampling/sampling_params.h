@@ -10,11 +10,11 @@
 namespace tidemill {
 
 struct SamplingParams {
-  float temperature = 1.0f;  // below 1e-5: greedy
-  int32_t top_k = 0;         // 0: off
-  float top_p = 1.0f;        // 1: off; 0 keeps one token
-  uint64_t seed = 0;         // the draw is a function of (seed, choice, position)
-  int32_t num_logprobs = -1; // -1: none; 0: of the chosen token; N: and of the N best
+  float temperature = 1.0f;   // below 1e-5: greedy
+  int32_t top_k = 0;          // 0: off
+  float top_p = 1.0f;         // 1: off; 0 keeps one token
+  uint64_t seed = 0;          // the draw is a function of (seed, choice, position)
+  int32_t num_logprobs = -1;  // -1: none; 0: of the chosen token; N: and of the N best
   bool operator==(const SamplingParams&) const = default;
 
   bool greedy() const { return temperature < 1e-5f; }

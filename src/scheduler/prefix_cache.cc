@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/check.h"
+
 namespace tidemill {
 namespace {
 
@@ -23,6 +25,12 @@ struct PrefixCache::Node {
   std::unordered_multimap<uint64_t, std::unique_ptr<Node>> children;
   std::list<Node*>::iterator place;  // in by_use_; not of a root
 };
+
+PrefixCache::GroupBlocks PrefixCache::shares_of(const Node& node) {
+  GroupBlocks shares;
+  for (const BlockRef& block : node.blocks) shares.push_back(block.share());
+  return shares;
+}
 
 PrefixCache::PrefixCache() = default;
 PrefixCache::~PrefixCache() = default;
@@ -64,24 +72,23 @@ std::vector<PrefixCache::GroupBlocks> PrefixCache::find(const std::string& scope
     node = child(*node, tokens.first(kBlockTokens));
     if (node == nullptr) break;
     last = node;
-    GroupBlocks shared;
-    for (const BlockRef& block : node->blocks) shared.push_back(block.share());
-    found.push_back(std::move(shared));
+    found.push_back(shares_of(*node));
     tokens = tokens.subspan(kBlockTokens);
   }
   touch_upwards(last);
   return found;
 }
 
-void PrefixCache::insert(const std::string& scope, std::span<const TokenId> tokens, int64_t index,
-                         GroupBlocks blocks) {
+PrefixCache::GroupBlocks PrefixCache::insert(const std::string& scope,
+                                             std::span<const TokenId> tokens, int64_t index,
+                                             GroupBlocks blocks) {
   Node* parent = &root(scope);
   for (int64_t i = 0; i < index && parent != nullptr; ++i) {
     parent = child(*parent, tokens.subspan(static_cast<size_t>(i) * kBlockTokens, kBlockTokens));
   }
-  if (parent == nullptr) return;  // evicted: without it this block could never be found
+  CHECK(parent != nullptr, "block {} is offered, and the blocks before it are not known", index);
   const auto own = tokens.subspan(static_cast<size_t>(index) * kBlockTokens, kBlockTokens);
-  if (child(*parent, own) != nullptr) return;
+  if (const Node* known = child(*parent, own)) return shares_of(*known);
   auto node = std::make_unique<Node>();
   node->parent = parent;
   node->tokens.assign(own.begin(), own.end());
@@ -89,6 +96,7 @@ void PrefixCache::insert(const std::string& scope, std::span<const TokenId> toke
   node->place = by_use_.insert(by_use_.end(), node.get());
   parent->children.emplace(hash_of(own), std::move(node));
   touch_upwards(parent);
+  return {};
 }
 
 bool PrefixCache::evict_one(const std::vector<BlockPool*>& pools) {

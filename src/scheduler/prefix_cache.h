@@ -30,10 +30,12 @@ class PrefixCache {
   std::vector<GroupBlocks> find(const std::string& scope, std::span<const TokenId> tokens,
                                 int64_t max_blocks);
 
-  // Remembers block `index` of a sequence whose first (index + 1) * 32 tokens are given. Blocks
-  // that are known already (or whose parent was evicted meanwhile) are left alone.
-  void insert(const std::string& scope, std::span<const TokenId> tokens, int64_t index,
-              GroupBlocks blocks);
+  // Remembers block `index` of a sequence whose first (index + 1) * 32 tokens are given. When the
+  // same tokens are known already, the answer is their blocks, and the sequence should hold those
+  // instead of its own: equal bits are stored once, and whoever holds a block holds its parents,
+  // so that what nobody holds can be evicted.
+  GroupBlocks insert(const std::string& scope, std::span<const TokenId> tokens, int64_t index,
+                     GroupBlocks blocks);
 
   // Gives up the node that was used longest ago among those without children that nobody but the
   // cache holds. False when there is none.
@@ -45,6 +47,7 @@ class PrefixCache {
 
  private:
   struct Node;
+  static GroupBlocks shares_of(const Node& node);
   Node* child(Node& parent, std::span<const TokenId> tokens);
   Node& root(const std::string& scope);
   void touch_upwards(Node* node);

@@ -62,19 +62,19 @@ std::optional<SequenceEnd> Scheduler::State::append(Entry& entry, TokenId token)
   return std::nullopt;
 }
 
-// Offers the blocks that have become full to the prefix cache.
+// Offers the blocks that have become full to the prefix cache, and takes those it has already.
 void Scheduler::State::publish_blocks(Entry& entry) {
-  const Sequence& sequence = entry.sequence;
+  Sequence& sequence = entry.sequence;
+  const auto at = [&](size_t group) -> BlockRef& {
+    return sequence.block_tables[group][static_cast<size_t>(entry.num_published_blocks)];
+  };
   const int32_t full = sequence.num_cached_tokens / kBlockTokens;
   for (; options.prefix_cache && entry.num_published_blocks < full; ++entry.num_published_blocks) {
     PrefixCache::GroupBlocks blocks;
-    for (const BlockTable& table : sequence.block_tables) {
-      const BlockRef& block = table[static_cast<size_t>(entry.num_published_blocks)];
-      if (!block) return;  // left its window before it was full
-      blocks.push_back(block.share());
-    }
-    prefix_cache.insert(entry.request.prefix_scope, sequence.tokens, entry.num_published_blocks,
-                        std::move(blocks));
+    for (size_t group = 0; group < pools.size(); ++group) blocks.push_back(at(group).share());
+    PrefixCache::GroupBlocks known = prefix_cache.insert(
+        entry.request.prefix_scope, sequence.tokens, entry.num_published_blocks, std::move(blocks));
+    for (size_t group = 0; group < known.size(); ++group) at(group) = std::move(known[group]);
   }
 }
 

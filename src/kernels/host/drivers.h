@@ -213,6 +213,7 @@ constexpr Kernels make_kernels(const char* name, const char* description) {
           .rotate_and_store = rotate_and_store<kInner>,
           .attention = attention<kInner>,
           .summarize_logits = summarize_logits<kInner>,
+          .sum_exp = kInner.sum_exp,
           .collect_at_least = kInner.collect,
           .read_memory = kInner.read_memory};
 }

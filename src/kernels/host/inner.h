@@ -59,6 +59,8 @@ struct Inner {
   // out[i] = bf16(in[i]), nearest even.
   void (*to_bf16)(const float* in, int64_t count, uint16_t* out);
   void (*summarize)(const float* logits, int64_t count, LogitSummary* out);
+  // Sum of exp((logit - max) * factor).
+  float (*sum_exp)(const float* logits, int64_t count, float max, float factor);
   int64_t (*collect)(const float* logits, int64_t count, float threshold, int32_t* ids,
                      int64_t capacity);
   uint64_t (*read_memory)(const void* data, int64_t bytes);
@@ -75,6 +77,7 @@ struct Inner {
   void silu_times_up(const float* gate, const float* up, float* out);                            \
   void to_bf16(const float* in, int64_t count, uint16_t* out);                                   \
   void summarize(const float* logits, int64_t count, LogitSummary* out);                         \
+  float sum_exp(const float* logits, int64_t count, float max, float factor);                    \
   int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,             \
                   int64_t capacity);                                                             \
   uint64_t read_memory(const void* data, int64_t bytes);                                         \

@@ -88,11 +88,16 @@ void summarize(const float* logits, int64_t count, LogitSummary* out) {
       break;
     }
   }
+  out->sum_exp = sum_exp(logits, count, out->max, 1.0f);
+}
+
+float sum_exp(const float* logits, int64_t count, float max, float factor) {
   __m256 sum = _mm256_setzero_ps();
   for (int64_t i = 0; i < count; i += 8) {
-    sum = _mm256_add_ps(sum, exp256(_mm256_sub_ps(logits_at(logits, i, count), top)));
+    const __m256 distance = _mm256_sub_ps(logits_at(logits, i, count), _mm256_set1_ps(max));
+    sum = _mm256_add_ps(sum, exp256(_mm256_mul_ps(distance, _mm256_set1_ps(factor))));
   }
-  out->sum_exp = sum256(sum);
+  return sum256(sum);
 }
 
 int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,

@@ -71,13 +71,18 @@ void summarize(const float* logits, int64_t count, LogitSummary* out) {
       break;
     }
   }
+  out->sum_exp = sum_exp(logits, count, out->max, 1.0f);
+}
+
+float sum_exp(const float* logits, int64_t count, float max, float factor) {
+  const __m512 lowest = _mm512_set1_ps(-__builtin_inff());
   __m512 sum = _mm512_setzero_ps();
   for (int64_t i = 0; i < count; i += 16) {
-    const __mmask16 mask = lanes_left(count - i);
-    const __m512 x = _mm512_mask_loadu_ps(lowest, mask, logits + i);
-    sum = _mm512_add_ps(sum, exp512(_mm512_sub_ps(x, top)));
+    const __m512 x = _mm512_mask_loadu_ps(lowest, lanes_left(count - i), logits + i);
+    const __m512 distance = _mm512_sub_ps(x, _mm512_set1_ps(max));
+    sum = _mm512_add_ps(sum, exp512(_mm512_mul_ps(distance, _mm512_set1_ps(factor))));
   }
-  out->sum_exp = sum512(sum);
+  return sum512(sum);
 }
 
 int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,

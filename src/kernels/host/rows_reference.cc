@@ -35,9 +35,13 @@ void summarize(const float* logits, int64_t count, LogitSummary* out) {
       out->argmax = static_cast<int32_t>(i);
     }
   }
+  out->sum_exp = sum_exp(logits, count, out->max, 1.0f);
+}
+
+float sum_exp(const float* logits, int64_t count, float max, float factor) {
   double sum = 0.0;
-  for (int64_t i = 0; i < count; ++i) sum += exp(static_cast<double>(logits[i]) - out->max);
-  out->sum_exp = static_cast<float>(sum);
+  for (int64_t i = 0; i < count; ++i) sum += exp((static_cast<double>(logits[i]) - max) * factor);
+  return static_cast<float>(sum);
 }
 
 int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,

@@ -1,0 +1,26 @@
+// The best tokens of a row of logits, found without sorting the vocabulary: a threshold is lowered
+// until enough are above it, and only those are sorted. Private to sampling/.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/token_id.h"
+#include "kernels/kernels.h"
+
+namespace tidemill {
+
+struct Candidate {
+  TokenId id = 0;
+  float logit = 0.0f;
+};
+
+// The `count` best by logit, ties by lower id, best first; all of them when there are fewer.
+std::vector<Candidate> best_tokens(const Kernels& kernels, const float* logits, int64_t vocab_size,
+                                   float max, int64_t count);
+
+// Those within `distance` of the maximum, best first.
+std::vector<Candidate> tokens_within(const Kernels& kernels, const float* logits,
+                                     int64_t vocab_size, float max, float distance);
+
+}  // namespace tidemill

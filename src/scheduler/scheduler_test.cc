@@ -1,0 +1,304 @@
+#include "scheduler/scheduler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <numeric>
+#include <random>
+
+#include "scheduler/sequence.h"
+
+namespace tidemill {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+std::vector<TokenId> prompt_of(int32_t length, TokenId first = 100) {
+  std::vector<TokenId> tokens(static_cast<size_t>(length));
+  std::iota(tokens.begin(), tokens.end(), first);
+  return tokens;
+}
+
+PlanRow prefill(SequenceId id, int32_t first, int32_t tokens, bool logits) {
+  return {.sequence = id,
+          .first_position = first,
+          .num_tokens = tokens,
+          .num_score_rows = logits ? 1 : 0};
+}
+PlanRow decode(SequenceId id, int32_t position) { return prefill(id, position, 1, true); }
+
+SchedulerOptions with_blocks(int64_t num_blocks) {
+  return {.groups = {{.num_blocks = num_blocks}}};
+}
+
+// Token 7 for every row that asked.
+StepResult answer(const StepPlan& plan, TokenId token = 7) {
+  StepResult result;
+  for (const PlanRow& row : plan.rows) {
+    if (row.num_score_rows > 0) {
+      result.rows.push_back({.sequence = row.sequence, .accepted = {{.token = token}}});
+    }
+  }
+  return result;
+}
+
+// Runs steps until nothing can run; the ends in order.
+std::vector<SequenceEnd> run_dry(Scheduler& scheduler) {
+  std::vector<SequenceEnd> ends;
+  for (StepPlan plan = scheduler.next_step(); !plan.empty(); plan = scheduler.next_step()) {
+    for (const SequenceEnd& end : scheduler.commit(answer(plan))) ends.push_back(end);
+    scheduler.check_invariants();
+  }
+  return ends;
+}
+
+TEST(Scheduler, PromptLongerThanTheStepIsPrefilledInChunks) {
+  SchedulerOptions options = with_blocks(8);
+  options.max_step_tokens = 8;
+  Scheduler scheduler(options);
+  scheduler.add({.id = 1, .prompt = prompt_of(10), .max_new_tokens = 4});
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(1, 0, 8, false)));
+  scheduler.commit({});
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(1, 8, 2, true)));
+}
+
+TEST(Scheduler, DecodesGoFirstAndPrefillRidesAlong) {
+  Scheduler scheduler(with_blocks(64));
+  scheduler.add({.id = 1, .prompt = prompt_of(5), .max_new_tokens = 9});
+  scheduler.commit(answer(scheduler.next_step()));
+  scheduler.add({.id = 2, .prompt = prompt_of(40, 500), .max_new_tokens = 9});
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 5), prefill(2, 0, 40, true)));
+}
+
+TEST(Scheduler, ChunksAreWholeBlocksOfAtLeastTheMinimum) {
+  SchedulerOptions options = with_blocks(64);
+  options.max_step_tokens = 100;
+  Scheduler scheduler(options);
+  scheduler.add({.id = 1, .prompt = prompt_of(5), .max_new_tokens = 99});
+  scheduler.commit(answer(scheduler.next_step()));
+  scheduler.add({.id = 2, .prompt = prompt_of(300, 500), .max_new_tokens = 9});
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 5), prefill(2, 0, 96, false)));
+}
+
+TEST(Scheduler, NoMoreSequencesRunThanAllowedAndFreedPlacesAreFilledAtOnce) {
+  SchedulerOptions options = with_blocks(64);
+  options.max_sequences = 2;
+  Scheduler scheduler(options);
+  for (SequenceId id = 1; id <= 3; ++id) {
+    scheduler.add(
+        {.id = id, .prompt = prompt_of(4, static_cast<TokenId>(id * 1000)), .max_new_tokens = 2});
+  }
+  const StepPlan first = scheduler.next_step();
+  EXPECT_EQ(first.rows.size(), 2u);
+  scheduler.commit(answer(first));
+  scheduler.cancel(1);
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(2, 4), prefill(3, 0, 4, true)));
+}
+
+TEST(Scheduler, TheEndIsDecidedByIdsAndLengths) {
+  Scheduler scheduler(with_blocks(64));
+  scheduler.add({.id = 1, .prompt = {1}, .max_new_tokens = 5, .end_ids = {7}});
+  scheduler.add({.id = 2, .prompt = {2}, .max_new_tokens = 5, .stop_ids = {7}});
+  scheduler.add({.id = 3, .prompt = {3}, .max_new_tokens = 2});
+  scheduler.add({.id = 4, .prompt = {4}, .max_new_tokens = 9, .min_new_tokens = 2, .end_ids = {7}});
+  std::map<SequenceId, EndReason> reasons;
+  std::map<SequenceId, size_t> order;
+  for (const SequenceEnd& end : run_dry(scheduler)) {
+    order.emplace(end.id, order.size());
+    reasons[end.id] = end.reason;
+  }
+  EXPECT_EQ(reasons[1], EndReason::kEndToken);
+  EXPECT_EQ(reasons[2], EndReason::kStopToken);
+  EXPECT_EQ(reasons[3], EndReason::kLength);
+  EXPECT_EQ(reasons[4], EndReason::kEndToken);
+  EXPECT_EQ(order[4], 3u) << "two tokens had to come first";
+  EXPECT_EQ(scheduler.counts().held_blocks, 0);
+}
+
+TEST(Scheduler, ARowThatFailedEndsItsSequenceAlone) {
+  Scheduler scheduler(with_blocks(64));
+  scheduler.add({.id = 1, .prompt = {1}, .max_new_tokens = 5});
+  scheduler.add({.id = 2, .prompt = {2}, .max_new_tokens = 5});
+  scheduler.next_step();
+  const auto ends = scheduler.commit(
+      {.rows = {{.sequence = 1, .failed = true}, {.sequence = 2, .accepted = {{.token = 3}}}}});
+  ASSERT_EQ(ends.size(), 1u);
+  EXPECT_EQ(ends[0].reason, EndReason::kFailed);
+  EXPECT_NE(scheduler.find(2), nullptr);
+}
+
+TEST(Scheduler, ACommonPrefixIsComputedOnce) {
+  Scheduler scheduler(with_blocks(64));
+  scheduler.add({.id = 1, .prompt = prompt_of(70), .max_new_tokens = 1});
+  run_dry(scheduler);
+  scheduler.add({.id = 2, .prompt = prompt_of(70), .max_new_tokens = 1});
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(2, 64, 6, true)));
+  EXPECT_EQ(scheduler.find(2)->num_prefix_hit_tokens, 64);
+}
+
+TEST(Scheduler, OneTokenIsAlwaysLeftToCompute) {
+  Scheduler scheduler(with_blocks(64));
+  scheduler.add({.id = 1, .prompt = prompt_of(64), .max_new_tokens = 1});
+  run_dry(scheduler);
+  scheduler.add({.id = 2, .prompt = prompt_of(64), .max_new_tokens = 1});
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(2, 32, 32, true)));
+}
+
+TEST(Scheduler, AnotherScopeNeverSharesBlocks) {
+  Scheduler scheduler(with_blocks(64));
+  scheduler.add({.id = 1, .prompt = prompt_of(70), .max_new_tokens = 1, .prefix_scope = "a"});
+  run_dry(scheduler);
+  scheduler.add({.id = 2, .prompt = prompt_of(70), .max_new_tokens = 1, .prefix_scope = "b"});
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(2, 0, 70, true)));
+}
+
+TEST(Scheduler, ChoicesOfOnePromptShareItsFullBlocks) {
+  SchedulerOptions options = with_blocks(64);
+  options.prefix_cache = false;
+  Scheduler scheduler(options);
+  scheduler.add({.id = 1, .prompt = prompt_of(70), .max_new_tokens = 5});
+  scheduler.add({.id = 2, .prompt = prompt_of(70), .max_new_tokens = 5, .same_prompt_as = 1});
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(1, 0, 70, true)));
+  scheduler.commit(answer({.rows = {prefill(1, 0, 70, true)}}));
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 70), prefill(2, 64, 6, true)));
+  EXPECT_EQ(scheduler.find(1)->block_tables[0][1].id(), scheduler.find(2)->block_tables[0][1].id());
+  EXPECT_NE(scheduler.find(1)->block_tables[0][2].id(), scheduler.find(2)->block_tables[0][2].id());
+}
+
+TEST(Scheduler, AChoiceWhoseLeaderEndedStartsOnItsOwn) {
+  Scheduler scheduler(with_blocks(64));
+  scheduler.add({.id = 1, .prompt = prompt_of(4), .max_new_tokens = 5});
+  scheduler.add({.id = 2, .prompt = prompt_of(4), .max_new_tokens = 5, .same_prompt_as = 1});
+  scheduler.cancel(1);
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(2, 0, 4, true)));
+}
+
+TEST(Scheduler, PreemptionTakesTheNewestSequenceFirst) {
+  SchedulerOptions options = with_blocks(4);
+  options.prefix_cache = false;
+  Scheduler scheduler(options);
+  scheduler.add({.id = 1, .prompt = prompt_of(32, 0), .max_new_tokens = 40});
+  scheduler.add({.id = 2, .prompt = prompt_of(64, 500), .max_new_tokens = 40});
+  scheduler.commit(answer(scheduler.next_step()));  // 1 + 2 blocks
+  const StepPlan second = scheduler.next_step();    // each wants one more, and one is left
+  EXPECT_THAT(second.rows, ElementsAre(decode(1, 32)));
+  EXPECT_EQ(scheduler.find(2)->num_preemptions, 1);
+  EXPECT_EQ(scheduler.find(2)->num_cached_tokens, 0);
+  EXPECT_EQ(scheduler.find(2)->tokens.size(), 65u) << "what was generated is kept";
+  scheduler.commit(answer(second));
+  EXPECT_EQ(run_dry(scheduler).size(), 2u);
+}
+
+TEST(Scheduler, APausedSequenceIsLeftOutAndKeepsItsBlocks) {
+  Scheduler scheduler(with_blocks(64));
+  scheduler.add({.id = 1, .prompt = prompt_of(4), .max_new_tokens = 50});
+  scheduler.commit(answer(scheduler.next_step()));
+  scheduler.pause(1);
+  EXPECT_THAT(scheduler.next_step().rows, IsEmpty());
+  EXPECT_EQ(scheduler.counts().waiting, 1);
+  EXPECT_EQ(scheduler.counts().held_blocks, 1);
+  scheduler.resume(1);
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 4)));
+}
+
+TEST(Scheduler, AcceptedDraftsMoveASequenceOnAndRefusedOnesFallBack) {
+  Scheduler scheduler(with_blocks(64));
+  scheduler.add({.id = 1, .prompt = prompt_of(4), .max_new_tokens = 50});
+  scheduler.commit(answer(scheduler.next_step()));
+  scheduler.propose(1, {20, 21, 22});
+  const StepPlan plan = scheduler.next_step();
+  EXPECT_THAT(plan.rows, ElementsAre(PlanRow{1, 4, 4, 4}));
+  scheduler.commit({.rows = {{.sequence = 1, .accepted = {{.token = 20}, {.token = 9}}}}});
+  EXPECT_THAT(scheduler.find(1)->tokens, ElementsAre(100, 101, 102, 103, 7, 20, 9));
+  EXPECT_EQ(scheduler.find(1)->num_cached_tokens, 6);
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 6)));
+}
+
+TEST(Scheduler, BlocksThatLeftTheWindowAreFreed) {
+  Scheduler scheduler({.groups = {{.num_blocks = 32}, {.num_blocks = 32, .window = 40}}});
+  scheduler.add({.id = 1, .prompt = prompt_of(200), .max_new_tokens = 5});
+  scheduler.commit(answer(scheduler.next_step()));
+  const Sequence& sequence = *scheduler.find(1);
+  EXPECT_TRUE(sequence.block_tables[0][0]);
+  EXPECT_FALSE(sequence.block_tables[1][4]) << "positions 128 to 159 are out of sight of 200";
+  EXPECT_TRUE(sequence.block_tables[1][5]);
+}
+
+// Random traffic on tiny and larger pools: invariants hold at every step, and everything ends.
+void random_traffic(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  const auto up_to = [&](int64_t most) {
+    return static_cast<int32_t>(random() % static_cast<uint64_t>(most + 1));
+  };
+  const int64_t blocks = 1 + up_to(20);
+  SchedulerOptions options = with_blocks(blocks);
+  if (seed % 3 == 0) options.groups.push_back({.num_blocks = blocks, .window = 1 + up_to(80)});
+  options.max_sequences = 1 + up_to(6);
+  options.max_step_tokens = 1 + up_to(150);
+  options.prefix_cache = seed % 4 != 0;
+  Scheduler scheduler(options);
+  SequenceId next_id = 1;
+  std::vector<SequenceId> alive;
+  constexpr int32_t kLengths[] = {1, 31, 32, 33, 63, 64, 65, 100};
+  const auto step = [&] {
+    const StepPlan plan = scheduler.next_step();
+    ASSERT_LE(plan.num_tokens(), options.max_step_tokens);
+    ASSERT_LE(plan.rows.size(), static_cast<size_t>(options.max_sequences));
+    StepResult result = answer(plan, static_cast<TokenId>(random() % 50));
+    for (RowResult& row : result.rows) row.failed = random() % 200 == 0;
+    for (const SequenceEnd& end : scheduler.commit(result)) std::erase(alive, end.id);
+    scheduler.check_invariants();
+  };
+  for (int event = 0; event < 400; ++event) {
+    const auto kind = random() % 10;
+    if (kind < 3) {
+      NewSequence sequence{
+          .id = next_id++,
+          .prompt = prompt_of(kLengths[random() % 8], static_cast<TokenId>(random() % 3)),
+          .max_new_tokens = 1 + up_to(60),
+          .min_new_tokens = up_to(3),
+          .end_ids = {static_cast<TokenId>(random() % 50)}};
+      if (!alive.empty() && random() % 4 == 0) {
+        const Sequence* leader = scheduler.find(alive.back());
+        sequence.prompt.assign(leader->tokens.begin(),
+                               leader->tokens.begin() + leader->num_prompt_tokens);
+        sequence.same_prompt_as = leader->id;
+      }
+      if (!scheduler.fits(static_cast<int64_t>(sequence.prompt.size()) + sequence.max_new_tokens))
+        continue;
+      alive.push_back(sequence.id);
+      scheduler.add(std::move(sequence));
+    } else if (kind == 3 && !alive.empty()) {
+      const size_t victim = random() % alive.size();
+      scheduler.cancel(alive[victim]);
+      alive.erase(alive.begin() + static_cast<std::ptrdiff_t>(victim));
+    } else if (kind == 4 && !alive.empty()) {
+      const SequenceId id = alive[random() % alive.size()];
+      random() % 2 == 0 ? scheduler.pause(id) : scheduler.resume(id);
+    } else {
+      step();
+    }
+  }
+  for (const SequenceId id : alive) scheduler.resume(id);
+  // The quiet phase: a bound of all tokens there can be, times the preemptions, then some.
+  for (int i = 0; i < 200000 && !alive.empty(); ++i) {
+    const StepPlan plan = scheduler.next_step();
+    ASSERT_FALSE(plan.empty()) << "nothing can run and " << alive.size() << " wait; seed " << seed;
+    for (const SequenceEnd& end : scheduler.commit(answer(plan))) std::erase(alive, end.id);
+    scheduler.check_invariants();
+  }
+  ASSERT_TRUE(alive.empty()) << "seed " << seed;
+  ASSERT_EQ(scheduler.counts().held_blocks, 0);
+}
+
+TEST(Scheduler, EveryBlockComesBackWhateverTheTraffic) {
+  for (uint64_t seed = 0; seed < 4000; ++seed) {
+    random_traffic(seed);
+    ASSERT_FALSE(testing::Test::HasFatalFailure()) << "seed " << seed;
+  }
+}
+
+}  // namespace
+}  // namespace tidemill
