@@ -13,8 +13,11 @@ namespace {
 
 constexpr uint64_t kMaxTensors = 100'000;
 constexpr uint64_t kMaxKeys = 10'000;
-constexpr uint64_t kMaxArrayItems = 16'000'000;  // tokens and merges of the largest vocabularies
+// Of all arrays together, since one byte in the file can be some forty in memory. Tokens, scores,
+// types and merges of the largest vocabularies are below two million.
+constexpr uint64_t kMaxArrayItems = 4'000'000;
 constexpr uint64_t kMaxTextBytes = uint64_t{1} << 24;
+constexpr uint64_t kMaxMetadataBytes = uint64_t{1} << 27;
 constexpr uint64_t kDefaultAlignment = 32;
 constexpr uint64_t kMaxAlignment = 65536;
 constexpr uint32_t kMaxDimensions = 4;
@@ -81,27 +84,33 @@ std::string read_text(ByteReader& reader, std::string_view what) {
     reader.fail(format("{} is said to have {} bytes; {} are allowed", what, length, kMaxTextBytes));
   }
   const auto bytes = reader.take(length, what);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  if (first_invalid_utf8(text)) reader.fail(format("{} is not UTF-8", what));
+  return text;
 }
 
-JsonValue read_value(ByteReader& reader, int32_t type, bool inside_array);
+JsonValue read_value(ByteReader& reader, int32_t type, uint64_t* items_left);
 
-JsonValue read_array(ByteReader& reader) {
+JsonValue read_array(ByteReader& reader, uint64_t* items_left) {
   const auto type = reader.read<int32_t>("an array's type");
   const auto count = reader.read<uint64_t>("an array's length");
   if (type < kUint8 || type > kFloat64 || type == kArray) {
     reader.fail(format("an array of type {} is not allowed", type));
   }
-  if (count > kMaxArrayItems || count > reader.remaining() / least_bytes(type)) {
-    reader.fail(format("an array is said to have {} items, and {} bytes are left", count,
-                       reader.remaining()));
+  if (count > *items_left || count > reader.remaining() / least_bytes(type)) {
+    reader.fail(
+        format("an array is said to have {} items; {} are left of the {} allowed, and {} "
+               "bytes of the file",
+               count, *items_left, kMaxArrayItems, reader.remaining()));
   }
+  *items_left -= count;
   JsonArray items;
-  for (uint64_t i = 0; i < count; ++i) items.push_back(read_value(reader, type, true));
+  for (uint64_t i = 0; i < count; ++i) items.push_back(read_value(reader, type, nullptr));
   return items;
 }
 
-JsonValue read_value(ByteReader& reader, int32_t type, bool inside_array) {
+// `items_left`: of all arrays; null inside one, where no other may stand.
+JsonValue read_value(ByteReader& reader, int32_t type, uint64_t* items_left) {
   constexpr std::string_view what = "a metadata value";
   switch (type) {
     case kUint8:
@@ -129,7 +138,7 @@ JsonValue read_value(ByteReader& reader, int32_t type, bool inside_array) {
     case kFloat64:
       return reader.read<double>(what);
     case kArray:
-      if (!inside_array) return read_array(reader);
+      if (items_left != nullptr) return read_array(reader, items_left);
       break;
     default:
       break;
@@ -140,12 +149,15 @@ JsonValue read_value(ByteReader& reader, int32_t type, bool inside_array) {
 JsonValue read_metadata(ByteReader& reader, uint64_t count) {
   JsonObject metadata;
   std::unordered_set<std::string> seen;
+  uint64_t items_left = kMaxArrayItems;
   for (uint64_t i = 0; i < count; ++i) {
     std::string key = read_text(reader, "a metadata key");
-    if (first_invalid_utf8(key)) reader.fail("a metadata key is not UTF-8");
     if (!seen.insert(key).second) reader.fail(format("the key {} stands twice", key.substr(0, 80)));
     const auto type = reader.read<int32_t>("a metadata type");
-    metadata.emplace_back(std::move(key), read_value(reader, type, false));
+    metadata.emplace_back(std::move(key), read_value(reader, type, &items_left));
+    if (reader.offset() > kMaxMetadataBytes) {
+      reader.fail(format("the metadata takes more than {} bytes", kMaxMetadataBytes));
+    }
   }
   return metadata;
 }
@@ -179,8 +191,8 @@ const BlockType& block_type(const ByteReader& reader, const std::string& name, i
 
 Entry read_entry(ByteReader& reader) {
   Entry entry{.name = read_text(reader, "a tensor's name")};
-  if (entry.name.empty() || entry.name.size() > 255 || first_invalid_utf8(entry.name)) {
-    reader.fail("a tensor's name must be UTF-8 of 1 to 255 bytes");
+  if (entry.name.empty() || entry.name.size() > 255 || entry.name.find('\0') != std::string::npos) {
+    reader.fail("a tensor's name must have 1 to 255 bytes and no NUL");
   }
   const auto rank = reader.read<uint32_t>("a tensor's rank");
   if (rank < 1 || rank > kMaxDimensions) {

@@ -49,7 +49,9 @@ constexpr NamedType kTypes[] = {
 };
 
 [[noreturn]] void fail(const std::string& file, std::string_view tensor, std::string_view reason) {
-  throw CheckpointError(format("{}: tensor \"{}\": {}.", file, tensor.substr(0, 80), reason));
+  // A message ends at its first NUL, so the name must.
+  const std::string_view shown = tensor.substr(0, std::min<size_t>(80, tensor.find('\0')));
+  throw CheckpointError(format("{}: tensor \"{}\": {}.", file, shown, reason));
 }
 
 const NamedType& type_of(const std::string& file, std::string_view tensor, const JsonValue* value) {
