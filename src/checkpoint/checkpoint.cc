@@ -21,7 +21,14 @@ constexpr uintmax_t kMaxTokenizerBytes = uintmax_t{64} << 20;
 constexpr uintmax_t kMaxSideFileBytes = uintmax_t{4} << 20;
 constexpr uintmax_t kMaxIndexBytes = uintmax_t{64} << 20;
 
+void check_regular(const fs::path& path) {
+  if (!fs::is_regular_file(path)) {
+    throw CheckpointError(format("{} must be a file.", path.string()));
+  }
+}
+
 std::string read_text(const fs::path& path, uintmax_t most) {
+  check_regular(path);
   if (fs::file_size(path) > most) {
     throw CheckpointError(
         format("{} has {} bytes; {} are allowed.", path.string(), fs::file_size(path), most));
@@ -35,6 +42,42 @@ JsonValue read_json_file(const fs::path& path) {
   auto json = parse_json(read_text(path, kMaxSideFileBytes), kFileJsonLimits);
   if (!json) throw CheckpointError(format("{}: {}.", path.string(), json.error().message));
   return std::move(*json);
+}
+
+// The names in an index are a stranger's. A link may lead to a file of the same folder, or, from
+// NAME/snapshots/REVISION of a download cache, to one in NAME/blobs.
+void check_link(const fs::path& folder, const fs::path& file) {
+  if (!fs::is_symlink(file)) return;
+  const fs::path target = fs::canonical(file).parent_path();
+  const fs::path root = fs::canonical(folder);
+  const fs::path snapshots = root.parent_path();
+  if (target == root) return;
+  if (snapshots.filename() == "snapshots" && target == snapshots.parent_path() / "blobs") return;
+  throw CheckpointError(
+      format("{} is a link to a file outside its checkpoint, which is not followed. Copy the file "
+             "here, or name the folder where it lies.",
+             file.string()));
+}
+
+// An integer of a part's metadata; 0 when it is absent, -1 when it is something else.
+int64_t split_number(const JsonValue& metadata, std::string_view key) {
+  const JsonValue* value = metadata.find(key);
+  if (value == nullptr) return 0;
+  return value->fits_int64() ? value->integer() : -1;
+}
+
+// A part must be what its name says. Files that are no part say 0 or nothing.
+void check_split(const JsonValue& metadata, const fs::path& path, size_t index, size_t num_parts) {
+  const int64_t count = split_number(metadata, "split.count");
+  if (std::max<int64_t>(count, 1) != static_cast<int64_t>(num_parts) || count < 0) {
+    throw CheckpointError(format("{}: split.count is {}, and by the file's name it is {} of {}.",
+                                 path.string(), count, index + 1, num_parts));
+  }
+  const int64_t number = split_number(metadata, "split.no");
+  if (number != static_cast<int64_t>(index)) {
+    throw CheckpointError(format("{}: split.no is {}, and by the file's name it is {}.",
+                                 path.string(), number, index));
+  }
 }
 
 }  // namespace
@@ -51,6 +94,7 @@ struct Checkpoint::State {
   std::unordered_map<std::string_view, const StoredTensor*> by_name;
 
   std::span<const std::byte> map(const fs::path& file) {
+    check_regular(file);
     weight_files.push_back(file);
     return files.emplace_back(file).bytes();
   }
@@ -72,7 +116,6 @@ struct Checkpoint::State {
   void read_shards(const fs::path& index_path) {
     const ShardIndex shards =
         read_shard_index(read_text(index_path, kMaxIndexBytes), index_path.string());
-    std::unordered_map<std::string_view, std::string> found;
     for (const std::string& name : shards.files) {
       const fs::path file = path / name;
       if (!fs::exists(file)) {
@@ -80,6 +123,7 @@ struct Checkpoint::State {
             fmt::format("{} names {}, which is not there. Is the download complete?",
                         index_path.string(), name));
       }
+      check_link(path, file);
       add(read_safetensors(map(file), file.string()));
     }
     index();
@@ -109,13 +153,21 @@ struct Checkpoint::State {
 
   void read_gguf_parts(const fs::path& first) {
     kind = CheckpointFormat::kGguf;
-    for (const fs::path& part : gguf_parts(first)) {
-      if (!fs::exists(part)) {
-        throw CheckpointError(format_missing_part(first, part));
-      }
-      GgufFile file = read_gguf(map(part), part.string());
+    const std::vector<fs::path> parts = gguf_parts(first);
+    for (const fs::path& part : parts) {
+      if (!fs::exists(part)) throw CheckpointError(format_missing_part(first, part));
+    }
+    for (size_t i = 0; i < parts.size(); ++i) {
+      GgufFile file = read_gguf(map(parts[i]), parts[i].string());
+      check_split(file.metadata, parts[i], i, parts.size());
       if (gguf_metadata.is_null()) gguf_metadata = std::move(file.metadata);
       add(std::move(file.tensors));
+    }
+    const int64_t expected = split_number(gguf_metadata, "split.tensors.count");
+    if (parts.size() > 1 && expected != static_cast<int64_t>(tensors.size())) {
+      throw CheckpointError(
+          fmt::format("{}: split.tensors.count is {}, and the parts hold {} tensors.",
+                      first.string(), expected, tensors.size()));
     }
     index();
     const auto embedding = by_name.find("token_embd.weight");

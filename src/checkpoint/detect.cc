@@ -24,13 +24,19 @@ bool starts_with_gguf(const fs::path& file) {
   return in.gcount() == 4 && std::string_view(magic, 4) == "GGUF";
 }
 
-std::vector<fs::path> files_ending(const fs::path& folder, std::string_view ending) {
+std::vector<fs::path> files_like(const fs::path& folder, std::string_view beginning,
+                                 std::string_view ending) {
   std::vector<fs::path> found;
   for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().filename().string().ends_with(ending)) found.push_back(entry.path());
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(beginning) && name.ends_with(ending)) found.push_back(entry.path());
   }
   std::sort(found.begin(), found.end());
   return found;
+}
+
+std::vector<fs::path> files_ending(const fs::path& folder, std::string_view ending) {
+  return files_like(folder, "", ending);
 }
 
 bool has_pickles(const fs::path& folder) {
@@ -38,6 +44,18 @@ bool has_pickles(const fs::path& folder) {
     if (!files_ending(folder, ending).empty()) return true;
   }
   return false;
+}
+
+[[noreturn]] void refuse_pickles(const fs::path& folder) {
+  refuse(folder,
+         "its weights are pickles, which can run code when they are read. Convert them "
+         "to safetensors first: AutoModelForCausalLM.from_pretrained(FOLDER)"
+         ".save_pretrained(NEW_FOLDER, safe_serialization=True).");
+}
+
+void refuse_adapter(const fs::path& folder) {
+  if (!fs::exists(folder / "adapter_config.json")) return;
+  refuse(folder, "this is an adapter. Merge it into its base model and name that folder.");
 }
 
 // The first part of the only GGUF model in a folder.
@@ -60,10 +78,14 @@ void refuse_foreign(const fs::path& folder) {
            "Triton model repositories are not read yet. Name the checkpoint they were "
            "built from.");
   }
-  if (has("adapter_config.json")) {
-    refuse(folder, "this is an adapter. Merge it into its base model and name that folder.");
+  refuse_adapter(folder);
+  if (!files_ending(folder, ".engine").empty()) {
+    refuse(folder,
+           "TensorRT-LLM engines are not read. Name the Hugging Face checkpoint that they were "
+           "built from.");
   }
-  if (has("model.bin") && !files_ending(folder, "vocabulary.json").empty()) {
+  if (has("model.bin") && (!files_like(folder, "vocabulary", "").empty() ||
+                           !files_like(folder, "shared_vocabulary", "").empty())) {
     refuse(folder, "CTranslate2 models are not read. Name the checkpoint it was converted from.");
   }
   if (has("config.ini")) {
@@ -90,7 +112,13 @@ constexpr QuantMethod kQuantMethods[] = {
     {"bitsandbytes", "bitsandbytes"},
 };
 
-void refuse_quantised(const fs::path& folder, const JsonValue& quantization) {
+[[noreturn]] void refuse_quantised(const fs::path& folder, std::string_view method) {
+  refuse(folder, format("checkpoints quantised with {} are not read yet. Name the unquantised "
+                        "checkpoint, or a GGUF file in Q8_0, Q4_0 or Q4_1.",
+                        method));
+}
+
+std::string method_of(const JsonValue& quantization) {
   const JsonValue* method = quantization.find("quant_method");
   const std::string given = method != nullptr && method->is_string()
                                 ? method->string().substr(0, 40)
@@ -99,9 +127,7 @@ void refuse_quantised(const fs::path& folder, const JsonValue& quantization) {
   for (const QuantMethod& known : kQuantMethods) {
     if (known.name == given) shown = known.shown;
   }
-  refuse(folder, format("checkpoints quantised with {} are not read yet. Name the unquantised "
-                        "checkpoint, or a GGUF file in Q8_0, Q4_0 or Q4_1.",
-                        shown));
+  return shown;
 }
 
 }  // namespace
@@ -116,17 +142,18 @@ FoundFormat detect_format(const fs::path& path) {
   const bool has_safetensors = !files_ending(path, ".safetensors").empty();
   if (!ggufs.empty() && !has_safetensors) return {.gguf = only_gguf(path, ggufs)};
   if (fs::exists(path / "config.json")) {
-    if (!has_safetensors && !fs::exists(path / "model.safetensors.index.json")) {
-      refuse_foreign(path);
-      if (has_pickles(path)) {
-        refuse(path,
-               "its weights are pickles, which can run code when they are read. Convert them "
-               "to safetensors first: AutoModelForCausalLM.from_pretrained(FOLDER)"
-               ".save_pretrained(NEW_FOLDER, safe_serialization=True).");
-      }
-      refuse(path, "it holds no weights: neither *.safetensors nor *.gguf.");
+    if (fs::exists(path / "model.safetensors") ||
+        fs::exists(path / "model.safetensors.index.json")) {
+      return {};
     }
-    return {};
+    // Safetensors of other names may be the model, but not beside an adapter's description or the
+    // model as pickles.
+    refuse_adapter(path);
+    if (!files_like(path, "pytorch_model", ".bin").empty()) refuse_pickles(path);
+    if (has_safetensors) return {};
+    refuse_foreign(path);
+    if (has_pickles(path)) refuse_pickles(path);
+    refuse(path, "it holds no weights: neither *.safetensors nor *.gguf.");
   }
   refuse_foreign(path);
   if (has_pickles(path)) {
@@ -138,7 +165,10 @@ FoundFormat detect_format(const fs::path& path) {
 void refuse_unsupported(const fs::path& folder, const JsonValue& config) {
   if (!config.is_object()) refuse(folder / "config.json", "it must hold a JSON object.");
   if (const JsonValue* q = config.find("quantization_config"); q != nullptr && q->is_object()) {
-    refuse_quantised(folder, *q);
+    refuse_quantised(folder, method_of(*q));
+  }
+  if (config.find("compression_config") != nullptr) {
+    refuse_quantised(folder, "compressed-tensors");
   }
   for (const char* name : {"quantize_config.json", "quant_config.json"}) {
     if (fs::exists(folder / name)) {
@@ -152,6 +182,9 @@ void refuse_unsupported(const fs::path& folder, const JsonValue& config) {
     refuse(folder,
            "TensorRT-LLM checkpoints and engines are not read yet. Name the Hugging Face "
            "checkpoint.");
+  }
+  if (const JsonValue* q = config.find("quantization"); q != nullptr && q->is_object()) {
+    refuse_quantised(folder, "MLX");
   }
 }
 

@@ -38,6 +38,7 @@ class Metadata {
     const JsonValue* value = find(name);
     if (value == nullptr) return std::nullopt;
     if (value->is_array() && !value->array().empty()) {
+      check_layers(name, value->array().size());
       for (const JsonValue& item : value->array()) {
         if (!(item == value->array().front())) fail(name, "differs between layers");
       }
@@ -72,6 +73,12 @@ class Metadata {
   }
 
  private:
+  void check_layers(std::string_view name, size_t num_values) const {
+    const JsonValue* layers = find("block_count");
+    if (layers == nullptr || *layers == JsonValue(static_cast<int64_t>(num_values))) return;
+    fail(name, format("has {} values, and there are {} layers", num_values, to_json(*layers)));
+  }
+
   const JsonValue& values_;
   std::string prefix_;
   const std::string& file_;
@@ -91,6 +98,38 @@ const Family& family_of(const JsonValue& metadata, const std::string& file) {
                                name->string().substr(0, 40), known));
 }
 
+// Keys that change the arithmetic in ways that we do not compute, and the value that changes
+// nothing beside zero.
+struct NeutralKey {
+  std::string_view name;
+  double neutral = 0.0;
+};
+constexpr NeutralKey kNeutralKeys[] = {
+    {"expert_count"},
+    {"attn_logit_softcapping"},
+    {"final_logit_softcapping"},
+    {"attention.clamp_kqv"},
+    {"attention.max_alibi_bias"},
+    {"attention.scale"},
+    {"logit_scale", 1.0},
+    {"embedding_scale", 1.0},
+    {"residual_scale", 1.0},
+    // Some writers mean the whole factor by these, some one on top of YaRN's own.
+    {"rope.scaling.attn_factor", 1.0},
+    {"rope.scaling.yarn_attn_factor", 1.0},
+    {"rope.scaling.yarn_ext_factor", 1.0},
+    {"rope.scaling.yarn_log_multiplier"},
+};
+
+void refuse_other_arithmetic(const Metadata& meta) {
+  for (const NeutralKey& key : kNeutralKeys) {
+    const double value = meta.real(key.name).value_or(0.0);
+    if (value != 0.0 && value != key.neutral) {
+      meta.fail(key.name, format("is {}: what it asks for is not supported", value));
+    }
+  }
+}
+
 void set_rope_scaling(JsonValue& config, const Metadata& meta) {
   const auto type = meta.text("rope.scaling.type");
   const auto old_scale = meta.real("rope.scale_linear");
@@ -107,8 +146,9 @@ void set_rope_scaling(JsonValue& config, const Metadata& meta) {
   if (const auto original = meta.integer("rope.scaling.original_context_length")) {
     scaling.set("original_max_position_embeddings", *original);
   }
-  if (const auto attention = meta.real("rope.scaling.attn_factor")) {
-    scaling.set("attention_factor", *attention);
+  for (const char* beta : {"beta_fast", "beta_slow"}) {
+    const auto value = meta.real(std::string("rope.scaling.yarn_") + beta);
+    if (value) scaling.set(beta, *value);
   }
   config.set("rope_scaling", std::move(scaling));
 }
@@ -152,8 +192,10 @@ JsonValue config_from_gguf(const JsonValue& metadata, bool has_output_tensor,
     }
     config.set("head_dim", *length);
   }
-  if (const auto window = meta.integer("attention.sliding_window"); window && *window > 0) {
-    config.set("sliding_window", *window);
+  // Of a Qwen, the metadata does not say whether its window is switched on; published ones are not.
+  const int64_t window = meta.integer("attention.sliding_window").value_or(0);
+  if (window > 0 && family.architecture == "llama") {
+    config.set("sliding_window", window);
     config.set("architectures", JsonArray{JsonValue("MistralForCausalLM")});
     config.set("model_type", "mistral");
   }
@@ -163,6 +205,7 @@ JsonValue config_from_gguf(const JsonValue& metadata, bool has_output_tensor,
   if (meta.integer("rope.dimension_count").value_or(head_dim) != head_dim) {
     meta.fail("rope.dimension_count", "is not the head's size: partial rotary is not supported");
   }
+  refuse_other_arithmetic(meta);
   set_rope_scaling(config, meta);
   set_token_ids(config, metadata, file);
   return config;
