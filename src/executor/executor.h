@@ -25,16 +25,16 @@ namespace tidemill {
 struct ExecutorOptions {
   SchedulerOptions scheduler;
   int64_t max_model_len = 0;
-  int64_t job_queue_size = 1000;     // sequences that may wait; the next is refused
+  int64_t job_queue_size = 1000;  // sequences that may wait; the next is refused
   int64_t queue_timeout_ms = 120'000;
   int64_t request_timeout_ms = 600'000;
-  int64_t stream_pause_bytes = 256 * 1024;   // unread text at which a sequence pauses
+  int64_t stream_pause_bytes = 256 * 1024;  // unread text at which a sequence pauses
   int64_t stream_resume_bytes = 128 * 1024;
 };
 
 // What the executor needs to know about text; absent parts mean token-id prompts only.
 struct TextParts {
-  std::shared_ptr<const Tokenizer> tokenizer;         // shared by the streams that outlive a reload
+  std::shared_ptr<const Tokenizer> tokenizer;  // shared by the streams that outlive a reload
   std::shared_ptr<const ChatTemplate> chat_template;
   std::vector<TokenId> end_ids;
   std::optional<TokenId> begin_id;  // of two in front of a prompt, one is dropped
@@ -64,7 +64,7 @@ class Executor {
 
   // Refuses new requests (kDraining); running ones go on.
   void drain();
-  bool idle() const;            // nothing running, nothing waiting
+  bool idle() const;  // nothing running, nothing waiting
   // Ends everything that still runs with that error.
   void abort_all(Error error);
 

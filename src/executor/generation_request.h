@@ -24,29 +24,29 @@ struct TokenPrompt {
   std::vector<TokenId> ids;  // used as they are
 };
 struct ChatPrompt {
-  JsonValue messages;        // already checked: an array of objects with a known role
+  JsonValue messages;  // already checked: an array of objects with a known role
   ChatTemplateOptions options;
 };
 using Prompt = std::variant<TextPrompt, TokenPrompt, ChatPrompt>;
 
 // As a dialect read them; absent means the default. Values are unchecked.
 struct GenerationFields {
-  std::vector<Prompt> prompts;             // one choice list each, in order
-  std::optional<int64_t> max_new_tokens;   // absent: all the context left
+  std::vector<Prompt> prompts;            // one choice list each, in order
+  std::optional<int64_t> max_new_tokens;  // absent: all the context left
   int64_t min_new_tokens = 0;
   double temperature = 1.0;
-  double max_temperature = 2.0;            // the dialect's bound
-  int64_t top_k = 0;                       // 0 or -1: off
+  double max_temperature = 2.0;  // the dialect's bound
+  int64_t top_k = 0;             // 0 or -1: off
   double top_p = 1.0;
-  std::optional<uint64_t> seed;            // absent: random
-  int64_t num_choices = 1;                 // n
-  int64_t num_logprobs = -1;               // -1 none, 0 the chosen token, N the N best
+  std::optional<uint64_t> seed;  // absent: random
+  int64_t num_choices = 1;       // n
+  int64_t num_logprobs = -1;     // -1 none, 0 the chosen token, N the N best
   std::vector<std::string> stop_strings;
   std::vector<int64_t> stop_token_ids;
-  bool ignore_end = false;                 // go on after an end-of-sequence id
+  bool ignore_end = false;  // go on after an end-of-sequence id
   bool keep_stop_text = false;
   bool skip_special_tokens = true;
-  bool clamp_max_new_tokens = false;       // shorten instead of refusing when the context is full
+  bool clamp_max_new_tokens = false;  // shorten instead of refusing when the context is full
 };
 
 // Names under which the dialect knows the fields, for errors ("max_tokens", "max_new_tokens").

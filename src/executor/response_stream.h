@@ -47,7 +47,7 @@ struct Finish {
 // New text of one choice, and how it ended if it did. After `finish` a choice has no more events.
 struct TextEvent {
   int32_t choice = 0;
-  std::string text;               // whole characters; stop strings and what may become one held back
+  std::string text;  // whole characters; stop strings and what may become one held back
   std::vector<TokenText> tokens;  // the tokens of this event
   std::optional<Finish> finish;
 };

@@ -16,9 +16,9 @@
 namespace tidemill {
 
 struct StepInput {
-  StepPlan plan;                       // rows in the order of the token arrays
+  StepPlan plan;  // rows in the order of the token arrays
   ForwardInput forward;
-  std::vector<SamplingRow> sampling;   // one per score row
+  std::vector<SamplingRow> sampling;  // one per score row
   bool operator==(const StepInput&) const = default;
 };
 

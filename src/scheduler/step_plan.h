@@ -28,6 +28,7 @@ struct StepPlan {
   bool empty() const { return rows.empty(); }
   int64_t num_tokens() const;
   int64_t num_score_rows() const;
+  bool operator==(const StepPlan&) const = default;
 };
 
 // One chosen token and, when asked for, its log-probabilities (natural log of the softmax of the

@@ -1,0 +1,23 @@
+// A StepPlan becomes a StepInput: the tokens, positions and block tables that it stands for.
+#pragma once
+
+#include <functional>
+
+#include "executor/step_input.h"
+#include "scheduler/scheduler.h"
+
+namespace tidemill {
+
+// How a sequence is sampled; the loop keeps one per sequence.
+struct SequenceSampling {
+  SamplingParams params;
+  int32_t choice = 0;
+  int32_t min_new_tokens = 0;
+  std::vector<TokenId> end_ids;  // forbidden until min_new_tokens are there
+};
+
+// `sampling_of` answers for every sequence of the plan.
+StepInput build_input(const StepPlan& plan, const Scheduler& scheduler,
+                      const std::function<const SequenceSampling&(SequenceId)>& sampling_of);
+
+}  // namespace tidemill

@@ -1,0 +1,272 @@
+#include "executor/executor.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "base/check.h"
+#include "executor/executor_metrics.h"
+#include "executor/step_loop.h"
+#include "executor/stream_state.h"
+#include "scheduler/prefix_cache.h"
+
+namespace tidemill {
+namespace {
+
+constexpr int64_t kBytesPerUnreadToken = 64;  // as the loop counts them
+
+// A prompt as token ids, and its text where the client sent one.
+struct EncodedPrompt {
+  std::vector<TokenId> ids;
+  std::string text;
+};
+
+Error too_long(const GenerationRequest& request, int64_t prompt, int64_t asked, int64_t limit) {
+  const FieldNames& names = request.names();
+  return {.kind = ErrorKind::kPromptTooLong,
+          .field = names.prompt,
+          .message = format("the prompt has {} tokens and {} asks for {} more, together {}; this "
+                            "model's limit is {}. Shorten the prompt or lower {}.",
+                            prompt, names.max_new_tokens, asked, prompt + asked, limit,
+                            names.max_new_tokens)};
+}
+
+}  // namespace
+
+struct Executor::State {
+  State(std::unique_ptr<StepRunner> step_runner, TextParts text_parts,
+        const ExecutorOptions& executor_options, MetricsRegistry& registry,
+        const std::string& model_name)
+      : runner(std::move(step_runner)),
+        text(std::move(text_parts)),
+        options(executor_options),
+        metrics(registry, model_name, options.max_model_len,
+                options.scheduler.groups.front().num_blocks, options.scheduler.prefix_cache),
+        mailbox(std::make_shared<Mailbox>()),
+        loop(*runner, options, metrics, *mailbox, streams, gauges),
+        thread([this] { loop.run(); }) {}
+
+  Result<EncodedPrompt> encode(const Prompt& prompt) const;
+  // The tokens that may be generated behind that prompt, or why there are none.
+  Result<int64_t> room_for(const GenerationRequest& request, int64_t prompt_tokens) const;
+  Result<Done> take_places(int64_t count);
+  ResponseStream start(const GenerationRequest& request, std::vector<EncodedPrompt> prompts,
+                       const std::vector<int64_t>& rooms);
+  Mail mail_for(const GenerationRequest& request, const EncodedPrompt& prompt, int64_t room,
+                int32_t choice) const;
+  ChoiceReader reader_for(const GenerationRequest& request, const EncodedPrompt& prompt,
+                          SequenceId id) const;
+
+  std::unique_ptr<StepRunner> runner;
+  const TextParts text;
+  const ExecutorOptions options;
+  ExecutorMetrics metrics;
+  std::shared_ptr<Mailbox> mailbox;  // shared with streams, which may outlive this
+  StreamTable streams;
+  LoopGauges gauges;
+  std::atomic<SequenceId> next_id{1};
+  std::atomic<bool> draining{false};
+  StepLoop loop;
+  std::thread thread;
+};
+
+Result<EncodedPrompt> Executor::State::encode(const Prompt& prompt) const {
+  EncodedPrompt encoded;
+  if (const auto* tokens = std::get_if<TokenPrompt>(&prompt)) {
+    encoded.ids = tokens->ids;
+    return encoded;
+  }
+  Result<std::vector<TokenId>> ids = std::vector<TokenId>();
+  if (const auto* plain = std::get_if<TextPrompt>(&prompt)) {
+    ids = text.tokenizer->encode(plain->text, {.add_special_tokens = plain->add_special_tokens});
+    encoded.text = plain->text;
+  } else {
+    const auto& chat = std::get<ChatPrompt>(prompt);
+    ids = text.chat_template->encode(*text.tokenizer, chat.messages, chat.options);
+  }
+  if (!ids) return ids.error();
+  encoded.ids = std::move(*ids);
+  // A template or a client that writes what the tokenizer adds, too.
+  const auto& first = encoded.ids;
+  if (text.begin_id && first.size() >= 2 && first[0] == *text.begin_id &&
+      first[1] == *text.begin_id) {
+    encoded.ids.erase(encoded.ids.begin());
+  }
+  return encoded;
+}
+
+Result<int64_t> Executor::State::room_for(const GenerationRequest& request,
+                                          int64_t prompt_tokens) const {
+  const GenerationFields& fields = request.fields();
+  if (prompt_tokens == 0) {
+    return Error{.kind = ErrorKind::kEmptyPrompt,
+                 .field = request.names().prompt,
+                 .message = "the prompt holds no token; at least one is needed."};
+  }
+  const int64_t pool = options.scheduler.groups.front().num_blocks * kBlockTokens;
+  const int64_t limit = std::min(options.max_model_len, pool);
+  const int64_t left = limit - prompt_tokens;
+  const int64_t asked = fields.max_new_tokens.value_or(std::max<int64_t>(left, 1));
+  const bool clamp = fields.clamp_max_new_tokens && left > 0;
+  if (asked > left && !clamp) return too_long(request, prompt_tokens, asked, limit);
+  return std::min(asked, left);
+}
+
+Result<Done> Executor::State::take_places(int64_t count) {
+  if (draining.load()) {
+    return Error{.kind = ErrorKind::kDraining,
+                 .field = "",
+                 .message = "the server is shutting down; send the request to another one."};
+  }
+  if (gauges.failed.load()) {
+    return Error{.kind = ErrorKind::kEngineError,
+                 .field = "",
+                 .message = "the model stopped working and cannot take requests."};
+  }
+  // Those that wait, and those that run: a free place in the batch takes no place in the queue.
+  const int64_t limit = options.job_queue_size + options.scheduler.max_sequences;
+  const int64_t before = gauges.in_system.fetch_add(count);
+  if (before + count > limit) {
+    gauges.in_system.fetch_sub(count);
+    return Error{.kind = ErrorKind::kQueueFull,
+                 .field = "",
+                 .message = format("the queue is full: {} sequences wait or run, and {} may. Try "
+                                   "again later.",
+                                   before, limit)};
+  }
+  return Done{};
+}
+
+Mail Executor::State::mail_for(const GenerationRequest& request, const EncodedPrompt& prompt,
+                               int64_t room, int32_t choice) const {
+  const GenerationFields& fields = request.fields();
+  Mail mail{.kind = MailKind::kAdd,
+            .prompt = prompt.ids,
+            .max_new_tokens = static_cast<int32_t>(room),
+            .min_new_tokens = static_cast<int32_t>(std::min(fields.min_new_tokens, room)),
+            .sampling = {.temperature = static_cast<float>(fields.temperature),
+                         .top_k = static_cast<int32_t>(std::max<int64_t>(fields.top_k, 0)),
+                         .top_p = static_cast<float>(fields.top_p),
+                         .seed = request.seed(),
+                         .num_logprobs = static_cast<int32_t>(fields.num_logprobs)},
+            .choice = choice};
+  if (!fields.ignore_end) mail.end_ids = text.end_ids;
+  for (const int64_t id : fields.stop_token_ids) mail.stop_ids.push_back(static_cast<TokenId>(id));
+  return mail;
+}
+
+ChoiceReader Executor::State::reader_for(const GenerationRequest& request,
+                                         const EncodedPrompt& prompt, SequenceId id) const {
+  const GenerationFields& fields = request.fields();
+  ChoiceReader reader{.sequence = id};
+  if (text.tokenizer) {
+    // A few tokens of the prompt as context keep the first blank of the answer.
+    const size_t context = std::min<size_t>(prompt.ids.size(), 4);
+    reader.detokenizer.emplace(
+        text.tokenizer.get(), fields.skip_special_tokens,
+        std::vector<TokenId>(prompt.ids.end() - static_cast<std::ptrdiff_t>(context),
+                             prompt.ids.end()));
+  }
+  reader.stop_strings = StopStrings(fields.stop_strings, fields.keep_stop_text);
+  return reader;
+}
+
+ResponseStream Executor::State::start(const GenerationRequest& request,
+                                      std::vector<EncodedPrompt> prompts,
+                                      const std::vector<int64_t>& rooms) {
+  const auto arrival = std::chrono::steady_clock::now();
+  auto stream = std::make_unique<ResponseStream::State>();
+  stream->queue = std::make_shared<StreamQueue>();
+  stream->mailbox = mailbox;
+  stream->tokenizer = text.tokenizer;
+  stream->seed = request.seed();
+  stream->resume_tokens = options.stream_resume_bytes / kBytesPerUnreadToken;
+  RequestTimes times;
+  times.arrival = arrival;
+  stream->queue->set_times(times);
+  std::vector<Mail> mail;
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    std::optional<SequenceId> leader;
+    for (int32_t choice = 0; choice < request.fields().num_choices; ++choice) {
+      const SequenceId id = next_id.fetch_add(1);
+      const auto stream_choice = static_cast<int32_t>(stream->choices.size());
+      stream->choices.push_back(reader_for(request, prompts[p], id));
+      if (rooms[p] == 0) {  // nothing is to be generated: the end is all there is
+        stream->queue->push({.choice = stream_choice, .end = SequenceEnd{.id = id}});
+        continue;
+      }
+      Mail& record = mail.emplace_back(mail_for(request, prompts[p], rooms[p], choice));
+      record.sequence = id;
+      record.stream_choice = stream_choice;
+      record.same_prompt_as = leader;
+      if (!leader) leader = id;
+      streams.put(id, stream->queue, arrival);
+    }
+    stream->prompt_tokens.push_back(static_cast<int64_t>(prompts[p].ids.size()));
+    stream->prompt_texts.push_back(std::move(prompts[p].text));
+    stream->prompts.push_back(std::move(prompts[p].ids));
+    metrics.request_admitted(request.fields().num_choices, stream->prompt_tokens.back());
+  }
+  mailbox->push(std::move(mail));
+  return ResponseStream(std::move(stream));
+}
+
+Executor::Executor(std::unique_ptr<StepRunner> runner, TextParts text,
+                   const ExecutorOptions& options, MetricsRegistry& metrics, std::string model_name)
+    : state_(std::make_unique<State>(std::move(runner), std::move(text), options, metrics,
+                                     model_name)) {}
+
+Executor::~Executor() {
+  state_->loop.stop();
+  state_->thread.join();
+  // Whoever was submitted while the loop ended.
+  for (const StreamTable::Entry& entry : state_->streams.take_all()) {
+    entry.stream->fail(
+        {.kind = ErrorKind::kDraining, .field = "", .message = "the model was unloaded."});
+  }
+}
+
+Result<ResponseStream> Executor::submit(const GenerationRequest& request) {
+  std::vector<EncodedPrompt> prompts;
+  std::vector<int64_t> rooms;
+  for (const Prompt& prompt : request.fields().prompts) {
+    auto encoded = state_->encode(prompt);
+    if (!encoded) return encoded.error();
+    const auto room = state_->room_for(request, static_cast<int64_t>(encoded->ids.size()));
+    if (!room) return room.error();
+    prompts.push_back(std::move(*encoded));
+    rooms.push_back(*room);
+  }
+  const auto running =
+      std::count_if(rooms.begin(), rooms.end(), [](int64_t room) { return room > 0; });
+  const auto placed = state_->take_places(running * request.fields().num_choices);
+  if (!placed) return placed.error();
+  return state_->start(request, std::move(prompts), rooms);
+}
+
+void Executor::drain() { state_->draining.store(true); }
+
+bool Executor::idle() const { return state_->gauges.in_system.load() == 0; }
+
+void Executor::abort_all(Error error) { state_->loop.abort_all(std::move(error)); }
+
+RequestLimits Executor::limits() const {
+  return {.max_model_len = state_->options.max_model_len,
+          .vocab_size = state_->runner->vocab_size(),
+          .has_tokenizer = state_->text.tokenizer != nullptr,
+          .has_chat_template = state_->text.chat_template != nullptr};
+}
+
+ExecutorStats Executor::stats() const {
+  const LoopGauges& gauges = state_->gauges;
+  return {.running = gauges.running.load(),
+          .waiting = std::max<int64_t>(0, gauges.in_system.load() - gauges.running.load()),
+          .held_blocks = gauges.held_blocks.load(),
+          .cached_blocks = gauges.cached_blocks.load(),
+          .total_blocks = gauges.total_blocks.load(),
+          .heartbeat = gauges.heartbeat.load(),
+          .failed = gauges.failed.load()};
+}
+
+const TextParts& Executor::text() const { return state_->text; }
+
+}  // namespace tidemill

@@ -1,0 +1,70 @@
+// The engine's metrics (apis.md 19): names, labels and bounds that existing dashboards expect.
+// Counted by the loop's thread; the objects themselves may be read by any.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/metrics.h"
+#include "executor/response_stream.h"
+#include "scheduler/scheduler.h"
+
+namespace tidemill {
+
+enum class EndKind { kStop, kLength, kAbort, kError };
+
+// What is known of a sequence when it ends.
+struct EndedSequence {
+  EndKind kind = EndKind::kStop;
+  RequestTimes times;
+  int64_t prompt_tokens = 0;
+  int64_t new_tokens = 0;
+  int64_t max_new_tokens = 0;
+};
+
+class ExecutorMetrics {
+ public:
+  ExecutorMetrics(MetricsRegistry& registry, const std::string& model_name, int64_t max_model_len,
+                  int64_t num_blocks, bool prefix_cache);
+
+  void request_admitted(int64_t num_choices, int64_t prompt_tokens);
+  // A step of that many tokens, prefill among them or not.
+  void step(int64_t prefill_tokens, int64_t decode_tokens, double seconds);
+  void first_token(const RequestTimes& times);
+  void next_token(double gap_seconds);
+  void sequence_ended(const EndedSequence& ended);
+  void cancelled(bool running, bool decoding);
+  void update(const SchedulerCounts& counts);
+
+ private:
+  Gauge& running_;
+  Gauge& waiting_;
+  Gauge& kv_usage_;
+  Gauge& gpu_cache_usage_;
+  Counter& prefix_queries_;
+  Counter& prefix_hits_;
+  Counter& preemptions_;
+  Counter& prompt_tokens_;
+  Counter& generation_tokens_;
+  Counter* success_[4];
+  Counter* cancelled_[3];
+  Histogram& step_tokens_;
+  Histogram& request_prompt_tokens_;
+  Histogram& request_generation_tokens_;
+  Histogram& request_max_tokens_;
+  Histogram& params_max_tokens_;
+  Histogram& params_n_;
+  Histogram& first_token_;
+  Histogram& inter_token_;
+  Histogram& time_per_token_;
+  Histogram& request_time_per_token_;
+  Histogram& e2e_;
+  Histogram& queue_time_;
+  Histogram& prefill_time_;
+  Histogram& decode_time_;
+  Histogram& inference_time_;
+  Histogram* step_seconds_[3];
+  SchedulerCounts last_;
+};
+
+}  // namespace tidemill

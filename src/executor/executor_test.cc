@@ -1,0 +1,421 @@
+// The running model with a script instead of weights: everything but the arithmetic is real, and
+// the script checks every step against what it saw written before (script_runner.h).
+#include "executor/executor.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+#include <thread>
+
+#include "executor/byte_tokenizer.h"
+#include "executor/mailbox.h"
+#include "executor/script_runner.h"
+
+namespace tidemill {
+namespace {
+
+using testing::HasSubstr;
+
+ScriptRule rule(std::string when, const std::string& reply) {
+  ScriptRule rule{.when = std::move(when)};
+  for (const char c : reply) rule.reply.push_back(static_cast<unsigned char>(c));
+  rule.reply.push_back(kScriptEndId);
+  return rule;
+}
+
+class ExecutorTest : public testing::Test {
+ protected:
+  void start(Script script, ExecutorOptions options = {}) {
+    options.max_model_len = script.max_model_len;
+    options.scheduler.groups = {{.num_blocks = script.num_blocks}};
+    executor_ = std::make_unique<Executor>(std::make_unique<ScriptRunner>(std::move(script)),
+                                           text(), options, metrics_, "script");
+  }
+
+  static TextParts text() {
+    static const auto tokenizer = std::make_shared<const Tokenizer>(byte_tokenizer_json());
+    static const auto chat =
+        std::make_shared<const ChatTemplate>(byte_chat_template(), JsonObject{});
+    return {.tokenizer = tokenizer, .chat_template = chat, .end_ids = {kScriptEndId}};
+  }
+
+  GenerationRequest request(GenerationFields fields) {
+    auto made = GenerationRequest::make(std::move(fields), {}, executor_->limits());
+    EXPECT_TRUE(made) << made.error().message;
+    return std::move(*made);
+  }
+
+  ResponseStream submit(GenerationFields fields) {
+    auto stream = executor_->submit(request(std::move(fields)));
+    EXPECT_TRUE(stream) << stream.error().message;
+    return std::move(*stream);
+  }
+
+  static GenerationFields fields(std::string prompt) {
+    return {.prompts = {TextPrompt{.text = std::move(prompt)}}, .temperature = 0};
+  }
+
+  struct Answer {
+    std::vector<std::string> texts;
+    std::vector<Finish> finishes;
+    std::optional<Error> error;
+  };
+  static Answer read(ResponseStream& stream) {
+    const auto choices = static_cast<size_t>(stream.num_choices());
+    Answer answer{.texts = std::vector<std::string>(choices),
+                  .finishes = std::vector<Finish>(choices)};
+    for (;;) {
+      const ResponseStream::Poll poll = stream.wait();
+      for (const TextEvent& event : poll.events) {
+        answer.texts[static_cast<size_t>(event.choice)] += event.text;
+        if (event.finish) answer.finishes[static_cast<size_t>(event.choice)] = *event.finish;
+      }
+      if (poll.ended) {
+        answer.error = poll.error;
+        return answer;
+      }
+    }
+  }
+  Answer ask(GenerationFields of) {
+    ResponseStream stream = submit(std::move(of));
+    return read(stream);
+  }
+
+  // Waits until nothing runs, waits or holds a block.
+  void expect_quiet() {
+    for (int i = 0; i < 2000; ++i) {
+      const ExecutorStats stats = executor_->stats();
+      if (executor_->idle() && stats.running == 0 && stats.held_blocks == 0) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    const ExecutorStats stats = executor_->stats();
+    FAIL() << stats.running << " run, " << stats.waiting << " wait, " << stats.held_blocks
+           << " blocks are held";
+  }
+
+  MetricsRegistry metrics_;
+  std::unique_ptr<Executor> executor_;
+};
+
+TEST_F(ExecutorTest, AnAnswerIsItsTextAndItsReason) {
+  start({.rules = {rule("weather", "It rains. é😀")}});
+  const Answer answer = ask(fields("how is the weather?"));
+  EXPECT_EQ(answer.texts[0], "It rains. é😀");
+  EXPECT_EQ(answer.finishes[0].reason, FinishReason::kEndToken);
+  EXPECT_EQ(answer.finishes[0].completion_tokens, 17);
+  expect_quiet();
+}
+
+TEST_F(ExecutorTest, AStopStringAcrossTokensCutsTheTextAndIsCountedToItsEnd) {
+  start({.rules = {rule("*", "one END two")}});
+  GenerationFields of = fields("x");
+  of.stop_strings = {"END"};
+  const Answer answer = ask(of);
+  EXPECT_EQ(answer.texts[0], "one ");
+  EXPECT_EQ(answer.finishes[0].reason, FinishReason::kStopString);
+  EXPECT_EQ(answer.finishes[0].stop_string, "END");
+  EXPECT_EQ(answer.finishes[0].completion_tokens, 7);
+  expect_quiet();
+}
+
+TEST_F(ExecutorTest, MostAndLeastTokensAreObeyed) {
+  start({.rules = {rule("*", "abc")}});
+  GenerationFields of = fields("x");
+  of.max_new_tokens = 2;
+  const Answer cut = ask(of);
+  EXPECT_EQ(cut.texts[0], "ab");
+  EXPECT_EQ(cut.finishes[0].reason, FinishReason::kLength);
+  of.max_new_tokens = 0;
+  EXPECT_EQ(ask(of).finishes[0].reason, FinishReason::kLength);
+  of.max_new_tokens = 9;
+  of.ignore_end = true;
+  EXPECT_EQ(ask(of).texts[0], "abcabca");  // two ends among the nine
+}
+
+TEST_F(ExecutorTest, ChoicesAndPromptsOfOneRequestShareAStream) {
+  start({.rules = {rule("one", "1"), rule("two", "2")}});
+  GenerationFields of = fields("one");
+  of.prompts.push_back(TextPrompt{.text = "two"});
+  of.num_choices = 3;
+  ResponseStream stream = submit(of);
+  const Answer answer = read(stream);
+  EXPECT_THAT(answer.texts, testing::ElementsAre("1", "1", "1", "2", "2", "2"));
+  EXPECT_THAT(stream.prompt_tokens(), testing::ElementsAre(3, 3));
+  EXPECT_EQ(stream.prompt_text(1), "two");
+  expect_quiet();
+}
+
+TEST_F(ExecutorTest, MessagesGoThroughTheTemplate) {
+  start({.rules = {rule("assistant\n", "hello")}});
+  const JsonValue messages = JsonArray{JsonObject{{"role", "user"}, {"content", "hi"}}};
+  EXPECT_EQ(ask({.prompts = {ChatPrompt{.messages = messages}}, .temperature = 0}).texts[0],
+            "hello");
+}
+
+TEST_F(ExecutorTest, AFailedRowEndsItsRequestAlone) {
+  ScriptRule bad = rule("bad", "abcdef");
+  bad.fail_at = 3;
+  start({.step_ms = 1, .rules = {bad, rule("*", "abcdefghijkl")}});
+  ResponseStream good = submit(fields("good"));
+  const Answer failed = ask(fields("bad"));
+  EXPECT_EQ(failed.error->kind, ErrorKind::kNumericalError);
+  EXPECT_EQ(read(good).texts[0], "abcdefghijkl");
+  expect_quiet();
+}
+
+TEST_F(ExecutorTest, AThrowingRunnerGivesEveryStreamItsError) {
+  ScriptRule bad = rule("bad", "abcdef");
+  bad.throw_at = 2;
+  ScriptRule slow = rule("*", std::string(2000, 'x'));
+  start({.step_ms = 1, .rules = {bad, slow}});
+  ResponseStream other = submit(fields("other"));
+  EXPECT_EQ(ask(fields("bad")).error->kind, ErrorKind::kEngineError);
+  EXPECT_EQ(read(other).error->kind, ErrorKind::kEngineError);
+  EXPECT_TRUE(executor_->stats().failed);
+  const auto refused = executor_->submit(request(fields("late")));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kEngineError);
+}
+
+TEST_F(ExecutorTest, TooLongIsRefusedWithTheThreeNumbers) {
+  start({.max_model_len = 100, .num_blocks = 64});
+  GenerationFields of = fields(std::string(90, 'x'));
+  of.max_new_tokens = 20;
+  const auto refused = executor_->submit(request(of));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kPromptTooLong);
+  for (const char* number : {"90", "20", "110", "100"}) {
+    EXPECT_THAT(refused.error().message, HasSubstr(number));
+  }
+  of.clamp_max_new_tokens = true;
+  EXPECT_EQ(ask(of).finishes[0].completion_tokens <= 10, true);
+}
+
+TEST_F(ExecutorTest, AFullQueueRefusesTheNext) {
+  ExecutorOptions options;
+  options.scheduler.max_sequences = 1;
+  options.job_queue_size = 1;
+  start({.step_ms = 5, .rules = {rule("*", std::string(1000, 'x'))}}, options);
+  ResponseStream running = submit(fields("a"));
+  ResponseStream waiting = submit(fields("b"));
+  const auto refused = executor_->submit(request(fields("c")));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kQueueFull);
+  running.cancel();
+  waiting.cancel();
+  expect_quiet();
+  EXPECT_TRUE(executor_->submit(request(fields("c"))));
+}
+
+TEST_F(ExecutorTest, DeadlinesEndWhatWaitsAndWhatRuns) {
+  ExecutorOptions options;
+  options.scheduler.max_sequences = 1;
+  options.queue_timeout_ms = 60;
+  options.request_timeout_ms = 300;
+  start({.step_ms = 5, .rules = {rule("*", std::string(1000, 'x'))}}, options);
+  ResponseStream running = submit(fields("a"));
+  ResponseStream waiting = submit(fields("b"));
+  EXPECT_EQ(read(waiting).error->kind, ErrorKind::kDeadline);
+  EXPECT_EQ(read(running).error->kind, ErrorKind::kDeadline);
+  expect_quiet();
+}
+
+TEST_F(ExecutorTest, DrainingRefusesTheNewAndFinishesTheOld) {
+  start({.step_ms = 1, .rules = {rule("*", "abcdefgh")}});
+  ResponseStream old = submit(fields("a"));
+  executor_->drain();
+  EXPECT_EQ(executor_->submit(request(fields("b"))).error().kind, ErrorKind::kDraining);
+  EXPECT_EQ(read(old).texts[0], "abcdefgh");
+}
+
+TEST_F(ExecutorTest, UnloadingAnswersWhoStillWaits) {
+  start({.step_ms = 2, .rules = {rule("*", std::string(3000, 'x'))}});
+  ResponseStream stream = submit(fields("a"));
+  executor_.reset();
+  EXPECT_EQ(read(stream).error->kind, ErrorKind::kDraining);
+}
+
+TEST_F(ExecutorTest, PreemptionDoesNotChangeText) {
+  const std::string long_reply(150, 'y');
+  ExecutorOptions options;
+  options.scheduler.prefix_cache = false;
+  start({.max_model_len = 256, .num_blocks = 12, .rules = {rule("*", long_reply)}}, options);
+  std::vector<ResponseStream> streams;
+  for (int i = 0; i < 6; ++i) streams.push_back(submit(fields(std::string(30, 'a'))));
+  for (ResponseStream& stream : streams) EXPECT_EQ(read(stream).texts[0], long_reply);
+  expect_quiet();
+  EXPECT_THAT(metrics_.text(),
+              testing::Not(
+                  HasSubstr("vllm:num_preemptions_total{model_name=\"script\",engine=\"0\"} 0\n")));
+}
+
+TEST_F(ExecutorTest, ASlowReaderIsPausedAndOthersGoOn) {
+  ExecutorOptions options;
+  options.stream_pause_bytes = 640;  // ten tokens
+  options.stream_resume_bytes = 320;
+  const std::string reply(200, 'z');
+  start({.rules = {rule("*", reply)}}, options);
+  ResponseStream slow = submit(fields("slow"));
+  EXPECT_EQ(ask(fields("quick")).texts[0], reply);
+  EXPECT_EQ(executor_->stats().running, 0) << "the slow one is paused, not done";
+  EXPECT_FALSE(executor_->idle());
+  EXPECT_EQ(read(slow).texts[0], reply);
+  expect_quiet();
+}
+
+TEST_F(ExecutorTest, WhoeverIsNotifiedFindsSomethingAndSeesTheEnd) {
+  start({.rules = {rule("*", "abcdef")}});
+  ResponseStream stream = submit(fields("a"));
+  std::mutex mutex;
+  std::condition_variable ready;
+  int calls = 0;
+  stream.on_ready([&] {
+    const std::lock_guard lock(mutex);
+    ++calls;
+    ready.notify_one();
+  });
+  std::string text;
+  for (bool ended = false; !ended;) {
+    std::unique_lock lock(mutex);
+    ready.wait(lock, [&] { return calls > 0; });
+    calls = 0;
+    lock.unlock();
+    const ResponseStream::Poll poll = stream.poll();
+    for (const TextEvent& event : poll.events) text += event.text;
+    ended = poll.ended;
+  }
+  EXPECT_EQ(text, "abcdef");
+}
+
+TEST_F(ExecutorTest, HalfOf64StreamsLeaveAndNothingIsHeld) {
+  start({.step_ms = 1, .rules = {rule("*", std::string(60, 'q'))}});
+  std::vector<ResponseStream> streams;
+  for (int i = 0; i < 64; ++i) streams.push_back(submit(fields("prompt " + std::to_string(i))));
+  for (size_t i = 0; i < streams.size(); i += 2) streams[i].cancel();
+  for (size_t i = 1; i < streams.size(); i += 2) {
+    EXPECT_EQ(read(streams[i]).texts[0], std::string(60, 'q'));
+  }
+  expect_quiet();
+}
+
+TEST_F(ExecutorTest, RandomCancellationsLeakNothing) {
+  std::mt19937_64 random(21);
+  start({.max_model_len = 512, .num_blocks = 64, .rules = {rule("*", std::string(40, 'r'))}});
+  for (int round = 0; round < 40; ++round) {
+    std::vector<ResponseStream> streams;
+    for (int i = 0; i < 50; ++i) {
+      GenerationFields of = fields(std::string(1 + random() % 200, 'p'));
+      of.num_choices = 1 + static_cast<int64_t>(random() % 3);
+      auto stream = executor_->submit(request(of));
+      if (stream) streams.push_back(std::move(*stream));
+      if (random() % 3 == 0 && !streams.empty()) {
+        streams.erase(streams.begin() + static_cast<std::ptrdiff_t>(random() % streams.size()));
+      }
+    }
+  }
+  expect_quiet();
+}
+
+TEST_F(ExecutorTest, CountersAddUp) {
+  start({.rules = {rule("*", "abcd")}});
+  for (int i = 0; i < 5; ++i) ask(fields("x" + std::to_string(i)));
+  expect_quiet();
+  const std::string page = metrics_.text();
+  const std::string labels = "{model_name=\"script\",engine=\"0\"} ";
+  EXPECT_THAT(page, HasSubstr("vllm:generation_tokens_total" + labels + "25\n"));
+  EXPECT_THAT(page, HasSubstr("vllm:prompt_tokens_total" + labels + "10\n"));
+  EXPECT_THAT(page, HasSubstr("vllm:time_to_first_token_seconds_count" + labels + "5\n"));
+  EXPECT_THAT(page, HasSubstr("vllm:inter_token_latency_seconds_count" + labels + "20\n"));
+  EXPECT_THAT(page, HasSubstr("finished_reason=\"stop\"} 5\n"));
+  EXPECT_THAT(page, HasSubstr("vllm:num_requests_running" + labels + "0\n"));
+}
+
+TEST_F(ExecutorTest, TwoExecutorsDoNotKnowOfEachOther) {
+  start({.rules = {rule("*", "first")}});
+  MetricsRegistry metrics;
+  ExecutorOptions options;
+  options.max_model_len = 100;
+  options.scheduler.groups = {{.num_blocks = 16}};
+  Executor other(
+      std::make_unique<ScriptRunner>(Script{.num_blocks = 16, .rules = {rule("*", "second")}}),
+      text(), options, metrics, "other");
+  auto stream = other.submit(request(fields("x")));
+  EXPECT_EQ(ask(fields("x")).texts[0], "first");
+  EXPECT_EQ(read(*stream).texts[0], "second");
+}
+
+TEST(GenerationRequest, EveryFieldOutsideItsRangeIsRefusedByName) {
+  const RequestLimits limits{.max_model_len = 64, .vocab_size = 10, .has_tokenizer = true};
+  const GenerationFields good{.prompts = {TokenPrompt{.ids = {1}}}};
+  ASSERT_TRUE(GenerationRequest::make(good, {}, limits));
+  const auto refused = [&](auto change) {
+    GenerationFields bad = good;
+    change(bad);
+    const auto made = GenerationRequest::make(bad, {}, limits);
+    return made ? std::string("accepted") : made.error().field;
+  };
+  EXPECT_EQ(refused([](auto& f) { f.prompts.clear(); }), "prompt");
+  EXPECT_EQ(refused([](auto& f) { f.prompts = {TokenPrompt{.ids = {}}}; }), "prompt");
+  EXPECT_EQ(refused([](auto& f) { f.prompts = {TokenPrompt{.ids = {10}}}; }), "prompt");
+  EXPECT_EQ(refused([](auto& f) { f.prompts = {TokenPrompt{.ids = {-1}}}; }), "prompt");
+  EXPECT_EQ(refused([](auto& f) { f.prompts = {ChatPrompt{}}; }), "prompt");
+  EXPECT_EQ(refused([](auto& f) { f.prompts.resize(33, f.prompts[0]); }), "prompt");
+  EXPECT_EQ(refused([](auto& f) { f.prompts = {TextPrompt{.text = std::string(5000, 'x')}}; }),
+            "prompt");
+  EXPECT_EQ(refused([](auto& f) { f.max_new_tokens = -1; }), "max_tokens");
+  EXPECT_EQ(refused([](auto& f) { f.min_new_tokens = 65; }), "min_tokens");
+  EXPECT_EQ(refused([](auto& f) { f.temperature = -0.1; }), "temperature");
+  EXPECT_EQ(refused([](auto& f) { f.temperature = 2.1; }), "temperature");
+  EXPECT_EQ(refused([](auto& f) { f.temperature = std::nan(""); }), "temperature");
+  EXPECT_EQ(refused([](auto& f) { f.top_k = -2; }), "top_k");
+  EXPECT_EQ(refused([](auto& f) { f.top_p = 1.01; }), "top_p");
+  EXPECT_EQ(refused([](auto& f) { f.num_choices = 0; }), "n");
+  EXPECT_EQ(refused([](auto& f) { f.num_choices = 9; }), "n");
+  EXPECT_EQ(refused([](auto& f) { f.num_logprobs = 21; }), "logprobs");
+  EXPECT_EQ(refused([](auto& f) { f.stop_strings = {""}; }), "stop");
+  EXPECT_EQ(refused([](auto& f) { f.stop_strings = {std::string(257, 'x')}; }), "stop");
+  EXPECT_EQ(refused([](auto& f) { f.stop_strings.resize(17, "x"); }), "stop");
+  EXPECT_EQ(refused([](auto& f) { f.stop_token_ids = {10}; }), "stop_token_ids");
+}
+
+StepInput random_input(std::mt19937_64& random) {
+  StepInput input;
+  for (uint64_t i = random() % 4; i > 0; --i) {
+    input.plan.rows.push_back({static_cast<SequenceId>(random()), 1, 2, 1});
+    input.forward.token_ids.push_back(static_cast<TokenId>(random()));
+    input.sampling.push_back({.params = {.temperature = 0.5f, .seed = random()},
+                              .position = 7,
+                              .forbid_end = random() % 2 == 0,
+                              .end_ids = {1, 2}});
+  }
+  input.forward.groups.push_back({.table_begins = {0, 1}, .block_ids = {5}});
+  return input;
+}
+
+TEST(Wire, WhatCrossesThreadsSurvivesAsBytes) {
+  std::mt19937_64 random(1);
+  for (int round = 0; round < 200; ++round) {
+    const StepInput input = random_input(random);
+    const std::string bytes = to_bytes(input);
+    EXPECT_EQ(step_input_from_bytes(bytes), input);
+    EXPECT_EQ(step_input_from_bytes(bytes + "x"), std::nullopt);
+    EXPECT_EQ(step_input_from_bytes(bytes.substr(0, bytes.size() - 1)), std::nullopt);
+    std::string damaged = bytes;
+    damaged[random() % damaged.size()] = static_cast<char>(random());
+    (void)step_input_from_bytes(damaged);  // whatever it says, it must not crash
+  }
+  const StepResult result{.rows = {{.sequence = 4, .accepted = {{1, -0.5f, {{2, -1.0f}}}}},
+                                   {.sequence = 5, .failed = true}}};
+  EXPECT_EQ(step_result_from_bytes(to_bytes(result)), result);
+  const Mail mail{.kind = MailKind::kAdd,
+                  .sequence = 3,
+                  .prompt = {1, 2},
+                  .prefix_scope = "s",
+                  .same_prompt_as = 2,
+                  .choice = 1};
+  EXPECT_EQ(mail_from_bytes(to_bytes(mail)), mail);
+}
+
+}  // namespace
+}  // namespace tidemill

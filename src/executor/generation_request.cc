@@ -1,0 +1,163 @@
+#include "executor/generation_request.h"
+
+#include <cmath>
+#include <random>
+
+#include "base/check.h"
+#include "base/utf8.h"
+
+namespace tidemill {
+namespace {
+
+constexpr int64_t kMaxTopK = 1 << 30;
+constexpr int64_t kBytesPerToken = 32;  // a prompt of more bytes per position is refused unread
+
+Error invalid(const std::string& field, std::string message) {
+  return {.kind = ErrorKind::kInvalidParameter, .field = field, .message = std::move(message)};
+}
+
+// The checks of one request, in a fixed order; the first that fails is the answer.
+class Checker {
+ public:
+  Checker(const GenerationFields& fields, const FieldNames& names, const RequestLimits& limits)
+      : fields_(fields), names_(names), limits_(limits) {}
+
+  std::optional<Error> first_problem() {
+    check_prompts();
+    check_lengths();
+    check_sampling();
+    check_stops();
+    return std::move(problem_);
+  }
+
+ private:
+  void refuse(Error error) {
+    if (!problem_) problem_ = std::move(error);
+  }
+
+  void check_range(const std::string& field, double value, double min, double max,
+                   const char* hint = "") {
+    if (std::isfinite(value) && value >= min && value <= max) return;
+    refuse(invalid(field,
+                   format("{} is {}; it must lie in {} to {}.{}", field, value, min, max, hint)));
+  }
+
+  void check_count(const std::string& field, int64_t value, int64_t min, int64_t max) {
+    if (value >= min && value <= max) return;
+    refuse(invalid(field, format("{} is {}; it must lie in {} to {}.", field, value, min, max)));
+  }
+
+  void check_prompts() {
+    const auto count = static_cast<int64_t>(fields_.prompts.size());
+    if (count == 0) {
+      refuse({.kind = ErrorKind::kMissingParameter,
+              .field = names_.prompt,
+              .message = format("{} is missing.", names_.prompt)});
+    }
+    if (count > limits_.max_prompts) {
+      refuse(invalid(names_.prompt, format("{} holds {} prompts; {} are allowed in one request.",
+                                           names_.prompt, count, limits_.max_prompts)));
+    }
+    for (const Prompt& prompt : fields_.prompts) {
+      std::visit([this](const auto& kind) { check_prompt(kind); }, prompt);
+    }
+  }
+
+  void check_prompt(const TextPrompt& prompt) {
+    if (!limits_.has_tokenizer) {
+      refuse({.kind = ErrorKind::kUnsupportedContent,
+              .field = names_.prompt,
+              .message = format("{} is text, and this model has no tokenizer. Send token ids.",
+                                names_.prompt)});
+    }
+    const auto bytes = static_cast<int64_t>(prompt.text.size());
+    if (bytes > kBytesPerToken * limits_.max_model_len) {
+      refuse({.kind = ErrorKind::kPromptTooLong,
+              .field = names_.prompt,
+              .message =
+                  format("the prompt has {} bytes; a model of {} tokens reads {} at most.", bytes,
+                         limits_.max_model_len, kBytesPerToken * limits_.max_model_len)});
+    }
+  }
+
+  void check_prompt(const TokenPrompt& prompt) {
+    if (prompt.ids.empty()) {
+      refuse({.kind = ErrorKind::kEmptyPrompt,
+              .field = names_.prompt,
+              .message = "the prompt holds no token; at least one is needed."});
+    }
+    for (const TokenId id : prompt.ids) {
+      if (id >= 0 && id < limits_.vocab_size) continue;
+      refuse(invalid(names_.prompt, format("{} holds token id {}; ids go from 0 to {}.",
+                                           names_.prompt, id, limits_.vocab_size - 1)));
+      return;
+    }
+  }
+
+  void check_prompt(const ChatPrompt&) {
+    if (limits_.has_chat_template && limits_.has_tokenizer) return;
+    refuse({.kind = ErrorKind::kTemplateError,
+            .field = names_.prompt,
+            .message = "this model has no chat template. Start the server with chat_template=FILE, "
+                       "or send a prompt to /v1/completions."});
+  }
+
+  void check_lengths() {
+    if (fields_.max_new_tokens) {
+      check_count(names_.max_new_tokens, *fields_.max_new_tokens, 0, int64_t{1} << 31);
+    }
+    check_count(names_.min_new_tokens, fields_.min_new_tokens, 0,
+                fields_.max_new_tokens.value_or(limits_.max_model_len));
+    check_count(names_.num_choices, fields_.num_choices, 1, limits_.max_choices);
+  }
+
+  void check_sampling() {
+    check_range("temperature", fields_.temperature, 0.0, fields_.max_temperature,
+                " Use 0 for greedy decoding.");
+    check_count("top_k", fields_.top_k, -1, kMaxTopK);
+    check_range("top_p", fields_.top_p, 0.0, 1.0);
+    check_count(names_.num_logprobs, fields_.num_logprobs, -1, limits_.max_logprobs);
+  }
+
+  void check_stops() {
+    const auto count = static_cast<int64_t>(fields_.stop_strings.size());
+    if (count > limits_.max_stop_strings) {
+      refuse(invalid(names_.stop_strings,
+                     format("{} holds {} strings; {} are allowed.", names_.stop_strings, count,
+                            limits_.max_stop_strings)));
+    }
+    for (const std::string& stop : fields_.stop_strings) {
+      const auto bytes = static_cast<int64_t>(stop.size());
+      if (bytes == 0 || bytes > limits_.max_stop_string_bytes) {
+        refuse(
+            invalid(names_.stop_strings, format("a stop string has {} bytes; 1 to {} are allowed.",
+                                                bytes, limits_.max_stop_string_bytes)));
+      }
+    }
+    for (const int64_t id : fields_.stop_token_ids) {
+      check_count("stop_token_ids", id, 0, limits_.vocab_size - 1);
+    }
+  }
+
+  const GenerationFields& fields_;
+  const FieldNames& names_;
+  const RequestLimits& limits_;
+  std::optional<Error> problem_;
+};
+
+uint64_t random_seed() {
+  std::random_device device;
+  // 53 bits: a client that reads it as a double reads it exactly.
+  return ((uint64_t{device()} << 32) | device()) >> 11;
+}
+
+}  // namespace
+
+Result<GenerationRequest> GenerationRequest::make(GenerationFields fields, const FieldNames& names,
+                                                  const RequestLimits& limits) {
+  if (auto problem = Checker(fields, names, limits).first_problem()) return std::move(*problem);
+  if (!fields.seed) fields.seed = random_seed();
+  return GenerationRequest(std::move(fields), names);
+}
+
+}  // namespace tidemill

@@ -1,0 +1,59 @@
+#include "executor/mailbox.h"
+
+#include <iterator>
+
+#include "executor/sampling_wire.h"
+#include "executor/wire.h"
+
+namespace tidemill {
+
+template <typename Visitor>
+void visit_members(Visitor& visit, Mail& mail) {
+  visit(mail.kind);
+  visit(mail.sequence);
+  visit(mail.prompt);
+  visit(mail.max_new_tokens);
+  visit(mail.min_new_tokens);
+  visit(mail.end_ids);
+  visit(mail.stop_ids);
+  visit(mail.prefix_scope);
+  visit(mail.same_prompt_as);
+  visit(mail.sampling);
+  visit(mail.choice);
+  visit(mail.stream_choice);
+}
+
+std::string to_bytes(const Mail& mail) { return wire::to_bytes(mail); }
+
+std::optional<Mail> mail_from_bytes(std::string_view bytes) {
+  auto mail = wire::from_bytes<Mail>(bytes);
+  if (mail && mail->kind > MailKind::kResume) return std::nullopt;
+  return mail;
+}
+
+void Mailbox::push(std::vector<Mail> mail) {
+  {
+    const std::lock_guard lock(mutex_);
+    std::move(mail.begin(), mail.end(), std::back_inserter(mail_));
+  }
+  arrived_.notify_one();
+}
+
+void Mailbox::wake() {
+  {
+    const std::lock_guard lock(mutex_);
+    woken_ = true;
+  }
+  arrived_.notify_one();
+}
+
+std::vector<Mail> Mailbox::take(std::chrono::milliseconds wait) {
+  std::unique_lock lock(mutex_);
+  if (wait.count() > 0) {
+    arrived_.wait_for(lock, wait, [this] { return !mail_.empty() || woken_; });
+  }
+  woken_ = false;
+  return std::exchange(mail_, {});
+}
+
+}  // namespace tidemill

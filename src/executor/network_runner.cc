@@ -1,0 +1,68 @@
+#include "executor/network_runner.h"
+
+namespace tidemill {
+namespace {
+
+// A row's first choice is its token. Behind it stand drafts: each is accepted while it equals the
+// choice before it, and brings the choice behind it along.
+RowResult accept(const PlanRow& row, std::span<const SampledToken> choices,
+                 std::span<const TokenId> drafts) {
+  RowResult result{.sequence = row.sequence};
+  for (size_t i = 0; i < choices.size(); ++i) {
+    const SampledToken& choice = choices[i];
+    if (!choice.finite) {
+      result.failed = result.accepted.empty();
+      return result;
+    }
+    result.accepted.push_back(
+        {.token = choice.token, .logprob = choice.logprob, .top = choice.top});
+    if (i < drafts.size() && drafts[i] != choice.token) break;
+  }
+  return result;
+}
+
+}  // namespace
+
+NetworkRunner::NetworkRunner(const Kernels& kernels, WorkerPool& workers, const Model& model,
+                             const DecoderLimits& limits, int64_t num_blocks)
+    : kernels_(kernels),
+      workers_(workers),
+      model_(model),
+      cache_(kernels, model.architecture(), model.activation_type(), num_blocks),
+      decoder_(kernels, model, cache_, communicator_, limits) {}
+
+int32_t NetworkRunner::vocab_size() const {
+  return static_cast<int32_t>(model_.architecture().vocab_size);
+}
+
+StepResult NetworkRunner::run(const StepInput& input) {
+  const auto score_rows = static_cast<int64_t>(input.sampling.size());
+  sampled_.assign(input.sampling.size(), SampledToken{});
+  workers_.run([&](Lane& lane) {
+    decoder_.forward(lane, input.forward);
+    const Tensor logits = decoder_.logits();
+    const Range rows = lane.share(score_rows);
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      const auto* values = static_cast<const float*>(logits.data) + row * logits.stride;
+      const auto index = static_cast<size_t>(row);
+      sampled_[index] = choose_token(kernels_, values, logits.cols, input.sampling[index]);
+    }
+  });
+  StepResult result;
+  std::span<const SampledToken> left = sampled_;
+  size_t token = 0;  // of the row's first token in the step
+  for (const PlanRow& row : input.plan.rows) {
+    const auto scores = static_cast<size_t>(row.num_score_rows);
+    const auto tokens = static_cast<size_t>(row.num_tokens);
+    if (scores > 0) {
+      const auto drafts =
+          std::span(input.forward.token_ids).subspan(token + tokens - scores + 1, scores - 1);
+      result.rows.push_back(accept(row, left.first(scores), drafts));
+      left = left.subspan(scores);
+    }
+    token += tokens;
+  }
+  return result;
+}
+
+}  // namespace tidemill

@@ -1,0 +1,231 @@
+#include "executor/script_runner.h"
+
+#include <chrono>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <thread>
+
+#include "base/check.h"
+#include "base/json.h"
+#include "executor/byte_tokenizer.h"
+#include "sampling/random.h"
+#include "scheduler/prefix_cache.h"
+
+namespace tidemill {
+namespace {
+
+constexpr size_t kMaxAnswers = 1 << 16;
+constexpr TokenId kUnwritten = -1;
+
+class ScriptReader {
+ public:
+  explicit ScriptReader(std::string file) : file_(std::move(file)) {}
+
+  Script read(const JsonValue& json) {
+    require(json.is_object(), "it must be a JSON object");
+    Script script;
+    script.max_model_len = integer(json, "max_model_len").value_or(script.max_model_len);
+    script.num_blocks = integer(json, "num_blocks").value_or(script.num_blocks);
+    script.step_ms = integer(json, "step_ms").value_or(script.step_ms);
+    require(script.max_model_len > 0 && script.num_blocks > 0, "lengths must be positive");
+    if (const JsonValue* rules = json.find("rules")) {
+      require(rules->is_array(), "rules must be a list");
+      for (const JsonValue& rule : rules->array()) script.rules.push_back(read_rule(rule));
+    }
+    return script;
+  }
+
+ private:
+  void require(bool condition, std::string_view what) {
+    if (!condition) throw std::runtime_error(format("{}: {}.", file_, what));
+  }
+
+  std::optional<int64_t> integer(const JsonValue& object, const char* key) {
+    const JsonValue* value = object.find(key);
+    if (value == nullptr) return std::nullopt;
+    require(value->fits_int64() && value->integer() >= 0,
+            format("{} must be an integer from 0", key));
+    return value->integer();
+  }
+
+  ScriptRule read_rule(const JsonValue& json) {
+    require(json.is_object(), "a rule must be an object");
+    ScriptRule rule;
+    if (const JsonValue* when = json.find("when")) {
+      require(when->is_string(), "when must be a string");
+      rule.when = when->string();
+    }
+    std::vector<TokenId> reply = read_reply(json);
+    for (int64_t i = integer(json, "repeat").value_or(1); i > 0; --i) {
+      rule.reply.insert(rule.reply.end(), reply.begin(), reply.end());
+    }
+    rule.reply.push_back(kScriptEndId);
+    rule.delay_ms = integer(json, "delay_ms").value_or(0);
+    rule.fail_at = integer(json, "fail_at");
+    rule.throw_at = integer(json, "throw_at");
+    if (const JsonValue* logprob = json.find("logprob")) {
+      require(logprob->is_number(), "logprob must be a number");
+      rule.logprob = static_cast<float>(logprob->number());
+    }
+    return rule;
+  }
+
+  std::vector<TokenId> read_reply(const JsonValue& json) {
+    std::vector<TokenId> reply;
+    if (const JsonValue* text = json.find("reply")) {
+      require(text->is_string(), "reply must be a string");
+      for (const char c : text->string()) reply.push_back(static_cast<unsigned char>(c));
+    } else if (const JsonValue* tokens = json.find("tokens")) {
+      require(tokens->is_array(), "tokens must be a list");
+      for (const JsonValue& token : tokens->array()) {
+        require(token.fits_int64() && token.integer() >= 0 && token.integer() < kScriptVocabSize,
+                "tokens must be ids of the vocabulary");
+        reply.push_back(static_cast<TokenId>(token.integer()));
+      }
+    } else {
+      require(false, "a rule needs reply or tokens");
+    }
+    return reply;
+  }
+
+  std::string file_;
+};
+
+std::string text_of(const std::vector<TokenId>& tokens) {
+  std::string text;
+  for (const TokenId token : tokens) {
+    if (token < 256) text += static_cast<char>(token);
+  }
+  return text;
+}
+
+// A few words that depend on the prompt alone.
+ScriptRule made_up(const std::vector<TokenId>& prompt) {
+  constexpr const char* kWords[] = {"tide",  "mill",  "turns", "water",   "slow",  "wheel", "grain",
+                                    "stone", "river", "night", "morning", "light", "é",     "😀"};
+  uint64_t hash = prompt.size();
+  for (const TokenId token : prompt) hash = mix(hash ^ static_cast<uint32_t>(token));
+  std::string text;
+  for (int i = 0; i < 8; ++i) {
+    hash = mix(hash);
+    text += std::string(i == 0 ? "" : " ") + kWords[hash % std::size(kWords)];
+  }
+  ScriptRule rule;
+  for (const char c : text) rule.reply.push_back(static_cast<unsigned char>(c));
+  rule.reply.push_back(kScriptEndId);
+  return rule;
+}
+
+void sleep_ms(int64_t milliseconds) {
+  if (milliseconds > 0) std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+}
+
+}  // namespace
+
+Script read_script(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw std::runtime_error(format("{} cannot be read.", path.string()));
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  const auto json = parse_json(text, kFileJsonLimits);
+  if (!json) throw std::runtime_error(format("{}: {}.", path.string(), json.error().message));
+  return ScriptReader(path.string()).read(*json);
+}
+
+ScriptRunner::ScriptRunner(Script script)
+    : script_(std::move(script)),
+      slots_(static_cast<size_t>(script_.num_blocks),
+             std::vector<TokenId>(kBlockTokens, kUnwritten)) {}
+
+int32_t ScriptRunner::vocab_size() const { return kScriptVocabSize; }
+
+// As the network writes keys and values. The first token of a block begins it anew.
+void ScriptRunner::write_tokens(const StepInput& input) {
+  const ForwardInput& forward = input.forward;
+  const ForwardInput::Group& group = forward.groups[0];
+  for (size_t i = 0; i < forward.token_ids.size(); ++i) {
+    const int32_t position = forward.positions[i];
+    const auto entry = static_cast<size_t>(group.table_begins[i] + position / kBlockTokens);
+    std::vector<TokenId>& block = slots_.at(static_cast<size_t>(group.block_ids.at(entry)));
+    const int32_t slot = position % kBlockTokens;
+    if (slot == 0) block.assign(kBlockTokens, kUnwritten);
+    block[static_cast<size_t>(slot)] = forward.token_ids[i];
+  }
+}
+
+std::vector<TokenId> ScriptRunner::read_back(const StepInput& input, size_t token_row) const {
+  const ForwardInput::Group& group = input.forward.groups[0];
+  const int32_t last = input.forward.positions[token_row];
+  std::vector<TokenId> tokens;
+  for (int32_t position = 0; position <= last; ++position) {
+    const auto entry = static_cast<size_t>(group.table_begins[token_row] + position / kBlockTokens);
+    const auto block = static_cast<size_t>(group.block_ids.at(entry));
+    const TokenId token = slots_.at(block)[static_cast<size_t>(position % kBlockTokens)];
+    if (token == kUnwritten) {
+      throw std::logic_error(format("position {} of {} was never written", position, last));
+    }
+    tokens.push_back(token);
+  }
+  return tokens;
+}
+
+ScriptRunner::Answer& ScriptRunner::answer_for(SequenceId id, const std::vector<TokenId>& tokens) {
+  if (const auto known = answers_.find(id); known != answers_.end()) return known->second;
+  Answer answer{.prompt_length = static_cast<int32_t>(tokens.size()), .rule = made_up(tokens)};
+  const std::string text = text_of(tokens);
+  for (const ScriptRule& rule : script_.rules) {
+    if (rule.when != "*" && text.find(rule.when) == std::string::npos) continue;
+    answer.rule = rule;
+    break;
+  }
+  oldest_.push_back(id);
+  if (oldest_.size() > kMaxAnswers) {
+    answers_.erase(oldest_.front());
+    oldest_.pop_front();
+  }
+  return answers_.emplace(id, std::move(answer)).first->second;
+}
+
+TokenChoice ScriptRunner::choose(const Answer& answer, const SamplingRow& row,
+                                 const std::vector<TokenId>& tokens) const {
+  const auto index = tokens.size() - static_cast<size_t>(answer.prompt_length);
+  const std::vector<TokenId>& reply = answer.rule.reply;
+  for (size_t i = 0; i < index; ++i) {
+    const TokenId said = tokens[static_cast<size_t>(answer.prompt_length) + i];
+    // Behind the end of a reply the script starts again: end of sequence may be ignored.
+    if (said != reply[i % reply.size()]) {
+      throw std::logic_error(format("token {} of an answer is {}, and {} was chosen", i, said,
+                                    reply[i % reply.size()]));
+    }
+  }
+  TokenChoice choice{.token = reply[index % reply.size()], .logprob = answer.rule.logprob};
+  for (int32_t i = 0; i < row.params.num_logprobs; ++i) {
+    choice.top.emplace_back((choice.token + i) % kScriptVocabSize,
+                            answer.rule.logprob - static_cast<float>(i));
+  }
+  return choice;
+}
+
+StepResult ScriptRunner::run(const StepInput& input) {
+  sleep_ms(script_.step_ms);
+  write_tokens(input);
+  StepResult result;
+  size_t score = 0;
+  for (const PlanRow& row : input.plan.rows) {
+    if (row.num_score_rows == 0) continue;
+    const auto token_row = static_cast<size_t>(input.forward.score_rows[score]);
+    const std::vector<TokenId> tokens = read_back(input, token_row);
+    const Answer& answer = answer_for(row.sequence, tokens);
+    const auto index = static_cast<int64_t>(tokens.size()) - answer.prompt_length;
+    if (answer.rule.throw_at == index) throw std::runtime_error("the script says throw");
+    sleep_ms(answer.rule.delay_ms);
+    RowResult& of_row = result.rows.emplace_back();
+    of_row.sequence = row.sequence;
+    of_row.failed = answer.rule.fail_at == index;
+    if (!of_row.failed) of_row.accepted.push_back(choose(answer, input.sampling[score], tokens));
+    score += static_cast<size_t>(row.num_score_rows);
+  }
+  return result;
+}
+
+}  // namespace tidemill

@@ -1,0 +1,299 @@
+#include "executor/step_loop.h"
+
+#include <exception>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "scheduler/sequence.h"
+
+namespace tidemill {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kIdleWait{200};    // between heartbeats when nothing runs
+constexpr std::chrono::milliseconds kBlockedWait{20};  // when what is there cannot run (paused)
+constexpr std::chrono::milliseconds kExpiryInterval{20};
+constexpr std::chrono::milliseconds kPublishInterval{20};  // counting cached blocks takes a while
+
+// Unread tokens for a bound in bytes: a token and its record take some 64.
+constexpr int64_t kBytesPerUnreadToken = 64;
+
+EndKind kind_of(EndReason reason) {
+  switch (reason) {
+    case EndReason::kLength:
+      return EndKind::kLength;
+    case EndReason::kFailed:
+      return EndKind::kError;
+    default:
+      return EndKind::kStop;
+  }
+}
+
+Error deadline_error(const char* what, int64_t milliseconds) {
+  return {.kind = ErrorKind::kDeadline,
+          .field = "",
+          .message = format("the request {} within {} s; it was ended.", what,
+                            static_cast<double>(milliseconds) / 1000.0)};
+}
+
+}  // namespace
+
+void StreamTable::put(SequenceId id, std::shared_ptr<StreamQueue> stream,
+                      RequestTimes::Time arrival) {
+  const std::lock_guard lock(mutex_);
+  entries_[id] = {std::move(stream), arrival};
+}
+
+StreamTable::Entry StreamTable::take(SequenceId id) {
+  const std::lock_guard lock(mutex_);
+  const auto node = entries_.extract(id);
+  CHECK(!node.empty(), "sequence {} has no stream", id);
+  return std::move(node.mapped());
+}
+
+std::vector<StreamTable::Entry> StreamTable::take_all() {
+  const std::lock_guard lock(mutex_);
+  std::vector<Entry> all;
+  for (auto& [id, entry] : entries_) all.push_back(std::move(entry));
+  entries_.clear();
+  return all;
+}
+
+StepLoop::StepLoop(StepRunner& runner, const ExecutorOptions& options, ExecutorMetrics& metrics,
+                   Mailbox& mailbox, StreamTable& streams, LoopGauges& gauges)
+    : runner_(runner),
+      options_(options),
+      metrics_(metrics),
+      mailbox_(mailbox),
+      streams_(streams),
+      gauges_(gauges),
+      scheduler_(options.scheduler) {
+  publish();
+}
+
+void StepLoop::stop() {
+  stopping_.store(true);
+  mailbox_.wake();
+}
+
+void StepLoop::abort_all(Error error) {
+  {
+    const std::lock_guard lock(abort_mutex_);
+    abort_error_ = std::move(error);
+  }
+  mailbox_.wake();
+}
+
+void StepLoop::run() {
+  std::chrono::milliseconds wait{0};
+  try {
+    while (!stopping_.load()) {
+      for (Mail& mail : mailbox_.take(wait)) handle(mail);
+      std::optional<Error> abort;
+      {
+        const std::lock_guard lock(abort_mutex_);
+        abort = std::exchange(abort_error_, std::nullopt);
+      }
+      if (abort) fail_all(*abort);
+      expire_deadlines();
+      const bool stepped = step();
+      gauges_.heartbeat.store(Clock::now());
+      if (!stepped || Clock::now() >= next_publish_) publish();
+      wait = stepped ? std::chrono::milliseconds{0} : running_.empty() ? kIdleWait : kBlockedWait;
+    }
+    fail_all({.kind = ErrorKind::kDraining, .field = "", .message = "the model was unloaded."});
+  } catch (const std::exception& error) {
+    // What the step left behind cannot be trusted; nobody may wait for it.
+    log_error("the step loop ended: {}", error.what());
+    gauges_.failed.store(true);
+    fail_all({.kind = ErrorKind::kEngineError,
+              .field = "",
+              .message = "the model stopped working; the request cannot be completed."});
+    publish();
+  }
+}
+
+// Plan, compute and choose, record, answer.
+bool StepLoop::step() {
+  const StepPlan plan = scheduler_.next_step();
+  if (plan.empty()) return false;
+  note_scheduled(plan);
+  const auto begin = Clock::now();
+  const StepInput input = build_input(
+      plan, scheduler_,
+      [this](SequenceId id) -> const SequenceSampling& { return running_.at(id).sampling; });
+  const StepResult result = runner_.run(input);
+  const std::vector<SequenceEnd> ends = scheduler_.commit(result);
+  int64_t decode_tokens = 0;
+  for (const PlanRow& row : plan.rows) {
+    if (row.num_tokens == row.num_score_rows) decode_tokens += row.num_tokens;
+  }
+  metrics_.step(plan.num_tokens() - decode_tokens, decode_tokens,
+                std::chrono::duration<double>(Clock::now() - begin).count());
+  deliver(result, ends);
+  return true;
+}
+
+// The first time that a sequence is in a plan ends its time in the queue.
+void StepLoop::note_scheduled(const StepPlan& plan) {
+  for (const PlanRow& row : plan.rows) {
+    Running& running = running_.at(row.sequence);
+    if (running.times.first_scheduled != Clock::time_point{}) continue;
+    running.times.first_scheduled = Clock::now();
+    const Sequence* sequence = scheduler_.find(row.sequence);
+    if (running.sampling.choice == 0) {
+      running.stream->add_cached_tokens(sequence->num_prefix_hit_tokens);
+    }
+  }
+}
+
+void StepLoop::deliver(const StepResult& result, const std::vector<SequenceEnd>& ends) {
+  std::unordered_map<SequenceId, SequenceEnd> end_of;
+  for (const SequenceEnd& end : ends) end_of.emplace(end.id, end);
+  for (const RowResult& row : result.rows) {
+    const auto running = running_.find(row.sequence);
+    if (running == running_.end()) continue;
+    const auto end = end_of.find(row.sequence);
+    if (row.failed) {
+      fail(row.sequence,
+           {.kind = ErrorKind::kNumericalError,
+            .field = "",
+            .message = "the model computed a value that is not a number; the request was ended."},
+           EndKind::kError);
+      continue;
+    }
+    for (size_t i = 0; i < row.accepted.size(); ++i) {
+      const bool last = end != end_of.end() && i + 1 == row.accepted.size();
+      deliver_token(row.sequence, running->second, row.accepted[i], last ? &end->second : nullptr);
+    }
+    if (end != end_of.end()) finish(row.sequence, kind_of(end->second.reason));
+  }
+}
+
+void StepLoop::deliver_token(SequenceId id, Running& running, const TokenChoice& token,
+                             SequenceEnd* end) {
+  const auto now = Clock::now();
+  if (running.new_tokens++ == 0) {
+    running.times.first_token = now;
+    metrics_.first_token(running.times);
+  } else {
+    metrics_.next_token(std::chrono::duration<double>(now - running.times.last_token).count());
+  }
+  running.times.last_token = now;
+  running.stream->set_times(running.times);
+  TokenRecord record{.choice = running.stream_choice, .token = token};
+  if (end != nullptr) record.end = *end;
+  const int64_t unread = running.stream->push(std::move(record));
+  if (end == nullptr && unread * kBytesPerUnreadToken > options_.stream_pause_bytes) {
+    scheduler_.pause(id);
+  }
+}
+
+void StepLoop::handle(Mail& mail) {
+  switch (mail.kind) {
+    case MailKind::kAdd:
+      add(mail);
+      break;
+    case MailKind::kStop:
+    case MailKind::kCancel:
+      drop(mail.sequence, mail.kind);
+      break;
+    case MailKind::kResume:
+      scheduler_.resume(mail.sequence);
+      break;
+  }
+}
+
+void StepLoop::add(Mail& mail) {
+  StreamTable::Entry entry = streams_.take(mail.sequence);
+  Running running{.stream = std::move(entry.stream),
+                  .stream_choice = mail.stream_choice,
+                  .sampling = {.params = mail.sampling,
+                               .choice = mail.choice,
+                               .min_new_tokens = mail.min_new_tokens,
+                               .end_ids = mail.end_ids},
+                  .times = {.arrival = entry.arrival},
+                  .prompt_tokens = static_cast<int64_t>(mail.prompt.size()),
+                  .max_new_tokens = mail.max_new_tokens};
+  running.sampling.end_ids.insert(running.sampling.end_ids.end(), mail.stop_ids.begin(),
+                                  mail.stop_ids.end());
+  running_.emplace(mail.sequence, std::move(running));
+  scheduler_.add({.id = mail.sequence,
+                  .prompt = std::move(mail.prompt),
+                  .max_new_tokens = mail.max_new_tokens,
+                  .min_new_tokens = mail.min_new_tokens,
+                  .end_ids = std::move(mail.end_ids),
+                  .stop_ids = std::move(mail.stop_ids),
+                  .prefix_scope = std::move(mail.prefix_scope),
+                  .same_prompt_as = mail.same_prompt_as});
+}
+
+// The reader has what it wanted, or has left.
+void StepLoop::drop(SequenceId id, MailKind kind) {
+  const auto found = running_.find(id);
+  if (found == running_.end()) return;  // its end crossed the mail
+  if (kind == MailKind::kCancel) {
+    const RequestTimes& times = found->second.times;
+    metrics_.cancelled(times.first_scheduled != Clock::time_point{},
+                       times.first_token != Clock::time_point{});
+  }
+  scheduler_.cancel(id);
+  finish(id, kind == MailKind::kStop ? EndKind::kStop : EndKind::kAbort);
+}
+
+void StepLoop::finish(SequenceId id, EndKind kind) {
+  const auto found = running_.find(id);
+  metrics_.sequence_ended({.kind = kind,
+                           .times = found->second.times,
+                           .prompt_tokens = found->second.prompt_tokens,
+                           .new_tokens = found->second.new_tokens,
+                           .max_new_tokens = found->second.max_new_tokens});
+  running_.erase(found);
+  gauges_.in_system.fetch_sub(1);
+}
+
+void StepLoop::fail(SequenceId id, const Error& error, EndKind kind) {
+  running_.at(id).stream->fail(error);
+  scheduler_.cancel(id);
+  finish(id, kind);
+}
+
+void StepLoop::fail_all(const Error& error) {
+  for (Mail& mail : mailbox_.take(std::chrono::milliseconds{0})) {
+    if (mail.kind == MailKind::kAdd) add(mail);
+  }
+  std::vector<SequenceId> ids;
+  for (const auto& [id, running] : running_) ids.push_back(id);
+  for (const SequenceId id : ids) fail(id, error, EndKind::kError);
+}
+
+void StepLoop::expire_deadlines() {
+  const auto now = Clock::now();
+  if (now < next_expiry_) return;
+  next_expiry_ = now + kExpiryInterval;
+  std::vector<std::pair<SequenceId, Error>> expired;
+  for (const auto& [id, running] : running_) {
+    const auto age = now - running.times.arrival;
+    const bool begun = running.times.first_scheduled != Clock::time_point{};
+    if (age > std::chrono::milliseconds(options_.request_timeout_ms)) {
+      expired.emplace_back(id, deadline_error("did not end", options_.request_timeout_ms));
+    } else if (!begun && age > std::chrono::milliseconds(options_.queue_timeout_ms)) {
+      expired.emplace_back(id, deadline_error("did not begin", options_.queue_timeout_ms));
+    }
+  }
+  for (const auto& [id, error] : expired) fail(id, error, EndKind::kError);
+}
+
+void StepLoop::publish() {
+  const SchedulerCounts counts = scheduler_.counts();
+  metrics_.update(counts);
+  gauges_.running.store(counts.running);
+  gauges_.waiting.store(counts.waiting);
+  gauges_.held_blocks.store(counts.held_blocks);
+  gauges_.cached_blocks.store(counts.cached_blocks);
+  gauges_.total_blocks.store(counts.total_blocks);
+  next_publish_ = Clock::now() + kPublishInterval;
+}
+
+}  // namespace tidemill

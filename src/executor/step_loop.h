@@ -1,0 +1,95 @@
+// The loop of a running model: plan, compute, record, answer. Owns the scheduler and everything
+// that is known of a sequence while it runs; one thread. What comes in is mail, what goes out are
+// stream records.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+#include "executor/build_input.h"
+#include "executor/executor.h"
+#include "executor/executor_metrics.h"
+#include "executor/mailbox.h"
+#include "executor/stream_queue.h"
+
+namespace tidemill {
+
+// The streams of sequences that are on their way into the loop: mail is flat, so the loop finds a
+// sequence's stream here. Shared by submit() and the loop.
+class StreamTable {
+ public:
+  void put(SequenceId id, std::shared_ptr<StreamQueue> stream, RequestTimes::Time arrival);
+  struct Entry {
+    std::shared_ptr<StreamQueue> stream;
+    RequestTimes::Time arrival;
+  };
+  Entry take(SequenceId id);
+  std::vector<Entry> take_all();
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<SequenceId, Entry> entries_;
+};
+
+// What other threads may see of the loop, without a lock.
+struct LoopGauges {
+  std::atomic<int64_t> running{0}, waiting{0}, held_blocks{0}, cached_blocks{0}, total_blocks{0};
+  std::atomic<int64_t> in_system{0};  // sequences submitted and not ended
+  std::atomic<std::chrono::steady_clock::time_point> heartbeat{};
+  std::atomic<bool> failed{false};
+};
+
+class StepLoop {
+ public:
+  StepLoop(StepRunner& runner, const ExecutorOptions& options, ExecutorMetrics& metrics,
+           Mailbox& mailbox, StreamTable& streams, LoopGauges& gauges);
+
+  // Until stop(). An exception of the runner ends it: every stream gets its error first.
+  void run();
+  void stop();
+  // Ends everything that runs with that error; the loop goes on. Any thread.
+  void abort_all(Error error);
+
+ private:
+  struct Running {
+    std::shared_ptr<StreamQueue> stream;
+    int32_t stream_choice = 0;  // its number in the stream: prompt index * n + choice
+    SequenceSampling sampling;
+    RequestTimes times;
+    int64_t prompt_tokens = 0;
+    int64_t max_new_tokens = 0;
+    int64_t new_tokens = 0;
+  };
+
+  bool step();
+  void deliver(const StepResult& result, const std::vector<SequenceEnd>& ends);
+  void deliver_token(SequenceId id, Running& running, const TokenChoice& token, SequenceEnd* end);
+  void note_scheduled(const StepPlan& plan);
+  void handle(Mail& mail);
+  void add(Mail& mail);
+  void drop(SequenceId id, MailKind kind);
+  void finish(SequenceId id, EndKind kind);
+  void fail(SequenceId id, const Error& error, EndKind kind);
+  void fail_all(const Error& error);
+  void expire_deadlines();
+  void publish();
+
+  StepRunner& runner_;
+  const ExecutorOptions& options_;
+  ExecutorMetrics& metrics_;
+  Mailbox& mailbox_;
+  StreamTable& streams_;
+  LoopGauges& gauges_;
+  Scheduler scheduler_;
+  std::unordered_map<SequenceId, Running> running_;
+  std::chrono::steady_clock::time_point next_expiry_{};
+  std::chrono::steady_clock::time_point next_publish_{};
+  std::atomic<bool> stopping_{false};
+  std::mutex abort_mutex_;
+  std::optional<Error> abort_error_;
+};
+
+}  // namespace tidemill

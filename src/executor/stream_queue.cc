@@ -1,0 +1,74 @@
+#include "executor/stream_queue.h"
+
+#include <utility>
+
+namespace tidemill {
+
+void StreamQueue::announce(std::unique_lock<std::mutex> lock) {
+  const bool call = notify_ && !announced_;
+  if (call) announced_ = true;
+  const std::function<void()> notify = call ? notify_ : nullptr;
+  lock.unlock();
+  arrived_.notify_one();
+  if (notify) notify();
+}
+
+int64_t StreamQueue::push(TokenRecord record) {
+  std::unique_lock lock(mutex_);
+  records_.push_back(std::move(record));
+  const auto unread = static_cast<int64_t>(records_.size());
+  announce(std::move(lock));
+  return unread;
+}
+
+void StreamQueue::fail(Error error) {
+  std::unique_lock lock(mutex_);
+  if (!error_) error_ = std::move(error);
+  announce(std::move(lock));
+}
+
+void StreamQueue::set_times(const RequestTimes& times) {
+  const std::lock_guard lock(mutex_);
+  times_ = times;
+}
+
+RequestTimes StreamQueue::times() const {
+  const std::lock_guard lock(mutex_);
+  return times_;
+}
+
+void StreamQueue::add_cached_tokens(int64_t count) {
+  const std::lock_guard lock(mutex_);
+  cached_tokens_ += count;
+}
+
+int64_t StreamQueue::cached_tokens() const {
+  const std::lock_guard lock(mutex_);
+  return cached_tokens_;
+}
+
+StreamQueue::Taken StreamQueue::take_locked() {
+  announced_ = false;
+  Taken taken{.records = std::exchange(records_, {}), .error = error_};
+  return taken;
+}
+
+StreamQueue::Taken StreamQueue::take() {
+  const std::lock_guard lock(mutex_);
+  return take_locked();
+}
+
+StreamQueue::Taken StreamQueue::wait() {
+  std::unique_lock lock(mutex_);
+  arrived_.wait(lock, [this] { return !records_.empty() || error_; });
+  return take_locked();
+}
+
+void StreamQueue::on_ready(std::function<void()> notify) {
+  std::unique_lock lock(mutex_);
+  notify_ = std::move(notify);
+  announced_ = false;
+  if (!records_.empty() || error_) announce(std::move(lock));
+}
+
+}  // namespace tidemill

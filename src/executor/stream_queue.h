@@ -1,0 +1,62 @@
+// What crosses out of the loop: the tokens of one request on their way to its reader. Written by
+// the loop's thread, read by one other; one short lock. Private to executor/.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "base/result.h"
+#include "executor/response_stream.h"
+#include "scheduler/scheduler.h"
+
+namespace tidemill {
+
+// One token of one choice, or its end, or both.
+struct TokenRecord {
+  int32_t choice = 0;
+  std::optional<TokenChoice> token;
+  std::optional<SequenceEnd> end;
+};
+
+class StreamQueue {
+ public:
+  // The loop's side. Returns what is unread of that choice, in tokens.
+  int64_t push(TokenRecord record);
+  // Ends the request; records that are unread stay readable.
+  void fail(Error error);
+  void set_times(const RequestTimes& times);
+  void add_cached_tokens(int64_t count);
+
+  // The reader's side.
+  struct Taken {
+    std::vector<TokenRecord> records;
+    std::optional<Error> error;
+  };
+  Taken take();
+  Taken wait();  // until there is something
+  void on_ready(std::function<void()> notify);
+  RequestTimes times() const;
+  int64_t cached_tokens() const;
+
+ private:
+  Taken take_locked();
+  // Calls the reader once for whatever has come since its last take(). `lock` is released first: a
+  // reader may take() at once.
+  void announce(std::unique_lock<std::mutex> lock);
+
+  mutable std::mutex mutex_;
+  std::condition_variable arrived_;
+  std::vector<TokenRecord> records_;
+  std::optional<Error> error_;
+  std::function<void()> notify_;
+  bool announced_ = false;
+  RequestTimes times_;
+  int64_t cached_tokens_ = 0;  // of the prompts, found in the prefix cache
+};
+
+}  // namespace tidemill
