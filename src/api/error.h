@@ -12,9 +12,9 @@ namespace tidemill {
 
 struct ErrorAnswer {
   int status = 500;
-  std::string body;                 // complete JSON
-  std::string_view slug;            // the same in every dialect: log and metrics use it
-  bool retryable = false;           // Retry-After on 429 and 503; x-should-retry
+  std::string body;        // complete JSON
+  std::string_view slug;   // the same in every dialect: log and metrics use it
+  bool retryable = false;  // Retry-After on 429 and 503; x-should-retry
 };
 
 ErrorAnswer error_answer(const Error& error, Dialect dialect, std::string_view request_id);

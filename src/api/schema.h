@@ -25,7 +25,7 @@ struct ModelFacts {
   std::string name;                       // the name the answer carries when the client gave none
   std::vector<std::string> served_names;  // every name the model answers to, canonical first
   RequestLimits limits;
-  JsonValue generation_defaults;          // of generation_config.json; used by /v1 only
+  JsonValue generation_defaults;  // of generation_config.json; used by /v1 only
   std::string system_fingerprint;
   std::string output_formatter = "json";  // option.output_formatter
   bool strict_parameters = false;         // unknown fields are refused
@@ -33,8 +33,8 @@ struct ModelFacts {
 
 // What the HTTP side knows about the request.
 struct RequestContext {
-  std::string request_id;   // unique among running requests
-  int64_t created = 0;      // Unix seconds
+  std::string request_id;  // unique among running requests
+  int64_t created = 0;     // Unix seconds
 };
 
 // How one answer is spelled. Made by the parser; used by one thread at a time.
@@ -45,7 +45,7 @@ class ResponseFormat {
   // Called once, before anything else, when the request was admitted.
   virtual void begin(const ResponseStream& stream) = 0;
 
-  virtual std::string_view content_type() const = 0;   // of the streamed or the whole answer
+  virtual std::string_view content_type() const = 0;  // of the streamed or the whole answer
   // Streamed answers: the bytes of these events (may be empty), then of the end.
   virtual std::string chunk(std::span<const TextEvent> events) = 0;
   virtual std::string end(const ResponseStream& stream) = 0;

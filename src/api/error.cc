@@ -1,0 +1,129 @@
+#include "api/error.h"
+
+#include "base/check.h"
+
+namespace tidemill {
+namespace {
+
+// One kind of error in every dialect.
+struct Row {
+  ErrorKind kind;
+  std::string_view slug;
+  int openai_status;
+  int lmi_status;
+  std::string_view lmi_type;  // the original's class names
+  bool retryable;
+};
+
+// apis.md 3; serving-contract.md 2.8; robustness.md 2.
+constexpr Row kRows[] = {
+    {ErrorKind::kInvalidJson, "invalid_json", 400, 424, "BadRequestException", false},
+    {ErrorKind::kInvalidParameter, "invalid_parameter", 400, 424, "BadRequestException", false},
+    {ErrorKind::kMissingParameter, "missing_parameter", 400, 424, "BadRequestException", false},
+    {ErrorKind::kUnknownParameter, "unknown_parameter", 400, 424, "BadRequestException", false},
+    {ErrorKind::kUnsupportedParameter, "unsupported_parameter", 400, 424, "BadRequestException",
+     false},
+    {ErrorKind::kUnsupportedContent, "unsupported_content", 400, 424, "BadRequestException", false},
+    {ErrorKind::kEmptyPrompt, "empty_prompt", 400, 424, "BadRequestException", false},
+    {ErrorKind::kPromptTooLong, "prompt_too_long", 400, 424, "BadRequestException", false},
+    {ErrorKind::kTemplateError, "template_error", 400, 424, "TranslateException", false},
+    {ErrorKind::kUnauthorized, "invalid_api_key", 401, 401, "UnauthorizedException", false},
+    {ErrorKind::kModelNotFound, "model_not_found", 404, 404, "ModelNotFoundException", false},
+    {ErrorKind::kNotFound, "not_found", 404, 404, "ResourceNotFoundException", false},
+    {ErrorKind::kMethodNotAllowed, "method_not_allowed", 405, 405, "MethodNotAllowedException",
+     false},
+    {ErrorKind::kBodyTooLarge, "body_too_large", 413, 413, "BadRequestException", false},
+    {ErrorKind::kUnsupportedMediaType, "unsupported_media_type", 415, 415, "BadRequestException",
+     false},
+    {ErrorKind::kQueueFull, "queue_full", 429, 503, "WlmCapacityException", true},
+    {ErrorKind::kDraining, "draining", 503, 503, "WlmShutdownException", true},
+    {ErrorKind::kModelLoading, "model_loading", 503, 503, "WlmException", true},
+    {ErrorKind::kModelFailed, "model_failed", 503, 503, "WlmException", false},
+    {ErrorKind::kDeadline, "deadline", 503, 503, "TranslateException", false},
+    {ErrorKind::kOutOfMemory, "out_of_memory", 500, 424, "TranslateException", true},
+    {ErrorKind::kEngineError, "engine_error", 500, 424, "TranslateException", true},
+    {ErrorKind::kNumericalError, "numerical_error", 500, 424, "TranslateException", false},
+    {ErrorKind::kInternal, "internal", 500, 500, "InternalServerException", true},
+};
+
+const Row& row_of(ErrorKind kind) {
+  for (const Row& row : kRows) {
+    if (row.kind == kind) return row;
+  }
+  CHECK(false, "error kind {} has no row", static_cast<int>(kind));
+}
+
+std::string_view openai_type(int status) {
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 429:
+      return "rate_limit_error";
+    default:
+      return status >= 500 ? "server_error" : "invalid_request_error";
+  }
+}
+
+std::string openai_body(const Row& row, const Error& error) {
+  const bool too_long = row.kind == ErrorKind::kPromptTooLong;
+  std::string body;
+  JsonWriter out(&body);
+  out.begin_object().key("error").begin_object();
+  out.key("message").value(error.message).key("type").value(openai_type(row.openai_status));
+  out.key("param");
+  error.field.empty() ? out.null() : out.value(error.field);
+  out.key("code").value(too_long ? std::string_view("context_length_exceeded") : row.slug);
+  out.end_object().end_object();
+  return body;
+}
+
+// Strings as Gson writes them: safe inside HTML.
+void append_html_safe(std::string* out, std::string_view text) {
+  std::string plain;
+  append_json_string(&plain, text);
+  for (const char c : plain) {
+    if (std::string_view("<>&='").find(c) == std::string_view::npos) {
+      *out += c;
+    } else {
+      *out += format("\\u{:04x}", static_cast<unsigned char>(c));
+    }
+  }
+}
+
+// Pretty, two blanks deep, with a newline at the end: the original's form.
+std::string lmi_body(const Row& row, const Error& error, std::string_view request_id) {
+  std::string body = format("{{\n  \"code\": {}", row.lmi_status);
+  const auto add = [&body](std::string_view name, std::string_view value) {
+    body += format(",\n  \"{}\": ", name);
+    append_html_safe(&body, value);
+  };
+  add("type", row.lmi_type);
+  add("message", error.message);
+  add("error", error.message);
+  add("reason", row.slug);
+  if (!error.field.empty()) add("param", error.field);
+  add("request_id", request_id);
+  return body + "\n}\n";
+}
+
+}  // namespace
+
+std::string_view error_slug(ErrorKind kind) { return row_of(kind).slug; }
+
+ErrorAnswer error_answer(const Error& error, Dialect dialect, std::string_view request_id) {
+  const Row& row = row_of(error.kind);
+  if (dialect == Dialect::kLmi) {
+    return {.status = row.lmi_status,
+            .body = lmi_body(row, error, request_id),
+            .slug = row.slug,
+            .retryable = row.retryable};
+  }
+  return {.status = row.openai_status,
+          .body = openai_body(row, error),
+          .slug = row.slug,
+          .retryable = row.retryable};
+}
+
+}  // namespace tidemill

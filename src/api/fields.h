@@ -1,0 +1,54 @@
+// Typed reading of a request's JSON object, the same for every schema: null means "not given", 5.0
+// is an integer, 5.5 and "5" are not, and the first problem is kept with the path of its field.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+
+namespace tidemill {
+
+class Fields {
+ public:
+  // `path` is in front of every name in a message: "" or "parameters.".
+  Fields(const JsonValue& object, std::string path) : object_(object), path_(std::move(path)) {}
+
+  std::optional<int64_t> integer(std::string_view name);
+  std::optional<double> number(std::string_view name);
+  std::optional<bool> boolean(std::string_view name);
+  std::optional<std::string> text(std::string_view name);
+  // A string, or a list of strings.
+  std::optional<std::vector<std::string>> texts(std::string_view name);
+  std::optional<std::vector<int64_t>> integers(std::string_view name);
+  // Any value but null; the field counts as known.
+  const JsonValue* value(std::string_view name);
+
+  // Known fields that change nothing.
+  void accept(std::initializer_list<std::string_view> names);
+  // A known field that is not supported: refused unless it holds `neutral` (or null).
+  void refuse_unless(std::string_view name, const JsonValue& neutral, std::string_view way_out);
+
+  void problem(ErrorKind kind, std::string_view name, std::string message);
+  const std::optional<Error>& first_problem() const { return problem_; }
+
+  // Names of the object that nobody asked for, in its order.
+  std::vector<std::string> unknown() const;
+  std::string path_of(std::string_view name) const { return path_ + std::string(name); }
+
+ private:
+  const JsonValue* find(std::string_view name);
+  void wrong_type(std::string_view name, const JsonValue& value, std::string_view expected);
+
+  const JsonValue& object_;
+  std::string path_;
+  std::vector<std::string> known_;
+  std::optional<Error> problem_;
+};
+
+}  // namespace tidemill

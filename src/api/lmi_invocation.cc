@@ -1,0 +1,323 @@
+// POST /invocations and /predictions/{model} (serving-contract.md 4 and 5.10): today's LMI answers.
+// JSON is spaced as the original's Python writes it: ", " and ": ".
+#include "api/answer_facts.h"
+#include "api/error.h"
+#include "api/fields.h"
+#include "base/check.h"
+
+namespace tidemill {
+namespace {
+
+constexpr int64_t kDefaultNewTokens = 30;
+
+enum class Formatter { kJson, kJsonLines };
+
+struct LmiShape {
+  Formatter formatter = Formatter::kJson;
+  bool list = false;  // inputs was a list: so is the answer
+  bool details = false;
+  bool full_text = false;  // the prompt stands in front of generated_text
+};
+
+void append(std::string* out, std::string_view name, std::string_view text) {
+  *out += ::tidemill::format("\"{}\": ", name);
+  append_json_string(out, text);
+}
+
+void append_number(std::string* out, std::string_view name, int64_t number) {
+  *out += ::tidemill::format("\"{}\": {}", name, number);
+}
+
+std::string_view lmi_finish(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kStopString:
+      return "stop_sequence";
+    default:
+      return "eos_token";
+  }
+}
+
+// {"id": 1, "text": "x", "log_prob": -0.1[, "special_token": true]}
+std::string token_object(const TokenText& token) {
+  std::string out = "{";
+  append_number(&out, "id", token.id);
+  out += ", ";
+  append(&out, "text", token.text);
+  out += ", \"log_prob\": ";
+  JsonWriter(&out).value(token.logprob);
+  if (token.special) out += ", \"special_token\": true";
+  return out + "}";
+}
+
+class LmiFormat : public ResponseFormat {
+ public:
+  explicit LmiFormat(LmiShape shape) : shape_(shape) {}
+
+  void begin(const ResponseStream& stream) override {
+    texts_.assign(static_cast<size_t>(stream.num_choices()), "");
+    for (int64_t prompt = 0; prompt < stream.num_choices(); ++prompt) {
+      prompts_.push_back(shape_.full_text || shape_.details ? stream.prompt_text(prompt) : "");
+    }
+  }
+
+  std::string_view content_type() const override {
+    return shape_.formatter == Formatter::kJson ? kJsonType : "application/jsonlines";
+  }
+
+  std::string chunk(std::span<const TextEvent> events) override {
+    std::string bytes;
+    for (const TextEvent& event : events) {
+      bytes += shape_.formatter == Formatter::kJson ? json_piece(event) : lines_of(event);
+    }
+    return bytes;
+  }
+
+  std::string end(const ResponseStream&) override { return ""; }
+
+  // One record that ends the stream; what was sent before stays readable line by line.
+  std::string stream_error(const Error& error) override {
+    const ErrorAnswer answer = error_answer(error, Dialect::kLmi, "");
+    std::string out = "{";
+    append(&out, "finish_reason", "error");
+    out += ", ";
+    append(&out, "error", error.message);
+    out += ", ";
+    append_number(&out, "code", answer.status);
+    out += ", ";
+    append(&out, "reason", answer.slug);
+    return out + "}\n";
+  }
+
+  std::string whole(std::span<const TextEvent> events, const ResponseStream& stream) override {
+    if (shape_.formatter == Formatter::kJsonLines) return chunk(events);
+    const auto choices = collect(events, stream.num_choices());
+    if (!shape_.list) return answer_object(choices[0], 0);
+    std::string out = "[";
+    for (size_t i = 0; i < choices.size(); ++i) {
+      out += (i == 0 ? "" : ", ") + answer_object(choices[i], i);
+    }
+    return out + "]";
+  }
+
+ private:
+  std::string details_of(const std::vector<TokenText>& tokens, const Finish& finish, size_t index,
+                         bool with_tokens) const {
+    std::string out = "{";
+    append(&out, "finish_reason", lmi_finish(finish.reason));
+    out += ", ";
+    append_number(&out, "generated_tokens", finish.completion_tokens);
+    out += ", ";
+    append(&out, "inputs", prompts_[index]);
+    if (with_tokens) {
+      out += ", \"tokens\": [";
+      for (size_t i = 0; i < tokens.size(); ++i)
+        out += (i == 0 ? "" : ", ") + token_object(tokens[i]);
+      out += "]";
+    }
+    return out + "}";
+  }
+
+  std::string generated(const std::string& text, size_t index) const {
+    return shape_.full_text ? prompts_[index] + text : text;
+  }
+
+  std::string answer_object(const WholeChoice& choice, size_t index) const {
+    std::string out = "{";
+    append(&out, "generated_text", generated(choice.text, index));
+    if (shape_.details) {
+      out += ", \"details\": " + details_of(choice.tokens, choice.finish, index, true);
+    }
+    return out + "}";
+  }
+
+  // The json formatter, streamed: one object that grows.
+  std::string json_piece(const TextEvent& event) {
+    const auto index = static_cast<size_t>(event.choice);
+    std::string quoted;
+    const bool first = !begun_;
+    append_json_string(&quoted, first ? generated(event.text, index) : event.text);
+    std::string out = first ? "{\"generated_text\": \"" : "";
+    begun_ = true;
+    out += std::string_view(quoted).substr(1, quoted.size() - 2);
+    if (shape_.details) tokens_.insert(tokens_.end(), event.tokens.begin(), event.tokens.end());
+    if (!event.finish) return out;
+    out += "\"";
+    if (shape_.details) out += ", \"details\": " + details_of(tokens_, *event.finish, index, true);
+    return out + "}";
+  }
+
+  // The jsonlines formatter: a line per token; the last one holds the whole text.
+  std::string lines_of(const TextEvent& event) {
+    const auto index = static_cast<size_t>(event.choice);
+    texts_[index] += event.text;
+    std::string out;
+    for (size_t i = 0; i < event.tokens.size(); ++i) {
+      out += "{\"token\": " + token_object(event.tokens[i]);
+      if (event.finish && i + 1 == event.tokens.size()) out += ending(event, index);
+      out += "}\n";
+    }
+    if (event.finish && event.tokens.empty()) out += "{" + ending(event, index).substr(2) + "}\n";
+    return out;
+  }
+
+  std::string ending(const TextEvent& event, size_t index) const {
+    std::string out = ", ";
+    append(&out, "generated_text", generated(texts_[index], index));
+    if (shape_.details) {
+      out += ", \"details\": " + details_of({}, *event.finish, index, false);
+    }
+    return out;
+  }
+
+  const LmiShape shape_;
+  bool begun_ = false;
+  std::vector<std::string> texts_;
+  std::vector<std::string> prompts_;
+  std::vector<TokenText> tokens_;
+};
+
+void read_inputs(Fields& fields, LmiShape& shape, std::vector<Prompt>& prompts) {
+  const JsonValue* inputs = fields.value("inputs");
+  if (inputs == nullptr) {
+    fields.problem(ErrorKind::kMissingParameter, "inputs",
+                   "inputs is missing: a string, or a list of strings.");
+    return;
+  }
+  shape.list = inputs->is_array();
+  const auto texts = fields.texts("inputs");
+  if (!texts) return;
+  if (texts->empty()) {
+    fields.problem(ErrorKind::kEmptyPrompt, "inputs", "inputs is an empty list.");
+  }
+  for (const std::string& text : *texts) {
+    if (text.empty()) {
+      fields.problem(ErrorKind::kEmptyPrompt, "inputs", "inputs holds an empty string.");
+    }
+    prompts.push_back(TextPrompt{.text = text});
+  }
+}
+
+void read_formatter(Fields& parameters, const ModelFacts& facts, bool stream, LmiShape& shape) {
+  const auto asked = parameters.text("output_formatter");
+  const std::string name = asked.value_or(stream ? "jsonlines" : facts.output_formatter);
+  if (name == "json" || name == "jsonlines") {
+    shape.formatter = name == "json" ? Formatter::kJson : Formatter::kJsonLines;
+    return;
+  }
+  parameters.problem(ErrorKind::kUnsupportedParameter, "output_formatter",
+                     ::tidemill::format("output_formatter {} is not supported yet. Use json or "
+                                        "jsonlines.",
+                                        name.substr(0, 40)));
+}
+
+// do_sample decides; where it is absent, a temperature asks for sampling (serving-contract.md 4.3).
+void read_parameters(Fields& fields, GenerationFields& out) {
+  const auto do_sample = fields.boolean("do_sample");
+  const auto temperature = fields.number("temperature");
+  const bool sample = do_sample.value_or(temperature.has_value());
+  out.temperature = sample ? temperature.value_or(1.0) : 0.0;
+  out.max_temperature = 1e6;
+  out.top_k = fields.integer("top_k").value_or(0);
+  out.top_p = fields.number("top_p").value_or(1.0);
+  out.max_new_tokens = fields.integer("max_new_tokens").value_or(kDefaultNewTokens);
+  out.min_new_tokens =
+      fields.integer("min_new_tokens").value_or(fields.integer("min_tokens").value_or(0));
+  if (const auto seed = fields.integer("seed")) out.seed = static_cast<uint64_t>(*seed);
+  auto stops = fields.texts("stop_sequences");
+  auto stop = fields.texts("stop");
+  out.stop_strings = std::move(stops ? *stops : stop ? *stop : out.stop_strings);
+  out.stop_token_ids = fields.integers("stop_token_ids").value_or(std::vector<int64_t>());
+  const bool ignore = fields.boolean("ignore_eos_token").value_or(false);
+  out.ignore_end = fields.boolean("ignore_eos").value_or(ignore);
+  out.keep_stop_text = fields.boolean("include_stop_str_in_output").value_or(false);
+  out.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
+  out.num_logprobs = fields.integer("logprobs").value_or(0);
+}
+
+void refuse_parameters(Fields& fields) {
+  constexpr const char* kNeutral = "Leave it out.";
+  for (const char* name : {"repetition_penalty", "typical_p", "length_penalty", "num_beams", "n",
+                           "best_of", "beam_width"}) {
+    fields.refuse_unless(name, 1, kNeutral);
+  }
+  for (const char* name : {"presence_penalty", "frequency_penalty", "min_p", "top_n_tokens"}) {
+    fields.refuse_unless(name, 0, kNeutral);
+  }
+  for (const char* name :
+       {"use_beam_search", "decoder_input_details", "watermark", "early_stopping"}) {
+    fields.refuse_unless(name, false, kNeutral);
+  }
+  for (const char* name : {"truncate", "prompt_logprobs", "cached_prompt", "penalty_alpha",
+                           "decoding_strategy", "bad_words", "logit_bias"}) {
+    fields.refuse_unless(name, JsonValue(), kNeutral);
+  }
+  fields.accept({"spaces_between_special_tokens", "streaming", "use_lru_kv_cache"});
+}
+
+Result<ApiCall> parse_inputs(const JsonValue& body, const ModelFacts& facts) {
+  Fields fields(body, "");
+  LmiShape shape;
+  GenerationFields generation;
+  read_inputs(fields, shape, generation.prompts);
+  const bool stream = fields.boolean("stream").value_or(false);
+  fields.refuse_unless("adapters", JsonValue(), "Serve the merged model instead.");
+  fields.refuse_unless("cached_prompt", JsonValue(), "The prefix cache needs no hint.");
+  fields.accept({"model"});
+  const JsonValue* given = fields.value("parameters");
+  const JsonValue none = JsonObject{};
+  if (given != nullptr && !given->is_object()) {
+    fields.problem(
+        ErrorKind::kInvalidParameter, "parameters",
+        ::tidemill::format("parameters is {}; it must be an object.", given->kind_name()));
+    given = nullptr;
+  }
+  Fields parameters(given == nullptr ? none : *given, "parameters.");
+  read_parameters(parameters, generation);
+  shape.details = parameters.boolean("details").value_or(false);
+  shape.full_text = parameters.boolean("return_full_text").value_or(false);
+  read_formatter(parameters, facts, stream, shape);
+  refuse_parameters(parameters);
+  if (stream && shape.list) {
+    fields.problem(ErrorKind::kUnsupportedParameter, "stream",
+                   "a list of inputs cannot be streamed. Send one string, or stream: false.");
+  }
+  if (fields.first_problem()) return *fields.first_problem();
+  if (parameters.first_problem()) return *parameters.first_problem();
+
+  std::vector<std::string> unknown = fields.unknown();
+  for (const std::string& name : parameters.unknown()) unknown.push_back(name);
+  if (facts.strict_parameters && !unknown.empty()) {
+    return Error{
+        .kind = ErrorKind::kUnknownParameter,
+        .field = unknown.front(),
+        .message = ::tidemill::format("{} is not a known field.", unknown.front().substr(0, 64))};
+  }
+  const FieldNames names{.prompt = "inputs",
+                         .max_new_tokens = "parameters.max_new_tokens",
+                         .min_new_tokens = "parameters.min_new_tokens",
+                         .num_choices = "parameters.n",
+                         .num_logprobs = "parameters.logprobs",
+                         .stop_strings = "parameters.stop_sequences"};
+  auto request = GenerationRequest::make(std::move(generation), names, facts.limits);
+  if (!request) return request.error();
+  return ApiCall{.request = std::move(*request),
+                 .stream = stream || shape.formatter == Formatter::kJsonLines,
+                 .format = std::make_unique<LmiFormat>(shape),
+                 .ignored_fields = std::move(unknown)};
+}
+
+}  // namespace
+
+// A body with messages or a prompt is an OpenAI request on this route, too, and answered as one.
+Result<ApiCall> parse_lmi_invocation(const JsonValue& body, const ModelFacts& facts,
+                                     const RequestContext& context) {
+  if (body.find("inputs") == nullptr) {
+    if (body.find("messages") != nullptr) return parse_openai_chat(body, facts, context);
+    if (body.find("prompt") != nullptr) return parse_openai_completion(body, facts, context);
+  }
+  return parse_inputs(body, facts);
+}
+
+}  // namespace tidemill

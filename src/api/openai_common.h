@@ -1,0 +1,30 @@
+// What completions and chat completions share: fields, defaults, refusals (apis.md 5, 8, 9).
+#pragma once
+
+#include <string>
+
+#include "api/fields.h"
+#include "api/schema.h"
+
+namespace tidemill {
+
+struct StreamChoices {
+  bool stream = false;
+  bool include_usage = false;
+  bool continuous_usage = false;
+};
+
+// temperature, top_p, top_k, seed, n, stop, ... with the model's own defaults underneath.
+void read_sampling(Fields& fields, const ModelFacts& facts, GenerationFields& out);
+StreamChoices read_stream(Fields& fields);
+// Known fields that are not supported yet, refused by name; harmless ones, accepted.
+void refuse_later_work(Fields& fields);
+// The name the answer carries: the client's, or the model's.
+std::string answer_model(Fields& fields, const ModelFacts& facts);
+
+// Checks what was read, and makes the request. `fields` has been read completely.
+Result<ApiCall> finish_call(Fields& fields, GenerationFields generation, const FieldNames& names,
+                            const ModelFacts& facts, bool stream,
+                            std::unique_ptr<ResponseFormat> format);
+
+}  // namespace tidemill
