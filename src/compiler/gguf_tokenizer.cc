@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "checkpoint/checkpoint.h"
 
 namespace tidemill {
@@ -17,6 +18,7 @@ namespace {
 constexpr int64_t kUnknown = 2;
 constexpr int64_t kControl = 3;
 constexpr int64_t kUserDefined = 4;
+constexpr int64_t kByte = 6;
 
 constexpr size_t kMaxTokenBytes = 4096;
 
@@ -25,7 +27,8 @@ constexpr size_t kMaxTokenBytes = 4096;
 }
 
 struct Vocabulary {
-  std::vector<std::string_view> tokens;
+  std::vector<std::string_view> tokens;  // no two alike
+  std::unordered_map<std::string_view, size_t> ids;
   std::vector<int64_t> types;  // of every token; 1 (normal) when the file does not say
 };
 
@@ -44,6 +47,9 @@ Vocabulary read_vocabulary(const JsonValue& metadata) {
     if (!token.is_string() || token.string().size() > kMaxTokenBytes) {
       fail(format("tokens must be strings of at most {} bytes", kMaxTokenBytes));
     }
+    const size_t id = vocabulary.tokens.size();
+    const auto [same, is_new] = vocabulary.ids.emplace(token.string(), id);
+    if (!is_new) fail(format("token {} is spelled as token {}", id, same->second));
     vocabulary.tokens.push_back(token.string());
   }
   vocabulary.types.assign(tokens->size(), 1);
@@ -65,11 +71,23 @@ bool flag(const JsonValue& metadata, const char* key, bool fallback) {
 // The id under that key; nullopt when it is absent or -1.
 std::optional<int64_t> token_id(const JsonValue& metadata, const char* key, size_t vocab_size) {
   const JsonValue* value = metadata.find(key);
-  if (value == nullptr || !value->fits_int64() || value->integer() < 0) return std::nullopt;
+  if (value == nullptr) return std::nullopt;
+  if (!value->fits_int64()) fail(format("{} must be an integer", key));
+  if (value->integer() < 0) return std::nullopt;
   if (value->integer() >= static_cast<int64_t>(vocab_size)) {
     fail(format("{} is {}, and there are {} tokens", key, value->integer(), vocab_size));
   }
   return value->integer();
+}
+
+// Others read these ids later, each where it is used; a wrong one is found here.
+void check_ids(const JsonValue& metadata, const Vocabulary& vocabulary) {
+  for (const char* key :
+       {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+        "tokenizer.ggml.eom_token_id", "tokenizer.ggml.unknown_token_id",
+        "tokenizer.ggml.padding_token_id", "tokenizer.ggml.seperator_token_id"}) {
+    token_id(metadata, key, vocabulary.tokens.size());
+  }
 }
 
 JsonValue vocabulary_object(const Vocabulary& vocabulary) {
@@ -102,15 +120,15 @@ JsonValue added_tokens(const Vocabulary& vocabulary) {
 JsonValue post_processor(const JsonValue& metadata, const Vocabulary& vocabulary,
                          bool begin_first) {
   JsonArray single;
-  JsonObject special_tokens;
+  JsonValue special_tokens = JsonObject{};
   const auto add = [&](const char* key) {
     const auto id = token_id(metadata, key, vocabulary.tokens.size());
     if (!id) return;
     const std::string name(vocabulary.tokens[static_cast<size_t>(*id)]);
     single.push_back(JsonObject{{"SpecialToken", JsonObject{{"id", name}, {"type_id", 0}}}});
-    special_tokens.emplace_back(name, JsonObject{{"id", name},
-                                                 {"ids", JsonArray{JsonValue(*id)}},
-                                                 {"tokens", JsonArray{JsonValue(name)}}});
+    special_tokens.set(name, JsonObject{{"id", name},
+                                        {"ids", JsonArray{JsonValue(*id)}},
+                                        {"tokens", JsonArray{JsonValue(name)}}});
   };
   if (begin_first) add("tokenizer.ggml.bos_token_id");
   single.push_back(JsonObject{{"Sequence", JsonObject{{"id", "A"}, {"type_id", 0}}}});
@@ -166,7 +184,14 @@ JsonValue pre_tokenizer(std::string_view kind) {
 
 std::string pre_tokenizer_name(const JsonValue& metadata) {
   const JsonValue* value = metadata.find("tokenizer.ggml.pre");
-  return value != nullptr && value->is_string() ? value->string() : "default";
+  if (value == nullptr) {
+    log_warning(
+        "the GGUF file does not say how its tokenizer cuts text (tokenizer.ggml.pre is missing); "
+        "it is cut as GPT-2 does");
+    return "default";
+  }
+  if (!value->is_string()) fail("tokenizer.ggml.pre must be a string");
+  return value->string();
 }
 
 JsonValue bpe_model(JsonValue vocabulary, JsonArray merges, bool byte_fallback, JsonValue unknown) {
@@ -182,15 +207,28 @@ JsonValue bpe_model(JsonValue vocabulary, JsonArray merges, bool byte_fallback, 
                     {"merges", std::move(merges)}};
 }
 
+// Byte-level pieces hold no blank, so that the one between them is the only one.
+void check_merge(const JsonValue& merge, const Vocabulary& vocabulary) {
+  const std::string_view text = merge.is_string() ? std::string_view(merge.string()) : "";
+  const size_t blank = std::min(text.find(' '), text.size());
+  const std::string_view left = text.substr(0, blank);
+  const std::string_view right = text.substr(std::min(blank + 1, text.size()));
+  if (left.empty() || right.empty() || right.find(' ') != std::string_view::npos) {
+    fail("merges must be strings of two pieces with a blank between them");
+  }
+  const std::string whole = std::string(left) + std::string(right);
+  for (const std::string_view piece : {left, right, std::string_view(whole)}) {
+    if (!vocabulary.ids.contains(piece)) {
+      fail(format("merge \"{}\" names a piece that is no token", text));
+    }
+  }
+}
+
 // "gpt2": byte-level BPE with its merges.
 JsonValue byte_level_tokenizer(const JsonValue& metadata, const Vocabulary& vocabulary) {
   const JsonArray* merges = array_of(metadata, "tokenizer.ggml.merges");
   if (merges == nullptr) fail("tokenizer.ggml.merges is missing");
-  for (const JsonValue& merge : *merges) {
-    if (!merge.is_string() || merge.string().find(' ', 1) == std::string::npos) {
-      fail("merges must be strings of two pieces with a blank between them");
-    }
-  }
+  for (const JsonValue& merge : *merges) check_merge(merge, vocabulary);
   const std::string kind = pre_tokenizer_name(metadata);
   JsonValue model = bpe_model(vocabulary_object(vocabulary), *merges, false, JsonValue());
   // Llama 3: a piece that is a token is one, whatever the merges say.
@@ -214,7 +252,7 @@ std::vector<double> read_scores(const JsonValue& metadata, size_t vocab_size) {
   }
   std::vector<double> numbers;
   for (const JsonValue& score : *scores) {
-    if (!score.is_number()) fail("scores must be numbers");
+    if (!score.is_number() || !std::isfinite(score.number())) fail("scores must be finite numbers");
     numbers.push_back(score.number());
   }
   return numbers;
@@ -224,19 +262,20 @@ std::vector<double> read_scores(const JsonValue& metadata, size_t vocab_size) {
 // better score goes first. Every split of every piece into two pieces, ordered by the score of the
 // whole, then by the ids of the parts.
 JsonArray merges_from_scores(const Vocabulary& vocabulary, const std::vector<double>& scores) {
-  std::unordered_map<std::string_view, size_t> ids;
-  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) ids.emplace(vocabulary.tokens[id], id);
   struct Merge {
     size_t whole, left, right;
   };
   std::vector<Merge> merges;
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     const std::string_view token = vocabulary.tokens[id];
+    // Text that spells a control token must not become one by merging.
+    const int64_t type = vocabulary.types[id];
+    if (type == kControl || type == kUnknown || type == kByte) continue;
     for (size_t cut = 1; cut < token.size(); ++cut) {
       if ((static_cast<unsigned char>(token[cut]) & 0xc0) == 0x80) continue;  // inside a character
-      const auto left = ids.find(token.substr(0, cut));
-      const auto right = ids.find(token.substr(cut));
-      if (left != ids.end() && right != ids.end()) {
+      const auto left = vocabulary.ids.find(token.substr(0, cut));
+      const auto right = vocabulary.ids.find(token.substr(cut));
+      if (left != vocabulary.ids.end() && right != vocabulary.ids.end()) {
         merges.push_back({id, left->second, right->second});
       }
     }
@@ -314,6 +353,7 @@ std::optional<std::string> gguf_tokenizer_json(const JsonValue& metadata) {
     fail(format("kind {} is not supported; gpt2 and llama are", kind.substr(0, 40)));
   }
   const Vocabulary vocabulary = read_vocabulary(metadata);
+  check_ids(metadata, vocabulary);
   return to_json(kind == "gpt2" ? byte_level_tokenizer(metadata, vocabulary)
                                 : sentencepiece_tokenizer(metadata, vocabulary));
 }
