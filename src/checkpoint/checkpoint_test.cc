@@ -161,6 +161,27 @@ TEST_F(OpenFolder, AFolderWhereAFileShouldBeIsRefused) {
   EXPECT_THAT(refusal(), HasSubstr("model.safetensors.index.json must be a file"));
 }
 
+TEST_F(OpenFolder, RandomDamageToAnyFileIsReadOrRefused) {
+  const std::vector<std::pair<std::string, std::string>> files = {
+      {"config.json", kConfig},
+      {"generation_config.json", R"({"temperature": 0.5})"},
+      {"model.safetensors.index.json",
+       R"({"weight_map":{"a":"1.safetensors","b":"2.safetensors"}})"},
+      {"1.safetensors", one_tensor("a")},
+      {"2.safetensors", one_tensor("b")}};
+  for (const auto& [name, text] : files) write(name, text);
+  std::mt19937 random(6);
+  int refused = 0;
+  for (int round = 0; round < 2000; ++round) {
+    const auto& [name, text] = files[random() % files.size()];
+    write(name, damaged(text, text.size(), random));
+    if (refusal() != "accepted") ++refused;  // anything but a CheckpointError ends the test
+    write(name, text);
+  }
+  EXPECT_GT(refused, 1000);
+  EXPECT_EQ(refusal(), "accepted");
+}
+
 TEST(OpenTiny, ModelsOfTheLlamaFamilyAreRead) {
   for (const char* name :
        {"llama", "llama-bf16", "llama-fp16", "llama-sharded", "mistral", "qwen2", "qwen3"}) {
@@ -260,6 +281,18 @@ TEST_F(OpenGguf, PartsThatDisagreeAreRefused) {
   first_ = first;
   add_split(first_, 0, 2, 3);
   EXPECT_THAT(refusal_of_parts(), HasSubstr("split.tensors.count is 3, and the parts hold 2"));
+}
+
+TEST_F(OpenGguf, RandomDamageIsReadOrRefused) {
+  const std::string valid = first_.file();
+  std::mt19937 random(7);
+  int refused = 0;
+  for (int round = 0; round < 2000; ++round) {
+    const fs::path file = folder_.write("m.gguf", damaged(valid, valid.size(), random));
+    if (refusal_of([&] { Checkpoint::open(file); }) != "accepted") ++refused;
+  }
+  EXPECT_GT(refused, 1000);
+  EXPECT_LT(refused, 2000);
 }
 
 TEST_F(OpenGguf, AMissingPartIsNamed) {
