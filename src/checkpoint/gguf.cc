@@ -16,7 +16,7 @@ constexpr uint64_t kMaxKeys = 10'000;
 // Of all arrays together, since one byte in the file can be some forty in memory. Tokens, scores,
 // types and merges of the largest vocabularies are below two million.
 constexpr uint64_t kMaxArrayItems = 4'000'000;
-constexpr uint64_t kMaxTextBytes = uint64_t{1} << 24;
+constexpr uint64_t kMaxTextBytes = uint64_t{1} << 26;  // a whole tokenizer.json may be one
 constexpr uint64_t kMaxMetadataBytes = uint64_t{1} << 27;
 constexpr uint64_t kDefaultAlignment = 32;
 constexpr uint64_t kMaxAlignment = 65536;

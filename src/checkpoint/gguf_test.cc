@@ -154,6 +154,8 @@ TEST(Gguf, LengthsOfTextsAndArraysAreHeldAgainstTheBytesThatAreLeft) {
   for (const uint64_t length : {~uint64_t{0}, uint64_t{1} << 40, uint64_t{6}}) {
     EXPECT_NE(refusal(with_key(GgufMaker::kString, little_endian(length) + "hello")), "accepted");
   }
+  EXPECT_THAT(refusal(with_key(GgufMaker::kString, little_endian(uint64_t{67'108'865}))),
+              HasSubstr("said to have 67108865 bytes; 67108864 are allowed"));
   for (const int32_t type : {0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12}) {
     for (const uint64_t count : {~uint64_t{0}, uint64_t{1} << 61, uint64_t{1} << 40, uint64_t{9}}) {
       GgufMaker maker;
