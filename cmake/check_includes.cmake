@@ -1,3 +1,5 @@
+cmake_minimum_required(VERSION 3.25)  # for IN_LIST
+
 # Fails when a file of src/NAME includes a folder that NAME may not include.
 # cmake -DFOLDER=... -DNAME=... -DALLOWED="a;b" -DSTAMP=... -P check_includes.cmake
 file(GLOB_RECURSE files ${FOLDER}/*.h ${FOLDER}/*.cc)

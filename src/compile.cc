@@ -1,10 +1,8 @@
-#include "compile.h"
-
-#include <fmt/core.h>
-
+// tidemill compile: a checkpoint becomes an engine directory, ahead of time.
 #include <cstdio>
 #include <stdexcept>
 
+#include "base/check.h"
 #include "checkpoint/checkpoint.h"
 #include "compiler/compile.h"
 #include "compiler/engine_cache.h"
@@ -13,39 +11,41 @@
 #include "open_model.h"
 #include "parallel/worker_pool.h"
 #include "progress_bar.h"
+#include "verbs.h"
 
 namespace tidemill {
 
-void compile_verb(const CompileSettings& settings) {
-  const PackedFormat format = packed_format_of(settings.dtype);
-  const std::filesystem::path path = local_model(settings.model);
+int compile(const SettingsReport& report) {
+  const ModelSettings& model = report.settings.model;
+  const std::filesystem::path out = report.settings.verb.out;
+  const PackedFormat packed_format = packed_format_of(model.dtype);
+  const std::filesystem::path path = local_model(model.model_id);
   if (is_engine_dir(path)) {
-    throw std::runtime_error(fmt::format(
-        "{}: is compiled already. Name the checkpoint that it was made from.", path.string()));
+    throw std::runtime_error(format(
+        "{} is compiled already. Name the checkpoint that it was made from.", path.string()));
   }
-  if (settings.out.empty()) {
-    throw std::runtime_error("compile: the engine needs a place. Name it with --out DIR.");
-  }
+  if (out.empty()) throw std::runtime_error("the engine needs a place. Name it with --out DIR.");
 
-  WorkerPool pool({.num_threads = settings.num_threads});
+  WorkerPool workers(report.settings.workers);
   ProgressBar bar(stderr);
   const Progress progress = bar.callback();
   progress("read checkpoint", 0);
   const Checkpoint checkpoint = Checkpoint::open(path);
   const std::filesystem::path cache_dir =
-      settings.cache_dir.empty() ? default_cache_dir() : settings.cache_dir;
-  const CompileOptions options{
-      .format = format,
-      .source_digest = source_digest(checkpoint, format,
-                                     {.dir = EngineCache::digest_dir(cache_dir)}, pool, progress),
-      .source_name = settings.model,
-  };
-  const CompileOutcome outcome = compile_model(checkpoint, options, settings.out, pool, progress);
+      model.cache_dir.empty() ? default_cache_dir() : std::filesystem::path(model.cache_dir);
+  const CompileOptions options{.format = packed_format,
+                               .source_digest = source_digest(
+                                   checkpoint, packed_format,
+                                   {.dir = EngineCache::digest_dir(cache_dir)}, workers, progress),
+                               .source_name = model.model_id};
+  const CompileOutcome outcome = compile_model(checkpoint, options, out, workers, progress);
   bar.finish();
-  fmt::print("{}: {}, {}, {:.1f} MB\n", settings.out.string(),
-             outcome == CompileOutcome::kCompiled ? "compiled" : "was there already",
-             name_of(format),
-             static_cast<double>(weights_file_bytes(read_manifest(settings.out).tensors)) / 1e6);
+  const double megabytes =
+      static_cast<double>(weights_file_bytes(read_manifest(out).tensors)) / 1e6;
+  std::printf("%s: %s, %s, %.1f MB\n", out.c_str(),
+              outcome == CompileOutcome::kCompiled ? "compiled" : "was there already",
+              std::string(name_of(packed_format)).c_str(), megabytes);
+  return 0;
 }
 
 }  // namespace tidemill

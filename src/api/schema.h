@@ -24,6 +24,7 @@ enum class Dialect { kOpenAi, kLmi, kPlain };
 struct ModelFacts {
   std::string name;                       // the name the answer carries when the client gave none
   std::vector<std::string> served_names;  // every name the model answers to, canonical first
+  std::string root;                       // model id or folder name as configured
   RequestLimits limits;
   JsonValue generation_defaults;  // of generation_config.json; used by /v1 only
   std::string system_fingerprint;

@@ -1,7 +1,7 @@
 #include "text/tokenizer.h"
 
 #include <algorithm>
-#include <array>
+#include <charconv>
 #include <cstring>
 #include <stdexcept>
 #include <unordered_map>
@@ -52,8 +52,11 @@ std::string bytes_of_byte_level(std::string_view piece) {
 // "<0x0A>" is one byte; otherwise U+2581 is a blank.
 std::string bytes_of_sentencepiece(std::string_view piece) {
   if (piece.size() == 6 && piece.starts_with("<0x") && piece.ends_with(">")) {
-    return std::string(1,
-                       static_cast<char>(std::stoi(std::string(piece.substr(3, 2)), nullptr, 16)));
+    unsigned byte = 0;
+    const auto [end, error] = std::from_chars(piece.data() + 3, piece.data() + 5, byte, 16);
+    if (error == std::errc() && end == piece.data() + 5) {
+      return std::string(1, static_cast<char>(byte));
+    }
   }
   std::string out;
   while (!piece.empty()) {
@@ -131,7 +134,7 @@ Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text,
                  .message = format("the text cannot be tokenised: {}", answer.view())};
   }
   std::vector<TokenId> ids(answer.view().size() / sizeof(TokenId));
-  std::memcpy(ids.data(), answer.view().data(), ids.size() * sizeof(TokenId));
+  if (!ids.empty()) std::memcpy(ids.data(), answer.view().data(), ids.size() * sizeof(TokenId));
   return ids;
 }
 

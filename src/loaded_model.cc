@@ -1,0 +1,165 @@
+#include "loaded_model.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+
+#include "base/check.h"
+#include "base/digest.h"
+#include "base/log.h"
+#include "executor/byte_tokenizer.h"
+#include "executor/network_runner.h"
+#include "executor/script_runner.h"
+#include "kernels/select.h"
+#include "memory_plan.h"
+
+namespace tidemill {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kScriptPrefix = "script:";
+
+std::string read_text(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw std::runtime_error(format("chat_template: {} cannot be read.", path.string()));
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+int64_t max_model_len(const Settings& settings, const Architecture& architecture) {
+  const int64_t asked = settings.executor.max_model_len;
+  if (asked == 0) return architecture.max_positions;
+  const bool stretches = architecture.rope.scaling == RopeScaling::kDynamic;
+  if (asked > architecture.max_positions && !stretches) {
+    throw std::runtime_error(format("max_model_len is {}; this model was made for {} positions.",
+                                    asked, architecture.max_positions));
+  }
+  return asked;
+}
+
+DecoderLimits decoder_limits(const Settings& settings, const Architecture& architecture) {
+  const SchedulerOptions& scheduler = settings.executor.scheduler;
+  return {.max_model_len = max_model_len(settings, architecture),
+          .max_step_tokens = scheduler.max_step_tokens,
+          .max_score_rows = std::min<int64_t>(scheduler.max_sequences, scheduler.max_step_tokens)};
+}
+
+ModelFacts make_facts(const ModelSettings& settings, const Executor& executor,
+                      const std::string& fingerprint) {
+  ModelFacts facts{.served_names = served_names(settings),
+                   .root = fs::exists(settings.model_id)
+                               ? fs::path(settings.model_id).filename().string()
+                               : settings.model_id,
+                   .limits = executor.limits(),
+                   .generation_defaults = JsonObject{},
+                   .system_fingerprint = "fp_" + sha256_of(fingerprint).substr(0, 12),
+                   .output_formatter = settings.output_formatter,
+                   .strict_parameters = settings.strict_parameters};
+  facts.name = facts.served_names.front();
+  return facts;
+}
+
+}  // namespace
+
+std::vector<std::string> served_names(const ModelSettings& settings) {
+  std::vector<std::string> names = settings.served_names;
+  if (names.empty()) {
+    const fs::path path = fs::path(settings.model_id).lexically_normal();
+    const fs::path last = path.has_filename() ? path.filename() : path.parent_path().filename();
+    names = {settings.model_name, settings.model_id, last.string()};
+  }
+  std::vector<std::string> unique;
+  for (const std::string& name : names) {
+    if (!name.empty() && std::find(unique.begin(), unique.end(), name) == unique.end()) {
+      unique.push_back(name);
+    }
+  }
+  return unique;
+}
+
+OpenOptions engine_options(const ModelSettings& settings) {
+  return {.dtype = settings.dtype, .cache_dir = settings.cache_dir};
+}
+
+TextParts make_text_parts(const TextFiles& files, const Architecture& architecture,
+                          const ModelSettings& settings) {
+  TextParts parts{.end_ids = architecture.eos_token_ids, .begin_id = architecture.bos_token_id};
+  if (!files.tokenizer_json) return parts;
+  parts.tokenizer = std::make_shared<const Tokenizer>(*files.tokenizer_json);
+  std::optional<std::string> source = files.chat_template;
+  if (!settings.chat_template.empty()) source = read_text(settings.chat_template);
+  if (source) {
+    parts.chat_template = std::make_shared<const ChatTemplate>(*source, files.special_tokens);
+  }
+  return parts;
+}
+
+void LoadedModel::load_script(const Settings& settings, MetricsRegistry& metrics) {
+  Script script = read_script(settings.model.model_id.substr(kScriptPrefix.size()));
+  ExecutorOptions options = settings.executor;
+  options.max_model_len = script.max_model_len;
+  options.scheduler.groups = {{.num_blocks = script.num_blocks}};
+  TextParts text{
+      .tokenizer = std::make_shared<const Tokenizer>(byte_tokenizer_json()),
+      .chat_template = std::make_shared<const ChatTemplate>(byte_chat_template(), JsonObject{}),
+      .end_ids = {kScriptEndId}};
+  executor_ =
+      std::make_unique<Executor>(std::make_unique<ScriptRunner>(std::move(script)), std::move(text),
+                                 options, metrics, served_names(settings.model).front());
+  facts_ = make_facts(settings.model, *executor_, settings.model.model_id);
+}
+
+void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
+                               MetricsRegistry& metrics, const Progress& progress) {
+  const fs::path engine =
+      open_engine(settings.model.model_id, engine_options(settings.model), workers, progress);
+  progress("load", 0);
+  const Kernels& kernels = select_kernels(settings.model.isa);
+  model_ = std::make_unique<Model>(engine);
+  const Architecture& architecture = model_->architecture();
+  const TextFiles files = read_text_files(engine);
+  const DecoderLimits limits = decoder_limits(settings, architecture);
+  const MemoryPlan plan =
+      plan_memory(architecture, model_->activation_type(), model_->weight_bytes(),
+                  {.kv_cache_bytes = settings.model.kv_cache_bytes,
+                   .max_sequences = settings.executor.scheduler.max_sequences,
+                   .limits = limits});
+  ExecutorOptions options = settings.executor;
+  options.max_model_len = limits.max_model_len;
+  options.scheduler.groups = {{.num_blocks = plan.num_blocks}};
+  executor_ = std::make_unique<Executor>(
+      std::make_unique<NetworkRunner>(kernels, workers, *model_, limits, plan.num_blocks),
+      make_text_parts(files, architecture, settings.model), options, metrics,
+      served_names(settings.model).front());
+  facts_ = make_facts(
+      settings.model, *executor_,
+      format("{} {} {}", model_->manifest().source_digest, kernels.description, kEngineVersion));
+  if (settings.model.generation_config != "none") {
+    facts_.generation_defaults = files.generation_defaults;
+  }
+  log_info(
+      "{}: {} layers, {} threads, {}; {} tokens of context, KV cache of {} blocks ({:.0f} MiB)",
+      facts_.name, architecture.num_layers, workers.num_threads(), kernels.name,
+      limits.max_model_len, plan.num_blocks,
+      static_cast<double>(plan.kv_bytes()) / (1024.0 * 1024.0));
+}
+
+std::unique_ptr<LoadedModel> LoadedModel::load(const Settings& settings, WorkerPool& workers,
+                                               MetricsRegistry& metrics, const Progress& progress) {
+  if (settings.model.model_id.empty()) {
+    throw std::runtime_error(
+        "no model is named, and there is none in this folder or in /opt/ml/model. Name one: a "
+        "checkpoint folder, a GGUF file or an engine directory.");
+  }
+  std::unique_ptr<LoadedModel> loaded(new LoadedModel());
+  if (settings.model.model_id.starts_with(kScriptPrefix)) {
+    loaded->load_script(settings, metrics);
+  } else {
+    loaded->load_network(settings, workers, metrics, progress);
+  }
+  return loaded;
+}
+
+}  // namespace tidemill

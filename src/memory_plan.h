@@ -1,0 +1,39 @@
+// How much memory a model takes here, and how many KV blocks fit: the table that `inspect` prints
+// and that a refusal shows.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/tensor.h"
+#include "model/architecture.h"
+#include "model/decoder.h"
+
+namespace tidemill {
+
+struct MemoryPlan {
+  int64_t available_bytes = 0;  // what cgroup and machine leave to this process
+  int64_t weight_bytes = 0;
+  int64_t workspace_bytes = 0;
+  int64_t bytes_per_block = 0;  // 32 tokens, all layers
+  int64_t num_blocks = 0;
+  int64_t wanted_blocks = 0;  // more could never be used at once by running sequences
+
+  int64_t kv_bytes() const { return num_blocks * bytes_per_block; }
+  std::string table() const;
+};
+
+struct MemoryWishes {
+  int64_t kv_cache_bytes = 0;  // 0: 0.9 of what is left
+  int64_t max_sequences = 0;
+  DecoderLimits limits;
+};
+
+// Throws std::runtime_error with the table when one sequence of max_model_len does not fit.
+MemoryPlan plan_memory(const Architecture& architecture, DType activation_type,
+                       int64_t weight_bytes, const MemoryWishes& wishes);
+
+// Physical memory that is available, or what the cgroup still allows, whichever is less.
+int64_t available_memory();
+
+}  // namespace tidemill

@@ -1,0 +1,131 @@
+// Every setting of the product, and where its value comes from.
+//
+// One table (options.cc) gives each setting its outside name, its class, its range and its
+// sentence. serving.properties, the environment and the command line are spellings of the same row;
+// help, checks, docs/reference/settings.md and the start-up printout are loops over the table.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/option_table.h"
+#include "executor/executor.h"
+#include "parallel/worker_pool.h"
+#include "server/server.h"
+
+namespace tidemill {
+
+// Which model, and how it is computed.
+struct ModelSettings {
+  std::string model_id;  // folder, GGUF file, engine directory or script:FILE
+  std::vector<std::string> served_names;
+  std::string model_name;  // the DJL name: /predictions/{name} and /ping
+  std::string dtype = "auto";
+  std::string isa = "auto";
+  std::string cache_dir;      // empty: see open_model.h
+  std::string chat_template;  // file that replaces the checkpoint's
+  std::string generation_config = "auto";
+  std::string output_formatter = "json";
+  std::string tensor_parallel_degree = "max";
+  int64_t kv_cache_bytes = 0;  // 0: from what memory is left
+  int64_t loading_timeout_ms = 240'000;
+  bool strict_parameters = false;
+};
+
+// What only one verb reads, from the command line.
+struct VerbArguments {
+  std::string out;
+  std::string prompt;
+  std::string file;
+  std::string reference;
+  std::string system;
+  std::string concurrency = "1,4,16";
+  std::string log_level = "info";
+  std::string log_format = "text";
+  bool chat = false;
+  bool json = false;
+  bool print_settings = false;
+  bool ignore_end = false;
+  int64_t max_new_tokens = 256;
+  int64_t num_logprobs = -1;
+  int64_t window = 1024;
+  int64_t num_windows = 0;
+  int64_t prompt_tokens = 512;
+  int64_t decode_tokens = 64;
+  double temperature = 0.0;
+  int64_t top_k = 0;
+  double top_p = 1.0;
+  std::string seed;
+};
+
+struct Settings {
+  ModelSettings model;
+  WorkerPoolOptions workers;
+  ExecutorOptions executor;
+  ServerOptions server;
+  VerbArguments verb;
+  std::string inference_address;  // http://HOST:PORT, taken apart into server.host and .port
+  std::string model_store;
+  std::string load_models;
+  bool strict = false;  // an unknown setting is an error
+};
+
+// How a row's value is treated. Every setting is of exactly one class.
+enum class OptionClass {
+  kDoesIt,
+  kNoEffect,  // accepted; one start-up line says why it changes nothing here
+  kNotYet,    // refused by name with the way out, unless it is off
+};
+
+// How a row is spelled.
+enum class OptionScope {
+  kModel,   // option.NAME, OPTION_NAME, --name
+  kServer,  // NAME, SERVING_NAME, --name
+  kVerb,    // --name alone
+};
+
+struct Option {
+  std::string_view name;
+  OptionScope scope;
+  OptionClass option_class;
+  Slot (*slot)(Settings&);  // null unless kDoesIt
+  Allowed allowed;
+  std::string_view sentence;          // what it does; why it has no effect; or the way out
+  std::string_view environment = {};  // a name of its own, beside OPTION_NAME or SERVING_NAME
+  std::string_view verbs = {};        // kVerb: which verbs, separated by blanks; empty: all
+  std::string_view off = {};          // kNotYet: values that ask for nothing, separated by blanks
+};
+
+std::span<const Option> all_options();
+
+using Environment = std::map<std::string, std::string>;
+Environment process_environment();
+
+// A value from the command line.
+struct GivenOption {
+  std::string name;
+  std::string value;
+};
+
+struct SettingsReport {
+  Settings settings;
+  std::vector<std::string> notes;      // settings without effect, and why
+  std::vector<std::string> warnings;   // unknown settings
+  std::filesystem::path model_folder;  // where serving.properties was, or would have been
+};
+
+// All sources, in the order of precedence: command line, serving.properties, OPTION_*, variables
+// with names of their own, SERVING_*, defaults. Throws std::runtime_error naming the source (file
+// and line, or variable) for whatever cannot be obeyed.
+SettingsReport read_settings(const std::vector<GivenOption>& command_line,
+                             const Environment& environment,
+                             const std::filesystem::path& working_folder);
+
+// docs/reference/settings.md.
+std::string settings_page();
+
+}  // namespace tidemill

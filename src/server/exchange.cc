@@ -1,0 +1,78 @@
+#include "server/exchange.h"
+
+namespace tidemill {
+
+void Exchange::changed(std::unique_lock<std::mutex> lock) {
+  const std::function<void()> wake = wake_;
+  lock.unlock();
+  if (wake) wake();
+}
+
+void Exchange::on_progress(std::function<void()> wake) {
+  const std::lock_guard lock(mutex_);
+  wake_ = std::move(wake);
+}
+
+bool Exchange::respond(AnswerHead head, std::string body) {
+  std::unique_lock lock(mutex_);
+  if (head_out_) return false;
+  head_ = std::move(head);
+  bytes_ = std::move(body);
+  whole_ = true;
+  streaming_ = false;
+  changed(std::move(lock));
+  return true;
+}
+
+void Exchange::start_stream(AnswerHead head) {
+  std::unique_lock lock(mutex_);
+  head_ = std::move(head);
+  streaming_ = true;
+  changed(std::move(lock));
+}
+
+void Exchange::push(std::string bytes) {
+  if (bytes.empty()) return;
+  std::unique_lock lock(mutex_);
+  bytes_ += bytes;
+  changed(std::move(lock));
+}
+
+void Exchange::end() {
+  std::unique_lock lock(mutex_);
+  ended_ = true;
+  changed(std::move(lock));
+}
+
+size_t Exchange::pending_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return bytes_.size();
+}
+
+bool Exchange::streaming() const {
+  const std::lock_guard lock(mutex_);
+  return streaming_;
+}
+
+void Exchange::release_head() {
+  const std::lock_guard lock(mutex_);
+  release_ = true;
+}
+
+Exchange::Output Exchange::take() {
+  const std::lock_guard lock(mutex_);
+  Output output{.whole = whole_, .ended = ended_};
+  const bool something = whole_ || ended_ || release_ || !bytes_.empty();
+  if (!something || (!head_out_ && !head_)) {
+    output.ended = false;
+    return output;
+  }
+  output.body = std::exchange(bytes_, {});
+  if (!head_out_) {
+    output.head = std::exchange(head_, std::nullopt);
+    head_out_ = true;
+  }
+  return output;
+}
+
+}  // namespace tidemill

@@ -1,0 +1,64 @@
+// One answer on its way from the text pool to the socket. The pool writes, the connection takes;
+// one short lock. No sockets here.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace tidemill {
+
+using HeaderList = std::vector<std::pair<std::string, std::string>>;
+
+struct AnswerHead {
+  int status = 200;
+  std::string content_type = "application/json";
+  HeaderList headers;  // beside those that the connection adds
+};
+
+class Exchange {
+ public:
+  // Called (from any thread) whenever take() has something new.
+  void on_progress(std::function<void()> wake);
+
+  // A whole answer. False, and nothing is sent, when a stream's head is out already.
+  bool respond(AnswerHead head, std::string body);
+  // The request was admitted and will be streamed: the head waits for the first bytes, or for
+  // release_head().
+  void start_stream(AnswerHead head);
+  void push(std::string bytes);
+  void end();
+  size_t pending_bytes() const;
+
+  // The connection's side.
+  struct Output {
+    std::optional<AnswerHead> head;  // to be sent now
+    std::string body;                // the whole body, or the next chunk
+    bool whole = false;              // `body` is all there is
+    bool ended = false;              // a stream has ended behind `body`
+  };
+  Output take();
+  // Sends a waiting stream's head with the next take(), whatever there is to say.
+  void release_head();
+  bool streaming() const;
+
+ private:
+  void changed(std::unique_lock<std::mutex> lock);
+
+  mutable std::mutex mutex_;
+  std::function<void()> wake_;
+  std::optional<AnswerHead> head_;
+  std::string bytes_;
+  bool whole_ = false;
+  bool streaming_ = false;
+  bool head_out_ = false;
+  bool release_ = false;
+  bool ended_ = false;
+};
+
+}  // namespace tidemill

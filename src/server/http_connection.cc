@@ -1,0 +1,449 @@
+#include "server/http_connection.h"
+
+#include <sys/socket.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <random>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "server/pages.h"
+
+namespace tidemill {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+using Error_code = boost::system::error_code;
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr size_t kReadBytes = 64 << 10;
+constexpr size_t kMaxChunks = 65536;
+constexpr size_t kMaxChunkExtension = 256;
+constexpr size_t kMaxTrailerBytes = 8 << 10;
+constexpr int64_t kReservedConnections = 8;  // kept for health when all others are taken
+constexpr milliseconds kHeadPatience{1000};  // a stream's head waits so long for its first token
+
+std::string_view reason_phrase(int status) {
+  return http::obsolete_reason(static_cast<http::status>(status)).data();
+}
+
+bool is_valid_request_id(std::string_view id) {
+  return !id.empty() && id.size() <= 128 &&
+         id.find_first_not_of(
+             "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/-") ==
+             std::string_view::npos;
+}
+
+std::string new_request_id() {
+  static std::mt19937_64 random{std::random_device{}()};  // the I/O thread's alone
+  const uint64_t high = random(), low = random();
+  return format("{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xffff,
+                high & 0xfff, 0x8000 | ((low >> 48) & 0x3fff), low & 0xffffffffffff);
+}
+
+// A condition that the text pool raises and the connection waits for.
+struct Signal {
+  explicit Signal(asio::any_io_executor executor) : timer(executor) {}
+  asio::steady_timer timer;
+  bool client_left = false;
+};
+
+class Connection {
+ public:
+  Connection(asio::ip::tcp::socket socket, ConnectionContext& context)
+      : context_(context),
+        stream_(std::move(socket)),
+        signal_(std::make_shared<Signal>(stream_.get_executor())) {}
+
+  asio::awaitable<void> run() {
+    bool go_on = true;
+    while (go_on) go_on = co_await serve_one();
+    Error_code ignored;
+    stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
+  }
+
+ private:
+  // One request; true when the connection may serve another.
+  asio::awaitable<bool> serve_one() {
+    HttpHead head;
+    const bool has_head = co_await read_head(head);
+    if (!has_head) co_return false;
+    begun_ = Clock::now();
+    request_id_ = std::string(head.field("x-request-id"));
+    if (!is_valid_request_id(request_id_)) request_id_ = new_request_id();
+    auto found = find_route(head.method, head.target);
+    if (const auto* miss = std::get_if<NoRoute>(&found)) {
+      co_return co_await refuse_route(head, *miss);
+    }
+    Route route = std::get<Route>(std::move(found));
+    if (const auto problem = body_problem(head, route)) {
+      co_return co_await send_error(head, *problem, route.dialect, route.pattern);
+    }
+    std::string body;
+    const bool has_body = co_await read_body(head, route, body);
+    if (!has_body) co_return false;
+    if (route.kind == RouteKind::kMetrics) {
+      Answer page{.head = {.content_type = "text/plain; version=0.0.4; charset=utf-8"},
+                  .body = context_.metrics.text()};
+      co_return co_await send_whole(head, page, route.pattern);
+    }
+    const bool generates = route.kind == RouteKind::kInvocation ||
+                           route.kind == RouteKind::kCompletion || route.kind == RouteKind::kChat;
+    if (!generates) {
+      Answer page = answer_page(route, context_.handler.models, context_.draining.load());
+      co_return co_await send_whole(head, page, route.pattern);
+    }
+    co_return co_await generate(std::move(head), std::move(route), std::move(body));
+  }
+
+  // ---- reading
+
+  // Some bytes into `in_`; false at the end, at an error, or after `wait`.
+  asio::awaitable<bool> read_some(milliseconds wait) {
+    const size_t before = in_.size();
+    in_.resize(before + kReadBytes);
+    stream_.expires_after(wait);
+    Error_code error;
+    const size_t count =
+        co_await stream_.async_read_some(asio::buffer(in_.data() + before, kReadBytes),
+                                         asio::redirect_error(asio::use_awaitable, error));
+    in_.resize(before + count);
+    timed_out_ = error == beast::error::timeout;
+    co_return !error;
+  }
+
+  // False when there is no (good) request; what can be answered has been.
+  asio::awaitable<bool> read_head(HttpHead& head) {
+    const auto keep_alive =
+        milliseconds(first_ ? context_.options.header_timeout_ms : context_.options.keep_alive_ms);
+    first_ = false;
+    size_t end = in_.find("\r\n\r\n");
+    Clock::time_point deadline{};
+    while (end == std::string::npos) {
+      if (is_other_protocol(in_)) co_return false;
+      if (in_.size() > static_cast<size_t>(context_.options.max_head_bytes)) {
+        const int status = in_.find("\r\n") == std::string::npos ? 414 : 431;
+        const HeadProblem problem{status, "head too long"};
+        co_await send_refusal(problem);
+        co_return false;
+      }
+      milliseconds wait = keep_alive;
+      if (!in_.empty()) {
+        if (deadline == Clock::time_point{}) {
+          deadline = Clock::now() + milliseconds(context_.options.header_timeout_ms);
+        }
+        wait = std::max(milliseconds(1),
+                        std::chrono::duration_cast<milliseconds>(deadline - Clock::now()));
+      }
+      const bool got = co_await read_some(wait);
+      if (!got) {
+        const bool late = timed_out_ && !in_.empty();
+        const HeadProblem problem{408, "the head did not arrive in time"};
+        if (late) co_await send_refusal(problem);
+        co_return false;
+      }
+      end = in_.find("\r\n\r\n");
+    }
+    auto parsed = parse_head(std::string_view(in_).substr(0, end + 4), {});
+    if (const auto* problem = std::get_if<HeadProblem>(&parsed)) {
+      co_await send_refusal(*problem);
+      co_return false;
+    }
+    head = std::get<HttpHead>(std::move(parsed));
+    head_bytes_ = end + 4;
+    co_return true;
+  }
+
+  std::optional<Error> body_problem(const HttpHead& head, const Route&) const {
+    const auto most = static_cast<uint64_t>(context_.options.max_request_size);
+    if (head.content_length && *head.content_length > most) {
+      return Error{.kind = ErrorKind::kBodyTooLarge,
+                   .field = "",
+                   .message = format("the body has {} bytes; max_request_size is {}.",
+                                     *head.content_length, most)};
+    }
+    if (!head.field("content-encoding").empty()) {
+      return Error{.kind = ErrorKind::kUnsupportedMediaType,
+                   .field = "",
+                   .message = "Content-Encoding is not supported; send the body as it is."};
+    }
+    return std::nullopt;
+  }
+
+  // The head has been checked; from here the library reads head and body, chunked or not.
+  asio::awaitable<bool> read_body(const HttpHead& head, const Route& route, std::string& body) {
+    http::request_parser<http::string_body> parser;
+    parser.eager(true);
+    parser.header_limit(static_cast<uint32_t>(head_bytes_ + kMaxTrailerBytes));
+    parser.body_limit(static_cast<uint64_t>(context_.options.max_request_size));
+    size_t chunks = 0;
+    auto on_chunk = [&chunks](uint64_t, beast::string_view extensions, Error_code& error) {
+      if (++chunks > kMaxChunks || extensions.size() > kMaxChunkExtension) {
+        error = http::error::bad_chunk_extension;
+      }
+    };
+    parser.on_chunk_header(on_chunk);
+    if (head.expects_continue) {
+      std::string go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+      const bool sent = co_await write_bytes(std::move(go_on));
+      if (!sent) co_return false;
+    }
+    Error_code error;
+    const milliseconds wait(context_.options.body_timeout_ms);
+    while (!parser.is_done()) {
+      const size_t used = parser.put(asio::buffer(in_), error);
+      in_.erase(0, used);
+      if (error && error != http::error::need_more) break;
+      error = {};
+      if (parser.is_done()) break;
+      if (used > 0 && !in_.empty()) continue;
+      const bool got = co_await read_some(wait);
+      if (!got) {
+        const HeadProblem problem{408, "the body did not arrive in time"};
+        if (timed_out_) co_await send_refusal(problem);
+        co_return false;
+      }
+    }
+    if (error == http::error::body_limit) {
+      const Error too_large{.kind = ErrorKind::kBodyTooLarge,
+                            .field = "",
+                            .message = format("the body has more bytes than max_request_size, {}.",
+                                              context_.options.max_request_size)};
+      co_await send_error(head, too_large, route.dialect, route.pattern);
+      co_return false;
+    }
+    if (error) {
+      const HeadProblem problem{400, "the body is not framed as HTTP asks"};
+      co_await send_refusal(problem);
+      co_return false;
+    }
+    body = std::move(parser.get().body());
+    co_return true;
+  }
+
+  // ---- writing
+
+  asio::awaitable<bool> write_bytes(std::string bytes) {
+    stream_.expires_after(milliseconds(context_.options.stall_timeout_ms));
+    Error_code error;
+    co_await asio::async_write(stream_, asio::buffer(bytes),
+                               asio::redirect_error(asio::use_awaitable, error));
+    if (error == beast::error::timeout) context_.handler.metrics.stalled();
+    co_return !error;
+  }
+
+  std::string head_text(const AnswerHead& answer, std::string_view framing, bool keep_alive) const {
+    std::string text = format("HTTP/1.1 {} {}\r\nx-request-id: {}\r\n", answer.status,
+                              reason_phrase(answer.status), request_id_);
+    if (!answer.content_type.empty()) text += format("Content-Type: {}\r\n", answer.content_type);
+    for (const auto& [name, value] : answer.headers) text += format("{}: {}\r\n", name, value);
+    text += format("{}\r\nConnection: {}\r\n\r\n", framing, keep_alive ? "keep-alive" : "close");
+    return text;
+  }
+
+  bool keeps_alive(const HttpHead& head, int status) const {
+    return head.keep_alive && status < 400 && !context_.draining.load();
+  }
+
+  asio::awaitable<bool> send_whole(const HttpHead& head, Answer answer, std::string_view pattern) {
+    const bool keep_alive = keeps_alive(head, answer.head.status);
+    const std::string framing = format("Content-Length: {}", answer.body.size());
+    std::string bytes = head_text(answer.head, framing, keep_alive);
+    if (head.method != "HEAD") bytes += answer.body;
+    count(head, pattern, answer.head.status);
+    const bool sent = co_await write_bytes(std::move(bytes));
+    co_return sent&& keep_alive;
+  }
+
+  asio::awaitable<bool> send_error(const HttpHead& head, Error error, Dialect dialect,
+                                   std::string_view pattern) {
+    Answer answer = answer_error(error, dialect, request_id_);
+    co_return co_await send_whole(head, std::move(answer), pattern);
+  }
+
+  asio::awaitable<bool> refuse_route(const HttpHead& head, const NoRoute& miss) {
+    Error error{.kind = miss.kind, .field = "", .message = miss.message};
+    Answer answer = answer_error(error, miss.dialect, request_id_);
+    if (!miss.allow.empty()) answer.head.headers.emplace_back("Allow", miss.allow);
+    co_return co_await send_whole(head, std::move(answer), "none");
+  }
+
+  // A head that is no request: there is no route, so there is no dialect.
+  asio::awaitable<void> send_refusal(HeadProblem problem) {
+    request_id_ = new_request_id();
+    Answer answer = answer_error({.kind = ErrorKind::kInvalidParameter,
+                                  .field = "",
+                                  .message = format("malformed HTTP request: {}.", problem.reason)},
+                                 Dialect::kPlain, request_id_);
+    answer.head.status = problem.status;
+    HttpHead closing{.method = "GET", .keep_alive = false};
+    co_await send_whole(closing, std::move(answer), "none");
+  }
+
+  void count(const HttpHead& head, std::string_view pattern, int status) {
+    const std::chrono::duration<double> seconds = Clock::now() - begun_;
+    context_.handler.metrics.answered(pattern, head.method, status, seconds.count());
+  }
+
+  // ---- generation
+
+  asio::awaitable<bool> generate(HttpHead head, Route route, std::string body) {
+    const std::string_view pattern = route.pattern;
+    const Dialect dialect = route.dialect;
+    if (context_.draining.load()) {
+      Error error{.kind = ErrorKind::kDraining,
+                  .field = "",
+                  .message = "the server is shutting down; send the request to another one."};
+      co_return co_await send_error(head, std::move(error), dialect, pattern);
+    }
+    if (context_.num_connections > context_.options.max_connections - kReservedConnections) {
+      Error error{.kind = ErrorKind::kQueueFull,
+                  .field = "",
+                  .message = "too many connections are open; try again later."};
+      co_return co_await send_error(head, std::move(error), dialect, pattern);
+    }
+    auto exchange = std::make_shared<Exchange>();
+    exchange->on_progress([signal = signal_, executor = stream_.get_executor()] {
+      asio::post(executor, [signal] { signal->timer.cancel(); });
+    });
+    const auto task = std::make_shared<GenerateTask>(context_.handler, std::move(route), head,
+                                                     std::move(body), request_id_, exchange);
+    ++context_.num_exchanges;
+    watch_client();
+    task->start();
+    const bool complete = co_await relay(head, *exchange, *task, pattern);
+    exchange->on_progress(nullptr);
+    if (!complete) task->abandon();
+    --context_.num_exchanges;
+    Error_code ignored;
+    stream_.socket().cancel(ignored);  // the watch
+    co_return complete&& keeps_alive(head, last_status_);
+  }
+
+  // Moves what the text pool makes to the client until it ends; false when the client has left.
+  asio::awaitable<bool> relay(const HttpHead& head, Exchange& exchange, GenerateTask& task,
+                              std::string_view pattern) {
+    const auto admitted = Clock::now();
+    bool head_out = false;
+    for (;;) {
+      if (signal_->client_left) co_return false;
+      Exchange::Output output = exchange.take();
+      if (output.whole) {
+        last_status_ = output.head->status;
+        Answer answer{.head = std::move(*output.head), .body = std::move(output.body)};
+        co_await send_whole(head, std::move(answer), pattern);
+        co_return true;
+      }
+      std::string bytes;
+      if (output.head) {
+        last_status_ = output.head->status;
+        const char* framing = head.minor_version == 1 ? "Transfer-Encoding: chunked" : "";
+        bytes = stream_head(*output.head, framing, head);
+        head_out = true;
+        count(head, pattern, output.head->status);
+      }
+      append_chunk(bytes, output.body, head.minor_version == 1);
+      if (output.ended && head.minor_version == 1) bytes += "0\r\n\r\n";
+      if (!bytes.empty()) {
+        const bool sent = co_await write_bytes(std::move(bytes));
+        if (!sent) co_return false;
+        task.resume();
+      }
+      if (output.ended) co_return head.minor_version == 1;
+      if (!output.body.empty()) continue;
+      const bool quiet = co_await wait_for_progress(exchange, admitted, head_out);
+      if (quiet && head_out && is_event_stream_) {
+        std::string ping;
+        append_chunk(ping, ": ping\n\n", head.minor_version == 1);
+        const bool sent = co_await write_bytes(std::move(ping));
+        if (!sent) co_return false;
+      }
+    }
+  }
+
+  std::string stream_head(const AnswerHead& answer, const char* framing, const HttpHead& head) {
+    is_event_stream_ = answer.content_type.starts_with("text/event-stream");
+    // HTTP/1.0 knows no chunks: the end of the connection ends the answer.
+    const bool keep_alive = head.minor_version == 1 && keeps_alive(head, answer.status);
+    std::string text = head_text(answer, framing, keep_alive);
+    if (*framing == '\0') text.erase(text.find("\r\n\r\nConnection") + 2, 2);
+    return text;
+  }
+
+  static void append_chunk(std::string& out, const std::string& bytes, bool chunked) {
+    if (bytes.empty()) return;
+    out += chunked ? format("{:x}\r\n", bytes.size()) + bytes + "\r\n" : bytes;
+  }
+
+  // True when nothing came for the ping interval.
+  asio::awaitable<bool> wait_for_progress(Exchange& exchange, Clock::time_point admitted,
+                                          bool head_out) {
+    const bool waits_for_head = !head_out && exchange.streaming();
+    const auto ping = milliseconds(context_.options.sse_ping_interval_ms);
+    auto until = Clock::now() + (ping.count() > 0 ? ping : milliseconds(60'000));
+    if (waits_for_head) until = admitted + kHeadPatience;
+    signal_->timer.expires_at(until);
+    Error_code error;
+    co_await signal_->timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    if (error) co_return false;  // woken
+    if (waits_for_head) {
+      exchange.release_head();
+      co_return false;
+    }
+    co_return ping.count() > 0;
+  }
+
+  // While a request is computed nobody reads the socket, so its end would go unnoticed. Bytes of a
+  // next request are left where they are; a client that sent some is not watched any further.
+  void watch_client() {
+    signal_->client_left = false;
+    stream_.socket().async_wait(
+        asio::ip::tcp::socket::wait_read, [this, signal = signal_](const Error_code& error) {
+          if (error) return;  // the answer was complete, and this object may be gone
+          char byte = 0;
+          const auto got =
+              ::recv(stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+          if (got > 0) return;
+          signal->client_left = true;
+          signal->timer.cancel();
+        });
+  }
+
+  ConnectionContext& context_;
+  beast::tcp_stream stream_;
+  std::shared_ptr<Signal> signal_;  // shared with wake-ups that are on their way
+  std::string in_;                  // read and not yet used
+  size_t head_bytes_ = 0;
+  std::string request_id_;
+  Clock::time_point begun_{};
+  int last_status_ = 200;
+  bool first_ = true;
+  bool timed_out_ = false;
+  bool is_event_stream_ = false;
+};
+
+}  // namespace
+
+asio::awaitable<void> serve_connection(asio::ip::tcp::socket socket, ConnectionContext& context) {
+  ++context.num_connections;
+  try {
+    Connection connection(std::move(socket), context);
+    co_await connection.run();
+  } catch (const std::exception& error) {
+    log_error("a connection ended: {}", error.what());
+  }
+  --context.num_connections;
+}
+
+}  // namespace tidemill

@@ -1,0 +1,29 @@
+// One client's connection: reads requests one after the other, answers each, notices when the
+// client leaves. A coroutine on the I/O thread. Private to server/ (it shows the socket library).
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/ip/tcp.hpp>
+
+#include <atomic>
+
+#include "server/generate_handler.h"
+#include "server/server.h"
+
+namespace tidemill {
+
+// What connections share; I/O thread only, but for `draining`.
+struct ConnectionContext {
+  const ServerOptions& options;
+  HandlerContext handler;
+  MetricsRegistry& metrics;
+  const std::atomic<bool>& draining;
+  int64_t num_connections = 0;
+  int64_t num_exchanges = 0;  // generation requests that are not answered yet
+};
+
+// Ends when either side closes. Never throws.
+boost::asio::awaitable<void> serve_connection(boost::asio::ip::tcp::socket socket,
+                                              ConnectionContext& context);
+
+}  // namespace tidemill

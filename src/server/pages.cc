@@ -1,0 +1,145 @@
+#include "server/pages.h"
+
+#include <chrono>
+
+#include "base/check.h"
+#include "base/json.h"
+
+namespace tidemill {
+namespace {
+
+// An idle loop beats five times a second; a step of a large prompt may take a while.
+constexpr std::chrono::seconds kWatchdog{120};
+
+bool makes_progress(const ModelView& model) {
+  const ExecutorStats stats = model.executor->stats();
+  return !stats.failed && std::chrono::steady_clock::now() - stats.heartbeat < kWatchdog;
+}
+
+// What stands in /ping; the worst of all models decides the status.
+struct Health {
+  int status = 200;
+  std::string name;
+};
+
+Health health_of(const ModelView& model, bool draining) {
+  if (model.state == ModelState::kFailed) return {500, "FAILED"};
+  if (model.state == ModelState::kLoading) return {503, "PENDING"};
+  if (!makes_progress(model)) return {500, "FAILED"};
+  return draining ? Health{503, "DRAINING"} : Health{200, "Healthy"};
+}
+
+Answer ping(const ModelRegistry& models, bool draining) {
+  Answer answer{.head = {.status = draining ? 503 : 200}};
+  std::string entries;
+  for (const ModelView& model : models.all()) {
+    const Health health = health_of(model, draining);
+    const bool worse = health.status == 500 || answer.head.status == 200;
+    if (worse) answer.head.status = health.status;
+    std::string name;
+    append_json_string(&name, model.name);
+    entries += format("{}\n  {}: {{\n    \"status\": \"{}\"\n  }}", entries.empty() ? "" : ",",
+                      name, health.name);
+  }
+  answer.body = entries.empty() ? "{}\n" : "{" + entries + "\n}\n";
+  add_lmi_headers(answer.head.headers);
+  return answer;
+}
+
+// {"status":"ok"}, or what is missing.
+Answer ready(const ModelRegistry& models, bool draining) {
+  Answer answer;
+  JsonWriter out(&answer.body);
+  for (const ModelView& model : models.all()) {
+    const bool loading = model.state == ModelState::kLoading;
+    const bool failed = model.state == ModelState::kFailed || (!loading && !makes_progress(model));
+    if (!loading && !failed && !draining) continue;
+    answer.head.status = 503;
+    answer.head.headers.emplace_back("Retry-After", "1");
+    out.begin_object();
+    out.key("status").value(failed ? "failed" : loading ? "loading" : "draining");
+    out.key("model").value(model.name).key("phase").value(model.phase);
+    out.key("percent").value(model.percent).key("detail").value(model.failure).end_object();
+    return answer;
+  }
+  out.begin_object().key("status").value("ok").end_object();
+  return answer;
+}
+
+Answer live(const ModelRegistry& models) {
+  Answer answer{.body = R"({"status":"ok"})"};
+  for (const ModelView& model : models.all()) {
+    const bool ready = model.state == ModelState::kReady;
+    if (model.state == ModelState::kFailed || (ready && !makes_progress(model))) {
+      answer.head.status = 500;
+      answer.body = R"({"status":"failed"})";
+    }
+  }
+  return answer;
+}
+
+std::vector<ModelListing> listings(const ModelRegistry& models) {
+  std::vector<ModelListing> list;
+  for (const ModelView& model : models.all()) {
+    if (model.state != ModelState::kReady) continue;
+    for (const std::string& name : model.facts->served_names) {
+      list.push_back({.id = name,
+                      .created = model.ready_since,
+                      .root = model.facts->root,
+                      .max_model_len = model.facts->limits.max_model_len});
+    }
+  }
+  return list;
+}
+
+Answer one_model(const ModelRegistry& models, const std::string& name) {
+  for (const ModelListing& listing : listings(models)) {
+    if (listing.id == name) return {.body = model_json(listing)};
+  }
+  return answer_error({.kind = ErrorKind::kModelNotFound,
+                       .field = "model",
+                       .message = format("Model not found: {}.", name.substr(0, 64))},
+                      Dialect::kOpenAi, "");
+}
+
+}  // namespace
+
+void add_lmi_headers(HeaderList& headers) {
+  headers.emplace_back("Pragma", "no-cache");
+  headers.emplace_back("Cache-Control", "no-cache; no-store, must-revalidate, private");
+  headers.emplace_back("Expires", "Thu, 01 Jan 1970 00:00:00 UTC");
+}
+
+Answer answer_error(const Error& error, Dialect dialect, std::string_view request_id) {
+  ErrorAnswer of_dialect = error_answer(error, dialect, request_id);
+  Answer answer{.head = {.status = of_dialect.status}, .body = std::move(of_dialect.body)};
+  HeaderList& headers = answer.head.headers;
+  const bool overload = answer.head.status == 429 || answer.head.status == 503;
+  if (of_dialect.retryable && overload) headers.emplace_back("Retry-After", "1");
+  if (answer.head.status >= 429) {
+    headers.emplace_back("x-should-retry", of_dialect.retryable ? "true" : "false");
+  }
+  if (answer.head.status == 401) headers.emplace_back("WWW-Authenticate", "Bearer");
+  if (dialect == Dialect::kLmi) add_lmi_headers(headers);
+  return answer;
+}
+
+Answer answer_page(const Route& route, const ModelRegistry& models, bool draining) {
+  switch (route.kind) {
+    case RouteKind::kPing:
+      return ping(models, draining);
+    case RouteKind::kLive:
+      return live(models);
+    case RouteKind::kReady:
+      return ready(models, draining);
+    case RouteKind::kModelList:
+      return {.body = model_list_json(listings(models))};
+    case RouteKind::kModel:
+      return one_model(models, route.model);
+    default:
+      break;
+  }
+  CHECK(false, "route {} is no page", route.pattern);
+}
+
+}  // namespace tidemill

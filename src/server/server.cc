@@ -1,0 +1,153 @@
+#include "server/server.h"
+
+#include <sys/resource.h>
+
+#include <atomic>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <csignal>
+#include <stdexcept>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "server/http_connection.h"
+
+namespace tidemill {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using Error_code = boost::system::error_code;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kDrainPoll{20};
+constexpr milliseconds kFlushTime{2000};  // for error records to reach their clients
+constexpr milliseconds kAcceptPause{50};  // when there is no room for another connection
+constexpr int64_t kDescriptorReserve = 128;
+
+}  // namespace
+
+struct Server::State {
+  State(const ServerOptions& server_options, ModelRegistry& model_registry,
+        MetricsRegistry& registry)
+      : options(server_options),
+        models(model_registry),
+        metrics(registry),
+        pool(options.num_text_threads),
+        acceptor(io),
+        connections{.options = options,
+                    .handler = {.models = models, .pool = pool, .metrics = metrics},
+                    .metrics = registry,
+                    .draining = draining} {}
+
+  void bind();
+  asio::awaitable<void> accept();
+  asio::awaitable<void> finish();
+
+  ServerOptions options;
+  ModelRegistry& models;
+  ServerMetrics metrics;
+  std::atomic<bool> draining{false};
+  asio::io_context io{1};
+  TextPool pool;  // before the connections, which it outlives: their jobs still run
+  tcp::acceptor acceptor;
+  ConnectionContext connections;
+};
+
+void Server::State::bind() {
+  Error_code error;
+  const auto address = asio::ip::make_address(options.host, error);
+  if (error) {
+    throw std::runtime_error(format("host is {}; it must be an IP address.", options.host));
+  }
+  const tcp::endpoint endpoint(address, options.port);
+  acceptor.open(endpoint.protocol());
+  acceptor.set_option(tcp::acceptor::reuse_address(true));
+  acceptor.bind(endpoint, error);
+  if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
+  if (error) {
+    throw std::runtime_error(format("{}:{} cannot be opened: {}. Name another with --port.",
+                                    options.host, options.port, error.message()));
+  }
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+    options.max_connections =
+        std::min(options.max_connections,
+                 std::max<int64_t>(16, static_cast<int64_t>(limit.rlim_cur) - kDescriptorReserve));
+  }
+}
+
+asio::awaitable<void> Server::State::accept() {
+  asio::steady_timer pause(io);
+  for (;;) {
+    while (connections.num_connections >= options.max_connections) {
+      pause.expires_after(kAcceptPause);
+      co_await pause.async_wait(asio::use_awaitable);
+    }
+    Error_code error;
+    tcp::socket socket(io);
+    co_await acceptor.async_accept(socket, asio::redirect_error(asio::use_awaitable, error));
+    if (error == asio::error::operation_aborted) co_return;
+    if (error) {  // out of descriptors: wait instead of spinning
+      pause.expires_after(kAcceptPause);
+      co_await pause.async_wait(asio::use_awaitable);
+      continue;
+    }
+    socket.set_option(tcp::no_delay(true), error);
+    asio::co_spawn(io, serve_connection(std::move(socket), connections), asio::detached);
+  }
+}
+
+// Lets what runs end, then ends the rest, then the server.
+asio::awaitable<void> Server::State::finish() {
+  asio::steady_timer timer(io);
+  const auto wait_until =
+      [&](std::chrono::steady_clock::time_point deadline) -> asio::awaitable<void> {
+    while (connections.num_exchanges > 0 && std::chrono::steady_clock::now() < deadline) {
+      timer.expires_after(kDrainPoll);
+      co_await timer.async_wait(asio::use_awaitable);
+    }
+  };
+  const auto begun = std::chrono::steady_clock::now();
+  co_await wait_until(begun + milliseconds(options.drain_time_ms));
+  if (connections.num_exchanges > 0) {
+    log_warning("{} requests did not end while draining; they get an error record",
+                connections.num_exchanges);
+    for (const ModelView& model : models.all()) {
+      if (model.executor == nullptr) continue;
+      model.executor->abort_all(
+          {.kind = ErrorKind::kDraining, .field = "", .message = "the server is shutting down."});
+    }
+    co_await wait_until(std::chrono::steady_clock::now() + kFlushTime);
+  }
+  io.stop();
+}
+
+Server::Server(const ServerOptions& options, ModelRegistry& models, MetricsRegistry& metrics)
+    : state_(std::make_unique<State>(options, models, metrics)) {
+  std::signal(SIGPIPE, SIG_IGN);
+  state_->bind();
+  asio::co_spawn(state_->io, state_->accept(), asio::detached);
+}
+
+Server::~Server() = default;
+
+uint16_t Server::port() const { return state_->acceptor.local_endpoint().port(); }
+
+void Server::run() { state_->io.run(); }
+
+void Server::drain() {
+  if (state_->draining.exchange(true)) return;
+  for (const ModelView& model : state_->models.all()) {
+    if (model.executor != nullptr) model.executor->drain();
+  }
+  asio::post(state_->io, [this] { asio::co_spawn(state_->io, state_->finish(), asio::detached); });
+}
+
+}  // namespace tidemill

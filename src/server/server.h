@@ -1,0 +1,50 @@
+// The listening socket and everything behind it, up to a parsed request and from an answer's bytes.
+// One I/O thread moves bytes; a small pool parses, renders, tokenises and detokenises.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/metrics.h"
+#include "server/model_registry.h"
+
+namespace tidemill {
+
+struct ServerOptions {
+  std::string host = "0.0.0.0";
+  uint16_t port = 8080;  // 0: a free one
+  int64_t max_request_size = 64 << 20;
+  int64_t max_head_bytes = 32 << 10;      // request line and fields together
+  int64_t max_connections = 4096;         // the last 8 are kept for health
+  int64_t header_timeout_ms = 10'000;     // for a head to arrive
+  int64_t body_timeout_ms = 60'000;       // between two pieces of a body
+  int64_t keep_alive_ms = 75'000;         // between two requests
+  int64_t stall_timeout_ms = 30'000;      // for a reader to take something
+  int64_t sse_ping_interval_ms = 15'000;  // 0: none
+  int64_t drain_time_ms = 25'000;
+  bool wait_model_loading = false;  // the verb opens the port only when the model is ready
+  int32_t num_text_threads = 2;
+};
+
+class Server {
+ public:
+  // `models` and `metrics` outlive this. Binds at once; throws std::runtime_error with the address
+  // when it cannot.
+  Server(const ServerOptions& options, ModelRegistry& models, MetricsRegistry& metrics);
+  ~Server();
+
+  uint16_t port() const;
+
+  // Serves on the calling thread until a drain is over.
+  void run();
+  // Any thread: health says 503, new requests are refused, running ones finish within drain_time;
+  // what is left then gets its error record; then run() returns.
+  void drain();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tidemill

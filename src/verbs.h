@@ -1,0 +1,17 @@
+// The verbs: one function each, in the file of that name. Throws std::exception for what ends the
+// command; returns the exit code otherwise.
+#pragma once
+
+#include "options.h"
+
+namespace tidemill {
+
+int serve(const SettingsReport& report);
+int compile(const SettingsReport& report);
+int generate(const SettingsReport& report);
+int chat(const SettingsReport& report);
+int bench(const SettingsReport& report);
+int eval(const SettingsReport& report);
+int inspect(const SettingsReport& report);
+
+}  // namespace tidemill
