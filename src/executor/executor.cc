@@ -48,6 +48,8 @@ struct Executor::State {
   Result<EncodedPrompt> encode(const Prompt& prompt) const;
   // The tokens that may be generated behind that prompt, or why there are none.
   Result<int64_t> room_for(const GenerationRequest& request, int64_t prompt_tokens) const;
+  // Why that many more sequences cannot be let in beside those that are; nothing if they can.
+  std::optional<Error> refusal(int64_t present, int64_t count) const;
   Result<Done> take_places(int64_t count);
   ResponseStream start(const GenerationRequest& request, std::vector<EncodedPrompt> prompts,
                        const std::vector<int64_t>& rooms);
@@ -105,13 +107,14 @@ Result<int64_t> Executor::State::room_for(const GenerationRequest& request,
   const int64_t pool = options.scheduler.groups.front().num_blocks * kBlockTokens;
   const int64_t limit = std::min(options.max_model_len, pool);
   const int64_t left = limit - prompt_tokens;
-  const int64_t asked = fields.max_new_tokens.value_or(std::max<int64_t>(left, 1));
+  const int64_t asked =
+      fields.max_new_tokens.value_or(std::max({left, int64_t{1}, fields.min_new_tokens}));
   const bool clamp = fields.clamp_max_new_tokens && left > 0;
   if (asked > left && !clamp) return too_long(request, prompt_tokens, asked, limit);
   return std::min(asked, left);
 }
 
-Result<Done> Executor::State::take_places(int64_t count) {
+std::optional<Error> Executor::State::refusal(int64_t present, int64_t count) const {
   if (draining.load()) {
     return Error{.kind = ErrorKind::kDraining,
                  .field = "",
@@ -124,16 +127,21 @@ Result<Done> Executor::State::take_places(int64_t count) {
   }
   // Those that wait, and those that run: a free place in the batch takes no place in the queue.
   const int64_t limit = options.job_queue_size + options.scheduler.max_sequences;
-  const int64_t before = gauges.in_system.fetch_add(count);
-  if (before + count > limit) {
-    gauges.in_system.fetch_sub(count);
+  if (present + count > limit) {
     return Error{.kind = ErrorKind::kQueueFull,
                  .field = "",
                  .message = format("the queue is full: {} sequences wait or run, and {} may. Try "
                                    "again later.",
-                                   before, limit)};
+                                   present, limit)};
   }
-  return Done{};
+  return std::nullopt;
+}
+
+Result<Done> Executor::State::take_places(int64_t count) {
+  auto refused = refusal(gauges.in_system.fetch_add(count), count);
+  if (!refused) return Done{};
+  gauges.in_system.fetch_sub(count);
+  return std::move(*refused);
 }
 
 Mail Executor::State::mail_for(const GenerationRequest& request, const EncodedPrompt& prompt,
@@ -179,10 +187,11 @@ ResponseStream Executor::State::start(const GenerationRequest& request,
   stream->mailbox = mailbox;
   stream->tokenizer = text.tokenizer;
   stream->seed = request.seed();
-  stream->resume_tokens = options.stream_resume_bytes / kBytesPerUnreadToken;
+  stream->resume_tokens =
+      std::min(options.stream_resume_bytes, options.stream_pause_bytes) / kBytesPerUnreadToken;
   RequestTimes times;
   times.arrival = arrival;
-  stream->queue->set_times(times);
+  stream->queue->merge_times(times);
   std::vector<Mail> mail;
   for (size_t p = 0; p < prompts.size(); ++p) {
     std::optional<SequenceId> leader;
@@ -192,6 +201,9 @@ ResponseStream Executor::State::start(const GenerationRequest& request,
       stream->choices.push_back(reader_for(request, prompts[p], id));
       if (rooms[p] == 0) {  // nothing is to be generated: the end is all there is
         stream->queue->push({.choice = stream_choice, .end = SequenceEnd{.id = id}});
+        metrics.sequence_ended({.kind = EndKind::kLength,
+                                .times = {arrival, arrival, arrival, arrival},
+                                .prompt_tokens = static_cast<int64_t>(prompts[p].ids.size())});
         continue;
       }
       Mail& record = mail.emplace_back(mail_for(request, prompts[p], rooms[p], choice));
@@ -226,6 +238,11 @@ Executor::~Executor() {
 }
 
 Result<ResponseStream> Executor::submit(const GenerationRequest& request) {
+  // Before the text is looked at: under overload, saying no must cost little.
+  const bool needs_places = request.fields().max_new_tokens != 0;
+  auto refused = state_->refusal(state_->gauges.in_system.load(),
+                                 needs_places ? request.num_choices_total() : 0);
+  if (refused) return std::move(*refused);
   std::vector<EncodedPrompt> prompts;
   std::vector<int64_t> rooms;
   for (const Prompt& prompt : request.fields().prompts) {

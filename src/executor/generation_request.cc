@@ -16,6 +16,25 @@ Error invalid(const std::string& field, std::string message) {
   return {.kind = ErrorKind::kInvalidParameter, .field = field, .message = std::move(message)};
 }
 
+// What a client wrote into its messages. A template shows nearly all of it, so the bound of a text
+// prompt holds for it, and rendering and encoding begin only behind it.
+int64_t string_bytes(const JsonValue& json) {
+  int64_t bytes = 0;
+  std::vector<const JsonValue*> left = {&json};
+  while (!left.empty()) {
+    const JsonValue* value = left.back();
+    left.pop_back();
+    if (value->is_string()) {
+      bytes += static_cast<int64_t>(value->string().size());
+    } else if (value->is_array()) {
+      for (const JsonValue& item : value->array()) left.push_back(&item);
+    } else if (value->is_object()) {
+      for (const auto& [key, member] : value->object()) left.push_back(&member);
+    }
+  }
+  return bytes;
+}
+
 // The checks of one request, in a fixed order; the first that fails is the answer.
 class Checker {
  public:
@@ -70,14 +89,16 @@ class Checker {
               .message = format("{} is text, and this model has no tokenizer. Send token ids.",
                                 names_.prompt)});
     }
-    const auto bytes = static_cast<int64_t>(prompt.text.size());
-    if (bytes > kBytesPerToken * limits_.max_model_len) {
-      refuse({.kind = ErrorKind::kPromptTooLong,
-              .field = names_.prompt,
-              .message =
-                  format("the prompt has {} bytes; a model of {} tokens reads {} at most.", bytes,
-                         limits_.max_model_len, kBytesPerToken * limits_.max_model_len)});
-    }
+    check_bytes(static_cast<int64_t>(prompt.text.size()));
+  }
+
+  void check_bytes(int64_t bytes) {
+    const int64_t limit = kBytesPerToken * limits_.max_model_len;
+    if (bytes <= limit) return;
+    refuse({.kind = ErrorKind::kPromptTooLong,
+            .field = names_.prompt,
+            .message = format("the prompt has {} bytes; a model of {} tokens reads {} at most.",
+                              bytes, limits_.max_model_len, limit)});
   }
 
   void check_prompt(const TokenPrompt& prompt) {
@@ -94,8 +115,11 @@ class Checker {
     }
   }
 
-  void check_prompt(const ChatPrompt&) {
-    if (limits_.has_chat_template && limits_.has_tokenizer) return;
+  void check_prompt(const ChatPrompt& prompt) {
+    if (limits_.has_chat_template && limits_.has_tokenizer) {
+      check_bytes(string_bytes(prompt.messages));
+      return;
+    }
     refuse({.kind = ErrorKind::kTemplateError,
             .field = names_.prompt,
             .message = "this model has no chat template. Start the server with chat_template=FILE, "

@@ -64,6 +64,11 @@ TokenText ResponseStream::State::token_text(const TokenChoice& choice, std::stri
 void ResponseStream::State::read(const TokenRecord& record, Poll& poll) {
   ChoiceReader& choice = choices[static_cast<size_t>(record.choice)];
   if (choice.finished) return;
+  if (record.error) {
+    choice.finished = true;
+    if (!poll.error) poll.error = record.error;
+    return;
+  }
   if (poll.events.empty() || poll.events.back().choice != record.choice) {
     poll.events.push_back({.choice = record.choice});
   }
@@ -75,6 +80,9 @@ void ResponseStream::State::read(const TokenRecord& record, Poll& poll) {
     event.text += choice.stop_strings.push(piece);
     event.tokens.push_back(token_text(*record.token, std::move(piece)));
   }
+  if (record.end && choice.detokenizer) {
+    event.text += choice.stop_strings.push(choice.detokenizer->finish());
+  }
   if (choice.stop_strings.matched()) {
     event.finish = Finish{.reason = FinishReason::kStopString,
                           .stop_string = choice.stop_strings.matched(),
@@ -84,7 +92,6 @@ void ResponseStream::State::read(const TokenRecord& record, Poll& poll) {
     return;
   }
   if (!record.end) return;
-  if (choice.detokenizer) event.text += choice.stop_strings.push(choice.detokenizer->finish());
   event.text += choice.stop_strings.finish();
   event.finish = Finish{.reason = reason_of(record.end->reason),
                         .stop_id = record.end->stop_id,
@@ -103,13 +110,9 @@ ResponseStream::Poll ResponseStream::State::digest(StreamQueue::Taken taken) {
   for (const TokenRecord& record : taken.records) read(record, poll);
   const bool all_finished = std::all_of(choices.begin(), choices.end(),
                                         [](const ChoiceReader& choice) { return choice.finished; });
-  if (all_finished) {
-    poll.ended = ended = true;
-  } else if (taken.error) {
-    poll.error = std::move(taken.error);
-    cancel_unfinished();  // one choice's failure ends the request: the others stop, too
-    poll.ended = true;
-  }
+  if (!all_finished && !poll.error) poll.error = std::move(taken.error);
+  poll.ended = all_finished || poll.error;
+  if (poll.ended) cancel_unfinished();  // one choice's failure ends the request: the others stop
   return poll;
 }
 

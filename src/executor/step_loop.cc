@@ -107,10 +107,13 @@ void StepLoop::run() {
     // What the step left behind cannot be trusted; nobody may wait for it.
     log_error("the step loop ended: {}", error.what());
     gauges_.failed.store(true);
-    fail_all({.kind = ErrorKind::kEngineError,
-              .field = "",
-              .message = "the model stopped working; the request cannot be completed."});
+    const Error failed{.kind = ErrorKind::kEngineError,
+                       .field = "",
+                       .message = "the model stopped working; the request cannot be completed."};
+    fail_all(failed);
     publish();
+    // Somebody may have been let in just before.
+    while (!stopping_.load()) fail_all(failed, kIdleWait);
   }
 }
 
@@ -181,7 +184,7 @@ void StepLoop::deliver_token(SequenceId id, Running& running, const TokenChoice&
     metrics_.next_token(std::chrono::duration<double>(now - running.times.last_token).count());
   }
   running.times.last_token = now;
-  running.stream->set_times(running.times);
+  running.stream->merge_times(running.times);
   TokenRecord record{.choice = running.stream_choice, .token = token};
   if (end != nullptr) record.end = *end;
   const int64_t unread = running.stream->push(std::move(record));
@@ -229,6 +232,13 @@ void StepLoop::add(Mail& mail) {
                   .same_prompt_as = mail.same_prompt_as});
 }
 
+// A sequence that was on its way in when everything ended. The scheduler never hears of it.
+void StepLoop::refuse(const Mail& mail, const Error& error) {
+  streams_.take(mail.sequence).stream->push({.choice = mail.stream_choice, .error = error});
+  metrics_.sequence_ended({.kind = EndKind::kError});
+  gauges_.in_system.fetch_sub(1);
+}
+
 // The reader has what it wanted, or has left.
 void StepLoop::drop(SequenceId id, MailKind kind) {
   const auto found = running_.find(id);
@@ -254,14 +264,19 @@ void StepLoop::finish(SequenceId id, EndKind kind) {
 }
 
 void StepLoop::fail(SequenceId id, const Error& error, EndKind kind) {
-  running_.at(id).stream->fail(error);
+  const Running& running = running_.at(id);
+  running.stream->push({.choice = running.stream_choice, .error = error});
   scheduler_.cancel(id);
   finish(id, kind);
 }
 
-void StepLoop::fail_all(const Error& error) {
-  for (Mail& mail : mailbox_.take(std::chrono::milliseconds{0})) {
-    if (mail.kind == MailKind::kAdd) add(mail);
+void StepLoop::fail_all(const Error& error, std::chrono::milliseconds wait) {
+  for (Mail& mail : mailbox_.take(wait)) {
+    if (mail.kind == MailKind::kAdd) {
+      refuse(mail, error);
+    } else {
+      handle(mail);
+    }
   }
   std::vector<SequenceId> ids;
   for (const auto& [id, running] : running_) ids.push_back(id);

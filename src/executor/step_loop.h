@@ -47,7 +47,8 @@ class StepLoop {
   StepLoop(StepRunner& runner, const ExecutorOptions& options, ExecutorMetrics& metrics,
            Mailbox& mailbox, StreamTable& streams, LoopGauges& gauges);
 
-  // Until stop(). An exception of the runner ends it: every stream gets its error first.
+  // Until stop(). After an exception of the runner every stream, and every one that comes, gets its
+  // error; nothing is computed any more.
   void run();
   void stop();
   // Ends everything that runs with that error; the loop goes on. Any thread.
@@ -70,10 +71,11 @@ class StepLoop {
   void note_scheduled(const StepPlan& plan);
   void handle(Mail& mail);
   void add(Mail& mail);
+  void refuse(const Mail& mail, const Error& error);
   void drop(SequenceId id, MailKind kind);
   void finish(SequenceId id, EndKind kind);
   void fail(SequenceId id, const Error& error, EndKind kind);
-  void fail_all(const Error& error);
+  void fail_all(const Error& error, std::chrono::milliseconds wait = {});
   void expire_deadlines();
   void publish();
 

@@ -1,15 +1,17 @@
 #include "executor/stream_queue.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace tidemill {
 
 void StreamQueue::announce(std::unique_lock<std::mutex> lock) {
-  const bool call = notify_ && !announced_;
-  if (call) announced_ = true;
-  const std::function<void()> notify = call ? notify_ : nullptr;
+  const bool call = !std::exchange(announced_, true);
   lock.unlock();
   arrived_.notify_one();
+  if (!call) return;
+  const std::lock_guard calling(calling_);
+  const std::function<void()> notify = notify_;  // a copy: the call may replace it
   if (notify) notify();
 }
 
@@ -27,9 +29,16 @@ void StreamQueue::fail(Error error) {
   announce(std::move(lock));
 }
 
-void StreamQueue::set_times(const RequestTimes& times) {
+void StreamQueue::merge_times(const RequestTimes& times) {
+  using Time = RequestTimes::Time;
+  const auto first = [](Time& known, Time time) {
+    if (time != Time{} && (known == Time{} || time < known)) known = time;
+  };
   const std::lock_guard lock(mutex_);
-  times_ = times;
+  first(times_.arrival, times.arrival);
+  first(times_.first_scheduled, times.first_scheduled);
+  first(times_.first_token, times.first_token);
+  times_.last_token = std::max(times_.last_token, times.last_token);
 }
 
 RequestTimes StreamQueue::times() const {
@@ -65,8 +74,11 @@ StreamQueue::Taken StreamQueue::wait() {
 }
 
 void StreamQueue::on_ready(std::function<void()> notify) {
+  {
+    const std::lock_guard calling(calling_);
+    notify_ = std::move(notify);
+  }
   std::unique_lock lock(mutex_);
-  notify_ = std::move(notify);
   announced_ = false;
   if (!records_.empty() || error_) announce(std::move(lock));
 }

@@ -16,20 +16,22 @@
 
 namespace tidemill {
 
-// One token of one choice, or its end, or both.
+// One token of one choice, or its end, or both; or what it failed of.
 struct TokenRecord {
   int32_t choice = 0;
   std::optional<TokenChoice> token;
   std::optional<SequenceEnd> end;
+  std::optional<Error> error;
 };
 
 class StreamQueue {
  public:
-  // The loop's side. Returns what is unread of that choice, in tokens.
+  // The loop's side. Returns how many records are unread.
   int64_t push(TokenRecord record);
   // Ends the request; records that are unread stay readable.
   void fail(Error error);
-  void set_times(const RequestTimes& times);
+  // Of one choice. The request's are those of the first that began and the last that spoke.
+  void merge_times(const RequestTimes& times);
   void add_cached_tokens(int64_t count);
 
   // The reader's side.
@@ -39,6 +41,7 @@ class StreamQueue {
   };
   Taken take();
   Taken wait();  // until there is something
+  // When it returns, the former one is not running and will not be called again.
   void on_ready(std::function<void()> notify);
   RequestTimes times() const;
   int64_t cached_tokens() const;
@@ -53,10 +56,14 @@ class StreamQueue {
   std::condition_variable arrived_;
   std::vector<TokenRecord> records_;
   std::optional<Error> error_;
-  std::function<void()> notify_;
   bool announced_ = false;
   RequestTimes times_;
   int64_t cached_tokens_ = 0;  // of the prompts, found in the prefix cache
+
+  // Held while the reader is called, and never together with mutex_, so that it may take() in the
+  // call. Recursive: the call may be the one that gives the stream up.
+  std::recursive_mutex calling_;
+  std::function<void()> notify_;
 };
 
 }  // namespace tidemill
