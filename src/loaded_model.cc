@@ -68,7 +68,9 @@ std::vector<std::string> served_names(const ModelSettings& settings) {
   if (names.empty()) {
     const fs::path path = fs::path(settings.model_id).lexically_normal();
     const fs::path last = path.has_filename() ? path.filename() : path.parent_path().filename();
-    names = {settings.model_name, settings.model_id, last.string()};
+    names = {settings.model_name, last.string()};
+    // A path of this machine is nobody else's business.
+    if (path.is_relative()) names.insert(names.begin() + 1, settings.model_id);
   }
   std::vector<std::string> unique;
   for (const std::string& name : names) {

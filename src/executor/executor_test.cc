@@ -8,95 +8,13 @@
 #include <random>
 #include <thread>
 
-#include "executor/byte_tokenizer.h"
+#include "executor/executor_fixture.h"
 #include "executor/mailbox.h"
-#include "executor/script_runner.h"
 
 namespace tidemill {
 namespace {
 
 using testing::HasSubstr;
-
-ScriptRule rule(std::string when, const std::string& reply) {
-  ScriptRule rule{.when = std::move(when)};
-  for (const char c : reply) rule.reply.push_back(static_cast<unsigned char>(c));
-  rule.reply.push_back(kScriptEndId);
-  return rule;
-}
-
-class ExecutorTest : public testing::Test {
- protected:
-  void start(Script script, ExecutorOptions options = {}) {
-    options.max_model_len = script.max_model_len;
-    options.scheduler.groups = {{.num_blocks = script.num_blocks}};
-    executor_ = std::make_unique<Executor>(std::make_unique<ScriptRunner>(std::move(script)),
-                                           text(), options, metrics_, "script");
-  }
-
-  static TextParts text() {
-    static const auto tokenizer = std::make_shared<const Tokenizer>(byte_tokenizer_json());
-    static const auto chat =
-        std::make_shared<const ChatTemplate>(byte_chat_template(), JsonObject{});
-    return {.tokenizer = tokenizer, .chat_template = chat, .end_ids = {kScriptEndId}};
-  }
-
-  GenerationRequest request(GenerationFields fields) {
-    auto made = GenerationRequest::make(std::move(fields), {}, executor_->limits());
-    EXPECT_TRUE(made) << made.error().message;
-    return std::move(*made);
-  }
-
-  ResponseStream submit(GenerationFields fields) {
-    auto stream = executor_->submit(request(std::move(fields)));
-    EXPECT_TRUE(stream) << stream.error().message;
-    return std::move(*stream);
-  }
-
-  static GenerationFields fields(std::string prompt) {
-    return {.prompts = {TextPrompt{.text = std::move(prompt)}}, .temperature = 0};
-  }
-
-  struct Answer {
-    std::vector<std::string> texts;
-    std::vector<Finish> finishes;
-    std::optional<Error> error;
-  };
-  static Answer read(ResponseStream& stream) {
-    const auto choices = static_cast<size_t>(stream.num_choices());
-    Answer answer{.texts = std::vector<std::string>(choices),
-                  .finishes = std::vector<Finish>(choices)};
-    for (;;) {
-      const ResponseStream::Poll poll = stream.wait();
-      for (const TextEvent& event : poll.events) {
-        answer.texts[static_cast<size_t>(event.choice)] += event.text;
-        if (event.finish) answer.finishes[static_cast<size_t>(event.choice)] = *event.finish;
-      }
-      if (poll.ended) {
-        answer.error = poll.error;
-        return answer;
-      }
-    }
-  }
-  Answer ask(GenerationFields of) {
-    ResponseStream stream = submit(std::move(of));
-    return read(stream);
-  }
-
-  // Waits until nothing runs, waits or holds a block.
-  void expect_quiet() {
-    for (int i = 0; i < 2000; ++i) {
-      const ExecutorStats stats = executor_->stats();
-      if (executor_->idle() && stats.running == 0 && stats.held_blocks == 0) return;
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    const ExecutorStats stats = executor_->stats();
-    FAIL() << stats.running << " run, " << stats.waiting << " wait, " << stats.held_blocks
-           << " blocks are held";
-  }
-
-  MetricsRegistry metrics_;
-  std::unique_ptr<Executor> executor_;
-};
 
 TEST_F(ExecutorTest, AnAnswerIsItsTextAndItsReason) {
   start({.rules = {rule("weather", "It rains. é😀")}});

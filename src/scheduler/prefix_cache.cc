@@ -5,10 +5,9 @@
 #include "base/check.h"
 
 namespace tidemill {
-namespace {
 
 // FNV-1a over the ids of one block. Equal hashes are told apart by the tokens.
-uint64_t hash_of(std::span<const TokenId> tokens) {
+uint64_t hash_of_block(std::span<const TokenId> tokens) {
   uint64_t hash = 0xcbf29ce484222325u;
   for (const TokenId token : tokens) {
     hash = (hash ^ static_cast<uint32_t>(token)) * 0x100000001b3u;
@@ -16,10 +15,9 @@ uint64_t hash_of(std::span<const TokenId> tokens) {
   return hash;
 }
 
-}  // namespace
-
 struct PrefixCache::Node {
   Node* parent = nullptr;  // null for the root of a scope
+  std::string scope;       // of a root
   std::vector<TokenId> tokens;
   GroupBlocks blocks;
   std::unordered_multimap<uint64_t, std::unique_ptr<Node>> children;
@@ -32,17 +30,30 @@ PrefixCache::GroupBlocks PrefixCache::shares_of(const Node& node) {
   return shares;
 }
 
-PrefixCache::PrefixCache() = default;
-PrefixCache::~PrefixCache() = default;
+PrefixCache::PrefixCache(Hash hash) : hash_(hash) {}
+
+// Flat, not by recursion: a chain is as deep as the longest text has blocks.
+PrefixCache::~PrefixCache() {
+  std::vector<std::unique_ptr<Node>> nodes;
+  for (auto& [scope, node] : roots_) nodes.push_back(std::move(node));
+  while (!nodes.empty()) {
+    const std::unique_ptr<Node> node = std::move(nodes.back());
+    nodes.pop_back();
+    for (auto& [hash, child] : node->children) nodes.push_back(std::move(child));
+  }
+}
 
 PrefixCache::Node& PrefixCache::root(const std::string& scope) {
   auto& node = roots_[scope];
-  if (!node) node = std::make_unique<Node>();
+  if (!node) {
+    node = std::make_unique<Node>();
+    node->scope = scope;
+  }
   return *node;
 }
 
 PrefixCache::Node* PrefixCache::child(Node& parent, std::span<const TokenId> tokens) {
-  const auto [begin, end] = parent.children.equal_range(hash_of(tokens));
+  const auto [begin, end] = parent.children.equal_range(hash_(tokens));
   for (auto it = begin; it != end; ++it) {
     if (std::equal(tokens.begin(), tokens.end(), it->second->tokens.begin(),
                    it->second->tokens.end())) {
@@ -82,11 +93,13 @@ std::vector<PrefixCache::GroupBlocks> PrefixCache::find(const std::string& scope
 PrefixCache::GroupBlocks PrefixCache::insert(const std::string& scope,
                                              std::span<const TokenId> tokens, int64_t index,
                                              GroupBlocks blocks) {
-  Node* parent = &root(scope);
+  Node* parent = nullptr;
+  if (const auto known = roots_.find(scope); known != roots_.end()) parent = known->second.get();
+  if (parent == nullptr && index == 0) parent = &root(scope);
   for (int64_t i = 0; i < index && parent != nullptr; ++i) {
     parent = child(*parent, tokens.subspan(static_cast<size_t>(i) * kBlockTokens, kBlockTokens));
   }
-  CHECK(parent != nullptr, "block {} is offered, and the blocks before it are not known", index);
+  if (parent == nullptr) return {};
   const auto own = tokens.subspan(static_cast<size_t>(index) * kBlockTokens, kBlockTokens);
   if (const Node* known = child(*parent, own)) return shares_of(*known);
   auto node = std::make_unique<Node>();
@@ -94,7 +107,7 @@ PrefixCache::GroupBlocks PrefixCache::insert(const std::string& scope,
   node->tokens.assign(own.begin(), own.end());
   node->blocks = std::move(blocks);
   node->place = by_use_.insert(by_use_.end(), node.get());
-  parent->children.emplace(hash_of(own), std::move(node));
+  parent->children.emplace(hash_(own), std::move(node));
   touch_upwards(parent);
   return {};
 }
@@ -110,13 +123,20 @@ bool PrefixCache::evict_one(const std::vector<BlockPool*>& pools) {
     return node->children.empty() && only_ours(*node);
   });
   if (victim == by_use_.end()) return false;
-  Node* node = *victim;
-  by_use_.erase(victim);
-  auto& siblings = node->parent->children;
-  const auto [begin, end] = siblings.equal_range(hash_of(node->tokens));
-  siblings.erase(
-      std::find_if(begin, end, [&](const auto& entry) { return entry.second.get() == node; }));
+  forget(*victim);
   return true;
+}
+
+void PrefixCache::forget(Node* node) {
+  Node* parent = node->parent;
+  by_use_.erase(node->place);
+  const auto [begin, end] = parent->children.equal_range(hash_(node->tokens));
+  parent->children.erase(
+      std::find_if(begin, end, [&](const auto& entry) { return entry.second.get() == node; }));
+  // Scopes come with requests: an empty one must not stay.
+  if (parent->parent == nullptr && parent->children.empty()) {
+    roots_.erase(roots_.find(parent->scope));
+  }
 }
 
 int64_t PrefixCache::num_nodes() const { return static_cast<int64_t>(by_use_.size()); }
@@ -125,6 +145,41 @@ int64_t PrefixCache::num_unshared(const BlockPool& pool, size_t group) const {
   return std::count_if(by_use_.begin(), by_use_.end(), [&](const Node* node) {
     return pool.holders(node->blocks[group].id()) == 1;
   });
+}
+
+std::vector<int32_t> PrefixCache::holders(const BlockPool& pool, size_t group) const {
+  std::vector<int32_t> counts(static_cast<size_t>(pool.num_blocks()), 0);
+  for (const Node* node : by_use_) ++counts[static_cast<size_t>(node->blocks[group].id())];
+  return counts;
+}
+
+void PrefixCache::check(const std::vector<BlockPool*>& pools) const {
+  size_t num_children = 0;
+  for (const auto& [scope, root] : roots_) {
+    CHECK(root->scope == scope && !root->children.empty(), "scope '{}' is empty", scope);
+    num_children += root->children.size();
+  }
+  for (const Node* node : by_use_) {
+    num_children += node->children.size();
+    CHECK(node->parent != nullptr && node->tokens.size() == kBlockTokens,
+          "a node of {} tokens without a parent", node->tokens.size());
+    const auto [begin, end] = node->parent->children.equal_range(hash_(node->tokens));
+    CHECK(std::any_of(begin, end, [&](const auto& entry) { return entry.second.get() == node; }),
+          "a node is not among its parent's children");
+    CHECK(node->blocks.size() == pools.size(), "{} blocks for {} groups", node->blocks.size(),
+          pools.size());
+    for (size_t group = 0; group < pools.size(); ++group) {
+      CHECK(node->blocks[group] && pools[group]->holders(node->blocks[group].id()) > 0,
+            "a node has lost its block of group {}", group);
+    }
+  }
+  CHECK(num_children == by_use_.size(), "{} nodes, {} of them reachable", by_use_.size(),
+        num_children);
+  for (size_t group = 0; group < pools.size(); ++group) {
+    for (const int32_t held : holders(*pools[group], group)) {
+      CHECK(held <= 1, "one block stores {} prefixes", held);
+    }
+  }
 }
 
 }  // namespace tidemill

@@ -19,9 +19,12 @@ namespace tidemill {
 // Tokens per block; executor/ checks that the kernels mean the same number.
 inline constexpr int32_t kBlockTokens = 32;
 
+uint64_t hash_of_block(std::span<const TokenId> tokens);
+
 class PrefixCache {
  public:
-  PrefixCache();
+  using Hash = uint64_t (*)(std::span<const TokenId>);
+  explicit PrefixCache(Hash hash = &hash_of_block);  // tests pass a weak one
   ~PrefixCache();
 
   // The longest chain of cached blocks that `tokens` begins with: per block the node's blocks of
@@ -33,7 +36,8 @@ class PrefixCache {
   // Remembers block `index` of a sequence whose first (index + 1) * 32 tokens are given. When the
   // same tokens are known already, the answer is their blocks, and the sequence should hold those
   // instead of its own: equal bits are stored once, and whoever holds a block holds its parents,
-  // so that what nobody holds can be evicted.
+  // so that what nobody holds can be evicted. (Where every group is windowed a sequence lets go of
+  // its early blocks; when those were evicted meanwhile, its later ones are not remembered.)
   GroupBlocks insert(const std::string& scope, std::span<const TokenId> tokens, int64_t index,
                      GroupBlocks blocks);
 
@@ -42,17 +46,24 @@ class PrefixCache {
   bool evict_one(const std::vector<BlockPool*>& pools);
 
   int64_t num_nodes() const;
+  int64_t num_scopes() const { return static_cast<int64_t>(roots_.size()); }
   // Blocks of group `group` that only the cache holds.
   int64_t num_unshared(const BlockPool& pool, size_t group) const;
+  // How often the cache holds each block of `group`: 0 or 1.
+  std::vector<int32_t> holders(const BlockPool& pool, size_t group) const;
+  // Audits the tree (I2, I4, I7); for tests.
+  void check(const std::vector<BlockPool*>& pools) const;
 
  private:
   struct Node;
   static GroupBlocks shares_of(const Node& node);
   Node* child(Node& parent, std::span<const TokenId> tokens);
   Node& root(const std::string& scope);
+  void forget(Node* node);
   void touch_upwards(Node* node);
 
-  std::unordered_map<std::string, std::unique_ptr<Node>> roots_;
+  Hash hash_;
+  std::unordered_map<std::string, std::unique_ptr<Node>> roots_;  // none without children
   std::list<Node*> by_use_;  // least recently used first
 };
 

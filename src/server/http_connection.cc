@@ -155,6 +155,7 @@ class Connection {
       }
       end = in_.find("\r\n\r\n");
     }
+    if (is_other_protocol(in_)) co_return false;
     auto parsed = parse_head(std::string_view(in_).substr(0, end + 4), {});
     if (const auto* problem = std::get_if<HeadProblem>(&parsed)) {
       co_await send_refusal(*problem);

@@ -25,7 +25,15 @@ inline float* float_row(const Tensor& tensor, int64_t row) {
   return reinterpret_cast<float*>(row_of(tensor, row));
 }
 
-// count floats into a row of `out`, from column `first`, in the type that `out` has.
+inline void clear_padding(const Tensor& out, int64_t row) {
+  const int64_t bytes = element_bytes(out.type);
+  memset(row_of(out, row) + out.cols * bytes, 0,
+         static_cast<size_t>((out.stride - out.cols) * bytes));
+}
+
+// count floats into a row of `out`, from column `first`, in the type that `out` has. Whoever writes
+// the last column zeroes what lies behind it: the next product reads up to the stride, and its
+// padded weights turn anything but NaN into nothing.
 template <const Inner& kInner>
 void store(const float* values, int64_t count, const Tensor& out, int64_t row, int64_t first) {
   unsigned char* target = row_of(out, row) + first * element_bytes(out.type);
@@ -34,6 +42,7 @@ void store(const float* values, int64_t count, const Tensor& out, int64_t row, i
   } else {
     kInner.to_bf16(values, count, reinterpret_cast<uint16_t*>(target));
   }
+  if (first + count == out.cols) clear_padding(out, row);
 }
 
 template <const Inner& kInner>
@@ -41,6 +50,7 @@ void embed(Lane& lane, const PackedWeight& weight, const int32_t* ids, Tensor ou
   const Range rows = lane.share(out.rows);
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     unpack_row(weight, ids[row], float_row(out, row));
+    clear_padding(out, row);
   }
   lane.meet();
 }
@@ -53,6 +63,7 @@ void rms_norm(Lane& lane, Tensor in, const int32_t* rows, const float* scale, fl
     const float* source = float_row(in, rows == nullptr ? row : rows[row]);
     if (out.type == DType::kF32) {
       kInner.normalize(source, scale, out.cols, epsilon, float_row(out, row));
+      clear_padding(out, row);
       continue;
     }
     alignas(64) float normed[kMaxRowFloats];  // a quarter of a MiB of stack, of which cols are used

@@ -1,0 +1,114 @@
+// Tensors, weights and lanes for the tests and benchmarks of the menu.
+#pragma once
+
+#include <cstring>
+#include <functional>
+#include <random>
+#include <vector>
+
+#include "base/float16.h"
+#include "kernels/kernels.h"
+#include "kernels/select.h"
+#include "parallel/worker_pool.h"
+
+namespace tidemill::test {
+
+// A tensor that owns its memory: rows on 64-byte boundaries, as tensor.h asks.
+class OwnedTensor {
+ public:
+  OwnedTensor(DType type, int64_t rows, int64_t cols) {
+    const int64_t bytes = type == DType::kF32 ? 4 : 2;
+    const int64_t stride = (cols * bytes + 63) / 64 * 64 / bytes;
+    buffer_ = select_kernels("reference").allocate(static_cast<size_t>(rows * stride * bytes + 64));
+    view_ = {.data = buffer_.data(), .rows = rows, .cols = cols, .stride = stride, .type = type};
+  }
+
+  const Tensor& view() const { return view_; }
+
+  float at(int64_t row, int64_t col) const {
+    const int64_t index = row * view_.stride + col;
+    if (view_.type == DType::kF32) return static_cast<const float*>(view_.data)[index];
+    return to_float(Bf16{static_cast<const uint16_t*>(view_.data)[index]});
+  }
+
+  void set(int64_t row, int64_t col, float value) {
+    const int64_t index = row * view_.stride + col;
+    if (view_.type == DType::kF32) {
+      static_cast<float*>(view_.data)[index] = value;
+    } else {
+      static_cast<uint16_t*>(view_.data)[index] = to_bf16(value).bits;
+    }
+  }
+
+  // Every element, what lies between cols and stride included.
+  void fill(float value) {
+    for (int64_t row = 0; row < view_.rows; ++row) {
+      for (int64_t col = 0; col < view_.stride; ++col) set(row, col, value);
+    }
+  }
+
+  // The bytes of one row's elements.
+  std::vector<unsigned char> bits(int64_t row) const {
+    const int64_t size = view_.type == DType::kF32 ? 4 : 2;
+    const auto* begin = static_cast<const unsigned char*>(view_.data) + row * view_.stride * size;
+    return {begin, begin + view_.cols * size};
+  }
+
+ private:
+  Buffer buffer_;
+  Tensor view_;
+};
+
+using Random = std::mt19937_64;
+
+inline float uniform(Random& random) {
+  return static_cast<float>(static_cast<double>(random() >> 40) * 0x1p-23 - 1.0);
+}
+
+inline void randomize(OwnedTensor& tensor, Random& random) {
+  for (int64_t row = 0; row < tensor.view().rows; ++row) {
+    for (int64_t col = 0; col < tensor.view().cols; ++col) tensor.set(row, col, uniform(random));
+  }
+}
+
+// A packed weight that owns its memory.
+class OwnedWeight {
+ public:
+  OwnedWeight(PackedFormat format, int64_t n, int64_t k)
+      : buffer_(select_kernels("reference").allocate(packed_bytes(format, n, k))),
+        view_{.format = format, .n = n, .k = k} {
+    view_.data = static_cast<const unsigned char*>(buffer_.data());
+  }
+
+  // value(n, k) for every channel and input.
+  void pack(const std::function<float(int64_t, int64_t)>& value) {
+    std::vector<float> rows(static_cast<size_t>(kPanelChannels * view_.k));
+    for (int64_t panel = 0; panel < num_panels(view_.n); ++panel) {
+      const int64_t first = panel * kPanelChannels;
+      const int64_t count = std::min(kPanelChannels, view_.n - first);
+      for (int64_t i = 0; i < count * view_.k; ++i) {
+        rows[static_cast<size_t>(i)] = value(first + i / view_.k, i % view_.k);
+      }
+      const size_t bytes = panel_bytes(view_.format, view_.k);
+      pack_panel(view_.format, view_.k, rows.data(), count,
+                 static_cast<unsigned char*>(buffer_.data()) + static_cast<size_t>(panel) * bytes);
+    }
+  }
+
+  const PackedWeight& view() const { return view_; }
+
+ private:
+  Buffer buffer_;
+  PackedWeight view_;
+};
+
+inline DType input_type(PackedFormat format) {
+  return format == PackedFormat::kF32 ? DType::kF32 : DType::kBf16;
+}
+
+// One section of `count` lanes, denormals flushed as in a step.
+inline void on_lanes(int count, const std::function<void(Lane&)>& section) {
+  WorkerPool({.num_threads = count, .pin = false}).run(section);
+}
+
+}  // namespace tidemill::test

@@ -1,0 +1,161 @@
+"""The verbs and the settings, as a person meets them."""
+import json
+import subprocess
+
+import httpx
+import pytest
+
+from conftest import BINARY, ROOT, need, write_script
+
+
+def run(*arguments, code=0, environment=None, folder=None, **keywords):
+    done = subprocess.run([BINARY, *arguments], capture_output=True, text=True, cwd=folder,
+                          env=environment, timeout=300, **keywords)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_settings_page_is_the_committed_one():
+    page = run("inspect", "--print-settings").stdout
+    assert page == (ROOT / "docs/reference/settings.md").read_text()
+
+
+def test_help_names_every_verb():
+    text = run("--help").stdout
+    for verb in ("serve", "compile", "generate", "chat", "bench", "eval", "inspect"):
+        assert verb in text
+
+
+@pytest.mark.parametrize("arguments", [["dance"], [], ["serve", "--nope"], ["serve", "--port"]])
+def test_misuse_is_exit_code_2(arguments):
+    run(*arguments, code=2)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["serve", "nobody/nothing"], "Hub ids"),
+    (["serve", "x", "--port", "99999"], "65535"),
+    (["serve", "x", "--dtype", "int3"], "dtype"),
+    (["serve", "x", "--tensor-parallel-degree", "8"], "use 1 or max"),
+    (["generate", "x"], "--prompt"),
+    (["compile", "x"], "x"),
+    (["inspect", "--isa", "amx"], "isa"),
+])
+def test_refusals_say_the_way_out(arguments, words, tmp_path):
+    if arguments[0] == "serve":
+        arguments = [*arguments, "--wait-model-loading"]
+    done = run(*arguments, code=1, folder=tmp_path)
+    assert words in done.stderr
+
+
+PROPERTIES = """\
+engine=MPI
+option.use_custom_all_reduce=true \n\
+option.model_id={model}
+option.tensor_parallel_degree={degree}
+option.output_formatter=json
+option.max_rolling_batch_size=64
+option.model_loading_timeout=3600
+"""
+
+
+@pytest.mark.parametrize("degree", ["1", "max"])
+def test_the_originals_example_starts(serve, tmp_path, degree):
+    model = write_script(tmp_path / "hello.json", [{"reply": "Hello"}])
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "serving.properties").write_text(PROPERTIES.format(model=model, degree=degree))
+    server = serve(folder=folder)
+    answer = httpx.post(server.url + "/invocations", json={"inputs": "x"})
+    assert answer.text == '{"generated_text": "Hello"}'
+    assert "model" in httpx.get(server.url + "/ping").json()
+    log = server.log.read_text()
+    assert "use_custom_all_reduce has no effect" in log
+
+
+def test_the_originals_example_with_eight_ranks_is_refused(tmp_path):
+    (tmp_path / "serving.properties").write_text(PROPERTIES.format(model="x", degree="8"))
+    done = run("serve", code=1, folder=tmp_path)
+    assert "serving.properties:4" in done.stderr and "use 1 or max" in done.stderr
+
+
+def test_precedence_of_the_sources(serve, tmp_path):
+    model = write_script(tmp_path / "hello.json", [{"reply": "Hello"}])
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "serving.properties").write_text(
+        f"option.model_id={model}\noption.served_model_name=from-file\n")
+    server = serve(folder=folder, environment={"OPTION_SERVED_MODEL_NAME": "from-environment"})
+    assert [m["id"] for m in httpx.get(server.url + "/v1/models").json()["data"]] == ["from-file"]
+    server = serve("--served-model-name", "from-flag", folder=folder)
+    assert [m["id"] for m in httpx.get(server.url + "/v1/models").json()["data"]] == ["from-flag"]
+    (folder / "serving.properties").unlink()
+    server = serve(folder=folder, environment={"HF_MODEL_ID": model,
+                                               "OPTION_SERVED_MODEL_NAME": "from-environment"})
+    names = [m["id"] for m in httpx.get(server.url + "/v1/models").json()["data"]]
+    assert names == ["from-environment"]
+
+
+def test_unknown_settings_warn_with_the_nearest_name_or_stop_when_strict(serve, tmp_path):
+    model = write_script(tmp_path / "hello.json", [{"reply": "Hello"}])
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "serving.properties").write_text(
+        f"option.model_id={model}\noption.max_roling_batch_size=4\n")
+    server = serve(folder=folder)
+    assert "did you mean max_rolling_batch_size?" in server.log.read_text()
+    done = run("serve", "--strict", code=1, folder=folder)
+    assert "max_roling_batch_size" in done.stderr
+
+
+def test_settings_that_come_later_are_refused_by_name(tmp_path):
+    (tmp_path / "serving.properties").write_text("option.model_id=x\noption.quantize=gptq\n")
+    done = run("serve", code=1, folder=tmp_path)
+    assert "option.quantize is not supported yet" in done.stderr
+
+
+def test_a_failed_model_is_told_by_ping_and_by_the_exit_code(serve, tmp_path):
+    server = serve(str(tmp_path / "nothing"), ready=False)
+    for _ in range(100):
+        answer = httpx.get(server.url + "/ping")
+        if answer.status_code == 500:
+            break
+    assert answer.status_code == 500 and "FAILED" in answer.text
+    assert server.process.wait(20) == 1
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "llama-sharded"])
+def test_tiny_checkpoints_agree_with_their_reference(engines, family):
+    folder = need(ROOT / "tests/data/tiny" / family)
+    done = run("eval", folder, "--reference", folder, "--dtype", "fp32", "--cache-dir", engines)
+    assert "within the tolerances" in done.stdout
+
+
+def test_a_checkpoint_without_tokenizer_serves_token_ids(serve, engines):
+    folder = need(ROOT / "tests/data/tiny/llama")
+    server = serve(str(folder), "--cache-dir", str(engines), "--dtype", "fp32")
+    answer = httpx.post(server.url + "/v1/completions",
+                        json={"prompt": [325], "max_tokens": 4, "temperature": 0})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["completion_tokens"] == 4
+    refused = httpx.post(server.url + "/v1/completions", json={"prompt": "text"})
+    assert refused.status_code == 400 and "token ids" in refused.json()["error"]["message"]
+
+
+def test_generate_reads_a_file_of_prompts(tmp_path):
+    model = write_script(tmp_path / "hello.json", [{"when": "a", "reply": "A"}, {"reply": "B"}])
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "a"}\n{"ids": [98]}\n'
+                       '{"messages": [{"role": "user", "content": "b"}]}\n')
+    lines = run("generate", model, "--file", prompts).stdout.splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["A", "B", "A"]
+
+
+def test_chat_answers_and_ends(tmp_path):
+    model = write_script(tmp_path / "hello.json", [{"reply": "Hello!"}])
+    done = run("chat", model, input="hi\nand again\n")
+    assert done.stdout.count("Hello!") == 2
+
+
+def test_a_pickled_checkpoint_is_refused_with_the_way_out():
+    folder = need(ROOT / "tests/data/tiny/llama-pickle-only")
+    assert "safetensors" in run("inspect", folder, code=1).stderr

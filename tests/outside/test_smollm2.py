@@ -1,0 +1,101 @@
+"""A real model, from its file to its text."""
+import json
+import subprocess
+
+import httpx
+import pytest
+
+from conftest import BINARY, MODELS, SHARED, need
+
+pytestmark = pytest.mark.real_model
+
+
+def run(*arguments):
+    done = subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True,
+                          timeout=3000)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def server(smollm2, engines, tmp_path_factory):
+    from conftest import Server
+    server = Server(str(smollm2), "--cache-dir", str(engines), "--dtype", "fp32",
+                    log=tmp_path_factory.mktemp("smollm2") / "server.log")
+    yield server.wait_until_ready()
+    assert server.stop() == 0
+
+
+def greedy(server, ids, count, **more):
+    body = {"prompt": ids, "max_tokens": count, "temperature": 0, "logprobs": 0,
+            "ignore_eos": True, **more}
+    answer = httpx.post(server.url + "/v1/completions", json=body, timeout=300)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["choices"][0]
+
+
+def test_text_is_what_the_reference_writes(server):
+    reference = json.loads(need(SHARED / "reference/smollm2/greedy.json").read_text())
+    for entry in reference[:6]:
+        choice = greedy(server, entry["ids"], 64, skip_special_tokens=False)
+        assert choice["text"] == entry["greedy_text"], entry["name"]
+        for ours, theirs in zip(choice["logprobs"]["token_logprobs"], entry["logprobs"]):
+            assert abs(ours - theirs) < 1e-3
+
+
+def test_chat_knows_the_capital_of_france(server):
+    body = {"messages": [{"role": "user", "content": "What is the capital of France?"}],
+            "temperature": 0, "max_tokens": 20}
+    answer = httpx.post(server.url + "/v1/chat/completions", json=body, timeout=60)
+    assert "Paris" in answer.json()["choices"][0]["message"]["content"]
+
+
+def test_equal_seeds_give_equal_text_whatever_the_neighbours(server):
+    body = {"prompt": "Once upon a time", "max_tokens": 24, "seed": 7, "temperature": 1.0}
+    alone = httpx.post(server.url + "/v1/completions", json=body, timeout=60).json()
+    prompts = ["Once upon a time"] + [f"Number {i} is" for i in range(7)]
+    among = httpx.post(server.url + "/v1/completions", json={**body, "prompt": prompts},
+                       timeout=120).json()
+    assert among["choices"][0]["text"] == alone["choices"][0]["text"]
+    other = httpx.post(server.url + "/v1/completions", json={**body, "seed": 8}, timeout=60).json()
+    assert other["choices"][0]["text"] != alone["choices"][0]["text"]
+
+
+def test_eval_agrees_with_the_reference_in_bf16(smollm2, engines):
+    need(SHARED / "reference/smollm2/greedy.json")
+    out = run("eval", smollm2, "--reference", SHARED / "reference/smollm2", "--cache-dir", engines)
+    assert "within the tolerances" in out
+
+
+def test_perplexity_of_the_first_windows(smollm2, engines):
+    folder = need(SHARED / "reference/smollm2")
+    expected = json.loads((folder / "perplexity.json").read_text())["runs"]["f32"]
+    out = json.loads(run("eval", smollm2, "--file", folder / "perplexity-text.txt", "--windows", 2,
+                         "--dtype", "fp32", "--cache-dir", engines, "--json"))
+    assert abs(out["sum_logprob"] - sum(expected["sum_logprob_per_window"][:2])) < 0.05
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("source", ["SmolLM2-135M-Instruct.Q4_1.gguf", "hf-f32"])
+def test_perplexity_of_the_whole_text(engines, source, dtype):
+    folder = need(SHARED / "reference/smollm2")
+    expected = json.loads((folder / "perplexity.json").read_text())["runs"]["f32"]
+    out = json.loads(run("eval", need(MODELS / source), "--file", folder / "perplexity-text.txt",
+                         "--dtype", dtype, "--cache-dir", engines, "--json"))
+    if dtype == "fp32":
+        assert abs(out["sum_logprob"] - expected["sum_logprob"]) < 0.5
+    else:
+        assert abs(out["perplexity"] / expected["perplexity"] - 1) < 0.002
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("isa", ["reference", "avx2", "avx512"])
+def test_every_variant_agrees_with_the_reference(smollm2, engines, isa):
+    need(SHARED / "reference/smollm2/greedy.json")
+    done = subprocess.run([BINARY, "inspect", "--isa", isa], capture_output=True)
+    if done.returncode != 0:
+        pytest.skip(f"{isa} does not run here")
+    out = run("eval", smollm2, "--reference", SHARED / "reference/smollm2", "--dtype", "fp32",
+              "--isa", isa, "--cache-dir", engines)
+    assert "within the tolerances" in out
