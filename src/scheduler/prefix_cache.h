@@ -64,7 +64,7 @@ class PrefixCache {
 
   Hash hash_;
   std::unordered_map<std::string, std::unique_ptr<Node>> roots_;  // none without children
-  std::list<Node*> by_use_;  // least recently used first
+  std::list<Node*> by_use_;                                       // least recently used first
 };
 
 }  // namespace tidemill

@@ -157,9 +157,8 @@ TEST(PrefixCache, AgreesWithAMapOfWholePrefixes) {
         }
       }
       while (fixture.pool.num_free() < 4 && fixture.evict()) {
-        std::erase_if(known, [&](const auto& entry) {
-          return fixture.pool.holders(entry.second) == 0;
-        });
+        std::erase_if(known,
+                      [&](const auto& entry) { return fixture.pool.holders(entry.second) == 0; });
       }
       fixture.cache.check({&fixture.pool});
       ASSERT_EQ(fixture.cache.num_nodes(), static_cast<int64_t>(known.size()));
