@@ -33,6 +33,7 @@ function(layer name)
     target_link_libraries(tidemill_${name} PUBLIC tidemill_${lower})
   endforeach()
   layer_isa_flags("${sources}")
+  layer_isa_test(${name} "${sources}")
 
   # Stamps make the check part of the build: an include that climbs fails it.
   set(stamp ${CMAKE_CURRENT_BINARY_DIR}/${name}.includes)
@@ -68,4 +69,13 @@ function(layer_isa_flags sources)
         COMPILE_OPTIONS "${TIDEMILL_ISA_FLAGS_${CMAKE_MATCH_1}};-Wno-uninitialized;-ffp-contract=off")
     endif()
   endforeach()
+endfunction()
+
+# Sanitizers add weak symbols of their own.
+function(layer_isa_test name sources)
+  if(TIDEMILL_TESTS AND NOT TIDEMILL_SANITIZE AND sources MATCHES "_avx2\\.cc")
+    add_test(NAME ${name}.WiderInstructionsStayInTheirFiles
+      COMMAND ${CMAKE_COMMAND} "-DOBJECTS=$<TARGET_OBJECTS:tidemill_${name}>" -DNM=${CMAKE_NM}
+              -P ${CMAKE_SOURCE_DIR}/cmake/check_isa_objects.cmake)
+  endif()
 endfunction()
