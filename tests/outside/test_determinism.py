@@ -1,0 +1,123 @@
+"""One arithmetic: a request's text and the bits of its log-probabilities are the same whatever runs
+beside it and however its prompt was computed."""
+import json
+import random
+import subprocess
+
+import httpx
+import numpy
+import pytest
+from safetensors.numpy import save_file
+
+from conftest import BINARY
+
+HIDDEN, LAYERS, HEADS, KV_HEADS, DIM, INNER, VOCAB, POSITIONS = 576, 4, 9, 3, 64, 1536, 2051, 4096
+PROMPT, NEW = 1300, 12
+
+
+@pytest.fixture(scope="module")
+def mid_size_model(tmp_path_factory):
+    """A random llama of awkward sizes, without tokenizer."""
+    folder = tmp_path_factory.mktemp("mid-size")
+    generator = numpy.random.default_rng(3)
+
+    def weight(rows, columns):
+        return generator.normal(0, columns ** -0.5, (rows, columns)).astype(numpy.float32)
+
+    tensors = {"model.embed_tokens.weight": weight(VOCAB, HIDDEN),
+               "model.norm.weight": numpy.ones(HIDDEN, numpy.float32)}
+    for i in range(LAYERS):
+        name = f"model.layers.{i}."
+        tensors[name + "input_layernorm.weight"] = numpy.ones(HIDDEN, numpy.float32)
+        tensors[name + "post_attention_layernorm.weight"] = numpy.ones(HIDDEN, numpy.float32)
+        tensors[name + "self_attn.q_proj.weight"] = weight(HEADS * DIM, HIDDEN)
+        tensors[name + "self_attn.k_proj.weight"] = weight(KV_HEADS * DIM, HIDDEN)
+        tensors[name + "self_attn.v_proj.weight"] = weight(KV_HEADS * DIM, HIDDEN)
+        tensors[name + "self_attn.o_proj.weight"] = weight(HIDDEN, HEADS * DIM)
+        tensors[name + "mlp.gate_proj.weight"] = weight(INNER, HIDDEN)
+        tensors[name + "mlp.up_proj.weight"] = weight(INNER, HIDDEN)
+        tensors[name + "mlp.down_proj.weight"] = weight(HIDDEN, INNER)
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN,
+        "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS, "max_position_embeddings": POSITIONS,
+        "vocab_size": VOCAB, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+        "tie_word_embeddings": True, "hidden_act": "silu"}))
+    return folder
+
+
+def prompt(seed, length=PROMPT):
+    generator = random.Random(seed)
+    return [generator.randrange(VOCAB) for _ in range(length)]
+
+
+def ask(server, prompts, count=NEW):
+    """Per prompt: ids' log-probabilities and alternatives, as the server's shortest-form floats."""
+    body = {"prompt": prompts, "max_tokens": count, "temperature": 0, "ignore_eos": True,
+            "logprobs": 2}
+    answer = httpx.post(server.url + "/v1/completions", json=body, timeout=300)
+    assert answer.status_code == 200, answer.text
+    return [choice["logprobs"]["token_logprobs"] for choice in answer.json()["choices"]]
+
+
+@pytest.fixture(scope="module")
+def expected(mid_size_model, engines, tmp_path_factory):
+    """Alone, whole prefill, nothing cached: what all others must equal, by dtype."""
+    from conftest import Server
+    results = {}
+    for dtype in ("bf16", "fp32"):
+        server = Server(str(mid_size_model), "--cache-dir", str(engines), "--dtype", dtype,
+                        "--max-rolling-batch-prefill-tokens", "2048",
+                        "--enable-prefix-caching", "false",
+                        log=tmp_path_factory.mktemp("alone") / "server.log").wait_until_ready()
+        results[dtype] = ask(server, [prompt(0)])[0]
+        server.stop()
+    return results
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+@pytest.mark.parametrize("arguments", [
+    ["--max-rolling-batch-prefill-tokens", "96"],
+    ["--threads", "1"],
+    ["--threads", "3"],
+    ["--pin-threads", "false"],
+], ids=lambda a: " ".join(a) if isinstance(a, list) else a)
+def test_chunks_and_threads_change_no_bit(serve, mid_size_model, engines, expected, dtype,
+                                          arguments):
+    server = serve(str(mid_size_model), "--cache-dir", str(engines), "--dtype", dtype, *arguments)
+    assert ask(server, [prompt(0)])[0] == expected[dtype]
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_prefix_hits_and_neighbours_change_no_bit(serve, mid_size_model, engines, expected, dtype):
+    server = serve(str(mid_size_model), "--cache-dir", str(engines), "--dtype", dtype,
+                   "--max-rolling-batch-size", "64")
+    assert ask(server, [prompt(0)])[0] == expected[dtype]
+    hits = server.metric("vllm:prefix_cache_hits_total")
+    assert ask(server, [prompt(0)])[0] == expected[dtype]
+    assert server.metric("vllm:prefix_cache_hits_total") - hits == PROMPT // 32 * 32
+    # 63 others of many lengths, 31 at a time, while ours is computed anew beside them.
+    for batch in (range(1, 32), range(32, 64)):
+        others = [prompt(seed, 1 + seed * 5) for seed in batch]
+        assert ask(server, [prompt(0)] + others)[0] == expected[dtype]
+
+
+def test_preemption_changes_no_bit(serve, mid_size_model, engines, expected):
+    # Room for three sequences of this length: of four, one has to give way.
+    block_bytes = LAYERS * KV_HEADS * DIM * 2 * 2 * 32
+    server = serve(str(mid_size_model), "--cache-dir", str(engines), "--max-model-len", "1600",
+                   "--enable-prefix-caching", "false", "--kv-cache-bytes", str(125 * block_bytes))
+    prompts = [prompt(seed) for seed in range(3)]
+    assert ask(server, prompts, 64)[0][:NEW] == expected["bf16"]
+    assert server.metric("vllm:num_preemptions_total") > 0
+
+
+def test_another_arithmetic_is_noticed(serve, mid_size_model, engines, expected):
+    """The negative control: another variant adds in another order, and these tests would see it."""
+    if subprocess.run([BINARY, "inspect", "--isa", "avx512"], capture_output=True).returncode != 0:
+        pytest.skip("only one fast variant runs here")
+    server = serve(str(mid_size_model), "--cache-dir", str(engines), "--isa", "avx2")
+    others = ask(server, [prompt(0)])[0]
+    assert others != expected["bf16"]
+    assert max(abs(a - b) for a, b in zip(others, expected["bf16"])) < 0.1
