@@ -1,7 +1,7 @@
 #include "executor/build_input.h"
 
 #include "base/check.h"
-#include "kernels/kv_layout.h"
+#include "model/kv_cache.h"
 #include "scheduler/prefix_cache.h"
 #include "scheduler/sequence.h"
 

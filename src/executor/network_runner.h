@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "executor/step_runner.h"
-#include "kernels/kernels.h"
 #include "model/decoder.h"
 #include "model/kv_cache.h"
 #include "model/load.h"
