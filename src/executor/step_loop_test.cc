@@ -1,0 +1,96 @@
+#include "executor/step_loop.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "executor/script_runner.h"
+
+namespace tidemill {
+namespace {
+
+// The loop and what Executor::submit() does, without its checks.
+class StepLoopTest : public testing::Test {
+ protected:
+  explicit StepLoopTest(ScriptRule rule = {.reply = {1, 2, 3}})
+      : runner_({.num_blocks = 8, .rules = {std::move(rule)}}) {}
+  ~StepLoopTest() override {
+    loop_.stop();
+    if (thread_.joinable()) thread_.join();
+  }
+  void run() {
+    thread_ = std::thread([this] { loop_.run(); });
+  }
+  std::shared_ptr<StreamQueue> send(SequenceId id) {
+    auto stream = std::make_shared<StreamQueue>();
+    streams_.put(id, stream, std::chrono::steady_clock::now());
+    gauges_.in_system.fetch_add(1);
+    mailbox_.push(
+        {{.kind = MailKind::kAdd, .sequence = id, .prompt = {7, 8, 9}, .max_new_tokens = 3}});
+    return stream;
+  }
+  static std::vector<TokenRecord> read_all(StreamQueue& stream) {
+    std::vector<TokenRecord> all;
+    while (all.empty() || (!all.back().end && !all.back().error)) {
+      for (TokenRecord& record : stream.wait().records) all.push_back(std::move(record));
+    }
+    return all;
+  }
+
+  MetricsRegistry registry_;
+  ScriptRunner runner_;
+  const ExecutorOptions options_{.scheduler = {.groups = {{.num_blocks = 8}}}, .max_model_len = 64};
+  ExecutorMetrics metrics_{registry_, "m", 64, 8, true};
+  Mailbox mailbox_;
+  StreamTable streams_;
+  LoopGauges gauges_;
+  StepLoop loop_{runner_, options_, metrics_, mailbox_, streams_, gauges_};
+  std::thread thread_;
+};
+
+class FailingStepLoop : public StepLoopTest {
+ protected:
+  FailingStepLoop() : StepLoopTest({.reply = {1, 2, 3}, .throw_at = 1}) {}
+};
+
+TEST_F(StepLoopTest, TokensComeInOrderAndTheLastCarriesTheEnd) {
+  run();
+  const std::vector<TokenRecord> records = read_all(*send(1));
+  ASSERT_EQ(records.size(), 3u);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(records[static_cast<size_t>(i)].token->token, i + 1);
+  EXPECT_EQ(records[2].end->reason, EndReason::kLength);
+}
+
+TEST_F(StepLoopTest, WhatIsUnreadWhenItStopsHasItsError) {
+  const auto stream = send(1);
+  loop_.stop();
+  run();
+  EXPECT_EQ(read_all(*stream).back().error->kind, ErrorKind::kDraining);
+  EXPECT_EQ(gauges_.in_system.load(), 0);
+}
+
+TEST_F(StepLoopTest, MailForSequencesThatHaveEndedIsIgnored) {
+  run();
+  read_all(*send(1));
+  for (const MailKind kind : {MailKind::kStop, MailKind::kCancel, MailKind::kResume}) {
+    mailbox_.push({{.kind = kind, .sequence = 1}, {.kind = kind, .sequence = 99}});
+  }
+  EXPECT_EQ(read_all(*send(2)).size(), 3u);
+}
+
+TEST_F(FailingStepLoop, WhoWasLetInJustBeforeHasTheErrorToo) {
+  run();
+  EXPECT_EQ(read_all(*send(1)).back().error->kind, ErrorKind::kEngineError);
+  while (!gauges_.failed.load()) std::this_thread::yield();
+  const auto late = send(2);
+  const auto cancelled = send(3);
+  mailbox_.push({{.kind = MailKind::kCancel, .sequence = 3}});
+  EXPECT_EQ(read_all(*late).back().error->kind, ErrorKind::kEngineError);
+  EXPECT_EQ(read_all(*cancelled).back().error->kind, ErrorKind::kEngineError);
+  while (gauges_.in_system.load() > 0) std::this_thread::yield();
+  EXPECT_THAT(registry_.text(), testing::HasSubstr("finished_reason=\"error\"} 3\n"));
+}
+
+}  // namespace
+}  // namespace tidemill
