@@ -22,6 +22,7 @@ struct PrefixCache::Node {
   GroupBlocks blocks;
   std::unordered_multimap<uint64_t, std::unique_ptr<Node>> children;
   std::list<Node*>::iterator place;  // in by_use_; not of a root
+  bool evictable = false;            // scratch of num_evictable()
 };
 
 PrefixCache::GroupBlocks PrefixCache::shares_of(const Node& node) {
@@ -112,15 +113,28 @@ PrefixCache::GroupBlocks PrefixCache::insert(const std::string& scope,
   return {};
 }
 
+bool PrefixCache::is_unheld(const Node& node, const std::vector<BlockPool*>& pools) {
+  for (size_t group = 0; group < node.blocks.size(); ++group) {
+    if (pools[group]->holders(node.blocks[group].id()) != 1) return false;
+  }
+  return true;
+}
+
+// Not the sum of what nobody holds: in a windowed group a sequence may hold a child alone.
+int64_t PrefixCache::num_evictable(const std::vector<BlockPool*>& pools) const {
+  int64_t count = 0;
+  for (Node* node : by_use_) {
+    node->evictable = is_unheld(*node, pools) &&
+                      std::all_of(node->children.begin(), node->children.end(),
+                                  [](const auto& entry) { return entry.second->evictable; });
+    count += node->evictable;
+  }
+  return count;
+}
+
 bool PrefixCache::evict_one(const std::vector<BlockPool*>& pools) {
-  const auto only_ours = [&](const Node& node) {
-    for (size_t group = 0; group < node.blocks.size(); ++group) {
-      if (pools[group]->holders(node.blocks[group].id()) != 1) return false;
-    }
-    return true;
-  };
   const auto victim = std::find_if(by_use_.begin(), by_use_.end(), [&](const Node* node) {
-    return node->children.empty() && only_ours(*node);
+    return node->children.empty() && is_unheld(*node, pools);
   });
   if (victim == by_use_.end()) return false;
   forget(*victim);

@@ -47,6 +47,8 @@ class PrefixCache {
 
   int64_t num_nodes() const;
   int64_t num_scopes() const { return static_cast<int64_t>(roots_.size()); }
+  // How many nodes evict_one() could give up, one after another.
+  int64_t num_evictable(const std::vector<BlockPool*>& pools) const;
   // Blocks of group `group` that only the cache holds.
   int64_t num_unshared(const BlockPool& pool, size_t group) const;
   // How often the cache holds each block of `group`: 0 or 1.
@@ -57,6 +59,7 @@ class PrefixCache {
  private:
   struct Node;
   static GroupBlocks shares_of(const Node& node);
+  static bool is_unheld(const Node& node, const std::vector<BlockPool*>& pools);
   Node* child(Node& parent, std::span<const TokenId> tokens);
   Node& root(const std::string& scope);
   void forget(Node* node);

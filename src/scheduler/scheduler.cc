@@ -111,6 +111,9 @@ void Scheduler::State::advance(Entry& entry, const PlanRow& row, const RowResult
         break;
       }
     }
+    // Behind an end, accepted tokens have keys and are dropped all the same.
+    sequence.num_cached_tokens =
+        std::min(sequence.num_cached_tokens, static_cast<int32_t>(sequence.tokens.size()));
   }
   sequence.drafts.clear();
   publish_blocks(entry);
@@ -210,47 +213,6 @@ SchedulerCounts Scheduler::counts() const {
     counts.held_blocks += pool.num_blocks() - pool.num_free() - cached;
   }
   return counts;
-}
-
-void Scheduler::check_invariants() const {
-  const State& state = *state_;
-  CHECK(state.running.size() + state.waiting.size() == state.entries.size(),
-        "{} running and {} waiting of {}", state.running.size(), state.waiting.size(),
-        state.entries.size());
-  CHECK(state.running.size() <= static_cast<size_t>(state.options.max_sequences), "{} run",
-        state.running.size());
-  std::vector<std::vector<int32_t>> holders;
-  for (const auto& pool : state.pools) holders.emplace_back(pool->num_blocks(), 0);
-  for (const auto& [id, entry] : state.entries) {
-    const Sequence& sequence = entry->sequence;
-    for (size_t group = 0; group < state.pools.size(); ++group) {
-      const BlockTable& table = sequence.block_tables[group];
-      CHECK(entry->running || table.empty(), "sequence {} waits and holds blocks", id);
-      CHECK(static_cast<int64_t>(table.size()) * kBlockTokens >= sequence.num_cached_tokens,
-            "sequence {} has {} tokens in {} blocks", id, sequence.num_cached_tokens, table.size());
-      for (size_t i = 0; i < table.size(); ++i) {
-        if (!table[i]) continue;
-        ++holders[group][static_cast<size_t>(table[i].id())];
-        // I3: what will be written is nobody else's.
-        const bool will_be_written =
-            static_cast<int64_t>(i + 1) * kBlockTokens > sequence.num_cached_tokens;
-        CHECK(!will_be_written || state.pools[group]->holders(table[i].id()) == 1,
-              "sequence {} would write into shared block {}", id, table[i].id());
-      }
-    }
-  }
-  for (size_t group = 0; group < state.pools.size(); ++group) {
-    int64_t free = 0;
-    for (int32_t id = 0; id < state.pools[group]->num_blocks(); ++id) {
-      const int32_t held = state.pools[group]->holders(id);
-      const int32_t by_sequences = holders[group][static_cast<size_t>(id)];
-      CHECK(held == by_sequences || held == by_sequences + 1,
-            "block {} has {} holders, {} of them sequences", id, held, by_sequences);
-      free += held == 0;
-    }
-    CHECK(free == state.pools[group]->num_free(), "{} free blocks, {} counted", free,
-          state.pools[group]->num_free());
-  }
 }
 
 }  // namespace tidemill

@@ -101,8 +101,9 @@ class Scheduler {
   // Audits every invariant of the block pool, prefix cache and sequences (I1..I9); for tests.
   void check_invariants() const;
 
- private:
   struct State;
+
+ private:
   std::unique_ptr<State> state_;
 };
 

@@ -23,14 +23,21 @@ int32_t Scheduler::State::budget_left(const StepPlan& plan) const {
   return options.max_step_tokens - static_cast<int32_t>(plan.num_tokens());
 }
 
+// Sequences that were paused keep their blocks, not their place: when they come back there may be
+// more than may run, and the oldest do.
+bool Scheduler::State::is_full(const StepPlan& plan) const {
+  return plan.rows.size() >= static_cast<size_t>(options.max_sequences) || budget_left(plan) < 1;
+}
+
 void Scheduler::State::plan_decodes(StepPlan& plan) {
   // A copy: preemption takes from `running`.
   for (Entry* entry : std::vector<Entry*>(running)) {
     Sequence& sequence = entry->sequence;
     if (!entry->running || entry->paused || sequence.num_pending_tokens() != 1) continue;
-    const int32_t budget = budget_left(plan);
-    if (budget < 1) return;
-    auto drafts = std::min(static_cast<int32_t>(sequence.drafts.size()), budget - 1);
+    if (is_full(plan)) return;
+    const int32_t left = entry->request.max_new_tokens - sequence.num_new_tokens();
+    auto drafts =
+        std::min({static_cast<int32_t>(sequence.drafts.size()), budget_left(plan) - 1, left - 1});
     if (drafts > 0 && !reserve(*entry, sequence.num_cached_tokens + 1 + drafts)) drafts = 0;
     if (!reserve_preempting(*entry, sequence.num_cached_tokens + 1, plan)) continue;
     sequence.drafts.resize(static_cast<size_t>(drafts));
@@ -44,6 +51,7 @@ void Scheduler::State::plan_decodes(StepPlan& plan) {
 void Scheduler::State::plan_chunks(StepPlan& plan) {
   for (Entry* entry : std::vector<Entry*>(running)) {
     if (!entry->running || entry->paused || entry->sequence.num_pending_tokens() < 2) continue;
+    if (is_full(plan)) return;
     const int32_t tokens = chunk_tokens(plan, *entry);
     if (tokens == 0) continue;
     if (!reserve_preempting(*entry, entry->sequence.num_cached_tokens + tokens, plan)) continue;
@@ -52,17 +60,24 @@ void Scheduler::State::plan_chunks(StepPlan& plan) {
 }
 
 // First come, first served: whoever does not fit holds back those behind, unless it waits for
-// something other than room (its reader, the leader of its prompt).
+// something other than room (its reader, the leader of its prompt). So does a sequence that runs
+// and got nothing in this step: newcomers would take its share of the next ones, too.
 void Scheduler::State::plan_admissions(StepPlan& plan) {
-  for (size_t i = 0; i < waiting.size();) {
-    if (running.size() >= static_cast<size_t>(options.max_sequences)) return;
+  const auto num_active = std::count_if(running.begin(), running.end(),
+                                        [](const Entry* entry) { return !entry->paused; });
+  if (static_cast<size_t>(num_active) > plan.rows.size()) return;
+  for (size_t i = 0; i < waiting.size() && !is_full(plan);) {
     Entry& entry = *waiting[i];
     if (!may_start(entry)) {
       ++i;
       continue;
     }
-    if (chunk_tokens(plan, entry) == 0 || !admit(entry)) return;
-    waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(i));
+    if (chunk_tokens(plan, entry) == 0) return;
+    while (!admit(entry)) {
+      // Nobody waits for a reader that is slow.
+      if (!plan.empty() || !preempt_paused(plan)) return;
+    }
+    waiting.erase(std::find(waiting.begin(), waiting.end(), &entry));
     if (!plan_chunk(plan, entry)) return;
   }
 }
@@ -74,7 +89,8 @@ int32_t Scheduler::State::chunk_tokens(const StepPlan& plan, const Entry& entry)
   const int32_t budget = budget_left(plan);
   if (pending <= budget) return pending;
   const int32_t whole_blocks = budget / kBlockTokens * kBlockTokens;
-  if (whole_blocks >= std::min(options.min_chunk_tokens, options.max_step_tokens)) {
+  const int32_t most = options.max_step_tokens / kBlockTokens * kBlockTokens;
+  if (whole_blocks > 0 && whole_blocks >= std::min(options.min_chunk_tokens, most)) {
     return whole_blocks;
   }
   return plan.rows.empty() ? budget : 0;
@@ -89,12 +105,6 @@ bool Scheduler::State::plan_chunk(StepPlan& plan, Entry& entry) {
                        .num_tokens = tokens,
                        .num_score_rows = tokens == sequence.num_pending_tokens() ? 1 : 0});
   return true;
-}
-
-int64_t Scheduler::State::available_blocks(size_t group) const {
-  // An upper bound of what eviction can give: a held child keeps its parents, too, but then those
-  // are held by the same sequence.
-  return pools[group]->num_free() + prefix_cache.num_unshared(*pools[group], group);
 }
 
 bool Scheduler::State::take_block(size_t group, BlockTable& table) {
@@ -161,6 +171,16 @@ void Scheduler::State::preempt(Entry& victim, StepPlan& plan) {
   waiting.insert(place, &victim);
 }
 
+// Preempts the newest paused sequence that is not protected; false when there is none.
+bool Scheduler::State::preempt_paused(StepPlan& plan) {
+  const auto victim = std::find_if(running.rbegin(), running.rend(), [&](const Entry* entry) {
+    return entry->paused && !is_protected(*entry);
+  });
+  if (victim == running.rend()) return false;
+  preempt(**victim, plan);
+  return true;
+}
+
 // False while it waits for something other than room.
 bool Scheduler::State::may_start(const Entry& entry) const {
   if (entry.paused) return false;
@@ -179,9 +199,10 @@ bool Scheduler::State::admit(Entry& entry) {
   const int64_t all_tokens = sequence.num_prompt_tokens + entry.request.max_new_tokens;
   const auto present = static_cast<int64_t>(sequence.tokens.size());
   const int64_t wanted = blocks_for(is_protected(entry) ? all_tokens : present);
+  const int64_t evictable = prefix_cache.num_evictable(pool_list());
   for (size_t group = 0; group < pools.size(); ++group) {
     const auto have = static_cast<int64_t>(sequence.block_tables[group].size());
-    if (wanted - have > available_blocks(group)) {
+    if (wanted - have > pools[group]->num_free() + evictable) {
       release(entry);
       return false;
     }
@@ -198,15 +219,22 @@ bool Scheduler::State::admit(Entry& entry) {
   return true;
 }
 
-// Leading whole blocks that are computed already: of the leader of the same prompt, else of the
-// prefix cache. At least one token is left to compute, for its logits.
+// Leading whole blocks that are computed already: of the leader of the same prompt where it still
+// has them (one group without a window), else of the prefix cache, whose blocks are of every group.
+// At least one token is left to compute, for its logits.
 void Scheduler::State::find_prefix(Entry& entry) {
   Sequence& sequence = entry.sequence;
   const bool first_time = sequence.num_preemptions == 0;
   const auto most = (static_cast<int64_t>(sequence.tokens.size()) - 1) / kBlockTokens;
   Entry* leader = entry.request.same_prompt_as ? find(*entry.request.same_prompt_as) : nullptr;
   std::vector<PrefixCache::GroupBlocks> blocks;
-  if (leader != nullptr && leader->running && first_time && pools.size() == 1) {
+  if (leader != nullptr && leader->running && first_time && pools.size() == 1 &&
+      options.groups[0].window == 0) {
+    CHECK(
+        std::equal(sequence.tokens.begin(), sequence.tokens.end(), leader->sequence.tokens.begin(),
+                   leader->sequence.tokens.begin() + sequence.num_prompt_tokens) &&
+            entry.request.prefix_scope == leader->request.prefix_scope,
+        "sequences {} and {} have not the same prompt", sequence.id, leader->sequence.id);
     for (int64_t i = 0; i < most; ++i) {
       blocks.emplace_back().push_back(
           leader->sequence.block_tables[0][static_cast<size_t>(i)].share());

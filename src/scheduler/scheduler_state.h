@@ -34,6 +34,7 @@ struct Scheduler::State {
   bool plan_chunk(StepPlan& plan, Entry& entry);
   int32_t chunk_tokens(const StepPlan& plan, const Entry& entry) const;
   int32_t budget_left(const StepPlan& plan) const;
+  bool is_full(const StepPlan& plan) const;
 
   // Blocks.
   // Makes sure that positions below num_tokens have blocks; false when the pool is exhausted.
@@ -41,7 +42,6 @@ struct Scheduler::State {
   // The same, preempting newer sequences until it succeeds or nobody may be preempted.
   bool reserve_preempting(Entry& entry, int64_t num_tokens, StepPlan& plan);
   bool take_block(size_t group, BlockTable& table);
-  int64_t available_blocks(size_t group) const;
   void release(Entry& entry);
   void free_outside_window(Entry& entry);
 
@@ -50,6 +50,7 @@ struct Scheduler::State {
   bool admit(Entry& entry);
   void find_prefix(Entry& entry);
   void preempt(Entry& victim, StepPlan& plan);
+  bool preempt_paused(StepPlan& plan);
   Entry* victim_for(const Entry& entry);
   bool is_protected(const Entry& entry) const;
 

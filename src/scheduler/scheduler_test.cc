@@ -226,78 +226,129 @@ TEST(Scheduler, BlocksThatLeftTheWindowAreFreed) {
   EXPECT_TRUE(sequence.block_tables[1][5]);
 }
 
-// Random traffic on tiny and larger pools: invariants hold at every step, and everything ends.
-void random_traffic(uint64_t seed) {
-  std::mt19937_64 random(seed);
-  const auto up_to = [&](int64_t most) {
-    return static_cast<int32_t>(random() % static_cast<uint64_t>(most + 1));
-  };
-  const int64_t blocks = 1 + up_to(20);
-  SchedulerOptions options = with_blocks(blocks);
-  if (seed % 3 == 0) options.groups.push_back({.num_blocks = blocks, .window = 1 + up_to(80)});
-  options.max_sequences = 1 + up_to(6);
-  options.max_step_tokens = 1 + up_to(150);
-  options.prefix_cache = seed % 4 != 0;
-  Scheduler scheduler(options);
-  SequenceId next_id = 1;
-  std::vector<SequenceId> alive;
-  constexpr int32_t kLengths[] = {1, 31, 32, 33, 63, 64, 65, 100};
-  const auto step = [&] {
-    const StepPlan plan = scheduler.next_step();
-    ASSERT_LE(plan.num_tokens(), options.max_step_tokens);
-    ASSERT_LE(plan.rows.size(), static_cast<size_t>(options.max_sequences));
-    StepResult result = answer(plan, static_cast<TokenId>(random() % 50));
-    for (RowResult& row : result.rows) row.failed = random() % 200 == 0;
-    for (const SequenceEnd& end : scheduler.commit(result)) std::erase(alive, end.id);
-    scheduler.check_invariants();
-  };
-  for (int event = 0; event < 400; ++event) {
-    const auto kind = random() % 10;
-    if (kind < 3) {
-      NewSequence sequence{
-          .id = next_id++,
-          .prompt = prompt_of(kLengths[random() % 8], static_cast<TokenId>(random() % 3)),
-          .max_new_tokens = 1 + up_to(60),
-          .min_new_tokens = up_to(3),
-          .end_ids = {static_cast<TokenId>(random() % 50)}};
-      if (!alive.empty() && random() % 4 == 0) {
-        const Sequence* leader = scheduler.find(alive.back());
-        sequence.prompt.assign(leader->tokens.begin(),
-                               leader->tokens.begin() + leader->num_prompt_tokens);
-        sequence.same_prompt_as = leader->id;
-      }
-      if (!scheduler.fits(static_cast<int64_t>(sequence.prompt.size()) + sequence.max_new_tokens))
-        continue;
-      alive.push_back(sequence.id);
-      scheduler.add(std::move(sequence));
-    } else if (kind == 3 && !alive.empty()) {
-      const size_t victim = random() % alive.size();
-      scheduler.cancel(alive[victim]);
-      alive.erase(alive.begin() + static_cast<std::ptrdiff_t>(victim));
-    } else if (kind == 4 && !alive.empty()) {
-      const SequenceId id = alive[random() % alive.size()];
-      random() % 2 == 0 ? scheduler.pause(id) : scheduler.resume(id);
-    } else {
-      step();
-    }
-  }
-  for (const SequenceId id : alive) scheduler.resume(id);
-  // The quiet phase: a bound of all tokens there can be, times the preemptions, then some.
-  for (int i = 0; i < 200000 && !alive.empty(); ++i) {
-    const StepPlan plan = scheduler.next_step();
-    ASSERT_FALSE(plan.empty()) << "nothing can run and " << alive.size() << " wait; seed " << seed;
-    for (const SequenceEnd& end : scheduler.commit(answer(plan))) std::erase(alive, end.id);
-    scheduler.check_invariants();
-  }
-  ASSERT_TRUE(alive.empty()) << "seed " << seed;
-  ASSERT_EQ(scheduler.counts().held_blocks, 0);
+TEST(Scheduler, ASequenceWithOnlyWindowedGroupsOutlivesTheEvictionOfItsBeginning) {
+  Scheduler scheduler({.groups = {{.num_blocks = 4, .window = 8}}});
+  scheduler.add({.id = 1, .prompt = prompt_of(60), .max_new_tokens = 60});
+  EXPECT_EQ(run_dry(scheduler).size(), 1u);
+  EXPECT_EQ(scheduler.counts().held_blocks, 0);
 }
 
-TEST(Scheduler, EveryBlockComesBackWhateverTheTraffic) {
-  for (uint64_t seed = 0; seed < 4000; ++seed) {
-    random_traffic(seed);
-    ASSERT_FALSE(testing::Test::HasFatalFailure()) << "seed " << seed;
+TEST(Scheduler, AChoiceWhoseLeaderHasLeftTheWindowComputesItsOwnPrompt) {
+  Scheduler scheduler({.prefix_cache = false, .groups = {{.num_blocks = 16, .window = 8}}});
+  scheduler.add({.id = 1, .prompt = prompt_of(70), .max_new_tokens = 5});
+  scheduler.add({.id = 2, .prompt = prompt_of(70), .max_new_tokens = 5, .same_prompt_as = 1});
+  scheduler.commit(answer(scheduler.next_step()));
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 70), prefill(2, 0, 70, true)));
+}
+
+TEST(Scheduler, TokensAcceptedBehindTheEndLeaveNothingInThePrefixCache) {
+  Scheduler scheduler(with_blocks(8));
+  scheduler.add({.id = 1, .prompt = prompt_of(28), .max_new_tokens = 50, .end_ids = {9}});
+  scheduler.commit(answer(scheduler.next_step()));
+  scheduler.propose(1, {9, 1, 2, 3, 4});
+  const StepPlan plan = scheduler.next_step();
+  EXPECT_THAT(plan.rows, ElementsAre(PlanRow{1, 28, 6, 6}));
+  RowResult row{.sequence = 1};
+  for (const TokenId token : {9, 1, 2, 3, 4, 5}) row.accepted.push_back({.token = token});
+  const auto ends = scheduler.commit({.rows = {row}});
+  ASSERT_EQ(ends.size(), 1u);
+  EXPECT_EQ(ends[0].reason, EndReason::kEndToken);
+  EXPECT_EQ(scheduler.counts().cached_blocks, 0) << "only 30 tokens were there";
+}
+
+TEST(Scheduler, DraftsNeverReachBeyondTheLastTokenAllowed) {
+  Scheduler scheduler(with_blocks(8));
+  scheduler.add({.id = 1, .prompt = prompt_of(4), .max_new_tokens = 3});
+  scheduler.commit(answer(scheduler.next_step()));
+  scheduler.propose(1, {20, 21, 22, 23});
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(PlanRow{1, 4, 2, 2}));
+}
+
+TEST(Scheduler, AnOlderPrefillIsNotStarvedByNewcomers) {
+  SchedulerOptions options = with_blocks(600);
+  options.max_sequences = 100;
+  options.max_step_tokens = 100;
+  Scheduler scheduler(options);
+  constexpr SequenceId kLong = 1;
+  scheduler.add({.id = kLong, .prompt = prompt_of(6000, 5000), .max_new_tokens = 1});
+  int steps = 0;
+  for (; scheduler.find(kLong) != nullptr && steps < 1000; ++steps) {
+    for (int i = 0; i < 3; ++i) {
+      scheduler.add({.id = 10 + 3 * steps + i, .prompt = prompt_of(4), .max_new_tokens = 60});
+    }
+    scheduler.commit(answer(scheduler.next_step()));
   }
+  EXPECT_LT(steps, 400);
+}
+
+TEST(Scheduler, ChunksAreWholeBlocksInAStepThatIsSmallerThanTheMinimum) {
+  SchedulerOptions options = with_blocks(64);
+  options.max_step_tokens = 40;
+  Scheduler scheduler(options);
+  scheduler.add({.id = 1, .prompt = prompt_of(100), .max_new_tokens = 1});
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(1, 0, 32, false)));
+}
+
+TEST(Scheduler, APausedSequenceKeepsNobodyOutOfTheBatch) {
+  SchedulerOptions options = with_blocks(64);
+  options.max_sequences = 1;
+  Scheduler scheduler(options);
+  scheduler.add({.id = 1, .prompt = prompt_of(4), .max_new_tokens = 50});
+  scheduler.commit(answer(scheduler.next_step()));
+  scheduler.pause(1);
+  scheduler.add({.id = 2, .prompt = prompt_of(5, 500), .max_new_tokens = 50});
+  const StepPlan plan = scheduler.next_step();
+  EXPECT_THAT(plan.rows, ElementsAre(prefill(2, 0, 5, true)));
+  scheduler.commit(answer(plan));
+  scheduler.resume(1);
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 4)))
+      << "one place, the older first";
+}
+
+TEST(Scheduler, APausedSequenceGivesWayWhenNothingElseCanRun) {
+  SchedulerOptions options = with_blocks(4);
+  options.prefix_cache = false;
+  Scheduler scheduler(options);
+  scheduler.add({.id = 1, .prompt = prompt_of(90), .max_new_tokens = 20});
+  scheduler.commit(answer(scheduler.next_step()));
+  scheduler.pause(1);
+  scheduler.add({.id = 2, .prompt = prompt_of(60, 500), .max_new_tokens = 20});
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(2, 0, 60, true)));
+  EXPECT_EQ(scheduler.find(1)->num_preemptions, 1);
+}
+
+TEST(Scheduler, ASequenceThatWasPreemptedOftenIsProtected) {
+  SchedulerOptions options = with_blocks(4);
+  options.prefix_cache = false;
+  options.max_preemptions = 1;
+  Scheduler scheduler(options);
+  scheduler.add({.id = 1, .prompt = prompt_of(32, 0), .max_new_tokens = 60});
+  scheduler.add({.id = 2, .prompt = prompt_of(64, 500), .max_new_tokens = 60});
+  const std::vector<SequenceEnd> ends = run_dry(scheduler);
+  EXPECT_EQ(ends.size(), 2u);
+  EXPECT_EQ(scheduler.counts().preemptions, 1) << "afterwards all it may need was set aside";
+}
+
+TEST(Scheduler, ACancelledSequenceIsGoneWhileItsStepRuns) {
+  Scheduler scheduler(with_blocks(8));
+  scheduler.add({.id = 1, .prompt = prompt_of(40), .max_new_tokens = 5});
+  const StepPlan plan = scheduler.next_step();
+  scheduler.cancel(1);
+  scheduler.cancel(1);
+  EXPECT_EQ(scheduler.counts().held_blocks, 0);
+  EXPECT_THAT(scheduler.commit(answer(plan)), IsEmpty());
+  EXPECT_THAT(scheduler.next_step().rows, IsEmpty());
+}
+
+TEST(Scheduler, WhatWasGeneratedIsFoundByTheNextTurnOfAConversation) {
+  Scheduler scheduler(with_blocks(64));
+  scheduler.add({.id = 1, .prompt = prompt_of(40), .max_new_tokens = 40});
+  run_dry(scheduler);
+  std::vector<TokenId> turn = prompt_of(40);
+  turn.insert(turn.end(), 40, 7);
+  turn.push_back(55);
+  scheduler.add({.id = 2, .prompt = turn, .max_new_tokens = 1});
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(2, 64, 17, true)));
 }
 
 }  // namespace
