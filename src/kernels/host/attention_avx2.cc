@@ -1,5 +1,6 @@
 // Attention with AVX2. Words of two bf16 become floats by a shift and a mask.
 #include "kernels/host/attention_loop.h"
+#include "kernels/host/unroll.h"
 #include "kernels/host/vector_avx2.h"
 
 namespace tidemill::avx2 {
@@ -37,11 +38,13 @@ struct F32Ops : SoftmaxOps {
                       _mm256_setzero_ps()};
     for (int64_t d = 0; d < task.head_dim; ++d) {
       const __m256 x = _mm256_set1_ps(q[d]);
+      TIDEMILL_UNROLL
       for (int part = 0; part < 4; ++part) {
         const float* row = keys + (part / 2 * task.head_dim + d) * 16 + part % 2 * 8;
         sums[part] = _mm256_fmadd_ps(x, _mm256_loadu_ps(row), sums[part]);
       }
     }
+    TIDEMILL_UNROLL
     for (int part = 0; part < 4; ++part) {
       _mm256_store_ps(out + part * 8, _mm256_mul_ps(sums[part], _mm256_set1_ps(task.scale)));
     }
@@ -72,6 +75,7 @@ struct Bf16Ops : SoftmaxOps {
                       _mm256_setzero_ps()};
     for (int64_t pair = 0; pair < pairs; ++pair) {
       const __m256i x = _mm256_set1_epi32(q[pair]);
+      TIDEMILL_UNROLL
       for (int part = 0; part < 4; ++part) {
         const unsigned char* row = run + (part / 2 * pairs + pair) * 64 + part % 2 * 32;
         const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row));
@@ -79,6 +83,7 @@ struct Bf16Ops : SoftmaxOps {
         sums[part] = _mm256_fmadd_ps(odd_of(x), odd_of(words), sums[part]);
       }
     }
+    TIDEMILL_UNROLL
     for (int part = 0; part < 4; ++part) {
       _mm256_store_ps(out + part * 8, _mm256_mul_ps(sums[part], _mm256_set1_ps(task.scale)));
     }

@@ -1,6 +1,7 @@
 // Attention with AVX-512 and without its bf16 instructions: words of two bf16 become floats by a
 // shift and a mask.
 #include "kernels/host/attention_avx512_ops.h"
+#include "kernels/host/unroll.h"
 
 namespace tidemill::avx512 {
 namespace {
@@ -52,6 +53,7 @@ struct Bf16Ops : SoftmaxOps512 {
     __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
     for (int64_t pair = 0; pair < pairs; ++pair) {
       const __m512i x = _mm512_set1_epi32(q[pair]);
+      TIDEMILL_UNROLL
       for (int half = 0; half < 2; ++half) {
         const __m512i words = _mm512_loadu_si512(run + (half * pairs + pair) * 64);
         sums[half] = _mm512_fmadd_ps(even_of(x), even_of(words), sums[half]);

@@ -5,6 +5,7 @@
 
 #include "kernels/host/inner.h"
 #include "kernels/host/product_tiles.h"
+#include "kernels/host/unroll.h"
 
 namespace tidemill::avx2 {
 namespace {
@@ -14,26 +15,33 @@ constexpr int64_t kPrefetchBytes = 2048;
 template <int kRows, int kPanels>
 void tile_f32(const ProductTile& tile) {
   __m256 sums[kRows][2 * kPanels];
+  TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    TIDEMILL_UNROLL
     for (int h = 0; h < 2 * kPanels; ++h) sums[r][h] = _mm256_setzero_ps();
   }
   for (int64_t step = 0; step < tile.num_steps; ++step) {
     __m256 weights[2 * kPanels];
+    TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       const unsigned char* row = tile.panels + p * tile.panel_stride + step * 64;
       _mm_prefetch(reinterpret_cast<const char*>(row + kPrefetchBytes), _MM_HINT_T1);
       weights[2 * p] = _mm256_loadu_ps(reinterpret_cast<const float*>(row));
       weights[2 * p + 1] = _mm256_loadu_ps(reinterpret_cast<const float*>(row) + 8);
     }
+    TIDEMILL_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const __m256 x =
           _mm256_broadcast_ss(reinterpret_cast<const float*>(tile.in + r * tile.in_stride) + step);
+      TIDEMILL_UNROLL
       for (int h = 0; h < 2 * kPanels; ++h) {
         sums[r][h] = _mm256_fmadd_ps(x, weights[h], sums[r][h]);
       }
     }
   }
+  TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    TIDEMILL_UNROLL
     for (int h = 0; h < 2 * kPanels; ++h) {
       _mm256_storeu_ps(tile.sums + r * kTilePanels * 16 + h * 8, sums[r][h]);
     }
@@ -46,18 +54,22 @@ template <int kRows, int kPanels>
 void tile_bf16(const ProductTile& tile) {
   const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
   __m256 sums[kRows][2 * kPanels];
+  TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    TIDEMILL_UNROLL
     for (int h = 0; h < 2 * kPanels; ++h) sums[r][h] = _mm256_setzero_ps();
   }
   for (int64_t step = 0; step < tile.num_steps; ++step) {
     __m256 first[kRows];
     __m256 second[kRows];
+    TIDEMILL_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const __m256i pair =
           _mm256_set1_epi32(reinterpret_cast<const int32_t*>(tile.in + r * tile.in_stride)[step]);
       first[r] = _mm256_castsi256_ps(_mm256_slli_epi32(pair, 16));
       second[r] = _mm256_castsi256_ps(_mm256_and_si256(pair, upper));
     }
+    TIDEMILL_UNROLL
     for (int h = 0; h < 2 * kPanels; ++h) {
       const unsigned char* half = tile.panels + h / 2 * tile.panel_stride + step * 64 + h % 2 * 32;
       if (h % 2 == 0) {
@@ -66,13 +78,16 @@ void tile_bf16(const ProductTile& tile) {
       const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(half));
       const __m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
       const __m256 odd = _mm256_castsi256_ps(_mm256_and_si256(words, upper));
+      TIDEMILL_UNROLL
       for (int r = 0; r < kRows; ++r) {
         sums[r][h] = _mm256_fmadd_ps(first[r], even, sums[r][h]);
         sums[r][h] = _mm256_fmadd_ps(second[r], odd, sums[r][h]);
       }
     }
   }
+  TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    TIDEMILL_UNROLL
     for (int h = 0; h < 2 * kPanels; ++h) {
       _mm256_storeu_ps(tile.sums + r * kTilePanels * 16 + h * 8, sums[r][h]);
     }

@@ -5,6 +5,7 @@
 
 #include "kernels/host/inner.h"
 #include "kernels/host/product_tiles.h"
+#include "kernels/host/unroll.h"
 
 namespace tidemill::avx512 {
 namespace {
@@ -15,23 +16,30 @@ constexpr int64_t kPrefetchBytes = 2048;
 template <int kRows, int kPanels>
 void tile_f32(const ProductTile& tile) {
   __m512 sums[kRows][kPanels];
+  TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) sums[r][p] = _mm512_setzero_ps();
   }
   for (int64_t step = 0; step < tile.num_steps; ++step) {
     __m512 weights[kPanels];
+    TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       const unsigned char* row = tile.panels + p * tile.panel_stride + step * 64;
       _mm_prefetch(reinterpret_cast<const char*>(row + kPrefetchBytes), _MM_HINT_T1);
       weights[p] = _mm512_loadu_ps(row);
     }
+    TIDEMILL_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const __m512 x =
           _mm512_set1_ps(reinterpret_cast<const float*>(tile.in + r * tile.in_stride)[step]);
+      TIDEMILL_UNROLL
       for (int p = 0; p < kPanels; ++p) sums[r][p] = _mm512_fmadd_ps(x, weights[p], sums[r][p]);
     }
   }
+  TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       _mm512_storeu_ps(tile.sums + (r * kTilePanels + p) * 16, sums[r][p]);
     }
@@ -44,12 +52,15 @@ template <int kRows, int kPanels>
 void tile_bf16(const ProductTile& tile) {
   const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
   __m512 sums[kRows][kPanels];
+  TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) sums[r][p] = _mm512_setzero_ps();
   }
   for (int64_t step = 0; step < tile.num_steps; ++step) {
     __m512 even[kPanels];
     __m512 odd[kPanels];
+    TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       const unsigned char* row = tile.panels + p * tile.panel_stride + step * 64;
       _mm_prefetch(reinterpret_cast<const char*>(row + kPrefetchBytes), _MM_HINT_T1);
@@ -57,18 +68,22 @@ void tile_bf16(const ProductTile& tile) {
       even[p] = _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
       odd[p] = _mm512_castsi512_ps(_mm512_and_si512(words, upper));
     }
+    TIDEMILL_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const __m512i pair =
           _mm512_set1_epi32(reinterpret_cast<const int32_t*>(tile.in + r * tile.in_stride)[step]);
       const __m512 first = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16));
       const __m512 second = _mm512_castsi512_ps(_mm512_and_si512(pair, upper));
+      TIDEMILL_UNROLL
       for (int p = 0; p < kPanels; ++p) {
         sums[r][p] = _mm512_fmadd_ps(first, even[p], sums[r][p]);
         sums[r][p] = _mm512_fmadd_ps(second, odd[p], sums[r][p]);
       }
     }
   }
+  TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       _mm512_storeu_ps(tile.sums + (r * kTilePanels + p) * 16, sums[r][p]);
     }

@@ -5,6 +5,7 @@
 
 #include "kernels/host/inner.h"
 #include "kernels/host/product_tiles.h"
+#include "kernels/host/unroll.h"
 
 namespace tidemill::avx512bf16 {
 namespace {
@@ -14,23 +15,30 @@ constexpr int64_t kPrefetchBytes = 2048;
 template <int kRows, int kPanels>
 void tile_bf16(const ProductTile& tile) {
   __m512 sums[kRows][kPanels];
+  TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) sums[r][p] = _mm512_setzero_ps();
   }
   for (int64_t step = 0; step < tile.num_steps; ++step) {
     __m512bh weights[kPanels];
+    TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       const unsigned char* row = tile.panels + p * tile.panel_stride + step * 64;
       _mm_prefetch(reinterpret_cast<const char*>(row + kPrefetchBytes), _MM_HINT_T1);
       weights[p] = (__m512bh)_mm512_loadu_si512(row);
     }
+    TIDEMILL_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const auto x = (__m512bh)_mm512_set1_epi32(
           reinterpret_cast<const int32_t*>(tile.in + r * tile.in_stride)[step]);
+      TIDEMILL_UNROLL
       for (int p = 0; p < kPanels; ++p) sums[r][p] = _mm512_dpbf16_ps(sums[r][p], x, weights[p]);
     }
   }
+  TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       _mm512_storeu_ps(tile.sums + (r * kTilePanels + p) * 16, sums[r][p]);
     }

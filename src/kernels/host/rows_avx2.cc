@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "kernels/host/inner.h"
+#include "kernels/host/unroll.h"
 #include "kernels/host/vector_avx2.h"
 #include "kernels/kernels.h"
 
@@ -123,6 +124,7 @@ uint64_t read_memory(const void* data, int64_t bytes) {
   __m256i sum = _mm256_setzero_si256();
   for (int64_t begin = 0; begin < bytes; begin += 8 * kPage) {
     for (int64_t line = 0; line < kPage; line += 32) {
+      TIDEMILL_UNROLL
       for (int64_t page = 0; page < 8; ++page) {
         const unsigned char* at = base + begin + page * kPage + line;
         sum = _mm256_add_epi64(sum, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));

@@ -3,6 +3,7 @@
 #include <stdint.h>
 
 #include "kernels/host/inner.h"
+#include "kernels/host/unroll.h"
 #include "kernels/host/vector_avx512.h"
 #include "kernels/kernels.h"
 
@@ -107,6 +108,7 @@ uint64_t read_memory(const void* data, int64_t bytes) {
   __m512i sum = _mm512_setzero_si512();
   for (int64_t begin = 0; begin < bytes; begin += 8 * kPage) {
     for (int64_t line = 0; line < kPage; line += 64) {
+      TIDEMILL_UNROLL
       for (int64_t page = 0; page < 8; ++page) {
         sum = _mm512_add_epi64(sum, _mm512_loadu_si512(base + begin + page * kPage + line));
       }
