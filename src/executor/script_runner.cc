@@ -1,7 +1,9 @@
 #include "executor/script_runner.h"
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <initializer_list>
 #include <iterator>
 #include <stdexcept>
 #include <thread>
@@ -18,12 +20,19 @@ namespace {
 constexpr size_t kMaxAnswers = 1 << 16;
 constexpr TokenId kUnwritten = -1;
 
+std::string joined(std::initializer_list<std::string_view> names) {
+  std::string list;
+  for (const std::string_view name : names) list += (list.empty() ? "" : ", ") + std::string(name);
+  return list;
+}
+
 class ScriptReader {
  public:
   explicit ScriptReader(std::string file) : file_(std::move(file)) {}
 
   Script read(const JsonValue& json) {
     require(json.is_object(), "it must be a JSON object");
+    know(json, {"max_model_len", "num_blocks", "step_ms", "rules"});
     Script script;
     script.max_model_len = integer(json, "max_model_len").value_or(script.max_model_len);
     script.num_blocks = integer(json, "num_blocks").value_or(script.num_blocks);
@@ -41,6 +50,14 @@ class ScriptReader {
     if (!condition) throw std::runtime_error(format("{}: {}.", file_, what));
   }
 
+  // A member that is misspelt must not be one that does nothing.
+  void know(const JsonValue& object, std::initializer_list<std::string_view> members) {
+    for (const auto& [name, value] : object.object()) {
+      const bool known = std::find(members.begin(), members.end(), name) != members.end();
+      require(known, format("{} is not a member; there are {}", name, joined(members)));
+    }
+  }
+
   std::optional<int64_t> integer(const JsonValue& object, const char* key) {
     const JsonValue* value = object.find(key);
     if (value == nullptr) return std::nullopt;
@@ -51,6 +68,7 @@ class ScriptReader {
 
   ScriptRule read_rule(const JsonValue& json) {
     require(json.is_object(), "a rule must be an object");
+    know(json, {"when", "reply", "tokens", "repeat", "delay_ms", "fail_at", "throw_at", "logprob"});
     ScriptRule rule;
     if (const JsonValue* when = json.find("when")) {
       require(when->is_string(), "when must be a string");

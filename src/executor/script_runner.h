@@ -1,7 +1,7 @@
 // A script that stands in for the network and the choice of tokens: `serve --model script:FILE`.
 // Scheduler, block pool, streams and server are real; only the arithmetic is not.
 //
-// The file is JSON:
+// The file is JSON (tests/scripts/hello.json is one); a member that is not listed is refused:
 //   {"max_model_len": 4096, "num_blocks": 1024, "step_ms": 5,
 //    "rules": [{"when": "weather", "reply": "It rains.", "repeat": 1, "delay_ms": 0,
 //               "fail_at": 3, "throw_at": 7, "logprob": -0.5}]}
