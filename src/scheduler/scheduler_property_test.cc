@@ -289,7 +289,7 @@ TEST(SchedulerTraffic, EveryRowReadsItsOwnPrefixAndEverythingEnds) {
   int64_t num_answers = 0;
   int64_t num_preemptions = 0;
   int64_t num_hits = 0;
-  for (uint64_t seed = 0; seed < 1500; ++seed) {
+  for (uint64_t seed = 0; seed < 4000; ++seed) {
     Traffic traffic(seed);
     for (int i = 0; i < 200; ++i) {
       traffic.event();
