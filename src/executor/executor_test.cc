@@ -9,7 +9,6 @@
 #include <thread>
 
 #include "executor/executor_fixture.h"
-#include "executor/mailbox.h"
 
 namespace tidemill {
 namespace {
@@ -263,76 +262,88 @@ TEST_F(ExecutorTest, TwoExecutorsDoNotKnowOfEachOther) {
   EXPECT_EQ(read(*stream).texts[0], "second");
 }
 
-TEST(GenerationRequest, EveryFieldOutsideItsRangeIsRefusedByName) {
-  const RequestLimits limits{.max_model_len = 64, .vocab_size = 10, .has_tokenizer = true};
-  const GenerationFields good{.prompts = {TokenPrompt{.ids = {1}}}};
-  ASSERT_TRUE(GenerationRequest::make(good, {}, limits));
-  const auto refused = [&](auto change) {
-    GenerationFields bad = good;
-    change(bad);
-    const auto made = GenerationRequest::make(bad, {}, limits);
-    return made ? std::string("accepted") : made.error().field;
+TEST_F(ExecutorTest, WhatCouldNeverFitIsRefusedThoughTheModelIsLongEnough) {
+  start({.max_model_len = 4096, .num_blocks = 4});
+  GenerationFields of = fields(std::string(100, 'x'));
+  of.max_new_tokens = 28;
+  EXPECT_TRUE(executor_->submit(request(of)));
+  of.max_new_tokens = 29;
+  EXPECT_EQ(executor_->submit(request(of)).error().kind, ErrorKind::kPromptTooLong);
+}
+
+TEST_F(ExecutorTest, LeastTokensThatHaveNoRoomAreRefusedNotLowered) {
+  start({.max_model_len = 64, .num_blocks = 8});
+  GenerationFields of = fields(std::string(60, 'x'));
+  of.min_new_tokens = 5;
+  EXPECT_EQ(executor_->submit(request(of)).error().kind, ErrorKind::kPromptTooLong);
+  of.min_new_tokens = 4;
+  EXPECT_TRUE(executor_->submit(request(of)));
+}
+
+TEST_F(ExecutorTest, APromptWithoutATokenIsRefused) {
+  start({});
+  EXPECT_EQ(executor_->submit(request(fields(""))).error().kind, ErrorKind::kEmptyPrompt);
+}
+
+TEST_F(ExecutorTest, OfTwoBeginTokensInTextOneIsDroppedAndIdsStayAsTheyAre) {
+  TextParts parts = text();
+  parts.begin_id = 256;  // <|im_start|>
+  ExecutorOptions options;
+  options.max_model_len = 100;
+  options.scheduler.groups = {{.num_blocks = 16}};
+  executor_ = std::make_unique<Executor>(std::make_unique<ScriptRunner>(Script{.num_blocks = 16}),
+                                         parts, options, metrics_, "script");
+  const auto tokens = [this](const Prompt& prompt) {
+    return submit({.prompts = {prompt}}).prompt_tokens()[0];
   };
-  EXPECT_EQ(refused([](auto& f) { f.prompts.clear(); }), "prompt");
-  EXPECT_EQ(refused([](auto& f) { f.prompts = {TokenPrompt{.ids = {}}}; }), "prompt");
-  EXPECT_EQ(refused([](auto& f) { f.prompts = {TokenPrompt{.ids = {10}}}; }), "prompt");
-  EXPECT_EQ(refused([](auto& f) { f.prompts = {TokenPrompt{.ids = {-1}}}; }), "prompt");
-  EXPECT_EQ(refused([](auto& f) { f.prompts = {ChatPrompt{}}; }), "prompt");
-  EXPECT_EQ(refused([](auto& f) { f.prompts.resize(33, f.prompts[0]); }), "prompt");
-  EXPECT_EQ(refused([](auto& f) { f.prompts = {TextPrompt{.text = std::string(5000, 'x')}}; }),
-            "prompt");
-  EXPECT_EQ(refused([](auto& f) { f.max_new_tokens = -1; }), "max_tokens");
-  EXPECT_EQ(refused([](auto& f) { f.min_new_tokens = 65; }), "min_tokens");
-  EXPECT_EQ(refused([](auto& f) { f.temperature = -0.1; }), "temperature");
-  EXPECT_EQ(refused([](auto& f) { f.temperature = 2.1; }), "temperature");
-  EXPECT_EQ(refused([](auto& f) { f.temperature = std::nan(""); }), "temperature");
-  EXPECT_EQ(refused([](auto& f) { f.top_k = -2; }), "top_k");
-  EXPECT_EQ(refused([](auto& f) { f.top_p = 1.01; }), "top_p");
-  EXPECT_EQ(refused([](auto& f) { f.num_choices = 0; }), "n");
-  EXPECT_EQ(refused([](auto& f) { f.num_choices = 9; }), "n");
-  EXPECT_EQ(refused([](auto& f) { f.num_logprobs = 21; }), "logprobs");
-  EXPECT_EQ(refused([](auto& f) { f.stop_strings = {""}; }), "stop");
-  EXPECT_EQ(refused([](auto& f) { f.stop_strings = {std::string(257, 'x')}; }), "stop");
-  EXPECT_EQ(refused([](auto& f) { f.stop_strings.resize(17, "x"); }), "stop");
-  EXPECT_EQ(refused([](auto& f) { f.stop_token_ids = {10}; }), "stop_token_ids");
+  EXPECT_EQ(tokens(TextPrompt{.text = "<|im_start|><|im_start|>x"}), 2);
+  EXPECT_EQ(tokens(TextPrompt{.text = "<|im_start|>x"}), 2);
+  EXPECT_EQ(tokens(TokenPrompt{.ids = {256, 256, 'x'}}), 3);
 }
 
-StepInput random_input(std::mt19937_64& random) {
-  StepInput input;
-  for (uint64_t i = random() % 4; i > 0; --i) {
-    input.plan.rows.push_back({static_cast<SequenceId>(random()), 1, 2, 1});
-    input.forward.token_ids.push_back(static_cast<TokenId>(random()));
-    input.sampling.push_back({.params = {.temperature = 0.5f, .seed = random()},
-                              .position = 7,
-                              .forbid_end = random() % 2 == 0,
-                              .end_ids = {1, 2}});
+TEST_F(ExecutorTest, AResumeBoundAboveThePauseBoundDoesNotStrandAReader) {
+  ExecutorOptions options;
+  options.stream_pause_bytes = 640;
+  options.stream_resume_bytes = 64'000;
+  start({.rules = {rule("*", std::string(200, 'z'))}}, options);
+  ResponseStream slow = submit(fields("slow"));
+  while (executor_->stats().running > 0 || executor_->stats().held_blocks == 0) {
+    std::this_thread::yield();
   }
-  input.forward.groups.push_back({.table_begins = {0, 1}, .block_ids = {5}});
-  return input;
+  EXPECT_EQ(read(slow).texts[0], std::string(200, 'z'));
 }
 
-TEST(Wire, WhatCrossesThreadsSurvivesAsBytes) {
-  std::mt19937_64 random(1);
-  for (int round = 0; round < 200; ++round) {
-    const StepInput input = random_input(random);
-    const std::string bytes = to_bytes(input);
-    EXPECT_EQ(step_input_from_bytes(bytes), input);
-    EXPECT_EQ(step_input_from_bytes(bytes + "x"), std::nullopt);
-    EXPECT_EQ(step_input_from_bytes(bytes.substr(0, bytes.size() - 1)), std::nullopt);
-    std::string damaged = bytes;
-    damaged[random() % damaged.size()] = static_cast<char>(random());
-    (void)step_input_from_bytes(damaged);  // whatever it says, it must not crash
+// The script says the same whatever the scheduler does, and checks each step against what earlier
+// ones wrote: chunks, shared prefixes, preemption and pauses must all lead to the same text.
+TEST_F(ExecutorTest, TextDoesNotDependOnTheSchedulersSettings) {
+  std::mt19937_64 random(11);
+  for (int round = 0; round < 25; ++round) {
+    ExecutorOptions options;
+    options.scheduler.max_sequences = 1 + static_cast<int32_t>(random() % 12);
+    options.scheduler.max_step_tokens = 16 + static_cast<int32_t>(random() % 200);
+    options.scheduler.min_chunk_tokens = 1 + static_cast<int32_t>(random() % 64);
+    options.scheduler.max_preemptions = static_cast<int32_t>(random() % 4);
+    options.scheduler.prefix_cache = random() % 2 == 0;
+    if (random() % 3 == 0) options.stream_pause_bytes = options.stream_resume_bytes = 1000;
+    const std::string long_reply(90, 'l');
+    start({.max_model_len = 384,
+           .num_blocks = 12 + static_cast<int64_t>(random() % 30),
+           .rules = {rule("long", long_reply), rule("*", "short")}},
+          options);
+    std::vector<std::pair<ResponseStream, bool>> streams;
+    for (int i = 0; i < 20; ++i) {
+      const bool is_long = random() % 2 == 0;
+      GenerationFields of = fields(std::string(random() % 250, 'p') + (is_long ? "long" : "brief"));
+      of.num_choices = 1 + static_cast<int64_t>(random() % 3);
+      streams.emplace_back(submit(of), is_long);
+    }
+    for (auto& [stream, is_long] : streams) {
+      const Answer answer = read(stream);
+      EXPECT_FALSE(answer.error) << answer.error->message;
+      EXPECT_THAT(answer.texts, testing::Each(is_long ? long_reply : "short"));
+    }
+    expect_quiet();
   }
-  const StepResult result{.rows = {{.sequence = 4, .accepted = {{1, -0.5f, {{2, -1.0f}}}}},
-                                   {.sequence = 5, .failed = true}}};
-  EXPECT_EQ(step_result_from_bytes(to_bytes(result)), result);
-  const Mail mail{.kind = MailKind::kAdd,
-                  .sequence = 3,
-                  .prompt = {1, 2},
-                  .prefix_scope = "s",
-                  .same_prompt_as = 2,
-                  .choice = 1};
-  EXPECT_EQ(mail_from_bytes(to_bytes(mail)), mail);
 }
 
 }  // namespace

@@ -1,0 +1,147 @@
+#include "executor/generation_request.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace tidemill {
+namespace {
+
+TEST(GenerationRequest, EveryFieldOutsideItsRangeIsRefusedByName) {
+  const RequestLimits limits{.max_model_len = 64, .vocab_size = 10, .has_tokenizer = true};
+  const GenerationFields good{.prompts = {TokenPrompt{.ids = {1}}}};
+  ASSERT_TRUE(GenerationRequest::make(good, {}, limits));
+  const auto refused = [&](auto change) {
+    GenerationFields bad = good;
+    change(bad);
+    const auto made = GenerationRequest::make(bad, {}, limits);
+    return made ? std::string("accepted") : made.error().field;
+  };
+  EXPECT_EQ(refused([](auto& f) { f.prompts.clear(); }), "prompt");
+  EXPECT_EQ(refused([](auto& f) { f.prompts = {TokenPrompt{.ids = {}}}; }), "prompt");
+  EXPECT_EQ(refused([](auto& f) { f.prompts = {TokenPrompt{.ids = {10}}}; }), "prompt");
+  EXPECT_EQ(refused([](auto& f) { f.prompts = {TokenPrompt{.ids = {-1}}}; }), "prompt");
+  EXPECT_EQ(refused([](auto& f) { f.prompts = {ChatPrompt{}}; }), "prompt");
+  EXPECT_EQ(refused([](auto& f) { f.prompts.resize(33, f.prompts[0]); }), "prompt");
+  EXPECT_EQ(refused([](auto& f) { f.prompts = {TextPrompt{.text = std::string(5000, 'x')}}; }),
+            "prompt");
+  EXPECT_EQ(refused([](auto& f) { f.max_new_tokens = -1; }), "max_tokens");
+  EXPECT_EQ(refused([](auto& f) { f.min_new_tokens = 65; }), "min_tokens");
+  EXPECT_EQ(refused([](auto& f) { f.temperature = -0.1; }), "temperature");
+  EXPECT_EQ(refused([](auto& f) { f.temperature = 2.1; }), "temperature");
+  EXPECT_EQ(refused([](auto& f) { f.temperature = std::nan(""); }), "temperature");
+  EXPECT_EQ(refused([](auto& f) { f.top_k = -2; }), "top_k");
+  EXPECT_EQ(refused([](auto& f) { f.top_p = 1.01; }), "top_p");
+  EXPECT_EQ(refused([](auto& f) { f.num_choices = 0; }), "n");
+  EXPECT_EQ(refused([](auto& f) { f.num_choices = 9; }), "n");
+  EXPECT_EQ(refused([](auto& f) { f.num_logprobs = 21; }), "logprobs");
+  EXPECT_EQ(refused([](auto& f) { f.stop_strings = {""}; }), "stop");
+  EXPECT_EQ(refused([](auto& f) { f.stop_strings = {std::string(257, 'x')}; }), "stop");
+  EXPECT_EQ(refused([](auto& f) { f.stop_strings.resize(17, "x"); }), "stop");
+  EXPECT_EQ(refused([](auto& f) { f.stop_token_ids = {10}; }), "stop_token_ids");
+}
+
+class Checks : public testing::Test {
+ protected:
+  static GenerationFields with_tokens() { return {.prompts = {TokenPrompt{.ids = {1}}}}; }
+  static ChatPrompt chat(std::string content) {
+    return {.messages = JsonArray{JsonObject{{"role", "user"}, {"content", std::move(content)}}}};
+  }
+  static std::optional<Error> problem(const GenerationFields& fields, const RequestLimits& limits) {
+    const auto made = GenerationRequest::make(fields, {.max_new_tokens = "max_new_tokens"}, limits);
+    return made ? std::nullopt : std::optional<Error>(made.error());
+  }
+  std::optional<Error> problem(const GenerationFields& fields) const {
+    return problem(fields, limits_);
+  }
+
+  RequestLimits limits_{
+      .max_model_len = 64, .vocab_size = 10, .has_tokenizer = true, .has_chat_template = true};
+};
+
+TEST_F(Checks, EveryBoundItselfIsAllowed) {
+  const auto allowed = [this](auto change) {
+    GenerationFields fields = with_tokens();
+    change(fields);
+    const auto error = problem(fields);
+    EXPECT_FALSE(error) << error->message;
+  };
+  allowed([](auto& f) { f.prompts = {TokenPrompt{.ids = {0, 9}}}; });
+  allowed([](auto& f) { f.prompts.resize(32, f.prompts[0]); });
+  allowed([](auto& f) { f.prompts = {TextPrompt{.text = std::string(64 * 32, 'x')}}; });
+  allowed([](auto& f) { f.max_new_tokens = 0; });
+  allowed([](auto& f) { f.min_new_tokens = *(f.max_new_tokens = 7); });
+  for (const double bound : {0.0, 2.0}) allowed([=](auto& f) { f.temperature = bound; });
+  for (const double bound : {0.0, 1.0}) allowed([=](auto& f) { f.top_p = bound; });
+  for (const int64_t bound : {-1, 0, 1 << 30}) allowed([=](auto& f) { f.top_k = bound; });
+  for (const int64_t bound : {1, 8}) allowed([=](auto& f) { f.num_choices = bound; });
+  for (const int64_t bound : {-1, 0, 20}) allowed([=](auto& f) { f.num_logprobs = bound; });
+  allowed([](auto& f) { f.stop_strings.resize(16, std::string(256, 'x')); });
+  allowed([](auto& f) { f.stop_token_ids = {0, 9}; });
+}
+
+TEST_F(Checks, WhatIsNotANumberIsRefusedForItself) {
+  for (const double value : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+    GenerationFields fields = with_tokens();
+    fields.max_temperature = HUGE_VAL;  // a dialect without a bound of its own
+    fields.temperature = value;
+    EXPECT_EQ(problem(fields)->field, "temperature");
+    fields.temperature = 1;
+    fields.top_p = value;
+    EXPECT_EQ(problem(fields)->field, "top_p");
+  }
+}
+
+TEST_F(Checks, ThePromptIsLookedAtFirst) {
+  GenerationFields fields = with_tokens();
+  fields.prompts = {TokenPrompt{.ids = {99}}};
+  fields.temperature = -1;
+  fields.stop_strings = {""};
+  EXPECT_EQ(problem(fields)->field, "prompt");
+  fields.prompts = {TokenPrompt{.ids = {1}}};
+  EXPECT_EQ(problem(fields)->field, "temperature");
+}
+
+TEST_F(Checks, AMessageSaysWhatWasGivenAndWhatIsAllowed) {
+  GenerationFields fields = with_tokens();
+  fields.max_new_tokens = -3;
+  EXPECT_EQ(problem(fields)->message.substr(0, 21), "max_new_tokens is -3;") << "its own name";
+  fields.max_new_tokens = std::nullopt;
+  fields.temperature = 2.5;
+  EXPECT_EQ(problem(fields)->message,
+            "temperature is 2.5; it must lie in 0 to 2. Use 0 for greedy decoding.");
+}
+
+TEST_F(Checks, TextWithoutATokenizerIsToldToSendIds) {
+  limits_.has_tokenizer = false;
+  const auto error = problem({.prompts = {TextPrompt{.text = "x"}}});
+  EXPECT_EQ(error->kind, ErrorKind::kUnsupportedContent);
+  EXPECT_NE(error->message.find("token ids"), std::string::npos);
+  EXPECT_FALSE(problem(with_tokens()));
+}
+
+TEST_F(Checks, MessagesWithoutATemplateAreToldHowToSupplyOne) {
+  EXPECT_FALSE(problem({.prompts = {chat("hi")}}));
+  limits_.has_chat_template = false;
+  const auto error = problem({.prompts = {chat("hi")}});
+  EXPECT_EQ(error->kind, ErrorKind::kTemplateError);
+  EXPECT_NE(error->message.find("chat_template="), std::string::npos);
+}
+
+TEST_F(Checks, MessagesHaveTheByteLimitOfAPrompt) {
+  EXPECT_FALSE(problem({.prompts = {chat(std::string(64 * 32 - 4, 'x'))}}));
+  const auto error = problem({.prompts = {chat(std::string(64 * 32 - 3, 'x'))}});
+  EXPECT_EQ(error->kind, ErrorKind::kPromptTooLong);
+}
+
+TEST_F(Checks, ASeedIsKeptOrDrawn) {
+  GenerationFields fields = with_tokens();
+  const auto seed = [&] { return GenerationRequest::make(fields, {}, limits_)->seed(); };
+  EXPECT_NE(seed(), seed());
+  EXPECT_LT(seed(), uint64_t{1} << 53) << "a client reads it as a double";
+  fields.seed = ~uint64_t{0};
+  EXPECT_EQ(seed(), ~uint64_t{0});
+}
+
+}  // namespace
+}  // namespace tidemill

@@ -1,0 +1,72 @@
+#include "executor/step_input.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace tidemill {
+namespace {
+
+StepInput random_input(std::mt19937_64& random) {
+  StepInput input;
+  for (uint64_t i = random() % 4; i > 0; --i) {
+    input.plan.rows.push_back({static_cast<SequenceId>(random()), 1, 2, 1});
+    input.forward.token_ids.push_back(static_cast<TokenId>(random()));
+    input.sampling.push_back({.params = {.temperature = 0.5f, .seed = random()},
+                              .position = 7,
+                              .forbid_end = random() % 2 == 0,
+                              .end_ids = {1, 2}});
+  }
+  input.forward.groups.push_back({.table_begins = {0, 1}, .block_ids = {5}});
+  return input;
+}
+
+TEST(StepInput, SurvivesAsBytesAndSoDoesItsResult) {
+  std::mt19937_64 random(1);
+  for (int round = 0; round < 200; ++round) {
+    const StepInput input = random_input(random);
+    const std::string bytes = to_bytes(input);
+    EXPECT_EQ(step_input_from_bytes(bytes), input);
+    EXPECT_EQ(step_input_from_bytes(bytes + "x"), std::nullopt);
+    EXPECT_EQ(step_input_from_bytes(bytes.substr(0, bytes.size() - 1)), std::nullopt);
+    std::string damaged = bytes;
+    damaged[random() % damaged.size()] = static_cast<char>(random());
+    (void)step_input_from_bytes(damaged);  // whatever it says, it must not crash
+  }
+  const StepResult result{.rows = {{.sequence = 4, .accepted = {{1, -0.5f, {{2, -1.0f}}}}},
+                                   {.sequence = 5, .failed = true}}};
+  EXPECT_EQ(step_result_from_bytes(to_bytes(result)), result);
+}
+
+TEST(StepResult, CutOrDamagedBytesAreNoneOrMeanWhatTheySay) {
+  std::mt19937_64 random(2);
+  for (int round = 0; round < 2000; ++round) {
+    StepResult result;
+    for (uint64_t i = random() % 4; i > 0; --i) {
+      RowResult& row = result.rows.emplace_back();
+      row.sequence = static_cast<SequenceId>(random());
+      row.failed = random() % 3 == 0;
+      row.accepted.resize(random() % 3, {.token = 5, .logprob = -1.5f, .top = {{1, -1.5f}}});
+    }
+    std::string bytes = to_bytes(result);
+    EXPECT_EQ(step_result_from_bytes(bytes), result);
+    EXPECT_EQ(step_result_from_bytes(bytes.substr(0, random() % bytes.size())), std::nullopt);
+    bytes[random() % bytes.size()] = static_cast<char>(random());
+    const auto read = step_result_from_bytes(bytes);
+    if (!read) continue;
+    EXPECT_EQ(to_bytes(*read), bytes);
+  }
+}
+
+TEST(StepInput, NoiseIsReadWithoutHarm) {
+  std::mt19937_64 random(8);
+  for (int round = 0; round < 5000; ++round) {
+    std::string noise(random() % 200, '\0');
+    for (char& byte : noise) byte = static_cast<char>(random() % 3 == 0 ? random() % 256 : 0);
+    (void)step_input_from_bytes(noise);
+    (void)step_result_from_bytes(noise);
+  }
+}
+
+}  // namespace
+}  // namespace tidemill
