@@ -10,8 +10,6 @@
 namespace tidemill::avx2 {
 namespace {
 
-constexpr int64_t kPrefetchBytes = 2048;
-
 template <int kRows, int kPanels>
 void tile_f32(const ProductTile& tile) {
   __m256 sums[kRows][2 * kPanels];
@@ -25,7 +23,7 @@ void tile_f32(const ProductTile& tile) {
     TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       const unsigned char* row = tile.panels + p * tile.panel_stride + step * 64;
-      _mm_prefetch(reinterpret_cast<const char*>(row + kPrefetchBytes), _MM_HINT_T1);
+      fetch_ahead<kPanels>(row);
       weights[2 * p] = _mm256_loadu_ps(reinterpret_cast<const float*>(row));
       weights[2 * p + 1] = _mm256_loadu_ps(reinterpret_cast<const float*>(row) + 8);
     }
@@ -73,7 +71,7 @@ void tile_bf16(const ProductTile& tile) {
     for (int h = 0; h < 2 * kPanels; ++h) {
       const unsigned char* half = tile.panels + h / 2 * tile.panel_stride + step * 64 + h % 2 * 32;
       if (h % 2 == 0) {
-        _mm_prefetch(reinterpret_cast<const char*>(half + kPrefetchBytes), _MM_HINT_T1);
+        fetch_ahead<kPanels>(half);
       }
       const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(half));
       const __m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));

@@ -10,9 +10,6 @@
 namespace tidemill::avx512 {
 namespace {
 
-// Weights come from memory in streams of their own; ask for lines this far ahead in each.
-constexpr int64_t kPrefetchBytes = 2048;
-
 template <int kRows, int kPanels>
 void tile_f32(const ProductTile& tile) {
   __m512 sums[kRows][kPanels];
@@ -26,7 +23,7 @@ void tile_f32(const ProductTile& tile) {
     TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       const unsigned char* row = tile.panels + p * tile.panel_stride + step * 64;
-      _mm_prefetch(reinterpret_cast<const char*>(row + kPrefetchBytes), _MM_HINT_T1);
+      fetch_ahead<kPanels>(row);
       weights[p] = _mm512_loadu_ps(row);
     }
     TIDEMILL_UNROLL
@@ -63,7 +60,7 @@ void tile_bf16(const ProductTile& tile) {
     TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       const unsigned char* row = tile.panels + p * tile.panel_stride + step * 64;
-      _mm_prefetch(reinterpret_cast<const char*>(row + kPrefetchBytes), _MM_HINT_T1);
+      fetch_ahead<kPanels>(row);
       const __m512i words = _mm512_loadu_si512(row);
       even[p] = _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
       odd[p] = _mm512_castsi512_ps(_mm512_and_si512(words, upper));

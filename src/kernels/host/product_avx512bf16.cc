@@ -10,8 +10,6 @@
 namespace tidemill::avx512bf16 {
 namespace {
 
-constexpr int64_t kPrefetchBytes = 2048;
-
 template <int kRows, int kPanels>
 void tile_bf16(const ProductTile& tile) {
   __m512 sums[kRows][kPanels];
@@ -25,7 +23,7 @@ void tile_bf16(const ProductTile& tile) {
     TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       const unsigned char* row = tile.panels + p * tile.panel_stride + step * 64;
-      _mm_prefetch(reinterpret_cast<const char*>(row + kPrefetchBytes), _MM_HINT_T1);
+      fetch_ahead<kPanels>(row);
       weights[p] = (__m512bh)_mm512_loadu_si512(row);
     }
     TIDEMILL_UNROLL
