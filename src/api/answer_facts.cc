@@ -2,14 +2,29 @@
 
 #include <numeric>
 
+#include "base/digest.h"
+
 namespace tidemill {
+namespace {
+
+constexpr size_t kLeastIdCharacters = 24;
+
+}  // namespace
 
 std::string answer_id(std::string_view prefix, const RequestContext& context) {
-  std::string id(prefix);
+  std::string id;
   for (const char c : context.request_id) {
-    if (std::isalnum(static_cast<unsigned char>(c)) != 0) id += c;
+    const bool digit = c >= '0' && c <= '9';
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    if (digit || letter) {
+      id += c;
+    } else if (c != '-') {
+      id.clear();  // left out, it might make two ids equal
+      break;
+    }
   }
-  return id;
+  if (id.size() < kLeastIdCharacters) id = sha256_of(context.request_id).substr(0, 32);
+  return std::string(prefix) + id;
 }
 
 void read_facts(AnswerFacts& facts, const ResponseStream& stream) {

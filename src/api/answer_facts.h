@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "api/schema.h"
@@ -19,7 +21,7 @@ struct AnswerFacts {
   int64_t cached_tokens = 0;
 };
 
-// "prefix-" and the request's id without what ids may not hold.
+// The prefix, and 24 or more letters and digits that the request's id decides.
 std::string answer_id(std::string_view prefix, const RequestContext& context);
 
 // {"prompt_tokens": ..., ...}
@@ -30,6 +32,9 @@ void read_facts(AnswerFacts& facts, const ResponseStream& stream);
 std::string_view openai_finish(FinishReason reason);
 // null, the stop string, or the stop token's id.
 void write_stop_reason(JsonWriter& out, const Finish& finish);
+
+// Log-probabilities below it, and infinite ones, are printed as it.
+inline constexpr float kLeastLogprob = -9999.0f;
 
 // One choice of a whole answer: its events joined.
 struct WholeChoice {

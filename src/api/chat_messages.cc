@@ -38,12 +38,22 @@ class MessageReader {
     const std::string role = read_role(message);
     out.set("role", role == "developer" ? "system" : role);
     out.set("content", read_content(message, role));
-    if (const JsonValue* calls = message.find("tool_calls");
-        calls != nullptr && !calls->is_null()) {
-      refuse(ErrorKind::kUnsupportedParameter, path_ + ".tool_calls",
+    check_tools(message, role);
+    return out;
+  }
+
+  void check_tools(const JsonValue& message, const std::string& role) {
+    for (const char* name : {"tool_calls", "function_call"}) {
+      const JsonValue* call = message.find(name);
+      if (call == nullptr || call->is_null() || *call == JsonValue(JsonArray{})) continue;
+      refuse(ErrorKind::kUnsupportedParameter, format("{}.{}", path_, name),
              "is not supported yet. Leave tools out.");
     }
-    return out;
+    if (role != "tool") return;
+    const JsonValue* id = message.find("tool_call_id");
+    if (id != nullptr && id->is_string()) return;
+    refuse(ErrorKind::kMissingParameter, path_ + ".tool_call_id",
+           "is missing: a tool's message names the call that it answers.");
   }
 
   std::string read_role(const JsonValue& message) {
@@ -87,7 +97,7 @@ class MessageReader {
       const bool refusal = type->string() == "refusal";
       if (type->string() != "text" && !refusal) {
         refuse(ErrorKind::kUnsupportedContent, path + ".type",
-               format("is {}; this model takes text.", type->string().substr(0, 40)));
+               format("is {}; this model takes text.", excerpt(type->string())));
         return "";
       }
       const JsonValue* part = parts[i].find(refusal ? "refusal" : "text");

@@ -4,23 +4,32 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "base/utf8.h"
 
 namespace tidemill {
 namespace {
 
-// A real that is a whole number counts as one.
-std::optional<int64_t> whole(const JsonValue& value) {
+constexpr size_t kMaxExcerptBytes = 64;
+constexpr double kMaxExactReal = 9.0e15;  // below 2^53: neighbouring integers are told apart
+
+}  // namespace
+
+std::optional<int64_t> whole_number(const JsonValue& value) {
   if (value.is_integer()) {
     if (value.fits_int64()) return value.integer();
     return std::nullopt;
   }
   if (!value.is_real()) return std::nullopt;
   const double number = value.number();
-  if (std::abs(number) > 9.0e15 || number != std::floor(number)) return std::nullopt;
+  if (std::abs(number) > kMaxExactReal || number != std::floor(number)) return std::nullopt;
   return static_cast<int64_t>(number);
 }
 
-}  // namespace
+std::string excerpt(std::string_view text) {
+  if (text.size() <= kMaxExcerptBytes) return std::string(text);
+  const std::string_view beginning = text.substr(0, kMaxExcerptBytes);
+  return std::string(beginning.substr(0, first_invalid_utf8(beginning).value_or(kMaxExcerptBytes)));
+}
 
 const JsonValue* Fields::find(std::string_view name) {
   known_.emplace_back(name);
@@ -43,9 +52,18 @@ void Fields::wrong_type(std::string_view name, const JsonValue& value, std::stri
 std::optional<int64_t> Fields::integer(std::string_view name) {
   const JsonValue* value = find(name);
   if (value == nullptr) return std::nullopt;
-  const auto number = whole(*value);
-  if (!number) wrong_type(name, *value, "an integer");
+  const auto number = whole_number(*value);
+  if (!number) wrong_type(name, *value, "an integer of at most 64 bits with sign");
   return number;
+}
+
+std::optional<uint64_t> Fields::bits(std::string_view name) {
+  const JsonValue* value = find(name);
+  if (value == nullptr) return std::nullopt;
+  if (value->is_integer() && !value->fits_int64()) return value->unsigned_integer();
+  const auto number = whole_number(*value);
+  if (!number) wrong_type(name, *value, "an integer");
+  return number ? std::optional(static_cast<uint64_t>(*number)) : std::nullopt;
 }
 
 std::optional<double> Fields::number(std::string_view name) {
@@ -94,7 +112,7 @@ std::optional<std::vector<int64_t>> Fields::integers(std::string_view name) {
   std::vector<int64_t> numbers;
   if (value->is_array()) {
     for (const JsonValue& item : value->array()) {
-      if (const auto number = whole(item)) numbers.push_back(*number);
+      if (const auto number = whole_number(item)) numbers.push_back(*number);
     }
   }
   if (!value->is_array() || numbers.size() != value->array().size()) {
@@ -115,6 +133,17 @@ void Fields::refuse_unless(std::string_view name, const JsonValue& neutral,
   if (value->is_number() && neutral.is_number() && value->number() == neutral.number()) return;
   problem(ErrorKind::kUnsupportedParameter, name,
           format("{} is not supported yet. {}", path_of(name), way_out));
+}
+
+void Fields::adopt(const Fields& inner) {
+  if (!problem_) problem_ = inner.problem_;
+}
+
+Error Fields::unknown_field(const std::string& path) {
+  const std::string shown = excerpt(path);
+  return {.kind = ErrorKind::kUnknownParameter,
+          .field = shown,
+          .message = format("{} is not a known field.", shown)};
 }
 
 std::vector<std::string> Fields::unknown() const {

@@ -14,12 +14,20 @@
 
 namespace tidemill {
 
+// An integer in either spelling, 5 or 5.0, that fits 64 bits.
+std::optional<int64_t> whole_number(const JsonValue& value);
+
+// The beginning of a client's text, for messages: whole characters, 64 bytes at most.
+std::string excerpt(std::string_view text);
+
 class Fields {
  public:
   // `path` is in front of every name in a message: "" or "parameters.".
   Fields(const JsonValue& object, std::string path) : object_(object), path_(std::move(path)) {}
 
   std::optional<int64_t> integer(std::string_view name);
+  // 64 bits, whatever they mean: the whole range of signed and of unsigned integers.
+  std::optional<uint64_t> bits(std::string_view name);
   std::optional<double> number(std::string_view name);
   std::optional<bool> boolean(std::string_view name);
   std::optional<std::string> text(std::string_view name);
@@ -35,6 +43,10 @@ class Fields {
   void refuse_unless(std::string_view name, const JsonValue& neutral, std::string_view way_out);
 
   void problem(ErrorKind kind, std::string_view name, std::string message);
+  // The first problem of an object inside this one.
+  void adopt(const Fields& inner);
+  // With strict parameters: the error that names the first unknown field.
+  static Error unknown_field(const std::string& path);
   const std::optional<Error>& first_problem() const { return problem_; }
 
   // Names of the object that nobody asked for, in its order.

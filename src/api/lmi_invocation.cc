@@ -1,8 +1,11 @@
 // POST /invocations and /predictions/{model} (serving-contract.md 4 and 5.10): today's LMI answers.
 // JSON is spaced as the original's Python writes it: ", " and ": ".
+#include <algorithm>
+
 #include "api/answer_facts.h"
 #include "api/error.h"
 #include "api/fields.h"
+#include "api/token_pieces.h"
 #include "base/check.h"
 
 namespace tidemill {
@@ -11,12 +14,15 @@ namespace {
 constexpr int64_t kDefaultNewTokens = 30;
 
 enum class Formatter { kJson, kJsonLines };
+constexpr std::string_view kLaterFormatters[] = {"sse",      "none", "json_chat", "jsonlines_chat",
+                                                 "sse_chat", "3p",   "3p_stream"};
 
 struct LmiShape {
   Formatter formatter = Formatter::kJson;
   bool list = false;  // inputs was a list: so is the answer
   bool details = false;
   bool full_text = false;  // the prompt stands in front of generated_text
+  bool skip_special_tokens = true;
 };
 
 void append(std::string* out, std::string_view name, std::string_view text) {
@@ -40,13 +46,14 @@ std::string_view lmi_finish(FinishReason reason) {
 }
 
 // {"id": 1, "text": "x", "log_prob": -0.1[, "special_token": true]}
-std::string token_object(const TokenText& token) {
+std::string token_object(const TokenPiece& piece) {
+  const TokenText& token = piece.token;
   std::string out = "{";
   append_number(&out, "id", token.id);
   out += ", ";
-  append(&out, "text", token.text);
+  append(&out, "text", piece.visible);
   out += ", \"log_prob\": ";
-  JsonWriter(&out).value(token.logprob);
+  JsonWriter(&out).value(std::max(token.logprob, kLeastLogprob));
   if (token.special) out += ", \"special_token\": true";
   return out + "}";
 }
@@ -57,6 +64,7 @@ class LmiFormat : public ResponseFormat {
 
   void begin(const ResponseStream& stream) override {
     texts_.assign(static_cast<size_t>(stream.num_choices()), "");
+    pieces_.assign(texts_.size(), TokenPieces(shape_.skip_special_tokens, 0));
     for (int64_t prompt = 0; prompt < stream.num_choices(); ++prompt) {
       prompts_.push_back(shape_.full_text || shape_.details ? stream.prompt_text(prompt) : "");
     }
@@ -68,9 +76,7 @@ class LmiFormat : public ResponseFormat {
 
   std::string chunk(std::span<const TextEvent> events) override {
     std::string bytes;
-    for (const TextEvent& event : events) {
-      bytes += shape_.formatter == Formatter::kJson ? json_piece(event) : lines_of(event);
-    }
+    for (const TextEvent& event : events) bytes += lines_of(event);
     return bytes;
   }
 
@@ -91,7 +97,6 @@ class LmiFormat : public ResponseFormat {
   }
 
   std::string whole(std::span<const TextEvent> events, const ResponseStream& stream) override {
-    if (shape_.formatter == Formatter::kJsonLines) return chunk(events);
     const auto choices = collect(events, stream.num_choices());
     if (!shape_.list) return answer_object(choices[0], 0);
     std::string out = "[";
@@ -102,18 +107,20 @@ class LmiFormat : public ResponseFormat {
   }
 
  private:
-  std::string details_of(const std::vector<TokenText>& tokens, const Finish& finish, size_t index,
-                         bool with_tokens) const {
+  // `tokens` may be null: its lines told of them already.
+  std::string details_of(const std::vector<TokenPiece>* tokens, const Finish& finish,
+                         size_t index) const {
     std::string out = "{";
     append(&out, "finish_reason", lmi_finish(finish.reason));
     out += ", ";
     append_number(&out, "generated_tokens", finish.completion_tokens);
     out += ", ";
     append(&out, "inputs", prompts_[index]);
-    if (with_tokens) {
+    if (tokens != nullptr) {
       out += ", \"tokens\": [";
-      for (size_t i = 0; i < tokens.size(); ++i)
-        out += (i == 0 ? "" : ", ") + token_object(tokens[i]);
+      for (size_t i = 0; i < tokens->size(); ++i) {
+        out += (i == 0 ? "" : ", ") + token_object((*tokens)[i]);
+      }
       out += "]";
     }
     return out + "}";
@@ -123,28 +130,13 @@ class LmiFormat : public ResponseFormat {
     return shape_.full_text ? prompts_[index] + text : text;
   }
 
-  std::string answer_object(const WholeChoice& choice, size_t index) const {
+  std::string answer_object(const WholeChoice& choice, size_t index) {
     std::string out = "{";
     append(&out, "generated_text", generated(choice.text, index));
     if (shape_.details) {
-      out += ", \"details\": " + details_of(choice.tokens, choice.finish, index, true);
+      const auto tokens = pieces_[index].push(choice.text, choice.tokens, true);
+      out += ", \"details\": " + details_of(&tokens, choice.finish, index);
     }
-    return out + "}";
-  }
-
-  // The json formatter, streamed: one object that grows.
-  std::string json_piece(const TextEvent& event) {
-    const auto index = static_cast<size_t>(event.choice);
-    std::string quoted;
-    const bool first = !begun_;
-    append_json_string(&quoted, first ? generated(event.text, index) : event.text);
-    std::string out = first ? "{\"generated_text\": \"" : "";
-    begun_ = true;
-    out += std::string_view(quoted).substr(1, quoted.size() - 2);
-    if (shape_.details) tokens_.insert(tokens_.end(), event.tokens.begin(), event.tokens.end());
-    if (!event.finish) return out;
-    out += "\"";
-    if (shape_.details) out += ", \"details\": " + details_of(tokens_, *event.finish, index, true);
     return out + "}";
   }
 
@@ -152,30 +144,28 @@ class LmiFormat : public ResponseFormat {
   std::string lines_of(const TextEvent& event) {
     const auto index = static_cast<size_t>(event.choice);
     texts_[index] += event.text;
+    const auto pieces = pieces_[index].push(event.text, event.tokens, event.finish.has_value());
     std::string out;
-    for (size_t i = 0; i < event.tokens.size(); ++i) {
-      out += "{\"token\": " + token_object(event.tokens[i]);
-      if (event.finish && i + 1 == event.tokens.size()) out += ending(event, index);
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      out += "{\"token\": " + token_object(pieces[i]);
+      if (event.finish && i + 1 == pieces.size()) out += ", " + ending(event, index);
       out += "}\n";
     }
-    if (event.finish && event.tokens.empty()) out += "{" + ending(event, index).substr(2) + "}\n";
+    if (event.finish && pieces.empty()) out += "{" + ending(event, index) + "}\n";
     return out;
   }
 
   std::string ending(const TextEvent& event, size_t index) const {
-    std::string out = ", ";
+    std::string out;
     append(&out, "generated_text", generated(texts_[index], index));
-    if (shape_.details) {
-      out += ", \"details\": " + details_of({}, *event.finish, index, false);
-    }
+    if (shape_.details) out += ", \"details\": " + details_of(nullptr, *event.finish, index);
     return out;
   }
 
   const LmiShape shape_;
-  bool begun_ = false;
   std::vector<std::string> texts_;
   std::vector<std::string> prompts_;
-  std::vector<TokenText> tokens_;
+  std::vector<TokenPieces> pieces_;
 };
 
 void read_inputs(Fields& fields, LmiShape& shape, std::vector<Prompt>& prompts) {
@@ -199,32 +189,65 @@ void read_inputs(Fields& fields, LmiShape& shape, std::vector<Prompt>& prompts) 
   }
 }
 
-void read_formatter(Fields& parameters, const ModelFacts& facts, bool stream, LmiShape& shape) {
-  const auto asked = parameters.text("output_formatter");
-  const std::string name = asked.value_or(stream ? "jsonlines" : facts.output_formatter);
-  if (name == "json" || name == "jsonlines") {
-    shape.formatter = name == "json" ? Formatter::kJson : Formatter::kJsonLines;
-    return;
+// An explicit name wins over `stream`. A name that nobody knows is as if it were absent, and is
+// reported so, as the original does: returns whether it was one.
+bool read_formatter(Fields& parameters, const ModelFacts& facts, bool stream, LmiShape& shape) {
+  const std::string asked = parameters.text("output_formatter").value_or("");
+  if (std::find(std::begin(kLaterFormatters), std::end(kLaterFormatters), asked) !=
+      std::end(kLaterFormatters)) {
+    parameters.problem(ErrorKind::kUnsupportedParameter, "output_formatter",
+                       ::tidemill::format("output_formatter {} is not supported yet. Use json or "
+                                          "jsonlines.",
+                                          asked));
   }
-  parameters.problem(ErrorKind::kUnsupportedParameter, "output_formatter",
-                     ::tidemill::format("output_formatter {} is not supported yet. Use json or "
-                                        "jsonlines.",
-                                        name.substr(0, 40)));
+  const bool known = asked == "json" || asked == "jsonlines";
+  const std::string default_name = shape.list ? "json" : facts.output_formatter;
+  const std::string name = known ? asked : stream ? "jsonlines" : default_name;
+  shape.formatter = name == "jsonlines" ? Formatter::kJsonLines : Formatter::kJson;
+  return known || asked.empty();
+}
+
+// A line does not say which input it belongs to.
+void check_list(Fields& fields, bool stream, const LmiShape& shape) {
+  if (!shape.list || shape.formatter == Formatter::kJson) return;
+  fields.problem(ErrorKind::kUnsupportedParameter, stream ? "stream" : "inputs",
+                 "a list of inputs is answered as one JSON array. Send one string, or leave out "
+                 "stream and output_formatter.");
 }
 
 // do_sample decides; where it is absent, a temperature asks for sampling (serving-contract.md 4.3).
-void read_parameters(Fields& fields, GenerationFields& out) {
+void read_temperature(Fields& fields, GenerationFields& out) {
   const auto do_sample = fields.boolean("do_sample");
-  const auto temperature = fields.number("temperature");
-  const bool sample = do_sample.value_or(temperature.has_value());
-  out.temperature = sample ? temperature.value_or(1.0) : 0.0;
-  out.max_temperature = 1e6;
+  const auto given = fields.number("temperature");
+  // Any finite temperature is accepted; beyond this one all tokens are equally likely anyway.
+  constexpr double kMaxTemperature = 1e6;
+  const double temperature = std::min(given.value_or(1.0), kMaxTemperature);
+  const bool sample = do_sample.value_or(given.has_value());
+  // A negative one is refused whether it would be used or not.
+  out.temperature = sample || temperature < 0 ? temperature : 0.0;
+  out.max_temperature = kMaxTemperature;
+}
+
+// Of the chosen token always; lists of the best have no place in the answer yet.
+int64_t read_logprobs(Fields& fields) {
+  const auto count = fields.integer("logprobs");
+  if (count && (*count < 0 || *count > 1)) {
+    fields.problem(ErrorKind::kUnsupportedParameter, "logprobs",
+                   ::tidemill::format("logprobs {} is not supported: each token carries its own "
+                                      "log_prob. Leave it out or send 1.",
+                                      *count));
+  }
+  return 0;
+}
+
+void read_parameters(Fields& fields, GenerationFields& out) {
+  read_temperature(fields, out);
   out.top_k = fields.integer("top_k").value_or(0);
   out.top_p = fields.number("top_p").value_or(1.0);
   out.max_new_tokens = fields.integer("max_new_tokens").value_or(kDefaultNewTokens);
   out.min_new_tokens =
       fields.integer("min_new_tokens").value_or(fields.integer("min_tokens").value_or(0));
-  if (const auto seed = fields.integer("seed")) out.seed = static_cast<uint64_t>(*seed);
+  out.seed = fields.bits("seed");
   auto stops = fields.texts("stop_sequences");
   auto stop = fields.texts("stop");
   out.stop_strings = std::move(stops ? *stops : stop ? *stop : out.stop_strings);
@@ -233,7 +256,7 @@ void read_parameters(Fields& fields, GenerationFields& out) {
   out.ignore_end = fields.boolean("ignore_eos").value_or(ignore);
   out.keep_stop_text = fields.boolean("include_stop_str_in_output").value_or(false);
   out.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
-  out.num_logprobs = fields.integer("logprobs").value_or(0);
+  out.num_logprobs = read_logprobs(fields);
 }
 
 void refuse_parameters(Fields& fields) {
@@ -242,7 +265,8 @@ void refuse_parameters(Fields& fields) {
                            "best_of", "beam_width"}) {
     fields.refuse_unless(name, 1, kNeutral);
   }
-  for (const char* name : {"presence_penalty", "frequency_penalty", "min_p", "top_n_tokens"}) {
+  for (const char* name :
+       {"presence_penalty", "frequency_penalty", "min_p", "top_n_tokens", "min_length"}) {
     fields.refuse_unless(name, 0, kNeutral);
   }
   for (const char* name :
@@ -277,22 +301,18 @@ Result<ApiCall> parse_inputs(const JsonValue& body, const ModelFacts& facts) {
   read_parameters(parameters, generation);
   shape.details = parameters.boolean("details").value_or(false);
   shape.full_text = parameters.boolean("return_full_text").value_or(false);
-  read_formatter(parameters, facts, stream, shape);
+  shape.skip_special_tokens = generation.skip_special_tokens;
+  const bool known_formatter = read_formatter(parameters, facts, stream, shape);
   refuse_parameters(parameters);
-  if (stream && shape.list) {
-    fields.problem(ErrorKind::kUnsupportedParameter, "stream",
-                   "a list of inputs cannot be streamed. Send one string, or stream: false.");
-  }
+  check_list(fields, stream, shape);
+  fields.adopt(parameters);
   if (fields.first_problem()) return *fields.first_problem();
-  if (parameters.first_problem()) return *parameters.first_problem();
 
   std::vector<std::string> unknown = fields.unknown();
   for (const std::string& name : parameters.unknown()) unknown.push_back(name);
+  if (!known_formatter) unknown.emplace_back("output_formatter");
   if (facts.strict_parameters && !unknown.empty()) {
-    return Error{
-        .kind = ErrorKind::kUnknownParameter,
-        .field = unknown.front(),
-        .message = ::tidemill::format("{} is not a known field.", unknown.front().substr(0, 64))};
+    return Fields::unknown_field(unknown.front());
   }
   const FieldNames names{.prompt = "inputs",
                          .max_new_tokens = "parameters.max_new_tokens",
@@ -303,7 +323,7 @@ Result<ApiCall> parse_inputs(const JsonValue& body, const ModelFacts& facts) {
   auto request = GenerationRequest::make(std::move(generation), names, facts.limits);
   if (!request) return request.error();
   return ApiCall{.request = std::move(*request),
-                 .stream = stream || shape.formatter == Formatter::kJsonLines,
+                 .stream = shape.formatter == Formatter::kJsonLines,
                  .format = std::make_unique<LmiFormat>(shape),
                  .ignored_fields = std::move(unknown)};
 }
@@ -313,9 +333,13 @@ Result<ApiCall> parse_inputs(const JsonValue& body, const ModelFacts& facts) {
 // A body with messages or a prompt is an OpenAI request on this route, too, and answered as one.
 Result<ApiCall> parse_lmi_invocation(const JsonValue& body, const ModelFacts& facts,
                                      const RequestContext& context) {
-  if (body.find("inputs") == nullptr) {
-    if (body.find("messages") != nullptr) return parse_openai_chat(body, facts, context);
-    if (body.find("prompt") != nullptr) return parse_openai_completion(body, facts, context);
+  const auto given = [&body](std::string_view name) {
+    const JsonValue* value = body.find(name);
+    return value != nullptr && !value->is_null();
+  };
+  if (!given("inputs")) {
+    if (given("messages")) return parse_openai_chat(body, facts, context);
+    if (given("prompt")) return parse_openai_completion(body, facts, context);
   }
   return parse_inputs(body, facts);
 }

@@ -11,10 +11,15 @@
 namespace tidemill {
 namespace {
 
+using TokenList = std::vector<const TokenText*>;
+
 class ChatFormat : public ResponseFormat {
  public:
-  ChatFormat(AnswerFacts facts, StreamChoices stream, bool logprobs)
-      : facts_(std::move(facts)), stream_(stream), logprobs_(logprobs) {}
+  ChatFormat(AnswerFacts facts, StreamChoices stream, bool logprobs, bool skip_special_tokens)
+      : facts_(std::move(facts)),
+        stream_(stream),
+        logprobs_(logprobs),
+        skip_special_tokens_(skip_special_tokens) {}
 
   void begin(const ResponseStream& stream) override {
     read_facts(facts_, stream);
@@ -33,10 +38,11 @@ class ChatFormat : public ResponseFormat {
       // With the first token, not earlier: load generators take it as the time to first token.
       if (!started_[choice]) bytes += delta_event(event.choice, role_delta(), {}, nullptr);
       started_[choice] = true;
-      if (!event.text.empty() || (logprobs_ && !shown_tokens(event.tokens).empty())) {
+      const TokenList shown = shown_tokens(event.tokens, event.finish ? &*event.finish : nullptr);
+      if (!event.text.empty() || !shown.empty()) {
         std::string delta;
         JsonWriter(&delta).begin_object().key("content").value(event.text).end_object();
-        bytes += delta_event(event.choice, delta, event.tokens, nullptr);
+        bytes += delta_event(event.choice, delta, shown, nullptr);
       }
       if (event.finish) bytes += delta_event(event.choice, "{}", {}, &*event.finish);
     }
@@ -76,7 +82,7 @@ class ChatFormat : public ResponseFormat {
       out.key("role").value("assistant").key("content").value(choice.text);
       out.key("refusal").null().end_object();
       out.key("logprobs");
-      write_logprobs(out, choice.tokens);
+      write_logprobs(out, shown_tokens(choice.tokens, &choice.finish));
       out.key("finish_reason").value(openai_finish(choice.finish.reason)).key("stop_reason");
       write_stop_reason(out, choice.finish);
       out.end_object();
@@ -97,8 +103,8 @@ class ChatFormat : public ResponseFormat {
     out.key("system_fingerprint").value(facts_.system_fingerprint);
   }
 
-  std::string delta_event(int32_t choice, const std::string& delta,
-                          const std::vector<TokenText>& tokens, const Finish* finish) const {
+  std::string delta_event(int32_t choice, const std::string& delta, const TokenList& tokens,
+                          const Finish* finish) const {
     std::string json;
     JsonWriter out(&json);
     write_head(out, "chat.completion.chunk");
@@ -122,11 +128,14 @@ class ChatFormat : public ResponseFormat {
     return sse(json);
   }
 
-  // One entry per id of the content; the end of sequence is none of it.
-  static std::vector<const TokenText*> shown_tokens(const std::vector<TokenText>& tokens) {
-    std::vector<const TokenText*> shown;
+  // One entry per id of the content: skipped ids are none of it, nor is the end of sequence.
+  TokenList shown_tokens(std::span<const TokenText> tokens, const Finish* finish) const {
+    if (!logprobs_) return {};
+    const bool ends = finish != nullptr && finish->reason == FinishReason::kEndToken;
+    if (ends && !tokens.empty()) tokens = tokens.first(tokens.size() - 1);
+    TokenList shown;
     for (const TokenText& token : tokens) {
-      if (!token.special) shown.push_back(&token);
+      if (!token.special || !skip_special_tokens_) shown.push_back(&token);
     }
     return shown;
   }
@@ -150,17 +159,17 @@ class ChatFormat : public ResponseFormat {
   static void write_token(JsonWriter& out, const std::string& text, const std::string& bytes,
                           float logprob) {
     out.key("token").value(shown_text(text, bytes));
-    out.key("logprob").value(std::max(logprob, -9999.0f)).key("bytes");
+    out.key("logprob").value(std::max(logprob, kLeastLogprob)).key("bytes");
     write_bytes(out, bytes);
   }
 
-  void write_logprobs(JsonWriter& out, const std::vector<TokenText>& tokens) const {
+  void write_logprobs(JsonWriter& out, const TokenList& tokens) const {
     if (!logprobs_) {
       out.null();
       return;
     }
     out.begin_object().key("content").begin_array();
-    for (const TokenText* token : shown_tokens(tokens)) {
+    for (const TokenText* token : tokens) {
       out.begin_object();
       write_token(out, token->text, token->bytes, token->logprob);
       out.key("top_logprobs").begin_array();
@@ -177,6 +186,7 @@ class ChatFormat : public ResponseFormat {
   AnswerFacts facts_;
   const StreamChoices stream_;
   const bool logprobs_;
+  const bool skip_special_tokens_;
   int64_t completion_tokens_ = 0;
   std::vector<bool> started_;
 };
@@ -185,6 +195,10 @@ class ChatFormat : public ResponseFormat {
 int64_t read_logprobs(Fields& fields) {
   const auto wanted = fields.boolean("logprobs").value_or(false);
   const auto top = fields.integer("top_logprobs");
+  if (top && *top < 0) {
+    fields.problem(ErrorKind::kInvalidParameter, "top_logprobs",
+                   ::tidemill::format("top_logprobs is {}; it must be at least 0.", *top));
+  }
   if (top && !wanted) {
     fields.problem(ErrorKind::kInvalidParameter, "top_logprobs",
                    "top_logprobs is only allowed with logprobs: true.");
@@ -206,6 +220,8 @@ void refuse_chat_later_work(Fields& fields) {
   for (const char* name : {"audio", "web_search_options", "reasoning_effort"}) {
     fields.refuse_unless(name, JsonValue(), "Leave it out.");
   }
+  fields.refuse_unless("echo", false, "Leave it out.");
+  fields.refuse_unless("add_special_tokens", false, "The template writes them.");
   fields.accept({"parallel_tool_calls", "include_reasoning"});
 }
 
@@ -236,8 +252,8 @@ Result<ApiCall> parse_openai_chat(const JsonValue& body, const ModelFacts& facts
   const StreamChoices stream = read_stream(fields);
   refuse_chat_later_work(fields);
   refuse_later_work(fields);
-  auto format =
-      std::make_unique<ChatFormat>(std::move(answer), stream, generation.num_logprobs >= 0);
+  auto format = std::make_unique<ChatFormat>(
+      std::move(answer), stream, generation.num_logprobs >= 0, generation.skip_special_tokens);
   return finish_call(fields, std::move(generation), names, facts, stream.stream, std::move(format));
 }
 

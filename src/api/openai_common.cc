@@ -18,7 +18,7 @@ void read_sampling(Fields& fields, const ModelFacts& facts, GenerationFields& ou
   out.top_p = fields.number("top_p").value_or(default_number(facts, "top_p", 1.0));
   out.top_k =
       fields.integer("top_k").value_or(static_cast<int64_t>(default_number(facts, "top_k", 0.0)));
-  if (const auto seed = fields.integer("seed")) out.seed = static_cast<uint64_t>(*seed);
+  out.seed = fields.bits("seed");
   out.num_choices = fields.integer("n").value_or(1);
   out.stop_strings = fields.texts("stop").value_or(std::vector<std::string>());
   out.stop_token_ids = fields.integers("stop_token_ids").value_or(std::vector<int64_t>());
@@ -45,9 +45,7 @@ StreamChoices read_stream(Fields& fields) {
   Fields inner(*options, "stream_options.");
   choices.include_usage = inner.boolean("include_usage").value_or(false);
   choices.continuous_usage = inner.boolean("continuous_usage_stats").value_or(false);
-  if (const auto& problem = inner.first_problem()) {
-    fields.problem(problem->kind, "stream_options", problem->message);
-  }
+  fields.adopt(inner);
   return choices;
 }
 
@@ -90,10 +88,7 @@ Result<ApiCall> finish_call(Fields& fields, GenerationFields generation, const F
   if (fields.first_problem()) return *fields.first_problem();
   std::vector<std::string> unknown = fields.unknown();
   if (facts.strict_parameters && !unknown.empty()) {
-    return Error{.kind = ErrorKind::kUnknownParameter,
-                 .field = fields.path_of(unknown.front()),
-                 .message = ::tidemill::format("{} is not a known field.",
-                                               fields.path_of(unknown.front()).substr(0, 64))};
+    return Fields::unknown_field(fields.path_of(unknown.front()));
   }
   auto request = GenerationRequest::make(std::move(generation), names, facts.limits);
   if (!request) return request.error();

@@ -4,6 +4,7 @@
 #include "api/answer_facts.h"
 #include "api/error.h"
 #include "api/openai_common.h"
+#include "api/token_pieces.h"
 #include "base/check.h"
 #include "base/utf8.h"
 
@@ -14,14 +15,14 @@ constexpr int64_t kDefaultMaxTokens = 16;
 
 bool all_integers(const JsonArray& items) {
   return std::all_of(items.begin(), items.end(),
-                     [](const JsonValue& item) { return item.is_integer() && item.fits_int64(); });
+                     [](const JsonValue& item) { return whole_number(item).has_value(); });
 }
 
 TokenPrompt token_prompt(const JsonArray& ids) {
   TokenPrompt prompt;
   for (const JsonValue& id : ids) {
     // Beyond 32 bits it is outside every vocabulary, and stays outside when cut to -1.
-    const int64_t value = id.integer();
+    const int64_t value = *whole_number(id);
     prompt.ids.push_back(value >= 0 && value <= INT32_MAX ? static_cast<TokenId>(value) : -1);
   }
   return prompt;
@@ -65,50 +66,52 @@ void read_prompts(Fields& fields, bool add_special_tokens, std::vector<Prompt>& 
                  "such lists, and hold at least one.");
 }
 
+struct CompletionShape {
+  StreamChoices stream;
+  bool echo = false;
+  bool logprobs = false;
+  bool skip_special_tokens = true;
+  int64_t num_choices = 1;  // per prompt
+};
+
 class CompletionFormat : public ResponseFormat {
  public:
-  CompletionFormat(AnswerFacts facts, StreamChoices stream, bool echo, int64_t num_logprobs,
-                   int64_t num_choices)
-      : facts_(std::move(facts)),
-        stream_(stream),
-        echo_(echo),
-        num_logprobs_(num_logprobs),
-        num_choices_(num_choices) {}
+  CompletionFormat(AnswerFacts facts, const CompletionShape& shape)
+      : facts_(std::move(facts)), shape_(shape) {}
 
   void begin(const ResponseStream& stream) override {
     read_facts(facts_, stream);
-    offsets_.assign(static_cast<size_t>(stream.num_choices()), 0);
-    started_.assign(static_cast<size_t>(stream.num_choices()), false);
-    if (!echo_) return;
     for (int64_t choice = 0; choice < stream.num_choices(); ++choice) {
-      echoes_.push_back(stream.prompt_text(choice / num_choices_));
+      echoes_.push_back(shape_.echo ? stream.prompt_text(choice / shape_.num_choices) : "");
+      pieces_.emplace_back(shape_.skip_special_tokens,
+                           static_cast<int64_t>(count_code_points(echoes_.back())));
     }
+    started_.assign(echoes_.size(), false);
   }
 
   std::string_view content_type() const override {
-    return stream_.stream ? kEventStream : kJsonType;
+    return shape_.stream.stream ? kEventStream : kJsonType;
   }
 
   std::string chunk(std::span<const TextEvent> events) override {
     std::string bytes;
     for (const TextEvent& event : events) {
-      completion_tokens_ += static_cast<int64_t>(event.tokens.size());
       const auto choice = static_cast<size_t>(event.choice);
-      if (echo_ && !started_[choice]) {
-        bytes += event_of({.choice = event.choice, .text = echoes_[choice]});
+      if (shape_.echo && !started_[choice]) {
+        bytes += event_of({.choice = event.choice, .text = echoes_[choice]}, {});
       }
       started_[choice] = true;
-      if (event.text.empty() && !event.finish && (num_logprobs_ < 0 || event.tokens.empty())) {
-        continue;
-      }
-      bytes += event_of(event);
+      completion_tokens_ += static_cast<int64_t>(event.tokens.size());
+      const auto settled = settle(event.choice, event.text, event.tokens, event.finish.has_value());
+      if (event.text.empty() && !event.finish && settled.empty()) continue;
+      bytes += event_of(event, settled);
     }
     return bytes;
   }
 
   std::string end(const ResponseStream& stream) override {
     std::string bytes;
-    if (stream_.include_usage) {
+    if (shape_.stream.include_usage) {
       read_facts(facts_, stream);
       std::string json;
       JsonWriter out(&json);
@@ -134,10 +137,12 @@ class CompletionFormat : public ResponseFormat {
     write_head(out);
     out.key("choices").begin_array();
     int64_t index = 0;
-    for (WholeChoice& choice : collect(events, stream.num_choices())) {
+    for (const WholeChoice& choice : collect(events, stream.num_choices())) {
       tokens += choice.finish.completion_tokens;
-      const std::string echo = echo_ ? echoes_[static_cast<size_t>(index)] : std::string();
-      write_choice(out, index++, echo + choice.text, choice.tokens, &choice.finish);
+      const auto settled = settle(index, choice.text, choice.tokens, true);
+      write_choice(out, index, echoes_[static_cast<size_t>(index)] + choice.text, settled,
+                   &choice.finish);
+      ++index;
     }
     out.end_array().key("usage");
     write_usage(out, facts_, tokens);
@@ -153,32 +158,37 @@ class CompletionFormat : public ResponseFormat {
     out.key("system_fingerprint").value(facts_.system_fingerprint);
   }
 
-  std::string event_of(const TextEvent& event) {
+  // Nothing without log-probabilities: only they tell of tokens.
+  std::vector<TokenPiece> settle(int64_t choice, std::string_view text,
+                                 std::span<const TokenText> tokens, bool ends) {
+    if (!shape_.logprobs) return {};
+    return pieces_[static_cast<size_t>(choice)].push(text, tokens, ends);
+  }
+
+  std::string event_of(const TextEvent& event, const std::vector<TokenPiece>& settled) {
     std::string json;
     JsonWriter out(&json);
     write_head(out);
     out.key("choices").begin_array();
-    write_choice(out, event.choice, event.text, event.tokens,
-                 event.finish ? &*event.finish : nullptr);
+    write_choice(out, event.choice, event.text, settled, event.finish ? &*event.finish : nullptr);
     out.end_array();
-    if (stream_.include_usage) {
+    if (shape_.stream.include_usage) {
       out.key("usage");
-      stream_.continuous_usage ? write_usage(out, facts_, completion_tokens_)
-                               : static_cast<void>(out.null());
+      shape_.stream.continuous_usage ? write_usage(out, facts_, completion_tokens_)
+                                     : static_cast<void>(out.null());
     }
     out.end_object();
     return sse(json);
   }
 
   void write_choice(JsonWriter& out, int64_t index, const std::string& text,
-                    const std::vector<TokenText>& tokens, const Finish* finish) {
+                    const std::vector<TokenPiece>& tokens, const Finish* finish) const {
     out.begin_object().key("index").value(index).key("text").value(text).key("logprobs");
-    if (num_logprobs_ < 0 || (tokens.empty() && finish == nullptr)) {
+    if (!shape_.logprobs || (tokens.empty() && finish == nullptr)) {
       out.null();
     } else {
-      write_logprobs(out, tokens, offsets_[static_cast<size_t>(index)]);
+      write_logprobs(out, tokens);
     }
-    offsets_[static_cast<size_t>(index)] += static_cast<int64_t>(count_code_points(text));
     out.key("finish_reason");
     if (finish == nullptr) {
       out.null();
@@ -199,18 +209,15 @@ class CompletionFormat : public ResponseFormat {
     return out;
   }
 
-  void write_logprobs(JsonWriter& out, const std::vector<TokenText>& tokens, int64_t offset) const {
+  static void write_logprobs(JsonWriter& out, const std::vector<TokenPiece>& pieces) {
     out.begin_object().key("text_offset").begin_array();
-    for (const TokenText& token : tokens) {
-      out.value(offset);
-      if (!token.special) offset += static_cast<int64_t>(count_code_points(token.text));
-    }
+    for (const TokenPiece& piece : pieces) out.value(piece.offset);
     out.end_array().key("token_logprobs").begin_array();
-    for (const TokenText& token : tokens) out.value(std::max(token.logprob, -9999.0f));
+    for (const TokenPiece& piece : pieces) out.value(std::max(piece.token.logprob, kLeastLogprob));
     out.end_array().key("tokens").begin_array();
-    for (const TokenText& token : tokens) out.value(shown(token.text, token.bytes));
+    for (const TokenPiece& piece : pieces) out.value(shown(piece.token.text, piece.token.bytes));
     out.end_array().key("top_logprobs").begin_array();
-    for (const TokenText& token : tokens) write_top(out, token);
+    for (const TokenPiece& piece : pieces) write_top(out, piece.token);
     out.end_array().end_object();
   }
 
@@ -226,20 +233,40 @@ class CompletionFormat : public ResponseFormat {
     for (const auto& other : token.top) add(shown(other.text, other.bytes), other.logprob);
     add(shown(token.text, token.bytes), token.logprob);
     out.begin_object();
-    for (const auto& [text, logprob] : entries) out.key(text).value(std::max(logprob, -9999.0f));
+    for (const auto& [text, logprob] : entries)
+      out.key(text).value(std::max(logprob, kLeastLogprob));
     out.end_object();
   }
 
   AnswerFacts facts_;
-  const StreamChoices stream_;
-  const bool echo_;
-  const int64_t num_logprobs_;
-  const int64_t num_choices_;
+  const CompletionShape shape_;
   int64_t completion_tokens_ = 0;
-  std::vector<int64_t> offsets_;  // code points of each choice so far
+  // Per choice:
+  std::vector<TokenPieces> pieces_;
   std::vector<bool> started_;
-  std::vector<std::string> echoes_;  // the prompt's text per choice
+  std::vector<std::string> echoes_;  // the prompt's text, or nothing
 };
+
+int64_t read_logprobs(Fields& fields) {
+  const auto count = fields.integer("logprobs");
+  if (count && *count < 0) {
+    fields.problem(ErrorKind::kInvalidParameter, "logprobs",
+                   ::tidemill::format("logprobs is {}; it must be at least 0.", *count));
+  }
+  return count.value_or(-1);
+}
+
+// 0, 1 and n mean n.
+void check_best_of(Fields& fields, int64_t num_choices) {
+  const auto best_of = fields.integer("best_of");
+  if (!best_of || *best_of == 0 || *best_of == 1 || *best_of == num_choices) return;
+  const bool too_few = *best_of < num_choices;
+  fields.problem(too_few ? ErrorKind::kInvalidParameter : ErrorKind::kUnsupportedParameter,
+                 "best_of",
+                 too_few ? ::tidemill::format("best_of is {}; it must be at least n, which is {}.",
+                                              *best_of, num_choices)
+                         : "best_of above n is not supported yet. Leave it out.");
+}
 
 }  // namespace
 
@@ -259,7 +286,7 @@ Result<ApiCall> parse_openai_completion(const JsonValue& body, const ModelFacts&
     generation.max_new_tokens = kDefaultMaxTokens;
     generation.clamp_max_new_tokens = true;  // absent: 16, or what is left
   }
-  generation.num_logprobs = fields.integer("logprobs").value_or(-1);
+  generation.num_logprobs = read_logprobs(fields);
   const bool echo = fields.boolean("echo").value_or(false);
   const StreamChoices stream = read_stream(fields);
   if (echo && generation.num_logprobs >= 0) {
@@ -267,15 +294,14 @@ Result<ApiCall> parse_openai_completion(const JsonValue& body, const ModelFacts&
                    "echo with logprobs is not supported yet. Send one without the other.");
   }
   fields.refuse_unless("suffix", "", "Leave it out.");
-  const auto best_of = fields.integer("best_of").value_or(generation.num_choices);
-  if (best_of > 1 && best_of != generation.num_choices) {
-    fields.problem(ErrorKind::kUnsupportedParameter, "best_of",
-                   "best_of other than n is not supported yet. Leave it out.");
-  }
+  check_best_of(fields, generation.num_choices);
   refuse_later_work(fields);
-  auto format =
-      std::make_unique<CompletionFormat>(std::move(answer), stream, echo, generation.num_logprobs,
-                                         std::max<int64_t>(generation.num_choices, 1));
+  const CompletionShape shape{.stream = stream,
+                              .echo = echo,
+                              .logprobs = generation.num_logprobs >= 0,
+                              .skip_special_tokens = generation.skip_special_tokens,
+                              .num_choices = std::max<int64_t>(generation.num_choices, 1)};
+  auto format = std::make_unique<CompletionFormat>(std::move(answer), shape);
   return finish_call(fields, std::move(generation), FieldNames{}, facts, stream.stream,
                      std::move(format));
 }

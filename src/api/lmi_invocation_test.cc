@@ -1,0 +1,194 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "api/test_model.h"
+
+namespace tidemill {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr Parser kParser = parse_lmi_invocation;
+
+GenerationFields fields_of(const TestModel& model, const std::string& parameters) {
+  auto call = model.parse(kParser, R"({"inputs":"x","parameters":{)" + parameters + "}}");
+  EXPECT_TRUE(call) << parameters << ": " << call.error().message;
+  return call ? call->request.fields() : GenerationFields{};
+}
+
+TEST(LmiInvocation, OneInputIsAnsweredByOneObject) {
+  TestModel model({script_rule("*", "a \"b\"\n/é")});
+  EXPECT_EQ(model.answer(kParser, R"({"inputs":"x"})"), R"({"generated_text": "a \"b\"\n/é"})");
+}
+
+TEST(LmiInvocation, AListIsAnsweredInItsOrder) {
+  TestModel model({script_rule("one", "1"), script_rule("two", "2")});
+  EXPECT_EQ(model.answer(kParser, R"({"inputs":["two","one"]})"),
+            R"([{"generated_text": "2"}, {"generated_text": "1"}])");
+  EXPECT_EQ(model.answer(kParser, R"({"inputs":["one"]})"), R"([{"generated_text": "1"}])");
+}
+
+TEST(LmiInvocation, DetailsTellOfTokensAndTheEnd) {
+  TestModel model({script_rule("*", "ab")});
+  EXPECT_EQ(model.answer(kParser, R"({"inputs":"x","parameters":{"details":true}})"),
+            R"({"generated_text": "ab", "details": {"finish_reason": "eos_token", )"
+            R"("generated_tokens": 3, "inputs": "x", "tokens": [)"
+            R"({"id": 97, "text": "a", "log_prob": -0.5}, {"id": 98, "text": "b", )"
+            R"("log_prob": -0.5}, {"id": 257, "text": "", "log_prob": -0.5, )"
+            R"("special_token": true}]}})");
+}
+
+TEST(LmiInvocation, AStreamIsALineForEachToken) {
+  TestModel model({script_rule("*", "ab")});
+  const std::string lines =
+      R"({"token": {"id": 97, "text": "a", "log_prob": -0.5}})"
+      "\n"
+      R"({"token": {"id": 98, "text": "b", "log_prob": -0.5}, "generated_text": "xab")";
+  const std::string parameters = R"("parameters":{"max_new_tokens":2,"return_full_text":true)";
+  EXPECT_EQ(model.answer(kParser, R"({"inputs":"x","stream":true,)" + parameters + "}}"),
+            lines + "}\n");
+  EXPECT_EQ(model.answer(kParser,
+                         R"({"inputs":"x","stream":true,)" + parameters + R"(,"details":true}})"),
+            lines + R"(, "details": {"finish_reason": "length", "generated_tokens": 2, )" +
+                R"("inputs": "x"}})" + "\n");
+}
+
+TEST(LmiInvocation, NoByteOfAStopSequenceIsStreamed) {
+  TestModel model({script_rule("*", "one END two")});
+  const std::string lines = model.answer(
+      kParser, R"({"inputs":"x","stream":true,"parameters":{"stop_sequences":["END"]}})");
+  EXPECT_THAT(lines, testing::Not(HasSubstr(R"("text": "E")")));
+  EXPECT_THAT(lines, HasSubstr(R"("generated_text": "one ")"));
+}
+
+TEST(LmiInvocation, AFormatterOfTheRequestWinsOverStream) {
+  TestModel model({script_rule("*", "a")});
+  const auto json = R"({"inputs":"x","stream":true,"parameters":{"output_formatter":"json"}})";
+  EXPECT_FALSE(model.parse(kParser, json)->stream);
+  EXPECT_EQ(model.answer(kParser, json), R"({"generated_text": "a"})");
+  const auto lines = R"({"inputs":"x","parameters":{"output_formatter":"jsonlines"}})";
+  EXPECT_TRUE(model.parse(kParser, lines)->stream);
+  EXPECT_EQ(model.parse(kParser, lines)->format->content_type(), "application/jsonlines");
+}
+
+TEST(LmiInvocation, AFormatterNobodyKnowsIsReportedAndIgnored) {
+  TestModel model({});
+  const auto call =
+      model.parse(kParser, R"({"inputs":"x","parameters":{"output_formatter":"yaml"}})");
+  ASSERT_TRUE(call);
+  EXPECT_FALSE(call->stream);
+  EXPECT_THAT(call->ignored_fields, ElementsAre("output_formatter"));
+}
+
+TEST(LmiInvocation, TheOperatorsFormatterIsTheDefault) {
+  TestModel model({script_rule("*", "a")});
+  model.facts.output_formatter = "jsonlines";
+  EXPECT_TRUE(model.parse(kParser, R"({"inputs":"x"})")->stream);
+  EXPECT_EQ(model.answer(kParser, R"({"inputs":["x"]})"), R"([{"generated_text": "a"}])");
+}
+
+TEST(LmiInvocation, WithoutParametersItIsGreedyAnd30Tokens) {
+  TestModel model({});
+  model.facts.generation_defaults = *parse_json(R"({"temperature":0.6,"top_k":40})");
+  const GenerationFields fields = fields_of(model, "");
+  EXPECT_EQ(fields.temperature, 0.0);
+  EXPECT_EQ(fields.top_k, 0);
+  EXPECT_EQ(fields.max_new_tokens, 30);
+}
+
+TEST(LmiInvocation, SamplingIsAskedForOrImplied) {
+  TestModel model({});
+  EXPECT_EQ(fields_of(model, R"("do_sample":true)").temperature, 1.0);
+  EXPECT_EQ(fields_of(model, R"("do_sample":true,"temperature":0.5)").temperature, 0.5);
+  EXPECT_EQ(fields_of(model, R"("temperature":0.5)").temperature, 0.5);
+  EXPECT_EQ(fields_of(model, R"("do_sample":false,"temperature":0.5)").temperature, 0.0);
+  EXPECT_EQ(fields_of(model, R"("top_p":0.5)").temperature, 0.0);
+  EXPECT_GT(fields_of(model, R"("temperature":1e300)").temperature, 1000.0);  // any finite one
+}
+
+TEST(LmiInvocation, BothSpellingsOfAParameterAreRead) {
+  TestModel model({});
+  EXPECT_THAT(fields_of(model, R"("stop":"a")").stop_strings, ElementsAre("a"));
+  EXPECT_THAT(fields_of(model, R"("stop_sequences":["b"])").stop_strings, ElementsAre("b"));
+  EXPECT_TRUE(fields_of(model, R"("ignore_eos_token":true)").ignore_end);
+  EXPECT_TRUE(fields_of(model, R"("ignore_eos":true)").ignore_end);
+  EXPECT_EQ(fields_of(model, R"("min_new_tokens":2)").min_new_tokens, 2);
+  EXPECT_EQ(fields_of(model, R"("min_tokens":2)").min_new_tokens, 2);
+  EXPECT_EQ(fields_of(model, R"("seed":-1)").seed, UINT64_MAX);
+  EXPECT_THAT(fields_of(model, R"("stop_token_ids":[3])").stop_token_ids, ElementsAre(3));
+}
+
+TEST(LmiInvocation, NeutralValuesOfLaterWorkAreAccepted) {
+  TestModel model({});
+  fields_of(model, R"("typical_p":1.0,"repetition_penalty":1,"presence_penalty":0,"n":1,)"
+                   R"("best_of":1,"num_beams":1,"top_n_tokens":0,"watermark":false,)"
+                   R"("truncate":null,"decoder_input_details":false,"logprobs":1)");
+}
+
+TEST(LmiInvocation, WhatIsWrongIsNamed) {
+  TestModel model({});
+  const auto with = [](const char* parameter) {
+    return format(R"({{"inputs":"x","parameters":{{{}}}}})", parameter);
+  };
+  const std::vector<std::tuple<std::string, const char*, ErrorKind>> cases = {
+      {"{}", "inputs", ErrorKind::kMissingParameter},
+      {R"({"inputs":5})", "inputs", ErrorKind::kInvalidParameter},
+      {R"({"inputs":["a",1]})", "inputs", ErrorKind::kInvalidParameter},
+      {R"({"inputs":[]})", "inputs", ErrorKind::kEmptyPrompt},
+      {R"({"inputs":""})", "inputs", ErrorKind::kEmptyPrompt},
+      {R"({"inputs":["a",""]})", "inputs", ErrorKind::kEmptyPrompt},
+      {R"({"inputs":"x","parameters":[]})", "parameters", ErrorKind::kInvalidParameter},
+      {R"({"inputs":["x","y"],"stream":true})", "stream", ErrorKind::kUnsupportedParameter},
+      {R"({"inputs":["x"],"parameters":{"output_formatter":"jsonlines"}})", "inputs",
+       ErrorKind::kUnsupportedParameter},
+      {R"({"inputs":"x","adapters":"a"})", "adapters", ErrorKind::kUnsupportedParameter},
+      {with(R"("do_sample":1)"), "parameters.do_sample", ErrorKind::kInvalidParameter},
+      {with(R"("max_new_tokens":-3)"), "parameters.max_new_tokens", ErrorKind::kInvalidParameter},
+      {with(R"("temperature":-1)"), "temperature", ErrorKind::kInvalidParameter},
+      {with(R"("do_sample":false,"temperature":-1)"), "temperature", ErrorKind::kInvalidParameter},
+      {with(R"("output_formatter":"sse")"), "parameters.output_formatter",
+       ErrorKind::kUnsupportedParameter},
+      {with(R"("logprobs":5)"), "parameters.logprobs", ErrorKind::kUnsupportedParameter},
+      {with(R"("num_beams":4)"), "parameters.num_beams", ErrorKind::kUnsupportedParameter},
+      {with(R"("n":2)"), "parameters.n", ErrorKind::kUnsupportedParameter},
+      {with(R"("repetition_penalty":1.2)"), "parameters.repetition_penalty",
+       ErrorKind::kUnsupportedParameter},
+      {with(R"("truncate":5)"), "parameters.truncate", ErrorKind::kUnsupportedParameter},
+      {with(R"("top_n_tokens":2)"), "parameters.top_n_tokens", ErrorKind::kUnsupportedParameter},
+  };
+  for (const auto& [json, field, kind] : cases) {
+    const Error error = model.refusal(kParser, json);
+    EXPECT_EQ(error.field, field) << json;
+    EXPECT_EQ(error.kind, kind) << json;
+  }
+}
+
+TEST(LmiInvocation, UnknownFieldsOfBothLevelsAreReported) {
+  TestModel model({});
+  const auto call = model.parse(kParser, R"({"inputs":"x","a":1,"parameters":{"b":2}})");
+  EXPECT_THAT(call->ignored_fields, ElementsAre("a", "b"));
+}
+
+TEST(LmiInvocation, MessagesAndPromptsAreOpenAiRequests) {
+  TestModel model({script_rule("*", "a")});
+  EXPECT_THAT(model.answer(kParser, R"({"messages":[{"role":"user","content":"x"}]})"),
+              HasSubstr(R"("object":"chat.completion")"));
+  EXPECT_THAT(model.answer(kParser, R"({"inputs":null,"prompt":"x"})"),
+              HasSubstr(R"("object":"text_completion")"));
+}
+
+TEST(LmiInvocation, AnErrorInsideAStreamIsTheLastLine) {
+  ScriptRule bad = script_rule("*", "abc");
+  bad.fail_at = 1;
+  TestModel model({bad});
+  const std::string lines = model.answer(kParser, R"({"inputs":"x","stream":true})");
+  const auto last = parse_json(lines.substr(lines.find('\n') + 1));
+  ASSERT_TRUE(last) << lines;
+  EXPECT_EQ(last->find("finish_reason")->string(), "error");
+  EXPECT_EQ(last->find("code")->integer(), 424);
+  EXPECT_EQ(last->find("reason")->string(), "numerical_error");
+}
+
+}  // namespace
+}  // namespace tidemill

@@ -1,0 +1,180 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "api/test_model.h"
+
+namespace tidemill {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr Parser kParser = parse_openai_chat;
+constexpr std::string_view kChunk =
+    R"(data: {"id":"chatcmpl-0123456789abcdef01234567","object":"chat.completion.chunk",)"
+    R"("created":1700000000,"model":"m","system_fingerprint":"fp_0123456789ab","choices":[)";
+
+std::string body(const std::string& more) {
+  return R"({"messages":[{"role":"user","content":"hi"}])" + (more.empty() ? "" : "," + more) + "}";
+}
+
+TEST(OpenAiChat, AWholeAnswerHasTheseBytes) {
+  TestModel model({script_rule("assistant\n", "Hello")});
+  const std::string answer = model.answer(kParser, body(""));
+  EXPECT_THAT(
+      answer,
+      testing::StartsWith(
+          R"({"id":"chatcmpl-0123456789abcdef01234567","object":"chat.completion",)"
+          R"("created":1700000000,"model":"m","system_fingerprint":"fp_0123456789ab","choices":[)"
+          R"({"index":0,"message":{"role":"assistant","content":"Hello","refusal":null},)"
+          R"("logprobs":null,"finish_reason":"stop","stop_reason":null}],"usage":{)"));
+}
+
+TEST(OpenAiChat, AStreamHasTheRoleTheTextAndTheEnd) {
+  TestModel model({script_rule("*", "H")});
+  const std::string head(kChunk);
+  EXPECT_EQ(model.answer(kParser, body(R"("stream":true,"max_completion_tokens":1)")),
+            head + R"({"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,)" +
+                R"("finish_reason":null}]})" + "\n\n" + head +
+                R"({"index":0,"delta":{"content":"H"},"logprobs":null,"finish_reason":null}]})" +
+                "\n\n" + head +
+                R"({"index":0,"delta":{},"logprobs":null,"finish_reason":"length",)" +
+                R"("stop_reason":null}]})" + "\n\ndata: [DONE]\n\n");
+}
+
+TEST(OpenAiChat, UsageIsTheLastEventWhenAsked) {
+  TestModel model({script_rule("*", "abc")});
+  const auto events = events_of(
+      model.answer(kParser, body(R"("stream":true,"stream_options":{"include_usage":true})")));
+  for (size_t i = 0; i + 1 < events.size(); ++i) EXPECT_TRUE(events[i].find("usage")->is_null());
+  EXPECT_TRUE(events.back().find("choices")->array().empty());
+  EXPECT_EQ(events.back().find("usage")->find("completion_tokens")->integer(), 4);
+}
+
+TEST(OpenAiChat, LogprobsTellOfTheContentsTokensAndTheirBytes) {
+  TestModel model({script_rule("*", "é")});
+  const auto json = parse_json(model.answer(kParser, body(R"("logprobs":true,"top_logprobs":1)")));
+  EXPECT_EQ(to_json(*json->find("choices")->array()[0].find("logprobs")),
+            R"({"content":[{"token":"�","logprob":-0.5,"bytes":[195],"top_logprobs":)"
+            R"([{"token":"�","logprob":-0.5,"bytes":[195]}]},{"token":"�","logprob":-0.5,)"
+            R"("bytes":[169],"top_logprobs":[{"token":"�","logprob":-0.5,"bytes":[169]}]}],)"
+            R"("refusal":null})");
+}
+
+TEST(OpenAiChat, SpecialTokensOfTheContentAreListedWhenTheyAreNotSkipped) {
+  ScriptRule rule = script_rule("*", "a");
+  rule.reply.insert(rule.reply.begin(), 258);  // <|endoftext|>, no end of sequence here
+  TestModel model({rule});
+  const auto json =
+      parse_json(model.answer(kParser, body(R"("logprobs":true,"skip_special_tokens":false)")));
+  const JsonValue& choice = json->find("choices")->array()[0];
+  const JsonArray& tokens = choice.find("logprobs")->find("content")->array();
+  ASSERT_EQ(tokens.size(), 2u);
+  EXPECT_EQ(tokens[0].find("token")->string(), "<|endoftext|>");
+  EXPECT_TRUE(tokens[0].find("bytes")->is_null());
+}
+
+TEST(OpenAiChat, MessagesReachTheTemplateInOneForm) {
+  TestModel model({});
+  const auto call = model.parse(
+      kParser,
+      R"({"messages":[{"role":"developer","content":"be kind"},)"
+      R"({"role":"user","name":"Ann","content":[{"type":"text","text":"a"},)"
+      R"({"type":"text","text":"b"}]},{"role":"assistant","content":null,"tool_calls":[]},)"
+      R"({"role":"tool","tool_call_id":"c1"},{"role":"user","content":"x"}]})");
+  ASSERT_TRUE(call) << call.error().message;
+  const auto& prompt = std::get<ChatPrompt>(call->request.fields().prompts[0]);
+  const JsonArray& messages = prompt.messages.array();
+  EXPECT_EQ(messages[0].find("role")->string(), "system");
+  EXPECT_EQ(messages[1].find("content")->string(), "a\nb");
+  EXPECT_EQ(messages[1].find("name")->string(), "Ann");
+  EXPECT_EQ(messages[2].find("content")->string(), "");
+  EXPECT_EQ(messages[3].find("content")->string(), "");
+  EXPECT_TRUE(prompt.options.add_generation_prompt);
+}
+
+TEST(OpenAiChat, TheNewerNameOfTheLengthWins) {
+  TestModel model({});
+  const auto call = model.parse(
+      kParser, body(R"("max_tokens":5,"max_completion_tokens":7,"clamp_max_tokens":true)"));
+  EXPECT_EQ(call->request.fields().max_new_tokens, 7);
+  EXPECT_EQ(call->request.names().max_new_tokens, "max_completion_tokens");
+  EXPECT_TRUE(call->request.fields().clamp_max_new_tokens);
+  EXPECT_EQ(model.parse(kParser, body(""))->request.fields().max_new_tokens, std::nullopt);
+}
+
+TEST(OpenAiChat, AFinalMessageOfTheAssistantCanBeContinued) {
+  TestModel model({});
+  const auto call = model.parse(
+      kParser, R"({"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}],)"
+               R"("continue_final_message":true})");
+  ASSERT_TRUE(call);
+  const auto& options = std::get<ChatPrompt>(call->request.fields().prompts[0]).options;
+  EXPECT_TRUE(options.continue_final_message);
+  EXPECT_FALSE(options.add_generation_prompt);
+}
+
+TEST(OpenAiChat, WhatIsWrongIsNamedByItsPath) {
+  TestModel model({});
+  const auto message = [](const char* json) { return format(R"({{"messages":[{}]}})", json); };
+  const std::vector<std::tuple<std::string, const char*, ErrorKind>> cases = {
+      {"{}", "messages", ErrorKind::kMissingParameter},
+      {message(""), "messages", ErrorKind::kInvalidParameter},
+      {message("1"), "messages[0]", ErrorKind::kInvalidParameter},
+      {message("{}"), "messages[0].role", ErrorKind::kInvalidParameter},
+      {message(R"({"role":"king","content":"x"})"), "messages[0].role",
+       ErrorKind::kInvalidParameter},
+      {message(R"({"role":"user"})"), "messages[0].content", ErrorKind::kMissingParameter},
+      {message(R"({"role":"user","content":5})"), "messages[0].content",
+       ErrorKind::kInvalidParameter},
+      {message(R"({"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url"}]})"),
+       "messages[0].content[1].type", ErrorKind::kUnsupportedContent},
+      {message(R"({"role":"user","content":[{"type":"text"}]})"), "messages[0].content[0].text",
+       ErrorKind::kInvalidParameter},
+      {message(R"({"role":"tool","content":"x"})"), "messages[0].tool_call_id",
+       ErrorKind::kMissingParameter},
+      {message(R"({"role":"assistant","tool_calls":[{}]})"), "messages[0].tool_calls",
+       ErrorKind::kUnsupportedParameter},
+      {body(R"("continue_final_message":true)"), "continue_final_message",
+       ErrorKind::kInvalidParameter},
+      {body(R"("continue_final_message":true,"add_generation_prompt":true)"),
+       "continue_final_message", ErrorKind::kInvalidParameter},
+      {body(R"("logprobs":1)"), "logprobs", ErrorKind::kInvalidParameter},
+      {body(R"("top_logprobs":1)"), "top_logprobs", ErrorKind::kInvalidParameter},
+      {body(R"("logprobs":true,"top_logprobs":-1)"), "top_logprobs", ErrorKind::kInvalidParameter},
+      {body(R"("logprobs":true,"top_logprobs":21)"), "top_logprobs", ErrorKind::kInvalidParameter},
+      {body(R"("max_completion_tokens":0)"), "max_completion_tokens", ErrorKind::kInvalidParameter},
+      {body(R"("tools":[])"), "tools", ErrorKind::kInvalidParameter},
+      {body(R"("chat_template_kwargs":[])"), "chat_template_kwargs", ErrorKind::kInvalidParameter},
+  };
+  for (const auto& [json, field, kind] : cases) {
+    const Error error = model.refusal(kParser, json);
+    EXPECT_EQ(error.field, field) << json;
+    EXPECT_EQ(error.kind, kind) << json;
+  }
+}
+
+TEST(OpenAiChat, LaterWorkIsRefusedByName) {
+  TestModel model({});
+  for (const char* field :
+       {R"("tools":[{}])", R"("tool_choice":"auto")", R"("functions":[])",
+        R"("function_call":"auto")", R"("modalities":["audio"])", R"("audio":{})",
+        R"("web_search_options":{})", R"("reasoning_effort":"low")", R"("chat_template":"x")",
+        R"("documents":[{}])", R"("echo":true)", R"("add_special_tokens":true)",
+        R"("response_format":{"type":"json_schema"})", R"("logit_bias":{"1":1})"}) {
+    const Error error = model.refusal(kParser, body(field));
+    EXPECT_EQ(error.kind, ErrorKind::kUnsupportedParameter) << field;
+    EXPECT_THAT(std::string(field), HasSubstr("\"" + error.field + "\""));
+  }
+}
+
+TEST(OpenAiChat, AMessageNeverCutsACharacterOfWhatItQuotes) {
+  TestModel model({});
+  std::string type = "x";
+  for (int i = 0; i < 60; ++i) type += "é";
+  const Error error = model.refusal(
+      kParser, R"({"messages":[{"role":"user","content":[{"type":")" + type + R"("}]}]})");
+  EXPECT_TRUE(parse_json("\"" + error.message + "\"")) << error.message;
+}
+
+}  // namespace
+}  // namespace tidemill

@@ -1,0 +1,211 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "api/test_model.h"
+
+namespace tidemill {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr Parser kParser = parse_openai_completion;
+constexpr std::string_view kHead =
+    R"({"id":"cmpl-0123456789abcdef01234567","object":"text_completion","created":1700000000,)"
+    R"("model":"m","system_fingerprint":"fp_0123456789ab","choices":[)";
+
+TEST(OpenAiCompletion, AWholeAnswerHasTheseBytes) {
+  TestModel model({script_rule("*", "Hi é")});
+  EXPECT_EQ(model.answer(kParser, R"({"prompt":"hello","temperature":0})"),
+            std::string(kHead) +
+                R"({"index":0,"text":"Hi é","logprobs":null,"finish_reason":"stop",)"
+                R"("stop_reason":null}],"usage":{"prompt_tokens":5,"completion_tokens":6,)"
+                R"("total_tokens":11,"prompt_tokens_details":{"cached_tokens":0}}})");
+}
+
+TEST(OpenAiCompletion, AStreamOfOneTokenHasTheseBytes) {
+  TestModel model({script_rule("*", "a")});
+  const std::string head = "data: " + std::string(kHead);
+  EXPECT_EQ(model.answer(kParser, R"({"prompt":"hello","max_tokens":1,"stream":true,)"
+                                  R"("stream_options":{"include_usage":true}})"),
+            head + R"({"index":0,"text":"a","logprobs":null,"finish_reason":"length",)" +
+                R"("stop_reason":null}],"usage":null})" + "\n\n" + head +
+                R"(],"usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6,)" +
+                R"("prompt_tokens_details":{"cached_tokens":0}}})" + "\n\ndata: [DONE]\n\n");
+}
+
+TEST(OpenAiCompletion, ChoicesAreNumberedPromptByPrompt) {
+  TestModel model({script_rule("one", "1"), script_rule("two", "2")});
+  const auto json =
+      parse_json(model.answer(kParser, R"({"prompt":["one","two"],"n":2,"model":"m"})"));
+  const JsonArray& choices = json->find("choices")->array();
+  ASSERT_EQ(choices.size(), 4u);
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(choices[i].find("index")->integer(), static_cast<int64_t>(i));
+    EXPECT_EQ(choices[i].find("text")->string(), i < 2 ? "1" : "2");
+  }
+  EXPECT_EQ(json->find("usage")->find("prompt_tokens")->integer(), 6);  // each prompt once
+  EXPECT_EQ(json->find("usage")->find("completion_tokens")->integer(), 8);
+}
+
+TEST(OpenAiCompletion, LogprobListsHaveOnePlaceForEachToken) {
+  TestModel model({script_rule("*", "é END")});
+  const auto json = parse_json(
+      model.answer(kParser, R"({"prompt":"x","logprobs":0,"stop":"END","max_tokens":50})"));
+  const JsonValue& choice = json->find("choices")->array()[0];
+  EXPECT_EQ(choice.find("text")->string(), "é ");
+  EXPECT_EQ(choice.find("stop_reason")->string(), "END");
+  // Bytes that are no text alone are shown as such; what was cut away lies at the end of the text.
+  EXPECT_EQ(to_json(*choice.find("logprobs")),
+            R"({"text_offset":[0,0,1,2,2,2],"token_logprobs":[-0.5,-0.5,-0.5,-0.5,-0.5,-0.5],)"
+            R"("tokens":["bytes:\\xc3","bytes:\\xa9"," ","E","N","D"],)"
+            R"("top_logprobs":[{"bytes:\\xc3":-0.5},{"bytes:\\xa9":-0.5},{" ":-0.5},{"E":-0.5},)"
+            R"({"N":-0.5},{"D":-0.5}]})");
+}
+
+TEST(OpenAiCompletion, TheBestOfEachTokenAreListed) {
+  TestModel model({script_rule("*", "a")});
+  const auto json =
+      parse_json(model.answer(kParser, R"({"prompt":"x","logprobs":2,"max_tokens":1})"));
+  EXPECT_EQ(to_json(*json->find("choices")->array()[0].find("logprobs")->find("top_logprobs")),
+            R"([{"a":-0.5,"b":-1.5}])");
+}
+
+TEST(OpenAiCompletion, EchoPutsThePromptInFront) {
+  TestModel model({script_rule("*", "!")});
+  const auto json = parse_json(model.answer(kParser, R"({"prompt":"hé","echo":true})"));
+  EXPECT_EQ(json->find("choices")->array()[0].find("text")->string(), "hé!");
+  const auto events = events_of(
+      model.answer(kParser, R"({"prompt":[104,105],"echo":true,"stream":true,"max_tokens":1})"));
+  ASSERT_EQ(events.size(), 2u);
+  EXPECT_EQ(events[0].find("choices")->array()[0].find("text")->string(), "hi");
+  EXPECT_TRUE(events[0].find("choices")->array()[0].find("finish_reason")->is_null());
+}
+
+TEST(OpenAiCompletion, NoTokensAtAllIsAnAnswer) {
+  TestModel model({});
+  const auto json =
+      parse_json(model.answer(kParser, R"({"prompt":"hi","echo":true,"max_tokens":0})"));
+  EXPECT_EQ(json->find("choices")->array()[0].find("text")->string(), "hi");
+  EXPECT_EQ(json->find("choices")->array()[0].find("finish_reason")->string(), "length");
+  EXPECT_EQ(json->find("usage")->find("completion_tokens")->integer(), 0);
+}
+
+TEST(OpenAiCompletion, UsageSoFarStandsInEachEventWhenAsked) {
+  TestModel model({script_rule("*", "ab")});
+  const auto events = events_of(model.answer(
+      kParser, R"({"prompt":"x","stream":true,"max_tokens":2,"logprobs":0,"stream_options":)"
+               R"({"include_usage":true,"continuous_usage_stats":true}})"));
+  ASSERT_GE(events.size(), 2u);
+  for (const JsonValue& event : events) {
+    EXPECT_GT(event.find("usage")->find("completion_tokens")->integer(), 0);
+  }
+  EXPECT_EQ(events.back().find("usage")->find("completion_tokens")->integer(), 2);
+}
+
+TEST(OpenAiCompletion, AnErrorInsideAStreamIsARecordAndTheEnd) {
+  ScriptRule bad = script_rule("*", "abc");
+  bad.fail_at = 1;
+  TestModel model({bad});
+  const auto events = events_of(model.answer(kParser, R"({"prompt":"x","stream":true})"));
+  EXPECT_EQ(events.back().find("error")->find("code")->string(), "numerical_error");
+}
+
+TEST(OpenAiCompletion, TheModelsDefaultsLieUnderTheRequest) {
+  TestModel model({});
+  model.facts.generation_defaults = *parse_json(R"({"temperature":0.6,"top_p":0.9,"top_k":40})");
+  const auto call = model.parse(kParser, R"({"prompt":"x","top_p":0.5})");
+  const GenerationFields& fields = call->request.fields();
+  EXPECT_EQ(fields.temperature, 0.6);
+  EXPECT_EQ(fields.top_p, 0.5);
+  EXPECT_EQ(fields.top_k, 40);
+  EXPECT_EQ(fields.max_new_tokens, 16);
+  EXPECT_TRUE(fields.clamp_max_new_tokens);
+}
+
+TEST(OpenAiCompletion, EveryFieldReachesTheRequest) {
+  TestModel model({});
+  const auto call = model.parse(
+      kParser, R"({"prompt":[[1,2.0],[3]],"max_tokens":7,"min_tokens":2,"temperature":0.1,)"
+               R"("top_k":3,"top_p":0.2,"seed":18446744073709551615,"n":2,"logprobs":4,)"
+               R"("stop":["a","b"],"stop_token_ids":[9],"ignore_eos":true,"best_of":2,)"
+               R"("include_stop_str_in_output":true,"skip_special_tokens":false,)"
+               R"("presence_penalty":0,"logit_bias":{},"response_format":{"type":"text"},)"
+               R"("suffix":"","user":"me","colour":"blue"})");
+  ASSERT_TRUE(call) << call.error().message;
+  const GenerationFields& fields = call->request.fields();
+  ASSERT_EQ(fields.prompts.size(), 2u);
+  EXPECT_THAT(std::get<TokenPrompt>(fields.prompts[0]).ids, testing::ElementsAre(1, 2));
+  EXPECT_EQ(fields.max_new_tokens, 7);
+  EXPECT_EQ(fields.min_new_tokens, 2);
+  EXPECT_EQ(fields.temperature, 0.1);
+  EXPECT_EQ(fields.top_k, 3);
+  EXPECT_EQ(fields.top_p, 0.2);
+  EXPECT_EQ(fields.seed, UINT64_MAX);
+  EXPECT_EQ(fields.num_choices, 2);
+  EXPECT_EQ(fields.num_logprobs, 4);
+  EXPECT_THAT(fields.stop_strings, testing::ElementsAre("a", "b"));
+  EXPECT_THAT(fields.stop_token_ids, testing::ElementsAre(9));
+  EXPECT_TRUE(fields.ignore_end && fields.keep_stop_text && !fields.skip_special_tokens);
+  EXPECT_THAT(call->ignored_fields, testing::ElementsAre("colour"));
+}
+
+TEST(OpenAiCompletion, WhatIsWrongIsNamed) {
+  TestModel model({});
+  const std::vector<std::tuple<const char*, const char*, ErrorKind>> cases = {
+      {R"({})", "prompt", ErrorKind::kMissingParameter},
+      {R"({"prompt":null})", "prompt", ErrorKind::kMissingParameter},
+      {R"({"prompt":[]})", "prompt", ErrorKind::kInvalidParameter},
+      {R"({"prompt":[1,"a"]})", "prompt", ErrorKind::kInvalidParameter},
+      {R"({"prompt":["a",[1]]})", "prompt", ErrorKind::kInvalidParameter},
+      {R"({"prompt":[[]]})", "prompt", ErrorKind::kEmptyPrompt},
+      {R"({"prompt":[259]})", "prompt", ErrorKind::kInvalidParameter},
+      {R"({"prompt":[99999999999]})", "prompt", ErrorKind::kInvalidParameter},
+      {R"({"prompt":"x","logprobs":-1})", "logprobs", ErrorKind::kInvalidParameter},
+      {R"({"prompt":"x","logprobs":21})", "logprobs", ErrorKind::kInvalidParameter},
+      {R"({"prompt":"x","echo":true,"logprobs":1})", "echo", ErrorKind::kUnsupportedParameter},
+      {R"({"prompt":"x","suffix":"y"})", "suffix", ErrorKind::kUnsupportedParameter},
+      {R"({"prompt":"x","best_of":3})", "best_of", ErrorKind::kUnsupportedParameter},
+      {R"({"prompt":"x","best_of":-1})", "best_of", ErrorKind::kInvalidParameter},
+      {R"({"prompt":"x","best_of":2,"n":3})", "best_of", ErrorKind::kInvalidParameter},
+      {R"({"prompt":"x","temperature":2.5})", "temperature", ErrorKind::kInvalidParameter},
+      {R"({"prompt":"x","n":0})", "n", ErrorKind::kInvalidParameter},
+      {R"({"prompt":"x","stop":""})", "stop", ErrorKind::kInvalidParameter},
+      {R"({"prompt":"x","stream_options":{}})", "stream_options", ErrorKind::kInvalidParameter},
+      {R"({"prompt":"x","stream":true,"stream_options":{"include_usage":1}})",
+       "stream_options.include_usage", ErrorKind::kInvalidParameter},
+  };
+  for (const auto& [body, field, kind] : cases) {
+    const Error error = model.refusal(kParser, body);
+    EXPECT_EQ(error.field, field) << body;
+    EXPECT_EQ(error.kind, kind) << body;
+  }
+}
+
+TEST(OpenAiCompletion, LaterWorkIsRefusedByName) {
+  TestModel model({});
+  for (const char* field :
+       {R"("presence_penalty":0.5)", R"("frequency_penalty":-1)", R"("repetition_penalty":1.1)",
+        R"("min_p":0.1)", R"("typical_p":0.9)", R"("logit_bias":{"5":1})", R"("priority":1)",
+        R"("use_beam_search":true)", R"("bad_words":["x"])", R"("guided_json":{})",
+        R"("guided_regex":"a")", R"("structured_outputs":{})", R"("prompt_logprobs":1)",
+        R"("response_format":{"type":"json_object"})", R"("return_token_ids":true)",
+        R"("truncate_prompt_tokens":5)", R"("cache_salt":"x")", R"("allowed_token_ids":[1])"}) {
+    const Error error = model.refusal(kParser, format(R"({{"prompt":"x",{}}})", field));
+    EXPECT_EQ(error.kind, ErrorKind::kUnsupportedParameter) << field;
+    EXPECT_THAT(std::string(field), HasSubstr("\"" + error.field + "\""));
+    EXPECT_THAT(error.message, HasSubstr("not supported yet"));
+  }
+}
+
+TEST(OpenAiCompletion, StrictParametersRefuseTheUnknownInFewBytes) {
+  TestModel model({});
+  model.facts.strict_parameters = true;
+  const Error error =
+      model.refusal(kParser, R"({"prompt":"x",")" + std::string(9000, 'n') + R"(":1})");
+  EXPECT_EQ(error.kind, ErrorKind::kUnknownParameter);
+  EXPECT_EQ(error.field, std::string(64, 'n'));
+  EXPECT_LT(error.message.size(), 128u);
+}
+
+}  // namespace
+}  // namespace tidemill
