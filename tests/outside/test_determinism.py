@@ -1,5 +1,6 @@
 """One arithmetic: a request's text and the bits of its log-probabilities are the same whatever runs
 beside it and however its prompt was computed."""
+import concurrent.futures
 import json
 import random
 import subprocess
@@ -97,10 +98,14 @@ def test_prefix_hits_and_neighbours_change_no_bit(serve, mid_size_model, engines
     hits = server.metric("vllm:prefix_cache_hits_total")
     assert ask(server, [prompt(0)])[0] == expected[dtype]
     assert server.metric("vllm:prefix_cache_hits_total") - hits == PROMPT // 32 * 32
-    # 63 others of many lengths, 31 at a time, while ours is computed anew beside them.
-    for batch in (range(1, 32), range(32, 64)):
-        others = [prompt(seed, 1 + seed * 5) for seed in batch]
-        assert ask(server, [prompt(0)] + others)[0] == expected[dtype]
+    # 63 others of many lengths beside it, all in one batch.
+    requests = [[prompt(seed, 1 + seed * 5) for seed in range(1 + 21 * i, 22 + 21 * i)]
+                for i in range(3)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        others = [pool.submit(ask, server, prompts, 40) for prompts in requests]
+        assert ask(server, [prompt(0)])[0] == expected[dtype]
+        for other in others:
+            other.result()
 
 
 def test_preemption_changes_no_bit(serve, mid_size_model, engines, expected):
