@@ -10,7 +10,9 @@ namespace tidemill {
 namespace {
 
 constexpr float kForbidden = -3.0e38f;  // below every logit; finite, so that a row stays finite
-constexpr int64_t kChunk = 1024;        // ids whose weights are summed together in a plain draw
+// Hotter is no flatter, and a forbidden token would get a weight.
+constexpr float kMaxTemperature = 1e30f;
+constexpr int64_t kChunk = 1024;  // ids whose weights are summed together in a plain draw
 
 // A row as sampling sees it: logits, their maximum, and the temperature's factor.
 struct Row {
@@ -54,11 +56,14 @@ TokenId draw_from(const Row& row, const std::vector<Candidate>& candidates, doub
   double total = 0.0;
   for (const Candidate& candidate : candidates) total += row.weight(candidate.logit);
   double left = uniform * total;
+  TokenId last = candidates.front().id;
   for (const Candidate& candidate : candidates) {
-    left -= row.weight(candidate.logit);
+    const double weight = row.weight(candidate.logit);
+    if (weight > 0.0) last = candidate.id;
+    left -= weight;
     if (left < 0.0) return candidate.id;
   }
-  return candidates.back().id;
+  return last;  // rounding left a crumb behind the last weight
 }
 
 // Cuts candidates (best first) behind the first whose running sum reaches p of `total`. False when
@@ -131,10 +136,10 @@ SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t v
   }
 
   const SamplingParams& params = row.params;
-  chosen.token =
-      params.greedy()
-          ? best.argmax
-          : sample({kernels, source, vocab_size, best.max, 1.0f / params.temperature}, row);
+  chosen.token = params.greedy() ? best.argmax
+                                 : sample({kernels, source, vocab_size, best.max,
+                                           1.0f / std::min(params.temperature, kMaxTemperature)},
+                                          row);
   if (params.num_logprobs < 0) return chosen;
   const float log_sum = summary.max + std::log(summary.sum_exp);
   chosen.logprob = logits[chosen.token] - log_sum;

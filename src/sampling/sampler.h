@@ -17,9 +17,11 @@ namespace tidemill {
 // Settings of one score row, flat: they travel in StepInput.
 struct SamplingRow {
   SamplingParams params;
-  int32_t choice = 0;       // index of the choice inside its request
-  int32_t position = 0;     // of the token being chosen, in its sequence
-  bool forbid_end = false;  // min_tokens not reached: ids in `end_ids` may not be chosen
+  int32_t choice = 0;    // index of the choice inside its request
+  int32_t position = 0;  // of the token being chosen, in its sequence
+  // min_tokens not reached: ids in `end_ids` may not be chosen. Where that is all there are, one of
+  // them is, and the scheduler does not take it for an end.
+  bool forbid_end = false;
   std::vector<TokenId> end_ids;
   bool operator==(const SamplingRow&) const = default;
 };

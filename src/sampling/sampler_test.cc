@@ -8,6 +8,7 @@
 #include <random>
 
 #include "kernels/select.h"
+#include "sampling/random.h"
 
 namespace tidemill {
 namespace {
@@ -185,6 +186,88 @@ TEST_P(Sampler, ExtremeSettingsStayInsideTheVocabulary) {
     EXPECT_TRUE(token >= 0 && token < 4);
   }
   EXPECT_EQ(choose({7.0f}, {.params = {.temperature = 1.0f}}).token, 0);
+}
+
+TEST_P(Sampler, TheDrawIsThatOfThePlainDefinition) {
+  std::mt19937_64 random(12);
+  int num_edges = 0;
+  for (int round = 0; round < 600; ++round) {
+    const auto logits = random_logits(random, 1 + random() % 4000, round % 4 == 0);
+    SamplingRow row{.params = {.temperature = 0.2f + static_cast<float>(random() % 20) / 10.0f,
+                               .seed = random()},
+                    .position = round};
+    if (round % 3 != 0) row.params.top_k = 1 + static_cast<int32_t>(random() % 100);
+    if (round % 3 != 1) row.params.top_p = static_cast<float>(random() % 100) / 100.0f;
+    const auto set = reference_set(logits, row.params);
+    double left = uniform_at(row.params.seed, row.choice, row.position);
+    double total = 0.0;
+    for (const auto& [id, weight] : set) total += weight;
+    left *= total;
+    size_t place = 0;
+    while (place + 1 < set.size() && left >= set[place].second) left -= set[place++].second;
+    num_edges += choose(logits, row).token != set[place].first;
+  }
+  // A sum that is equal but for rounding may put a nucleus' last token, or a draw, on either side.
+  EXPECT_LE(num_edges, 6);
+}
+
+TEST_P(Sampler, DrawsFromAWholeVocabularyFollowTheDistribution) {
+  std::mt19937_64 random(13);
+  const auto logits = random_logits(random, 3000, false);  // several chunks, the last one short
+  const SamplingParams params{.temperature = 2.0f, .seed = 5};
+  std::vector<double> weights;
+  for (const float logit : logits) weights.push_back(std::exp(logit / 2.0));
+  const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+  constexpr int kDraws = 20000;
+  constexpr size_t kIdsPerBin = 100;
+  std::vector<int> counts(30, 0);
+  for (int32_t position = 0; position < kDraws; ++position) {
+    const TokenId token = choose(logits, {.params = params, .position = position}).token;
+    ++counts[static_cast<size_t>(token) / kIdsPerBin];
+  }
+  double statistic = 0.0;
+  for (size_t bin = 0; bin < counts.size(); ++bin) {
+    const auto begin = weights.begin() + static_cast<std::ptrdiff_t>(bin * kIdsPerBin);
+    const double expected = kDraws * std::accumulate(begin, begin + kIdsPerBin, 0.0) / total;
+    statistic += (counts[bin] - expected) * (counts[bin] - expected) / expected;
+  }
+  EXPECT_LT(statistic, 58.3) << "99.9 % of the time, with 29 degrees of freedom";
+}
+
+TEST_P(Sampler, TheEndStaysForbiddenAtAnyTemperature) {
+  std::vector<float> logits(100, 1.0f);
+  std::vector<TokenId> ends(99);
+  std::iota(ends.begin(), ends.end(), 1);
+  for (const float temperature : {2e-5f, 1.0f, 1e20f, 3e38f}) {
+    for (const int32_t top_k : {0, 60}) {
+      for (int32_t position = 0; position < 50; ++position) {
+        const SamplingRow row{.params = {.temperature = temperature, .top_k = top_k, .seed = 8},
+                              .position = position,
+                              .forbid_end = true,
+                              .end_ids = ends};
+        ASSERT_EQ(choose(logits, row).token, 0) << temperature << " top_k " << top_k;
+      }
+    }
+  }
+}
+
+TEST_P(Sampler, WhenEverythingIsForbiddenSomethingIsChosenStill) {
+  const SamplingRow row{.params = {.temperature = 0}, .forbid_end = true, .end_ids = {0, 1}};
+  const SampledToken chosen = choose({1.0f, 2.0f}, row);
+  EXPECT_TRUE(chosen.finite);
+  EXPECT_TRUE(chosen.token == 0 || chosen.token == 1);
+}
+
+TEST_P(Sampler, ForbiddenTokensKeepTheirLogProbabilities) {
+  const SampledToken chosen =
+      choose({0.0f, 3.0f, 1.0f},
+             {.params = {.temperature = 0, .num_logprobs = 1}, .forbid_end = true, .end_ids = {1}});
+  const double sum = 1.0 + std::exp(3.0) + std::exp(1.0);
+  EXPECT_EQ(chosen.token, 2);
+  EXPECT_NEAR(chosen.logprob, 1.0 - std::log(sum), 1e-5);
+  ASSERT_EQ(chosen.top.size(), 1u);
+  EXPECT_EQ(chosen.top[0].first, 1);
+  EXPECT_NEAR(chosen.top[0].second, 3.0 - std::log(sum), 1e-5);
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryVariantOfThisMachine, Sampler, testing::ValuesIn(runnable_variants()),
