@@ -25,14 +25,14 @@ struct Case {
 };
 
 std::string name_of(const Case& test_case) {
-  return std::string(test_case.kernels->name) + (test_case.type == DType::kF32 ? "_f32" : "_bf16");
+  return test::label(*test_case.kernels) + (test_case.type == DType::kF32 ? "_f32" : "_bf16");
 }
 
 void PrintTo(const Case& test_case, std::ostream* out) { *out << name_of(test_case); }
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const Kernels* kernels : runnable_variants()) {
+  for (const Kernels* kernels : runnable_implementations()) {
     all.push_back({kernels, DType::kF32});
     all.push_back({kernels, DType::kBf16});
   }

@@ -24,7 +24,7 @@ struct Case {
 };
 
 std::string name_of(const Case& test_case) {
-  return std::string(test_case.kernels->name) +
+  return test::label(*test_case.kernels) +
          (test_case.format == PackedFormat::kF32 ? "_f32" : "_bf16");
 }
 
@@ -32,7 +32,7 @@ void PrintTo(const Case& test_case, std::ostream* out) { *out << name_of(test_ca
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const Kernels* kernels : runnable_variants()) {
+  for (const Kernels* kernels : runnable_implementations()) {
     all.push_back({kernels, PackedFormat::kF32});
     all.push_back({kernels, PackedFormat::kBf16});
   }

@@ -18,7 +18,9 @@ using test::Random;
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-std::string name_of(const testing::TestParamInfo<const Kernels*>& test) { return test.param->name; }
+std::string name_of(const testing::TestParamInfo<const Kernels*>& test) {
+  return test::label(*test.param);
+}
 
 class Rows : public testing::TestWithParam<const Kernels*> {
  protected:
@@ -190,7 +192,7 @@ TEST_P(Rows, EveryByteIsRead) {
             std::accumulate(words, words + kBytes / 8, uint64_t{0}));
 }
 
-INSTANTIATE_TEST_SUITE_P(Variants, Rows, testing::ValuesIn(runnable_variants()), name_of);
+INSTANTIATE_TEST_SUITE_P(Variants, Rows, testing::ValuesIn(runnable_implementations()), name_of);
 
 TEST(Select, ReferenceAlwaysRunsAndAutoIsTheFastest) {
   ASSERT_FALSE(runnable_variants().empty());

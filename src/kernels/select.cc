@@ -106,6 +106,12 @@ std::vector<const Kernels*> runnable_variants() {
   return runnable;
 }
 
+std::vector<const Kernels*> runnable_implementations() {
+  std::vector<const Kernels*> runnable = runnable_variants();
+  if (runnable.back() == &kAvx512Bf16Kernels) runnable.push_back(&kAvx512Kernels);
+  return runnable;
+}
+
 const Kernels& select_kernels(std::string_view name) {
   if (name == "auto") return *runnable_variants().back();
   std::string names;

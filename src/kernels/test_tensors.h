@@ -1,9 +1,11 @@
 // Tensors, weights and lanes for the tests and benchmarks of the menu.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "base/float16.h"
@@ -104,6 +106,14 @@ class OwnedWeight {
 
 inline DType input_type(PackedFormat format) {
   return format == PackedFormat::kF32 ? DType::kF32 : DType::kBf16;
+}
+
+// What tells an implementation from the others, for names of tests.
+inline std::string label(const Kernels& kernels) {
+  for (const Kernels* chosen : runnable_variants()) {
+    if (chosen == &kernels) return kernels.name;
+  }
+  return std::string(kernels.name) + "_without_bf16";
 }
 
 // One section of `count` lanes, denormals flushed as in a step.
