@@ -127,6 +127,7 @@ TEST(StreamEqualsWhole, InInvocations) {
     JsonValue last;
     for (size_t begin = 0; begin < lines.size(); begin = lines.find('\n', begin) + 1) {
       last = *parse_json(lines.substr(begin, lines.find('\n', begin) - begin));
+      ASSERT_NE(last.find("token"), nullptr) << lines;
       tokens.push_back(*last.find("token"));
       text += tokens.back().find("text")->string();
     }

@@ -36,6 +36,10 @@ class TestModel {
     ExecutorOptions options;
     options.max_model_len = 4096;
     options.scheduler.groups = {{.num_blocks = 1024}};
+    // No token is computed before the last one was read: a stream comes in pieces, however slow the
+    // reader is.
+    options.stream_pause_bytes = 1;
+    options.stream_resume_bytes = 1;
     const TextParts text{.tokenizer = tokenizer, .chat_template = chat, .end_ids = {kScriptEndId}};
     executor_ = std::make_unique<Executor>(
         std::make_unique<ScriptRunner>(Script{.rules = std::move(rules)}), text, options, metrics_,
