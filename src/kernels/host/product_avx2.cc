@@ -19,22 +19,20 @@ void tile_f32(const ProductTile& tile) {
     for (int h = 0; h < 2 * kPanels; ++h) sums[r][h] = _mm256_setzero_ps();
   }
   for (int64_t step = 0; step < tile.num_steps; ++step) {
-    __m256 weights[2 * kPanels];
-    TIDEMILL_UNROLL
-    for (int p = 0; p < kPanels; ++p) {
-      const unsigned char* row = tile.panels + p * tile.panel_stride + step * 64;
-      fetch_ahead<kPanels>(row);
-      weights[2 * p] = _mm256_loadu_ps(reinterpret_cast<const float*>(row));
-      weights[2 * p + 1] = _mm256_loadu_ps(reinterpret_cast<const float*>(row) + 8);
-    }
+    __m256 x[kRows];
     TIDEMILL_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      const __m256 x =
+      x[r] =
           _mm256_broadcast_ss(reinterpret_cast<const float*>(tile.in + r * tile.in_stride) + step);
+    }
+    // One half of a panel's row at a time: 3 rows of 2 panels fill all sixteen registers.
+    TIDEMILL_UNROLL
+    for (int h = 0; h < 2 * kPanels; ++h) {
+      const unsigned char* half = tile.panels + h / 2 * tile.panel_stride + step * 64 + h % 2 * 32;
+      if (h % 2 == 0) fetch_ahead<kPanels>(half);
+      const __m256 weights = _mm256_loadu_ps(reinterpret_cast<const float*>(half));
       TIDEMILL_UNROLL
-      for (int h = 0; h < 2 * kPanels; ++h) {
-        sums[r][h] = _mm256_fmadd_ps(x, weights[h], sums[r][h]);
-      }
+      for (int r = 0; r < kRows; ++r) sums[r][h] = _mm256_fmadd_ps(x[r], weights, sums[r][h]);
     }
   }
   TIDEMILL_UNROLL
@@ -103,19 +101,23 @@ constexpr Tile kBf16[4][3] = {
     {tile_bf16<1, 1>, tile_bf16<1, 2>, tile_bf16<1, 4>},
     {tile_bf16<2, 1>, tile_bf16<2, 2>, nullptr},
     {tile_bf16<3, 1>, nullptr, nullptr},
-    {tile_bf16<4, 1>, nullptr, nullptr},
+    {nullptr, nullptr, nullptr},
 };
 
+// Four rows at the end are one tile, or two of two, rather than three and one.
+int64_t rows_of_next_tile(int64_t left, bool four_fit) {
+  if (left == 4) return four_fit ? 4 : 2;
+  return left < 3 ? left : 3;
+}
+
 void run(const ProductTile& whole, const Tile (&tiles)[4][3]) {
-  for (int64_t r = 0; r < whole.num_rows; r += 3) {
+  for (int64_t r = 0; r < whole.num_rows;) {
     ProductTile part = whole;
     part.in += r * whole.in_stride;
     part.sums += r * kTilePanels * 16;
-    // Four rows at the end rather than three and one: the panels are read once less.
-    const int64_t left = whole.num_rows - r;
-    part.num_rows = left == 4 ? 4 : (left < 3 ? left : 3);
+    part.num_rows = rows_of_next_tile(whole.num_rows - r, tiles[3][0] != nullptr);
     run_tiles(part, tiles);
-    if (left == 4) return;
+    r += part.num_rows;
   }
 }
 
