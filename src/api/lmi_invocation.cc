@@ -1,5 +1,10 @@
 // POST /invocations and /predictions/{model} (serving-contract.md 4 and 5.10): today's LMI answers.
 // JSON is spaced as the original's Python writes it: ", " and ": ".
+//
+// What a body means: `inputs` makes it an LMI request. A list, even of one, is answered by one JSON
+// array in its order, and never streamed: a line does not say which input it belongs to. Otherwise
+// `messages` or `prompt` makes it an OpenAI request, with that API's defaults and answers; only
+// errors before the answer keep LMI's form. output_formatter wins over `stream`.
 #include <algorithm>
 
 #include "api/answer_facts.h"
