@@ -2,10 +2,9 @@
 
 namespace tidemill {
 
-void Exchange::changed(std::unique_lock<std::mutex> lock) {
-  const std::function<void()> wake = wake_;
-  lock.unlock();
-  if (wake) wake();
+// Under the lock, so that after on_progress(nullptr) nobody is called any more.
+void Exchange::changed(const std::lock_guard<std::mutex>&) {
+  if (wake_) wake_();
 }
 
 void Exchange::on_progress(std::function<void()> wake) {
@@ -14,34 +13,34 @@ void Exchange::on_progress(std::function<void()> wake) {
 }
 
 bool Exchange::respond(AnswerHead head, std::string body) {
-  std::unique_lock lock(mutex_);
+  const std::lock_guard lock(mutex_);
   if (head_out_) return false;
   head_ = std::move(head);
   bytes_ = std::move(body);
   whole_ = true;
   streaming_ = false;
-  changed(std::move(lock));
+  changed(lock);
   return true;
 }
 
 void Exchange::start_stream(AnswerHead head) {
-  std::unique_lock lock(mutex_);
+  const std::lock_guard lock(mutex_);
   head_ = std::move(head);
   streaming_ = true;
-  changed(std::move(lock));
+  changed(lock);
 }
 
 void Exchange::push(std::string bytes) {
   if (bytes.empty()) return;
-  std::unique_lock lock(mutex_);
+  const std::lock_guard lock(mutex_);
   bytes_ += bytes;
-  changed(std::move(lock));
+  changed(lock);
 }
 
 void Exchange::end() {
-  std::unique_lock lock(mutex_);
+  const std::lock_guard lock(mutex_);
   ended_ = true;
-  changed(std::move(lock));
+  changed(lock);
 }
 
 size_t Exchange::pending_bytes() const {

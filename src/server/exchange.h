@@ -23,7 +23,8 @@ struct AnswerHead {
 
 class Exchange {
  public:
-  // Called (from any thread) whenever take() has something new.
+  // Called (from any thread, holding a lock: it must return at once and not call back) whenever
+  // take() has something new.
   void on_progress(std::function<void()> wake);
 
   // A whole answer. False, and nothing is sent, when a stream's head is out already.
@@ -48,7 +49,7 @@ class Exchange {
   bool streaming() const;
 
  private:
-  void changed(std::unique_lock<std::mutex> lock);
+  void changed(const std::lock_guard<std::mutex>& lock);
 
   mutable std::mutex mutex_;
   std::function<void()> wake_;

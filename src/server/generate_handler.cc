@@ -46,12 +46,14 @@ GenerateTask::GenerateTask(const HandlerContext& context, Route route, HttpHead 
       request_id_(std::move(request_id)),
       exchange_(std::move(exchange)) {}
 
-void GenerateTask::start() {
-  context_.pool.post([self = shared_from_this()] {
+// One job of this request; they do not overlap. What throws (a library, no memory) costs this
+// request alone.
+void GenerateTask::post(void (GenerateTask::*job)()) {
+  context_.pool.post([self = shared_from_this(), job] {
     const std::lock_guard lock(self->mutex_);
     try {
-      if (!self->abandoned_) self->parse_and_submit();
-    } catch (const std::exception& error) {  // a library's: it costs this request alone
+      if (!self->abandoned_) ((*self).*job)();
+    } catch (const std::exception& error) {
       log_error("request {}: {}", self->request_id_, error.what());
       self->fail(
           {.kind = ErrorKind::kInternal, .field = "", .message = "an internal error occurred."});
@@ -59,7 +61,9 @@ void GenerateTask::start() {
   });
 }
 
-void GenerateTask::resume() { post_drain(); }
+void GenerateTask::start() { post(&GenerateTask::parse_and_submit); }
+
+void GenerateTask::resume() { post(&GenerateTask::drain); }
 
 void GenerateTask::abandon() {
   context_.pool.post([self = shared_from_this()] {
@@ -76,7 +80,13 @@ Result<ModelView> GenerateTask::choose_model(const JsonValue& body) const {
   if (route_.dialect == Dialect::kLmi) {
     std::string_view name = route_.query_value("model_name");
     if (name.empty()) name = head_.field("model_name");
-    return context_.models.find(name);
+    auto model = context_.models.find(name);
+    if (!model && model.error().kind == ErrorKind::kMissingParameter) {
+      return Error{.kind = ErrorKind::kMissingParameter,
+                   .field = "model_name",
+                   .message = "Parameter model_name is required."};
+    }
+    return model;
   }
   const auto name = requested_model(body);
   if (!name) return name.error();
@@ -138,14 +148,7 @@ void GenerateTask::admitted(ApiCall call, ResponseStream stream) {
                              .headers = headers_});
   }
   stream_->on_ready([weak = weak_from_this()] {
-    if (const auto self = weak.lock()) self->post_drain();
-  });
-}
-
-void GenerateTask::post_drain() {
-  context_.pool.post([self = shared_from_this()] {
-    const std::lock_guard lock(self->mutex_);
-    self->drain();
+    if (const auto self = weak.lock()) self->post(&GenerateTask::drain);
   });
 }
 
@@ -186,7 +189,7 @@ void GenerateTask::fail(const Error& error) {
   if (!stream_) context_.metrics.rejected(slug);
   Answer answer = answer_error(error, route_.dialect, request_id_);
   if (!exchange_->respond(std::move(answer.head), std::move(answer.body))) {
-    exchange_->push(call_->format->stream_error(error));
+    if (call_) exchange_->push(call_->format->stream_error(error));
     exchange_->end();
   }
   log_end(slug);

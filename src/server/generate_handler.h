@@ -41,7 +41,7 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   Result<ModelView> choose_model(const JsonValue& body) const;
   Result<ApiCall> parse(const JsonValue& body, const ModelFacts& facts) const;
   void admitted(ApiCall call, ResponseStream stream);
-  void post_drain();
+  void post(void (GenerateTask::*job)());
   void drain();
   void finish_whole();
   void fail(const Error& error);

@@ -2,12 +2,14 @@
 
 #include <sys/socket.h>
 
+#include <cerrno>
+
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
@@ -27,7 +29,12 @@ using Error_code = boost::system::error_code;
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr size_t kReadBytes = 64 << 10;
+constexpr size_t kReadBytes = 32 << 10;
+constexpr size_t kFirstReadBytes = 4 << 10;  // what an idle connection holds
+constexpr size_t kMaxPipelinedBytes = 64 << 10;
+constexpr milliseconds kBodyGrace{10'000};  // then a body brings 1 KiB per second
+constexpr int64_t kMinBodyBytesPerMs = 1;
+constexpr milliseconds kLingerTime{1000};
 constexpr size_t kMaxChunks = 65536;
 constexpr size_t kMaxChunkExtension = 256;
 constexpr size_t kMaxTrailerBytes = 8 << 10;
@@ -57,6 +64,7 @@ struct Signal {
   explicit Signal(asio::any_io_executor executor) : timer(executor) {}
   asio::steady_timer timer;
   bool client_left = false;
+  int64_t watch = 0;  // the watch that counts; a handler of an older one finds nothing to do
 };
 
 class Connection {
@@ -69,6 +77,7 @@ class Connection {
   asio::awaitable<void> run() {
     bool go_on = true;
     while (go_on) go_on = co_await serve_one();
+    co_await linger();
     Error_code ignored;
     stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
   }
@@ -107,19 +116,44 @@ class Connection {
     co_return co_await generate(std::move(head), std::move(route), std::move(body));
   }
 
+  // Closing a socket on unread bytes resets it, and the client may lose the answer that says why.
+  // So after a refusal the rest is read for a moment, and forgotten.
+  asio::awaitable<void> linger() {
+    if (!unread_) co_return;
+    Error_code ignored;
+    stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    const auto deadline = Clock::now() + kLingerTime;
+    bool more = true;
+    while (more && Clock::now() < deadline) {
+      in_.clear();
+      more = co_await read_some(std::chrono::duration_cast<milliseconds>(deadline - Clock::now()) +
+                                milliseconds(1));
+    }
+  }
+
   // ---- reading
 
-  // Some bytes into `in_`; false at the end, at an error, or after `wait`.
+  // Some bytes into `in_`; false at the end, at an error, or after `wait`. The deadline is a timer
+  // of ours: the stream's own would close the socket, and a 408 could not be said any more.
   asio::awaitable<bool> read_some(milliseconds wait) {
     const size_t before = in_.size();
-    in_.resize(before + kReadBytes);
-    stream_.expires_after(wait);
+    const size_t room = before == 0 ? kFirstReadBytes : kReadBytes;
+    in_.resize(before + room);
+    const int64_t watch = ++signal_->watch;
+    signal_->timer.expires_after(wait);
+    signal_->timer.async_wait([this, signal = signal_, watch](const Error_code& error) {
+      if (error || signal->watch != watch) return;  // this object may be gone
+      timed_out_ = true;
+      Error_code ignored;
+      stream_.socket().cancel(ignored);
+    });
+    timed_out_ = false;
     Error_code error;
-    const size_t count =
-        co_await stream_.async_read_some(asio::buffer(in_.data() + before, kReadBytes),
-                                         asio::redirect_error(asio::use_awaitable, error));
+    const size_t count = co_await stream_.socket().async_read_some(
+        asio::buffer(in_.data() + before, room), asio::redirect_error(asio::use_awaitable, error));
+    ++signal_->watch;
+    signal_->timer.cancel();
     in_.resize(before + count);
-    timed_out_ = error == beast::error::timeout;
     co_return !error;
   }
 
@@ -132,6 +166,11 @@ class Connection {
     Clock::time_point deadline{};
     while (end == std::string::npos) {
       if (is_other_protocol(in_)) co_return false;
+      if (has_bare_line_feed(in_)) {  // it might wait for its end for ever
+        const HeadProblem problem{400, "line end"};
+        co_await send_refusal(problem);
+        co_return false;
+      }
       if (in_.size() > static_cast<size_t>(context_.options.max_head_bytes)) {
         const int status = in_.find("\r\n") == std::string::npos ? 414 : 431;
         const HeadProblem problem{status, "head too long"};
@@ -156,6 +195,11 @@ class Connection {
       end = in_.find("\r\n\r\n");
     }
     if (is_other_protocol(in_)) co_return false;
+    if (end + 4 > static_cast<size_t>(context_.options.max_head_bytes)) {
+      const HeadProblem problem{431, "head too long"};
+      co_await send_refusal(problem);
+      co_return false;
+    }
     auto parsed = parse_head(std::string_view(in_).substr(0, end + 4), {});
     if (const auto* problem = std::get_if<HeadProblem>(&parsed)) {
       co_await send_refusal(*problem);
@@ -164,6 +208,13 @@ class Connection {
     head = std::get<HttpHead>(std::move(parsed));
     head_bytes_ = end + 4;
     co_return true;
+  }
+
+  static bool has_bare_line_feed(std::string_view text) {
+    for (size_t at = text.find('\n'); at != std::string_view::npos; at = text.find('\n', at + 1)) {
+      if (at == 0 || text[at - 1] != '\r') return true;
+    }
+    return false;
   }
 
   std::optional<Error> body_problem(const HttpHead& head, const Route&) const {
@@ -201,15 +252,20 @@ class Connection {
       if (!sent) co_return false;
     }
     Error_code error;
-    const milliseconds wait(context_.options.body_timeout_ms);
+    const auto begun = Clock::now();
+    int64_t num_bytes = 0;
     while (!parser.is_done()) {
       const size_t used = parser.put(asio::buffer(in_), error);
       in_.erase(0, used);
+      num_bytes += static_cast<int64_t>(used);
       if (error && error != http::error::need_more) break;
       error = {};
       if (parser.is_done()) break;
       if (used > 0 && !in_.empty()) continue;
-      const bool got = co_await read_some(wait);
+      const auto allowed = kBodyGrace + milliseconds(num_bytes / kMinBodyBytesPerMs);
+      const auto left = std::chrono::duration_cast<milliseconds>(begun + allowed - Clock::now());
+      const bool got = co_await read_some(
+          std::clamp(left, milliseconds(1), milliseconds(context_.options.body_timeout_ms)));
       if (!got) {
         const HeadProblem problem{408, "the body did not arrive in time"};
         if (timed_out_) co_await send_refusal(problem);
@@ -236,10 +292,13 @@ class Connection {
   // ---- writing
 
   asio::awaitable<bool> write_bytes(std::string bytes) {
-    stream_.expires_after(milliseconds(context_.options.stall_timeout_ms));
     Error_code error;
-    co_await asio::async_write(stream_, asio::buffer(bytes),
-                               asio::redirect_error(asio::use_awaitable, error));
+    for (size_t sent = 0; sent < bytes.size() && !error;) {  // whoever takes a little is no stall
+      stream_.expires_after(milliseconds(context_.options.stall_timeout_ms));
+      sent +=
+          co_await stream_.async_write_some(asio::buffer(bytes.data() + sent, bytes.size() - sent),
+                                            asio::redirect_error(asio::use_awaitable, error));
+    }
     if (error == beast::error::timeout) context_.handler.metrics.stalled();
     co_return !error;
   }
@@ -269,11 +328,14 @@ class Connection {
 
   asio::awaitable<bool> send_error(const HttpHead& head, Error error, Dialect dialect,
                                    std::string_view pattern) {
+    context_.handler.metrics.rejected(error_slug(error.kind));
+    unread_ = true;
     Answer answer = answer_error(error, dialect, request_id_);
     co_return co_await send_whole(head, std::move(answer), pattern);
   }
 
   asio::awaitable<bool> refuse_route(const HttpHead& head, const NoRoute& miss) {
+    unread_ = true;
     Error error{.kind = miss.kind, .field = "", .message = miss.message};
     Answer answer = answer_error(error, miss.dialect, request_id_);
     if (!miss.allow.empty()) answer.head.headers.emplace_back("Allow", miss.allow);
@@ -283,6 +345,7 @@ class Connection {
   // A head that is no request: there is no route, so there is no dialect.
   asio::awaitable<void> send_refusal(HeadProblem problem) {
     request_id_ = new_request_id();
+    unread_ = true;
     Answer answer = answer_error({.kind = ErrorKind::kInvalidParameter,
                                   .field = "",
                                   .message = format("malformed HTTP request: {}.", problem.reason)},
@@ -320,17 +383,36 @@ class Connection {
     });
     const auto task = std::make_shared<GenerateTask>(context_.handler, std::move(route), head,
                                                      std::move(body), request_id_, exchange);
-    ++context_.num_exchanges;
+    Running running(context_, *signal_, exchange, task);
     watch_client();
     task->start();
-    const bool complete = co_await relay(head, *exchange, *task, pattern);
-    exchange->on_progress(nullptr);
-    if (!complete) task->abandon();
-    --context_.num_exchanges;
-    Error_code ignored;
-    stream_.socket().cancel(ignored);  // the watch
-    co_return complete&& keeps_alive(head, last_status_);
+    running.complete = co_await relay(head, *exchange, *task, pattern);
+    co_return running.complete&& keeps_alive(head, last_status_);
   }
+
+  // A generation request while the connection holds it. However that ends, the server's coming
+  // down included, the pool wakes nobody afterwards and what still runs is cancelled.
+  struct Running {
+    Running(ConnectionContext& of, Signal& wakes, std::shared_ptr<Exchange> to,
+            std::shared_ptr<GenerateTask> what)
+        : context(of), signal(wakes), exchange(std::move(to)), task(std::move(what)) {
+      ++context.num_exchanges;
+    }
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+    ~Running() {
+      ++signal.watch;
+      exchange->on_progress(nullptr);
+      if (!complete) task->abandon();
+      --context.num_exchanges;
+    }
+
+    ConnectionContext& context;
+    Signal& signal;
+    std::shared_ptr<Exchange> exchange;  // shared with the task
+    std::shared_ptr<GenerateTask> task;  // shared with its jobs in the pool
+    bool complete = false;
+  };
 
   // Moves what the text pool makes to the client until it ends; false when the client has left.
   asio::awaitable<bool> relay(const HttpHead& head, Exchange& exchange, GenerateTask& task,
@@ -360,9 +442,10 @@ class Connection {
         const bool sent = co_await write_bytes(std::move(bytes));
         if (!sent) co_return false;
         task.resume();
+        if (output.ended) co_return head.minor_version == 1;
+        continue;  // what came while the socket was busy has called nobody
       }
       if (output.ended) co_return head.minor_version == 1;
-      if (!output.body.empty()) continue;
       const bool quiet = co_await wait_for_progress(exchange, admitted, head_out);
       if (quiet && head_out && is_event_stream_) {
         std::string ping;
@@ -405,20 +488,26 @@ class Connection {
     co_return ping.count() > 0;
   }
 
-  // While a request is computed nobody reads the socket, so its end would go unnoticed. Bytes of a
-  // next request are left where they are; a client that sent some is not watched any further.
+  // While a request is computed, the client's leaving is seen by reading on. Requests that it sends
+  // ahead are kept, up to a bound; beyond it the socket is left alone. A half-closed connection
+  // counts as left: it looks the same.
   void watch_client() {
     signal_->client_left = false;
-    stream_.socket().async_wait(
-        asio::ip::tcp::socket::wait_read, [this, signal = signal_](const Error_code& error) {
-          if (error) return;  // the answer was complete, and this object may be gone
-          char byte = 0;
-          const auto got =
-              ::recv(stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-          if (got > 0) return;
-          signal->client_left = true;
-          signal->timer.cancel();
-        });
+    const int64_t watch = ++signal_->watch;
+    stream_.socket().async_wait(asio::ip::tcp::socket::wait_read, [this, signal = signal_,
+                                                                   watch](const Error_code& error) {
+      if (error || signal->watch != watch) return;  // this object may be gone
+      char bytes[4096];
+      const auto got = ::recv(stream_.socket().native_handle(), bytes, sizeof bytes, MSG_DONTWAIT);
+      if (got < 0 && (errno == EAGAIN || errno == EINTR)) return watch_client();
+      if (got > 0) {
+        in_.append(bytes, static_cast<size_t>(got));
+        if (in_.size() < kMaxPipelinedBytes) watch_client();
+        return;
+      }
+      signal->client_left = true;
+      signal->timer.cancel();
+    });
   }
 
   ConnectionContext& context_;
@@ -431,6 +520,7 @@ class Connection {
   int last_status_ = 200;
   bool first_ = true;
   bool timed_out_ = false;
+  bool unread_ = false;  // the answer was a refusal; bytes may still be on their way
   bool is_event_stream_ = false;
 };
 

@@ -11,9 +11,16 @@ namespace {
 // An idle loop beats five times a second; a step of a large prompt may take a while.
 constexpr std::chrono::seconds kWatchdog{120};
 
-bool makes_progress(const ModelView& model) {
-  const ExecutorStats stats = model.executor->stats();
-  return !stats.failed && std::chrono::steady_clock::now() - stats.heartbeat < kWatchdog;
+bool has_failed(const ModelView& model) {
+  return model.state == ModelState::kFailed ||
+         (model.executor != nullptr && model.executor->stats().failed);
+}
+
+bool is_stuck(const ModelView& model) {
+  if (model.executor == nullptr) return false;
+  const auto heartbeat = model.executor->stats().heartbeat;
+  const bool just_started = heartbeat == std::chrono::steady_clock::time_point{};
+  return !just_started && std::chrono::steady_clock::now() - heartbeat >= kWatchdog;
 }
 
 // What stands in /ping; the worst of all models decides the status.
@@ -23,9 +30,9 @@ struct Health {
 };
 
 Health health_of(const ModelView& model, bool draining) {
-  if (model.state == ModelState::kFailed) return {500, "FAILED"};
+  if (has_failed(model)) return {500, "FAILED"};
   if (model.state == ModelState::kLoading) return {503, "PENDING"};
-  if (!makes_progress(model)) return {500, "FAILED"};
+  if (is_stuck(model)) return {503, "Unhealthy"};
   return draining ? Health{503, "DRAINING"} : Health{200, "Healthy"};
 }
 
@@ -52,12 +59,15 @@ Answer ready(const ModelRegistry& models, bool draining) {
   JsonWriter out(&answer.body);
   for (const ModelView& model : models.all()) {
     const bool loading = model.state == ModelState::kLoading;
-    const bool failed = model.state == ModelState::kFailed || (!loading && !makes_progress(model));
-    if (!loading && !failed && !draining) continue;
+    const bool failed = has_failed(model), stuck = is_stuck(model);
+    if (!loading && !failed && !stuck && !draining) continue;
     answer.head.status = 503;
     answer.head.headers.emplace_back("Retry-After", "1");
     out.begin_object();
-    out.key("status").value(failed ? "failed" : loading ? "loading" : "draining");
+    out.key("status").value(failed     ? "failed"
+                            : loading  ? "loading"
+                            : draining ? "draining"
+                                       : "stuck");
     out.key("model").value(model.name).key("phase").value(model.phase);
     out.key("percent").value(model.percent).key("detail").value(model.failure).end_object();
     return answer;
@@ -69,8 +79,7 @@ Answer ready(const ModelRegistry& models, bool draining) {
 Answer live(const ModelRegistry& models) {
   Answer answer{.body = R"({"status":"ok"})"};
   for (const ModelView& model : models.all()) {
-    const bool ready = model.state == ModelState::kReady;
-    if (model.state == ModelState::kFailed || (ready && !makes_progress(model))) {
+    if (has_failed(model)) {
       answer.head.status = 500;
       answer.body = R"({"status":"failed"})";
     }

@@ -40,11 +40,11 @@ struct Server::State {
         models(model_registry),
         metrics(registry),
         pool(options.num_text_threads),
-        acceptor(io),
         connections{.options = options,
                     .handler = {.models = models, .pool = pool, .metrics = metrics},
                     .metrics = registry,
-                    .draining = draining} {}
+                    .draining = draining},
+        acceptor(io) {}
 
   void bind();
   asio::awaitable<void> accept();
@@ -54,10 +54,12 @@ struct Server::State {
   ModelRegistry& models;
   ServerMetrics metrics;
   std::atomic<bool> draining{false};
-  asio::io_context io{1};
-  TextPool pool;  // before the connections, which it outlives: their jobs still run
-  tcp::acceptor acceptor;
+  // `io` holds the connections; as it goes, they hand what still runs to the pool, which then ends
+  // it. So both outlive it.
+  TextPool pool;
   ConnectionContext connections;
+  asio::io_context io{1};
+  tcp::acceptor acceptor;
 };
 
 void Server::State::bind() {

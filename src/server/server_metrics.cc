@@ -8,6 +8,8 @@
 #include <fstream>
 #include <string>
 
+#include "api/error.h"
+
 namespace tidemill {
 namespace {
 
@@ -50,6 +52,9 @@ ServerMetrics::ServerMetrics(MetricsRegistry& registry)
                                            "Fields of requests that nobody knows.")),
       stalls_(registry.counter("tidemill:stream_stalls_total",
                                "Streams cancelled because nobody read them.")) {
+  for (int kind = 0; kind <= static_cast<int>(ErrorKind::kInternal); ++kind) {
+    rejections(error_slug(static_cast<ErrorKind>(kind)));  // there from the start, at 0
+  }
   const double started = static_cast<double>(std::time(nullptr));
   registry.callback("process_cpu_seconds_total", "CPU time of the process.", "counter", {},
                     cpu_seconds);
@@ -79,12 +84,13 @@ void ServerMetrics::answered(std::string_view handler, std::string_view method, 
       .observe(seconds);
 }
 
-void ServerMetrics::rejected(std::string_view slug) {
-  registry_
-      .counter("tidemill:requests_rejected_total", "Generation requests that were refused.",
-               {{"reason", std::string(slug)}})
-      .add();
+Counter& ServerMetrics::rejections(std::string_view slug) {
+  return registry_.counter("tidemill:requests_rejected_total",
+                           "Generation requests that were refused.",
+                           {{"reason", std::string(slug)}});
 }
+
+void ServerMetrics::rejected(std::string_view slug) { rejections(slug).add(); }
 
 void ServerMetrics::unknown_parameters(size_t count) {
   unknown_parameters_.add(static_cast<int64_t>(count));

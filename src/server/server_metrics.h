@@ -17,6 +17,8 @@ class ServerMetrics {
   void stalled();
 
  private:
+  Counter& rejections(std::string_view slug);
+
   MetricsRegistry& registry_;
   Counter& unknown_parameters_;
   Counter& stalls_;

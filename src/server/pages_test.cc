@@ -1,0 +1,100 @@
+#include "server/pages.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "server/test_server.h"
+
+namespace tidemill {
+namespace {
+
+using testing::Contains;
+using testing::HasSubstr;
+using testing::Key;
+using testing::Not;
+using testing::Pair;
+
+class PagesTest : public ServerTest {
+ protected:
+  Answer page(RouteKind kind, std::string model = "") const {
+    return answer_page({.kind = kind, .model = std::move(model)}, registry_, draining_);
+  }
+  bool draining_ = false;
+};
+
+TEST_F(PagesTest, TheWorstModelDecidesThePing) {
+  EXPECT_EQ(page(RouteKind::kPing).body, "{}\n");
+  registry_.add("m", {"m"});
+  load({});
+  EXPECT_EQ(page(RouteKind::kPing).head.status, 200);
+  const size_t second = registry_.add("n", {"n"});
+  EXPECT_EQ(page(RouteKind::kPing).head.status, 503);
+  EXPECT_EQ(page(RouteKind::kPing).body,
+            "{\n  \"m\": {\n    \"status\": \"Healthy\"\n  },\n  \"n\": {\n    \"status\": "
+            "\"PENDING\"\n  }\n}\n");
+  registry_.set_failed(second, "broken");
+  EXPECT_EQ(page(RouteKind::kPing).head.status, 500);
+  draining_ = true;
+  EXPECT_EQ(page(RouteKind::kPing).head.status, 500);
+}
+
+TEST_F(PagesTest, HE_4_DrainingIsNotReadyButAlive) {
+  registry_.add("m", {"m"});
+  load({});
+  EXPECT_EQ(page(RouteKind::kReady).body, R"({"status":"ok"})");
+  draining_ = true;
+  EXPECT_EQ(page(RouteKind::kReady).head.status, 503);
+  EXPECT_THAT(page(RouteKind::kReady).body, HasSubstr("draining"));
+  EXPECT_THAT(page(RouteKind::kReady).head.headers, Contains(Key("Retry-After")));
+  EXPECT_EQ(page(RouteKind::kPing).head.status, 503);
+  EXPECT_EQ(page(RouteKind::kLive).head.status, 200);
+}
+
+TEST_F(PagesTest, MO_3_OnlyModelsThatCanAnswerAreListed) {
+  registry_.add("m", {"m", "alias"});
+  registry_.add("loading", {"loading"});
+  load({});
+  const std::string list = page(RouteKind::kModelList).body;
+  EXPECT_LT(list.find("\"id\":\"m\""), list.find("\"id\":\"alias\""));
+  EXPECT_THAT(list, Not(HasSubstr("loading")));
+  EXPECT_THAT(page(RouteKind::kModel, "alias").body, HasSubstr("\"id\":\"alias\""));
+  EXPECT_EQ(page(RouteKind::kModel, "loading").head.status, 404);
+}
+
+TEST_F(PagesTest, ER_3_RetriesAreToldWhereTheyHelp) {
+  const Answer full = answer_error({.kind = ErrorKind::kQueueFull}, Dialect::kOpenAi, "r");
+  EXPECT_EQ(full.head.status, 429);
+  EXPECT_THAT(full.head.headers, Contains(Pair("Retry-After", "1")));
+  EXPECT_THAT(full.head.headers, Contains(Pair("x-should-retry", "true")));
+  const Answer failed = answer_error({.kind = ErrorKind::kModelFailed}, Dialect::kLmi, "r");
+  EXPECT_EQ(failed.head.status, 503);
+  EXPECT_THAT(failed.head.headers, Not(Contains(Key("Retry-After"))));
+  EXPECT_THAT(failed.head.headers, Contains(Pair("x-should-retry", "false")));
+  EXPECT_THAT(failed.head.headers, Contains(Pair("Pragma", "no-cache")));
+  const Answer bad = answer_error({.kind = ErrorKind::kInvalidParameter}, Dialect::kOpenAi, "r");
+  EXPECT_THAT(bad.head.headers, Not(Contains(Key("x-should-retry"))));
+}
+
+TEST_F(PagesTest, CO_15_AModelAnswersToEachOfItsNames) {
+  registry_.add("m", {"served", "other"});
+  load({});
+  for (const char* name : {"", "m", "served", "other"}) {
+    EXPECT_TRUE(registry_.find(name)) << name;
+  }
+  EXPECT_EQ(registry_.find("M").error().kind, ErrorKind::kModelNotFound);
+}
+
+TEST_F(PagesTest, CO_16_WithSeveralModelsANameIsNeeded) {
+  registry_.add("m", {"m"});
+  registry_.add("n", {"n"});
+  load({});
+  EXPECT_EQ(registry_.find("").error().kind, ErrorKind::kMissingParameter);
+  EXPECT_EQ(registry_.find("n").error().kind, ErrorKind::kModelLoading);
+  EXPECT_TRUE(registry_.find("m"));
+  registry_.set_failed(1, "secret path");
+  EXPECT_EQ(registry_.find("n").error().kind, ErrorKind::kModelFailed);
+  EXPECT_THAT(registry_.find("n").error().message, Not(HasSubstr("secret path")));
+}
+
+}  // namespace
+}  // namespace tidemill
