@@ -3,11 +3,16 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <ostream>
 #include <string>
 
 #include "kernels/test_tensors.h"
 
 namespace tidemill {
+
+// Where the test framework looks for it; an address would change from run to run.
+static void PrintTo(const Kernels* kernels, std::ostream* out) { *out << kernels->name; }
+
 namespace {
 
 using test::on_lanes;
