@@ -159,6 +159,10 @@ TEST_P(NetworkRunnerTest, AnAnswerIsTheSameBitsAloneInACrowdAndAfterPreemption) 
   std::vector<ResponseStream> streams;
   for (int i = 0; i < 6; ++i) streams.push_back(tight.submit(prompt(20 + 7 * i, i), GetParam()));
   for (size_t i = 0; i < streams.size(); ++i) EXPECT_EQ(read(std::move(streams[i])), alone[i]);
+  // The loop publishes its counts a moment after the last token.
+  for (int i = 0; i < 2000 && tight.preemptions() == 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
   EXPECT_GT(tight.preemptions(), 0);
 }
 
