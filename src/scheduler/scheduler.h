@@ -83,7 +83,8 @@ class Scheduler {
   // Ends a sequence wherever it is; its blocks are free at once. Unknown ids are ignored: the end
   // may have crossed the cancellation.
   void cancel(SequenceId id);
-  // A paused sequence is left out of steps, keeping its blocks, until resumed.
+  // A paused sequence is left out of steps until resumed. It keeps its blocks while others can run
+  // without them, and takes no place in the batch.
   void pause(SequenceId id);
   void resume(SequenceId id);
   // Tokens that may follow: the next step of a sequence in decode computes them, too, with a score
