@@ -13,11 +13,11 @@
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
-#include <random>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "server/pages.h"
+#include "server/request_id.h"
 
 namespace tidemill {
 namespace {
@@ -43,20 +43,6 @@ constexpr milliseconds kHeadPatience{1000};  // a stream's head waits so long fo
 
 std::string_view reason_phrase(int status) {
   return http::obsolete_reason(static_cast<http::status>(status)).data();
-}
-
-bool is_valid_request_id(std::string_view id) {
-  return !id.empty() && id.size() <= 128 &&
-         id.find_first_not_of(
-             "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/-") ==
-             std::string_view::npos;
-}
-
-std::string new_request_id() {
-  static std::mt19937_64 random{std::random_device{}()};  // the I/O thread's alone
-  const uint64_t high = random(), low = random();
-  return format("{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xffff,
-                high & 0xfff, 0x8000 | ((low >> 48) & 0x3fff), low & 0xffffffffffff);
 }
 
 // A condition that the text pool raises and the connection waits for.
@@ -89,8 +75,7 @@ class Connection {
     const bool has_head = co_await read_head(head);
     if (!has_head) co_return false;
     begun_ = Clock::now();
-    request_id_ = std::string(head.field("x-request-id"));
-    if (!is_valid_request_id(request_id_)) request_id_ = new_request_id();
+    request_id_ = request_id_for(head.field("x-request-id"));
     auto found = find_route(head.method, head.target);
     if (const auto* miss = std::get_if<NoRoute>(&found)) {
       co_return co_await refuse_route(head, *miss);
@@ -208,13 +193,6 @@ class Connection {
     head = std::get<HttpHead>(std::move(parsed));
     head_bytes_ = end + 4;
     co_return true;
-  }
-
-  static bool has_bare_line_feed(std::string_view text) {
-    for (size_t at = text.find('\n'); at != std::string_view::npos; at = text.find('\n', at + 1)) {
-      if (at == 0 || text[at - 1] != '\r') return true;
-    }
-    return false;
   }
 
   std::optional<Error> body_problem(const HttpHead& head, const Route&) const {
@@ -344,7 +322,7 @@ class Connection {
 
   // A head that is no request: there is no route, so there is no dialect.
   asio::awaitable<void> send_refusal(HeadProblem problem) {
-    request_id_ = new_request_id();
+    request_id_ = request_id_for("");
     unread_ = true;
     Answer answer = answer_error({.kind = ErrorKind::kInvalidParameter,
                                   .field = "",

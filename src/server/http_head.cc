@@ -143,6 +143,13 @@ std::variant<HttpHead, HeadProblem> parse_head(std::string_view text, const Head
   return head;
 }
 
+bool has_bare_line_feed(std::string_view text) {
+  for (size_t at = text.find('\n'); at != std::string_view::npos; at = text.find('\n', at + 1)) {
+    if (at == 0 || text[at - 1] != '\r') return true;
+  }
+  return false;
+}
+
 bool is_other_protocol(std::string_view begin) {
   constexpr std::string_view kPreface = "PRI * HTTP/2.0";
   return begin.starts_with('\x16') ||

@@ -46,4 +46,7 @@ std::variant<HttpHead, HeadProblem> parse_head(std::string_view head, const Head
 // HTTP/2 preface.
 bool is_other_protocol(std::string_view begin);
 
+// A line feed without its carriage return: such a head would never find its end.
+bool has_bare_line_feed(std::string_view text);
+
 }  // namespace tidemill

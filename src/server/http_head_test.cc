@@ -109,6 +109,13 @@ TEST(HttpHead, H_8_OtherProtocolsAreKnownByTheirFirstBytes) {
   EXPECT_FALSE(is_other_protocol("PRINT / HTTP/1.1"));
 }
 
+TEST(HttpHead, H_5_BareLineFeedsAreFoundWhereverTheyStand) {
+  EXPECT_TRUE(has_bare_line_feed("\n"));
+  EXPECT_TRUE(has_bare_line_feed("GET / HTTP/1.1\r\nHost: h\n"));
+  EXPECT_FALSE(has_bare_line_feed("GET / HTTP/1.1\r\nHost: h\r\n"));
+  EXPECT_FALSE(has_bare_line_feed(""));
+}
+
 TEST(HttpHead, H_1_LimitsHoldWhatTheySayAndRefuseTheNext) {
   const HeadLimits limits{.request_line = 20, .num_fields = 3, .field = 10};
   EXPECT_EQ(status_of("GET /aaaaaa HTTP/1.1\r\nHost: h\r\n\r\n", limits), 0);

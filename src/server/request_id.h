@@ -1,0 +1,12 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace tidemill {
+
+// The client's x-request-id when it is fit to be echoed and logged (apis.md CO-8), else a new UUID.
+// I/O thread only.
+std::string request_id_for(std::string_view wanted);
+
+}  // namespace tidemill
