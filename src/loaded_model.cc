@@ -61,6 +61,18 @@ ModelFacts make_facts(const ModelSettings& settings, const Executor& executor,
   return facts;
 }
 
+// A model's own defaults that the sampler does not know yet are not dropped in silence.
+void say_unused_defaults(const JsonValue& defaults) {
+  if (!defaults.is_object()) return;
+  for (const auto& [name, value] : defaults.object()) {
+    if (name == "temperature" || name == "top_p" || name == "top_k" || !value.is_number()) continue;
+    const double neutral = name == "repetition_penalty" ? 1.0 : 0.0;
+    if (value.number() == neutral) continue;
+    log_warning("generation_config.json asks for {} {}, which is not supported yet", name,
+                value.number());
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> served_names(const ModelSettings& settings) {
@@ -140,6 +152,7 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
       format("{} {} {}", model_->manifest().source_digest, kernels.description, kEngineVersion));
   if (settings.model.generation_config != "none") {
     facts_.generation_defaults = files.generation_defaults;
+    say_unused_defaults(facts_.generation_defaults);
   }
   log_info(
       "{}: {} layers, {} threads, {}; {} tokens of context, KV cache of {} blocks ({:.0f} MiB)",

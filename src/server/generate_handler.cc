@@ -76,6 +76,13 @@ void GenerateTask::abandon() {
 
 // The path, then (on DJL's routes) query and header, then the body (on /v1).
 Result<ModelView> GenerateTask::choose_model(const JsonValue& body) const {
+  if (const std::string_view version = route_.query_value("model_version"); !version.empty()) {
+    return Error{.kind = ErrorKind::kModelNotFound,
+                 .field = "model_version",
+                 .message = format("Model not found: version {}. Models have no versions here; "
+                                   "leave model_version out.",
+                                   version.substr(0, 64))};
+  }
   if (!route_.model.empty()) return context_.models.find(route_.model);
   if (route_.dialect == Dialect::kLmi) {
     std::string_view name = route_.query_value("model_name");

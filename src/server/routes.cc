@@ -9,7 +9,7 @@ namespace tidemill {
 namespace {
 
 struct Row {
-  std::string_view pattern;  // {id} takes the rest, {model} and {version} one segment
+  std::string_view pattern;  // {id} takes the rest, {model} one segment
   RouteKind kind;
   Dialect dialect;
   bool post;  // POST; otherwise GET and HEAD
@@ -19,7 +19,6 @@ constexpr Row kRows[] = {
     {"/ping", RouteKind::kPing, Dialect::kLmi, false},
     {"/invocations", RouteKind::kInvocation, Dialect::kLmi, true},
     {"/predictions/{model}", RouteKind::kInvocation, Dialect::kLmi, true},
-    {"/predictions/{model}/{version}", RouteKind::kInvocation, Dialect::kLmi, true},
     {"/models/{model}/invoke", RouteKind::kInvocation, Dialect::kLmi, true},
     {"/v1/completions", RouteKind::kCompletion, Dialect::kOpenAi, true},
     {"/v1/chat/completions", RouteKind::kChat, Dialect::kOpenAi, true},

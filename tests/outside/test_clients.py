@@ -156,3 +156,10 @@ def test_request_id_is_echoed_and_unknown_fields_are_named(script_server):
     assert answer.headers["x-request-id"] == "mine-7"
     assert answer.headers["x-ignored-parameters"] == "colour"
     assert float(answer.headers["x-total-time"]) >= 0
+
+
+def test_versions_of_models_are_refused(script_server):
+    answer = httpx.post(script_server.url + "/invocations?model_version=2", json={"inputs": "x"})
+    assert answer.status_code == 404 and "version 2" in answer.json()["message"]
+    path = httpx.post(script_server.url + "/predictions/script/2", json={"inputs": "x"})
+    assert path.status_code == 404
