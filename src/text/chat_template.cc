@@ -179,7 +179,8 @@ Result<std::string> ChatTemplate::render(const JsonValue& messages,
   if (!text || !options.continue_final_message) return text;
   // The prompt ends right behind the last message's text.
   const JsonValue* content = messages.array().back().find("content");
-  std::string_view last = content != nullptr && content->is_string() ? content->string() : "";
+  std::string_view last;
+  if (content != nullptr && content->is_string()) last = content->string();
   while (!last.empty() && (last.back() == ' ' || last.back() == '\n')) last.remove_suffix(1);
   const size_t at = text->rfind(last);
   if (last.empty() || at == std::string::npos) {
