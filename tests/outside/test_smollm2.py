@@ -43,6 +43,19 @@ def test_text_is_what_the_reference_writes(server):
             assert abs(ours - theirs) < 1e-3
 
 
+def test_plain_loops_write_what_the_reference_writes(serve, smollm2, engines):
+    """The variant that all others are compared with is itself compared with transformers."""
+    reference = json.loads(need(SHARED / "reference/smollm2/greedy.json").read_text())
+    server = serve(str(smollm2), "--cache-dir", str(engines), "--dtype", "fp32",
+                   "--isa", "reference")
+    for entry in sorted(reference, key=lambda entry: len(entry["ids"]))[:2]:
+        choice = greedy(server, entry["ids"], 8, skip_special_tokens=False)
+        assert entry["greedy_text"].startswith(choice["text"])
+        logprobs = choice["logprobs"]["token_logprobs"]
+        assert len(logprobs) == 8
+        assert all(abs(a - b) < 1e-3 for a, b in zip(logprobs, entry["logprobs"]))
+
+
 def test_chat_knows_the_capital_of_france(server):
     body = {"messages": [{"role": "user", "content": "What is the capital of France?"}],
             "temperature": 0, "max_tokens": 20}
