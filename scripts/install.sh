@@ -10,11 +10,11 @@ build_packages=(g++ cmake ninja-build libboost1.81-dev libssl-dev libfmt-dev lib
 as_root() {
   if [ "$(id -u)" = 0 ]; then
     "$@"
-  elif command -v sudo >/dev/null; then
+  elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
     sudo "$@"
   else
-    die "installing packages needs root: run this as root, or install sudo, or install these
-packages yourself and run it again: ${missing[*]}"
+    die "installing packages needs root: run this as root, or where sudo may ask for a password, or
+install these packages yourself and run it again: ${missing[*]}"
   fi
 }
 
@@ -59,4 +59,7 @@ Remove it (apt-get remove libboost1.74-dev), then run this again."
   as_root apt-get update -q || die "the package lists cannot be read: is the network there?"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
     "${missing[@]}" || die "these packages cannot be installed: ${missing[*]}"
+  hash -r
+  has_recent_cargo || die "$(command -v cargo) is older than Rust 1.87 and comes before /usr/bin on the
+PATH. Update it (rustup update) or take it from the PATH, then run this again."
 }

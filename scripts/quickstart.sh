@@ -7,6 +7,7 @@
 #   scripts/quickstart.sh MODEL           a local folder or GGUF file instead
 #   scripts/quickstart.sh [MODEL] --once  stop after the answer
 set -euo pipefail
+called_from=$PWD
 cd "$(dirname "$0")/.."
 . scripts/install.sh
 
@@ -19,10 +20,14 @@ for argument in "$@"; do
     *) model=$argument ;;
   esac
 done
-if [ -n "$model" ] && [ ! -e "$model" ]; then
-  die "$model is not here. Name a local folder or a GGUF file; hub ids come with a later release."
+if [ -n "$model" ]; then
+  model=$(realpath -e "$called_from/$model" 2>/dev/null || realpath -e "$model" 2>/dev/null) ||
+    die "$model is not here. Name a local folder or a GGUF file; hub ids come with a later release."
 fi
 port=${PORT:-8080}
+if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+  die "port $port is in use: stop what listens there, or choose another one (PORT=8081 $0)."
+fi
 
 install_packages curl
 
@@ -43,12 +48,13 @@ server=$!
 trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true' EXIT
 trap 'exit 130' INT TERM
 
+ready=no
 for _ in $(seq 1200); do
   kill -0 "$server" 2>/dev/null || die "the server ended before it was ready; its message is above."
-  curl -fs -o /dev/null "http://127.0.0.1:$port/health" && break
+  curl -fs -o /dev/null "http://127.0.0.1:$port/health" && ready=yes && break
   sleep 0.25
 done
-curl -fs -o /dev/null "http://127.0.0.1:$port/health" || die "the server was not ready in time."
+[ "$ready" = yes ] || die "the server was not ready in five minutes."
 
 question='What is the capital of France?'
 say "you: $question"
@@ -58,7 +64,9 @@ curl -sN "http://127.0.0.1:$port/v1/chat/completions" -H 'Content-Type: applicat
 import json, sys
 answered = False
 for line in sys.stdin:
-    if not line.startswith("data: {"): continue
+    if not line.startswith("data: {"):
+        if line.startswith("{"): sys.exit("the server says: " + line.strip())
+        continue
     event = json.loads(line[6:])
     if "error" in event: sys.exit("the server says: " + event["error"]["message"])
     for choice in event["choices"]:
