@@ -4,6 +4,12 @@
 say() { printf '\n== %s\n' "$*"; }
 die() { printf '\n%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
+# cargo and pip keep what they download in a home; machines that build images may have none.
+if [ -z "${HOME:-}" ] || ! [ -w "$HOME" ]; then
+  mkdir -p .cache/home
+  export HOME=$PWD/.cache/home
+fi
+
 build_packages=(g++ cmake ninja-build libboost1.81-dev libssl-dev libfmt-dev libspdlog-dev
   libcli11-dev ca-certificates python3 python3-pip)
 
@@ -20,13 +26,14 @@ install these packages yourself and run it again: ${missing[*]}"
 
 is_installed() { dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'; }
 
-# The Rust toolchain of Debian's releases for web engines is recent enough; it conflicts with the
-# distribution's older one and with rustup's package, so look before asking for it.
+# The Rust toolchain that Debian keeps for web browsers is recent enough (1.85 in the release itself,
+# newer with its security updates); it conflicts with the distribution's older one and with rustup's
+# package, so look before asking for it.
 has_recent_cargo() {
   command -v cargo >/dev/null || return 1
   local version
   version=$(cargo --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\).*/\1/p')
-  [ -n "$version" ] && [ "$version" -ge 87 ]
+  [ -n "$version" ] && [ "$version" -ge 85 ]
 }
 
 add_rust_packages() {
@@ -34,8 +41,8 @@ add_rust_packages() {
   local package
   for package in cargo rustc rustup; do
     if is_installed "$package"; then
-      die "the package $package is installed, is older than Rust 1.87, and conflicts with
-cargo-web, which the build needs. Remove it (apt-get remove $package) or put a cargo of 1.87 or
+      die "the package $package is installed, is older than Rust 1.85, and conflicts with
+cargo-web, which the build needs. Remove it (apt-get remove $package) or put a cargo of 1.85 or
 later on the PATH, then run this again."
     fi
   done
@@ -60,6 +67,6 @@ Remove it (apt-get remove libboost1.74-dev), then run this again."
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
     "${missing[@]}" || die "these packages cannot be installed: ${missing[*]}"
   hash -r
-  has_recent_cargo || die "$(command -v cargo) is older than Rust 1.87 and comes before /usr/bin on the
+  has_recent_cargo || die "$(command -v cargo) is older than Rust 1.85 and comes before /usr/bin on the
 PATH. Update it (rustup update) or take it from the PATH, then run this again."
 }
