@@ -58,9 +58,8 @@ struct Rotary {
 // What sampling needs to know about one row of logits.
 struct LogitSummary {
   float max = 0.0f;
-  int32_t argmax = 0;    // the lowest id among equals
-  float sum_exp = 0.0f;  // sum over the vocabulary of exp(logit - max), in one stated order
-  bool finite = true;    // false when any logit is NaN or +-infinity
+  int32_t argmax = 0;  // the lowest id among equals
+  bool finite = true;  // false when any logit is NaN or +-infinity
 };
 
 struct Kernels {
@@ -99,7 +98,8 @@ struct Kernels {
 
   // For the calling lane alone, one row of f32 logits.
   LogitSummary (*summarize_logits)(const float* logits, int64_t vocab_size) = nullptr;
-  // Sum over the row of exp((logit - max) * factor).
+  // Sum over the row of exp((logit - max) * factor), in one stated order. Not part of the summary:
+  // a greedy choice without log-probabilities has no use for it.
   float (*sum_exp)(const float* logits, int64_t count, float max, float factor) = nullptr;
   // Ids of logits >= threshold in ascending order, at most `capacity`; returns how many there are
   // (which may exceed capacity: then the list is incomplete).

@@ -141,7 +141,8 @@ SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t v
                                            1.0f / std::min(params.temperature, kMaxTemperature)},
                                           row);
   if (params.num_logprobs < 0) return chosen;
-  const float log_sum = summary.max + std::log(summary.sum_exp);
+  const float log_sum =
+      summary.max + std::log(kernels.sum_exp(logits, vocab_size, summary.max, 1.0f));
   chosen.logprob = logits[chosen.token] - log_sum;
   for (const Candidate& candidate :
        best_tokens(kernels, logits, vocab_size, summary.max, params.num_logprobs)) {

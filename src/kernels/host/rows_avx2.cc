@@ -79,7 +79,6 @@ void summarize(const float* logits, int64_t count, LogitSummary* out) {
   out->max = max256(max);
   out->finite = _mm256_movemask_ps(strange) == 0;
   out->argmax = 0;
-  out->sum_exp = 0.0f;
   if (!out->finite) return;
   const __m256 top = _mm256_set1_ps(out->max);
   for (int64_t i = 0; i < count; i += 8) {
@@ -89,7 +88,6 @@ void summarize(const float* logits, int64_t count, LogitSummary* out) {
       break;
     }
   }
-  out->sum_exp = sum_exp(logits, count, out->max, 1.0f);
 }
 
 float sum_exp(const float* logits, int64_t count, float max, float factor) {

@@ -60,7 +60,6 @@ void summarize(const float* logits, int64_t count, LogitSummary* out) {
   out->max = max512(max);
   out->finite = strange == 0;
   out->argmax = 0;
-  out->sum_exp = 0.0f;
   if (!out->finite) return;
   const __m512 top = _mm512_set1_ps(out->max);
   for (int64_t i = 0; i < count; i += 16) {
@@ -72,7 +71,6 @@ void summarize(const float* logits, int64_t count, LogitSummary* out) {
       break;
     }
   }
-  out->sum_exp = sum_exp(logits, count, out->max, 1.0f);
 }
 
 float sum_exp(const float* logits, int64_t count, float max, float factor) {

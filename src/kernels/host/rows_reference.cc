@@ -35,7 +35,6 @@ void summarize(const float* logits, int64_t count, LogitSummary* out) {
       out->argmax = static_cast<int32_t>(i);
     }
   }
-  out->sum_exp = sum_exp(logits, count, out->max, 1.0f);
 }
 
 float sum_exp(const float* logits, int64_t count, float max, float factor) {
