@@ -55,7 +55,7 @@ void Scheduler::State::plan_chunks(StepPlan& plan) {
     const int32_t tokens = chunk_tokens(plan, *entry);
     if (tokens == 0) continue;
     if (!reserve_preempting(*entry, entry->sequence.num_cached_tokens + tokens, plan)) continue;
-    plan_chunk(plan, *entry);
+    plan_chunk(plan, *entry, tokens);  // as reserved, though preemption may have left room for more
   }
 }
 
@@ -78,7 +78,8 @@ void Scheduler::State::plan_admissions(StepPlan& plan) {
       if (!plan.empty() || !preempt_paused(plan)) return;
     }
     waiting.erase(std::find(waiting.begin(), waiting.end(), &entry));
-    if (!plan_chunk(plan, entry)) return;
+    // Counted again: a prefix that was found is not pending.
+    if (!plan_chunk(plan, entry, chunk_tokens(plan, entry))) return;
   }
 }
 
@@ -96,9 +97,8 @@ int32_t Scheduler::State::chunk_tokens(const StepPlan& plan, const Entry& entry)
   return plan.rows.empty() ? budget : 0;
 }
 
-bool Scheduler::State::plan_chunk(StepPlan& plan, Entry& entry) {
+bool Scheduler::State::plan_chunk(StepPlan& plan, Entry& entry, int32_t tokens) {
   Sequence& sequence = entry.sequence;
-  const int32_t tokens = chunk_tokens(plan, entry);
   if (tokens == 0 || !reserve(entry, sequence.num_cached_tokens + tokens)) return false;
   plan.rows.push_back({.sequence = sequence.id,
                        .first_position = sequence.num_cached_tokens,

@@ -31,7 +31,7 @@ struct Scheduler::State {
   void plan_decodes(StepPlan& plan);
   void plan_chunks(StepPlan& plan);
   void plan_admissions(StepPlan& plan);
-  bool plan_chunk(StepPlan& plan, Entry& entry);
+  bool plan_chunk(StepPlan& plan, Entry& entry, int32_t tokens);
   int32_t chunk_tokens(const StepPlan& plan, const Entry& entry) const;
   int32_t budget_left(const StepPlan& plan) const;
   bool is_full(const StepPlan& plan) const;

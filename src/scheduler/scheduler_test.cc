@@ -191,6 +191,25 @@ TEST(Scheduler, PreemptionTakesTheNewestSequenceFirst) {
   EXPECT_EQ(run_dry(scheduler).size(), 2u);
 }
 
+// Whom a chunk preempts may have been in the plan already, and its tokens are free again.
+TEST(Scheduler, AChunkThatPreemptsGetsTheTokensThatItHasBlocksFor) {
+  SchedulerOptions options = with_blocks(5);
+  options.prefix_cache = false;
+  options.max_step_tokens = 67;
+  options.min_chunk_tokens = 32;
+  Scheduler scheduler(options);
+  scheduler.add({.id = 1, .prompt = prompt_of(150), .max_new_tokens = 9});
+  for (SequenceId id = 2; id <= 4; ++id) {
+    scheduler.add({.id = id, .prompt = {static_cast<TokenId>(id)}, .max_new_tokens = 9});
+  }
+  scheduler.commit(answer(scheduler.next_step()));
+  scheduler.propose(4, {20, 21, 22, 23});
+  EXPECT_THAT(scheduler.next_step().rows,
+              ElementsAre(decode(2, 1), decode(3, 1), prefill(1, 64, 32, false)));
+  EXPECT_EQ(scheduler.find(4)->num_preemptions, 1);
+  scheduler.check_invariants();
+}
+
 TEST(Scheduler, APausedSequenceIsLeftOutAndKeepsItsBlocks) {
   Scheduler scheduler(with_blocks(64));
   scheduler.add({.id = 1, .prompt = prompt_of(4), .max_new_tokens = 50});
