@@ -37,12 +37,10 @@ void append_row(const PlanRow& row, const Sequence& sequence, const SequenceSamp
     forward.score_rows.push_back(static_cast<int32_t>(forward.token_ids.size()) - row.num_tokens +
                                  i);
     const int32_t position = row.first_position + i + 1;  // of the token that is chosen
-    input.sampling.push_back(
-        {.params = sampling.params,
-         .choice = sampling.choice,
-         .position = position,
-         .forbid_end = position - sequence.num_prompt_tokens < sampling.min_new_tokens,
-         .end_ids = sampling.end_ids});
+    const bool may_end = position - sequence.num_prompt_tokens >= sampling.min_new_tokens;
+    input.add_score_row(
+        {.params = sampling.params, .choice = sampling.choice, .position = position},
+        may_end ? std::span<const TokenId>() : sampling.end_ids);
   }
 }
 

@@ -110,10 +110,9 @@ TEST_F(BuildInput, TheEndIsForbiddenUntilTheLeastTokensAreThere) {
   add(1, {1, 2});
   for (const bool forbidden : {true, true, false}) {
     const StepInput input = next();
-    EXPECT_EQ(input.sampling[0].forbid_end, forbidden);
     EXPECT_EQ(input.sampling[0].params.seed, 9u);
     EXPECT_EQ(input.sampling[0].choice, 2);
-    EXPECT_THAT(input.sampling[0].end_ids, ElementsAre(7));
+    EXPECT_EQ(input.forbidden_ids, forbidden ? std::vector<TokenId>{7} : std::vector<TokenId>());
     commit(3);
   }
 }

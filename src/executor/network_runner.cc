@@ -45,7 +45,8 @@ StepResult NetworkRunner::run(const StepInput& input) {
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const auto* values = static_cast<const float*>(logits.data) + row * logits.stride;
       const auto index = static_cast<size_t>(row);
-      sampled_[index] = choose_token(kernels_, values, logits.cols, input.sampling[index]);
+      sampled_[index] = choose_token(kernels_, values, logits.cols, input.sampling[index],
+                                     input.forbidden(index));
     }
   });
   StepResult result;

@@ -1,5 +1,7 @@
 #include "executor/step_input.h"
 
+#include <algorithm>
+
 #include "executor/sampling_wire.h"
 #include "executor/wire.h"
 
@@ -38,8 +40,6 @@ void visit_members(Visitor& visit, SamplingRow& row) {
   visit(row.params);
   visit(row.choice);
   visit(row.position);
-  visit(row.forbid_end);
-  visit(row.end_ids);
 }
 
 template <typename Visitor>
@@ -47,6 +47,8 @@ void visit_members(Visitor& visit, StepInput& input) {
   visit(input.plan);
   visit(input.forward);
   visit(input.sampling);
+  visit(input.forbidden_ids);
+  visit(input.forbidden_begins);
 }
 
 template <typename Visitor>
@@ -68,9 +70,42 @@ void visit_members(Visitor& visit, StepResult& result) {
   visit(result.rows);
 }
 
+namespace {
+
+// That forbidden() stays inside its arrays.
+bool is_consistent(const StepInput& input) {
+  const std::vector<int32_t>& begins = input.forbidden_begins;
+  if (begins.empty()) return input.forbidden_ids.empty();
+  return begins.size() == input.sampling.size() + 1 && begins.front() == 0 &&
+         std::is_sorted(begins.begin(), begins.end()) &&
+         static_cast<size_t>(begins.back()) == input.forbidden_ids.size();
+}
+
+}  // namespace
+
+void StepInput::add_score_row(const SamplingRow& row, std::span<const TokenId> forbidden) {
+  if (!forbidden.empty() && forbidden_begins.empty()) {
+    forbidden_begins.assign(sampling.size() + 1, 0);  // the rows before forbid nothing
+  }
+  sampling.push_back(row);
+  forbidden_ids.insert(forbidden_ids.end(), forbidden.begin(), forbidden.end());
+  if (!forbidden_begins.empty()) {
+    forbidden_begins.push_back(static_cast<int32_t>(forbidden_ids.size()));
+  }
+}
+
+std::span<const TokenId> StepInput::forbidden(size_t score_row) const {
+  if (forbidden_begins.empty()) return {};
+  const auto begin = static_cast<size_t>(forbidden_begins[score_row]);
+  const auto end = static_cast<size_t>(forbidden_begins[score_row + 1]);
+  return std::span(forbidden_ids).subspan(begin, end - begin);
+}
+
 std::string to_bytes(const StepInput& input) { return wire::to_bytes(input); }
 std::optional<StepInput> step_input_from_bytes(std::string_view bytes) {
-  return wire::from_bytes<StepInput>(bytes);
+  auto input = wire::from_bytes<StepInput>(bytes);
+  if (input && !is_consistent(*input)) return std::nullopt;
+  return input;
 }
 std::string to_bytes(const StepResult& result) { return wire::to_bytes(result); }
 std::optional<StepResult> step_result_from_bytes(std::string_view bytes) {

@@ -19,6 +19,14 @@ struct StepInput {
   StepPlan plan;  // rows in the order of the token arrays
   ForwardInput forward;
   std::vector<SamplingRow> sampling;  // one per score row
+  // Ids that score row i may not choose: forbidden_ids from forbidden_begins[i] up to
+  // forbidden_begins[i + 1]. Both are empty in a step in which nothing is forbidden.
+  std::vector<TokenId> forbidden_ids;
+  std::vector<int32_t> forbidden_begins;
+
+  // Adds the next score row.
+  void add_score_row(const SamplingRow& row, std::span<const TokenId> forbidden);
+  std::span<const TokenId> forbidden(size_t score_row) const;
   bool operator==(const StepInput&) const = default;
 };
 

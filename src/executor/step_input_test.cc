@@ -12,10 +12,9 @@ StepInput random_input(std::mt19937_64& random) {
   for (uint64_t i = random() % 4; i > 0; --i) {
     input.plan.rows.push_back({static_cast<SequenceId>(random()), 1, 2, 1});
     input.forward.token_ids.push_back(static_cast<TokenId>(random()));
-    input.sampling.push_back({.params = {.temperature = 0.5f, .seed = random()},
-                              .position = 7,
-                              .forbid_end = random() % 2 == 0,
-                              .end_ids = {1, 2}});
+    const std::vector<TokenId> forbidden(random() % 3, 5);
+    input.add_score_row({.params = {.temperature = 0.5f, .seed = random()}, .position = 7},
+                        forbidden);
   }
   input.forward.groups.push_back({.table_begins = {0, 1}, .block_ids = {5}});
   return input;
@@ -36,6 +35,40 @@ TEST(StepInput, SurvivesAsBytesAndSoDoesItsResult) {
   const StepResult result{.rows = {{.sequence = 4, .accepted = {{1, -0.5f, {{2, -1.0f}}}}},
                                    {.sequence = 5, .failed = true}}};
   EXPECT_EQ(step_result_from_bytes(to_bytes(result)), result);
+}
+
+TEST(StepInput, WhatIsForbiddenStandsInFlatArraysAndOnlyWhereSomethingIs) {
+  const auto row = [](const StepInput& input, size_t index) {
+    const auto ids = input.forbidden(index);
+    return std::vector<TokenId>(ids.begin(), ids.end());
+  };
+  StepInput input;
+  input.add_score_row({}, {});
+  EXPECT_TRUE(input.forbidden_begins.empty()) << "a step without masks carries none";
+  EXPECT_TRUE(row(input, 0).empty());
+  input.add_score_row({}, std::vector<TokenId>{7, 8});
+  input.add_score_row({}, {});
+  input.add_score_row({}, std::vector<TokenId>{9});
+  EXPECT_EQ(input.forbidden_ids, (std::vector<TokenId>{7, 8, 9}));
+  EXPECT_EQ(input.forbidden_begins, (std::vector<int32_t>{0, 0, 2, 2, 3}));
+  EXPECT_TRUE(row(input, 0).empty());
+  EXPECT_EQ(row(input, 1), (std::vector<TokenId>{7, 8}));
+  EXPECT_TRUE(row(input, 2).empty());
+  EXPECT_EQ(row(input, 3), (std::vector<TokenId>{9}));
+  EXPECT_EQ(step_input_from_bytes(to_bytes(input)), input);
+}
+
+TEST(StepInput, ForbiddenIdsThatLieOutsideTheirArrayAreMalformed) {
+  StepInput good;
+  good.add_score_row({}, std::vector<TokenId>{7, 8});
+  good.add_score_row({}, {});
+  ASSERT_EQ(step_input_from_bytes(to_bytes(good)), good);
+  for (const std::vector<int32_t>& begins : std::vector<std::vector<int32_t>>{
+           {}, {0, 2}, {0, 2, 3}, {0, 3, 2}, {1, 2, 2}, {-1, 2, 2}, {0, 2, 2, 2}, {0, 1, 1}}) {
+    StepInput bad = good;
+    bad.forbidden_begins = begins;
+    EXPECT_EQ(step_input_from_bytes(to_bytes(bad)), std::nullopt);
+  }
 }
 
 TEST(StepResult, CutOrDamagedBytesAreNoneOrMeanWhatTheySay) {

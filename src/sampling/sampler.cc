@@ -118,17 +118,17 @@ TokenId sample(const Row& row, const SamplingRow& settings) {
 }  // namespace
 
 SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t vocab_size,
-                          const SamplingRow& row) {
+                          const SamplingRow& row, std::span<const TokenId> forbidden) {
   const LogitSummary summary = kernels.summarize_logits(logits, vocab_size);
   SampledToken chosen{.finite = summary.finite};
   if (!summary.finite) return chosen;
 
-  std::vector<float> allowed;  // a copy, made only while a minimum length forbids the end
+  std::vector<float> allowed;  // a copy, made only where something is forbidden
   const float* source = logits;
   LogitSummary best = summary;
-  if (row.forbid_end && !row.end_ids.empty()) {
+  if (!forbidden.empty()) {
     allowed.assign(logits, logits + vocab_size);
-    for (const TokenId id : row.end_ids) {
+    for (const TokenId id : forbidden) {
       if (id >= 0 && id < vocab_size) allowed[static_cast<size_t>(id)] = kForbidden;
     }
     source = allowed.data();

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "base/token_id.h"
@@ -19,10 +21,6 @@ struct SamplingRow {
   SamplingParams params;
   int32_t choice = 0;    // index of the choice inside its request
   int32_t position = 0;  // of the token being chosen, in its sequence
-  // min_tokens not reached: ids in `end_ids` may not be chosen. Where that is all there are, one of
-  // them is, and the scheduler does not take it for an end.
-  bool forbid_end = false;
-  std::vector<TokenId> end_ids;
   bool operator==(const SamplingRow&) const = default;
 };
 
@@ -34,8 +32,10 @@ struct SampledToken {
   bool finite = true;
 };
 
-// One row of f32 logits; the caller's lane alone. Pure: equal arguments, equal bits.
+// One row of f32 logits; the caller's lane alone. Pure: equal arguments, equal bits. Ids in
+// `forbidden` may not be chosen; where those are all that there are, one of them is (and the
+// scheduler takes no end before the least tokens for one).
 SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t vocab_size,
-                          const SamplingRow& row);
+                          const SamplingRow& row, std::span<const TokenId> forbidden = {});
 
 }  // namespace tidemill

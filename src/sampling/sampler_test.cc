@@ -15,8 +15,10 @@ namespace {
 
 class Sampler : public testing::TestWithParam<const Kernels*> {
  protected:
-  SampledToken choose(const std::vector<float>& logits, const SamplingRow& row) {
-    return choose_token(*GetParam(), logits.data(), static_cast<int64_t>(logits.size()), row);
+  SampledToken choose(const std::vector<float>& logits, const SamplingRow& row,
+                      const std::vector<TokenId>& forbidden = {}) {
+    return choose_token(*GetParam(), logits.data(), static_cast<int64_t>(logits.size()), row,
+                        forbidden);
   }
 };
 
@@ -161,16 +163,13 @@ TEST_P(Sampler, ARowThatIsNotFiniteGivesNoToken) {
   }
 }
 
-TEST_P(Sampler, BeforeTheMinimumLengthTheEndIsNotChosen) {
+TEST_P(Sampler, WhatIsForbiddenIsNotChosen) {
   const std::vector<float> logits = {0, 9, 3, 8};
-  const SamplingRow greedy{.params = {.temperature = 0}, .forbid_end = true, .end_ids = {1, 3}};
-  EXPECT_EQ(choose(logits, greedy).token, 2);
+  const SamplingRow greedy{.params = {.temperature = 0}};
+  EXPECT_EQ(choose(logits, greedy, {1, 3}).token, 2);
   for (int32_t position = 0; position < 200; ++position) {
-    const TokenId token = choose(logits, {.params = {.temperature = 2.0f, .seed = 4},
-                                          .position = position,
-                                          .forbid_end = true,
-                                          .end_ids = {1, 3}})
-                              .token;
+    const SamplingRow row{.params = {.temperature = 2.0f, .seed = 4}, .position = position};
+    const TokenId token = choose(logits, row, {1, 3}).token;
     EXPECT_TRUE(token == 0 || token == 2);
   }
 }
@@ -234,7 +233,7 @@ TEST_P(Sampler, DrawsFromAWholeVocabularyFollowTheDistribution) {
   EXPECT_LT(statistic, 58.3) << "99.9 % of the time, with 29 degrees of freedom";
 }
 
-TEST_P(Sampler, TheEndStaysForbiddenAtAnyTemperature) {
+TEST_P(Sampler, WhatIsForbiddenStaysSoAtAnyTemperature) {
   std::vector<float> logits(100, 1.0f);
   std::vector<TokenId> ends(99);
   std::iota(ends.begin(), ends.end(), 1);
@@ -242,26 +241,22 @@ TEST_P(Sampler, TheEndStaysForbiddenAtAnyTemperature) {
     for (const int32_t top_k : {0, 60}) {
       for (int32_t position = 0; position < 50; ++position) {
         const SamplingRow row{.params = {.temperature = temperature, .top_k = top_k, .seed = 8},
-                              .position = position,
-                              .forbid_end = true,
-                              .end_ids = ends};
-        ASSERT_EQ(choose(logits, row).token, 0) << temperature << " top_k " << top_k;
+                              .position = position};
+        ASSERT_EQ(choose(logits, row, ends).token, 0) << temperature << " top_k " << top_k;
       }
     }
   }
 }
 
 TEST_P(Sampler, WhenEverythingIsForbiddenSomethingIsChosenStill) {
-  const SamplingRow row{.params = {.temperature = 0}, .forbid_end = true, .end_ids = {0, 1}};
-  const SampledToken chosen = choose({1.0f, 2.0f}, row);
+  const SampledToken chosen = choose({1.0f, 2.0f}, {.params = {.temperature = 0}}, {0, 1});
   EXPECT_TRUE(chosen.finite);
   EXPECT_TRUE(chosen.token == 0 || chosen.token == 1);
 }
 
 TEST_P(Sampler, ForbiddenTokensKeepTheirLogProbabilities) {
   const SampledToken chosen =
-      choose({0.0f, 3.0f, 1.0f},
-             {.params = {.temperature = 0, .num_logprobs = 1}, .forbid_end = true, .end_ids = {1}});
+      choose({0.0f, 3.0f, 1.0f}, {.params = {.temperature = 0, .num_logprobs = 1}}, {1});
   const double sum = 1.0 + std::exp(3.0) + std::exp(1.0);
   EXPECT_EQ(chosen.token, 2);
   EXPECT_NEAR(chosen.logprob, 1.0 - std::log(sum), 1e-5);
