@@ -127,14 +127,14 @@ bool StepLoop::step() {
       plan, scheduler_,
       [this](SequenceId id) -> const SequenceSampling& { return running_.at(id).sampling; });
   const StepResult result = runner_.run(input);
-  const std::vector<SequenceEnd> ends = scheduler_.commit(result);
+  const Recorded recorded = scheduler_.commit(result);
   int64_t decode_tokens = 0;
   for (const PlanRow& row : plan.rows) {
     if (row.num_tokens == row.num_score_rows) decode_tokens += row.num_tokens;
   }
   metrics_.step(plan.num_tokens() - decode_tokens, decode_tokens,
                 std::chrono::duration<double>(Clock::now() - begin).count());
-  deliver(result, ends);
+  deliver(result, recorded);
   return true;
 }
 
@@ -151,10 +151,11 @@ void StepLoop::note_scheduled(const StepPlan& plan) {
   }
 }
 
-void StepLoop::deliver(const StepResult& result, const std::vector<SequenceEnd>& ends) {
+void StepLoop::deliver(const StepResult& result, const Recorded& recorded) {
   std::unordered_map<SequenceId, SequenceEnd> end_of;
-  for (const SequenceEnd& end : ends) end_of.emplace(end.id, end);
-  for (const RowResult& row : result.rows) {
+  for (const SequenceEnd& end : recorded.ends) end_of.emplace(end.id, end);
+  for (size_t r = 0; r < result.rows.size(); ++r) {
+    const RowResult& row = result.rows[r];
     const auto running = running_.find(row.sequence);
     if (running == running_.end()) continue;
     const auto end = end_of.find(row.sequence);
@@ -166,8 +167,9 @@ void StepLoop::deliver(const StepResult& result, const std::vector<SequenceEnd>&
            EndKind::kError);
       continue;
     }
-    for (size_t i = 0; i < row.accepted.size(); ++i) {
-      const bool last = end != end_of.end() && i + 1 == row.accepted.size();
+    const auto num_tokens = static_cast<size_t>(recorded.num_tokens[r]);
+    for (size_t i = 0; i < num_tokens; ++i) {
+      const bool last = end != end_of.end() && i + 1 == num_tokens;
       deliver_token(row.sequence, running->second, row.accepted[i], last ? &end->second : nullptr);
     }
     if (end != end_of.end()) finish(row.sequence, kind_of(end->second.reason));

@@ -66,7 +66,7 @@ class StepLoop {
   };
 
   bool step();
-  void deliver(const StepResult& result, const std::vector<SequenceEnd>& ends);
+  void deliver(const StepResult& result, const Recorded& recorded);
   void deliver_token(SequenceId id, Running& running, const TokenChoice& token, SequenceEnd* end);
   void note_scheduled(const StepPlan& plan);
   void handle(Mail& mail);

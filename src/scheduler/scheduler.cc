@@ -91,29 +91,37 @@ void Scheduler::State::free_outside_window(Entry& entry) {
   }
 }
 
+void Scheduler::State::accept(Entry& entry, const PlanRow& row, const RowResult& result,
+                              Recorded& recorded) {
+  Sequence& sequence = entry.sequence;
+  const auto accepted = static_cast<int32_t>(result.accepted.size());
+  CHECK(accepted >= 1 && accepted <= row.num_score_rows, "{} tokens for {} score rows", accepted,
+        row.num_score_rows);
+  // Keys of refused drafts are behind this, and will be written over.
+  sequence.num_cached_tokens = row.first_position + row.num_tokens - row.num_score_rows + accepted;
+  const size_t before = sequence.tokens.size();
+  for (const TokenChoice& choice : result.accepted) {
+    if (const auto end = append(entry, choice.token)) {
+      recorded.ends.push_back(*end);
+      break;
+    }
+  }
+  recorded.num_tokens.push_back(static_cast<int32_t>(sequence.tokens.size() - before));
+  // Behind an end, accepted tokens have keys and are dropped all the same.
+  sequence.num_cached_tokens =
+      std::min(sequence.num_cached_tokens, static_cast<int32_t>(sequence.tokens.size()));
+}
+
 void Scheduler::State::advance(Entry& entry, const PlanRow& row, const RowResult* result,
-                               std::vector<SequenceEnd>& ends) {
+                               Recorded& recorded) {
   Sequence& sequence = entry.sequence;
   if (result == nullptr) {
     sequence.num_cached_tokens = row.first_position + row.num_tokens;
   } else if (result->failed) {
-    ends.push_back({.id = sequence.id, .reason = EndReason::kFailed});
+    recorded.ends.push_back({.id = sequence.id, .reason = EndReason::kFailed});
+    recorded.num_tokens.push_back(0);
   } else {
-    const auto accepted = static_cast<int32_t>(result->accepted.size());
-    CHECK(accepted >= 1 && accepted <= row.num_score_rows, "{} tokens for {} score rows", accepted,
-          row.num_score_rows);
-    // Keys of refused drafts are behind this, and will be written over.
-    sequence.num_cached_tokens =
-        row.first_position + row.num_tokens - row.num_score_rows + accepted;
-    for (const TokenChoice& choice : result->accepted) {
-      if (const auto end = append(entry, choice.token)) {
-        ends.push_back(*end);
-        break;
-      }
-    }
-    // Behind an end, accepted tokens have keys and are dropped all the same.
-    sequence.num_cached_tokens =
-        std::min(sequence.num_cached_tokens, static_cast<int32_t>(sequence.tokens.size()));
+    accept(entry, row, *result, recorded);
   }
   sequence.drafts.clear();
   publish_blocks(entry);
@@ -171,8 +179,8 @@ StepPlan Scheduler::next_step() {
   return state_->in_flight;
 }
 
-std::vector<SequenceEnd> Scheduler::commit(const StepResult& result) {
-  std::vector<SequenceEnd> ends;
+Recorded Scheduler::commit(const StepResult& result) {
+  Recorded recorded;
   size_t next = 0;
   const StepPlan plan = std::exchange(state_->in_flight, {});
   for (const PlanRow& row : plan.rows) {
@@ -183,16 +191,19 @@ std::vector<SequenceEnd> Scheduler::commit(const StepResult& result) {
       of_row = &result.rows[next++];
     }
     Entry* entry = state_->find(row.sequence);
-    if (entry == nullptr) continue;  // cancelled while the step ran
+    if (entry == nullptr) {  // cancelled while the step ran
+      if (of_row != nullptr) recorded.num_tokens.push_back(0);
+      continue;
+    }
     if (row.first_position == entry->sequence.num_prefix_hit_tokens &&
         entry->sequence.num_preemptions == 0) {
       state_->totals.prefix_hit_tokens += entry->sequence.num_prefix_hit_tokens;
     }
-    state_->advance(*entry, row, of_row, ends);
+    state_->advance(*entry, row, of_row, recorded);
   }
   CHECK(next == result.rows.size(), "{} results for {} rows", result.rows.size(), next);
-  for (const SequenceEnd& end : ends) state_->remove(*state_->find(end.id));
-  return ends;
+  for (const SequenceEnd& end : recorded.ends) state_->remove(*state_->find(end.id));
+  return recorded;
 }
 
 const Sequence* Scheduler::find(SequenceId id) const {

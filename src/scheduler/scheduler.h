@@ -60,6 +60,15 @@ struct SequenceEnd {
   std::optional<TokenId> stop_id;  // for kStopToken
 };
 
+// What commit() did with a result.
+struct Recorded {
+  std::vector<SequenceEnd> ends;
+  // Per row of the result: how many of its accepted tokens the sequence took. What was accepted
+  // behind an end is dropped, and no reader may see it. 0 where the row failed or its sequence was
+  // cancelled.
+  std::vector<int32_t> num_tokens;
+};
+
 struct SchedulerCounts {
   int64_t running = 0;  // in the batch
   int64_t waiting = 0;  // admitted, not in the batch; preempted and paused ones included
@@ -94,7 +103,7 @@ class Scheduler {
   // The next plan; empty when nothing can run. Exactly one commit() follows each non-empty plan.
   StepPlan next_step();
   // Results for the plan's rows that asked for scores. Sequences cancelled in between are skipped.
-  std::vector<SequenceEnd> commit(const StepResult& result);
+  Recorded commit(const StepResult& result);
 
   // For building the step's input; null after the end. Only the scheduler changes a Sequence.
   const Sequence* find(SequenceId id) const;

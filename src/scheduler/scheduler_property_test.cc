@@ -118,6 +118,7 @@ struct Traffic {
   std::map<SequenceId, Client> alive;  // in order of arrival
   int64_t num_events = 0;
   int64_t num_answers = 0;
+  int64_t num_dropped = 0;  // accepted behind an end
 };
 
 SchedulerOptions random_options(uint64_t seed) {
@@ -226,20 +227,25 @@ bool Traffic::step() {
 
 void Traffic::settle(const StepPlan& plan, const StepResult& result) {
   num_events += static_cast<int64_t>(plan.rows.size());
-  const std::vector<SequenceEnd> ends = scheduler.commit(result);
+  const Recorded recorded = scheduler.commit(result);
   scheduler.check_invariants();
-  for (const RowResult& row : result.rows) {
+  ASSERT_EQ(recorded.num_tokens.size(), result.rows.size());
+  for (size_t i = 0; i < result.rows.size(); ++i) {
+    const RowResult& row = result.rows[i];
     const auto client = alive.find(row.sequence);
-    if (client == alive.end() || row.failed) continue;
-    for (const TokenChoice& choice : row.accepted) client->second.tokens.push_back(choice.token);
+    const int32_t taken = recorded.num_tokens[i];
+    ASSERT_EQ(taken == 0, client == alive.end() || row.failed);
+    num_dropped += row.failed ? 0 : static_cast<int64_t>(row.accepted.size()) - taken;
+    for (int32_t t = 0; t < taken; ++t) {
+      client->second.tokens.push_back(row.accepted[static_cast<size_t>(t)].token);
+    }
   }
-  for (const SequenceEnd& end : ends) {
+  for (const SequenceEnd& end : recorded.ends) {
     ASSERT_EQ(scheduler.find(end.id), nullptr);
     const Client& client = alive.at(end.id);
     if (end.reason != EndReason::kFailed) {
       const std::vector<TokenId> expected = answer_alone(client.request);
-      ASSERT_GE(client.tokens.size(), expected.size());
-      ASSERT_TRUE(std::equal(expected.begin(), expected.end(), client.tokens.begin()));
+      ASSERT_EQ(client.tokens, expected);
       ++num_answers;
     }
     alive.erase(end.id);
@@ -286,7 +292,9 @@ void Traffic::finish() {
 }
 
 TEST(SchedulerTraffic, EveryRowReadsItsOwnPrefixAndEverythingEnds) {
+  int64_t num_events = 0;
   int64_t num_answers = 0;
+  int64_t num_dropped = 0;
   int64_t num_preemptions = 0;
   int64_t num_hits = 0;
   for (uint64_t seed = 0; seed < 4000; ++seed) {
@@ -297,12 +305,16 @@ TEST(SchedulerTraffic, EveryRowReadsItsOwnPrefixAndEverythingEnds) {
     }
     traffic.finish();
     ASSERT_FALSE(testing::Test::HasFailure()) << "seed " << seed;
+    num_events += traffic.num_events;
     num_answers += traffic.num_answers;
+    num_dropped += traffic.num_dropped;
     num_preemptions += traffic.scheduler.counts().preemptions;
     num_hits += traffic.scheduler.counts().prefix_hit_tokens;
   }
   // The traffic goes where it should.
+  EXPECT_GT(num_events, 2'000'000);
   EXPECT_GT(num_answers, 20000);
+  EXPECT_GT(num_dropped, 1000);
   EXPECT_GT(num_preemptions, 1000);
   EXPECT_GT(num_hits, 100000);
 }

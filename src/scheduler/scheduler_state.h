@@ -55,8 +55,8 @@ struct Scheduler::State {
   bool is_protected(const Entry& entry) const;
 
   // After a step.
-  void advance(Entry& entry, const PlanRow& row, const RowResult* result,
-               std::vector<SequenceEnd>& ends);
+  void advance(Entry& entry, const PlanRow& row, const RowResult* result, Recorded& recorded);
+  void accept(Entry& entry, const PlanRow& row, const RowResult& result, Recorded& recorded);
   void publish_blocks(Entry& entry);
   std::optional<SequenceEnd> append(Entry& entry, TokenId token);
   void remove(Entry& entry);

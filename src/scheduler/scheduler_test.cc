@@ -48,7 +48,7 @@ StepResult answer(const StepPlan& plan, TokenId token = 7) {
 std::vector<SequenceEnd> run_dry(Scheduler& scheduler) {
   std::vector<SequenceEnd> ends;
   for (StepPlan plan = scheduler.next_step(); !plan.empty(); plan = scheduler.next_step()) {
-    for (const SequenceEnd& end : scheduler.commit(answer(plan))) ends.push_back(end);
+    for (const SequenceEnd& end : scheduler.commit(answer(plan)).ends) ends.push_back(end);
     scheduler.check_invariants();
   }
   return ends;
@@ -122,10 +122,11 @@ TEST(Scheduler, ARowThatFailedEndsItsSequenceAlone) {
   scheduler.add({.id = 1, .prompt = {1}, .max_new_tokens = 5});
   scheduler.add({.id = 2, .prompt = {2}, .max_new_tokens = 5});
   scheduler.next_step();
-  const auto ends = scheduler.commit(
+  const Recorded recorded = scheduler.commit(
       {.rows = {{.sequence = 1, .failed = true}, {.sequence = 2, .accepted = {{.token = 3}}}}});
-  ASSERT_EQ(ends.size(), 1u);
-  EXPECT_EQ(ends[0].reason, EndReason::kFailed);
+  ASSERT_EQ(recorded.ends.size(), 1u);
+  EXPECT_EQ(recorded.ends[0].reason, EndReason::kFailed);
+  EXPECT_THAT(recorded.num_tokens, ElementsAre(0, 1));
   EXPECT_NE(scheduler.find(2), nullptr);
 }
 
@@ -269,9 +270,10 @@ TEST(Scheduler, TokensAcceptedBehindTheEndLeaveNothingInThePrefixCache) {
   EXPECT_THAT(plan.rows, ElementsAre(PlanRow{1, 28, 6, 6}));
   RowResult row{.sequence = 1};
   for (const TokenId token : {9, 1, 2, 3, 4, 5}) row.accepted.push_back({.token = token});
-  const auto ends = scheduler.commit({.rows = {row}});
-  ASSERT_EQ(ends.size(), 1u);
-  EXPECT_EQ(ends[0].reason, EndReason::kEndToken);
+  const Recorded recorded = scheduler.commit({.rows = {row}});
+  ASSERT_EQ(recorded.ends.size(), 1u);
+  EXPECT_EQ(recorded.ends[0].reason, EndReason::kEndToken);
+  EXPECT_THAT(recorded.num_tokens, ElementsAre(1)) << "what lies behind the end is nobody's";
   EXPECT_EQ(scheduler.counts().cached_blocks, 0) << "only 30 tokens were there";
 }
 
@@ -362,7 +364,9 @@ TEST(Scheduler, ACancelledSequenceIsGoneWhileItsStepRuns) {
   scheduler.cancel(1);
   scheduler.cancel(1);
   EXPECT_EQ(scheduler.counts().held_blocks, 0);
-  EXPECT_THAT(scheduler.commit(answer(plan)), IsEmpty());
+  const Recorded recorded = scheduler.commit(answer(plan));
+  EXPECT_THAT(recorded.ends, IsEmpty());
+  EXPECT_THAT(recorded.num_tokens, ElementsAre(0));
   EXPECT_THAT(scheduler.next_step().rows, IsEmpty());
 }
 
