@@ -43,7 +43,7 @@ DecoderLimits decoder_limits(const Settings& settings, const Architecture& archi
   const SchedulerOptions& scheduler = settings.executor.scheduler;
   return {.max_model_len = max_model_len(settings, architecture),
           .max_step_tokens = scheduler.max_step_tokens,
-          .max_score_rows = std::min<int64_t>(scheduler.max_sequences, scheduler.max_step_tokens)};
+          .max_score_rows = scheduler.max_score_rows()};
 }
 
 ModelFacts make_facts(const ModelSettings& settings, const Executor& executor,

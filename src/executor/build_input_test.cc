@@ -33,6 +33,7 @@ class BuildInput : public testing::Test {
   }
 
   Scheduler scheduler_{{.max_step_tokens = 64,
+                        .max_step_drafts = 8,
                         .min_chunk_tokens = 32,
                         .groups = {{.num_blocks = 20}, {.num_blocks = 20, .window = 40}}}};
   std::unordered_map<SequenceId, SequenceSampling> sampling_;

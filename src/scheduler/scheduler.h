@@ -9,6 +9,7 @@
 // Progress: when anything is runnable, every step advances or admits at least one sequence.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -32,10 +33,18 @@ struct KvGroupOptions {
 struct SchedulerOptions {
   int32_t max_sequences = 32;     // that run in one step (max_rolling_batch_size)
   int32_t max_step_tokens = 512;  // token budget of a step
+  // Drafts of all sequences in one step. Each asks for a row of logits beyond that of its sequence,
+  // and memory for those is set aside at start.
+  int32_t max_step_drafts = 0;
   int32_t min_chunk_tokens = 64;  // a prefill chunk is at least this long unless it ends a prompt
   int32_t max_preemptions = 3;    // afterwards a sequence is protected
   bool prefix_cache = true;
   std::vector<KvGroupOptions> groups = {KvGroupOptions{}};
+
+  // Of one step; no plan asks for more.
+  int32_t max_score_rows() const {
+    return std::min(max_sequences + max_step_drafts, max_step_tokens);
+  }
 };
 
 struct NewSequence {
@@ -97,7 +106,7 @@ class Scheduler {
   void pause(SequenceId id);
   void resume(SequenceId id);
   // Tokens that may follow: the next step of a sequence in decode computes them, too, with a score
-  // row each; the result accepts as many as were right. Dropped when the step has no room.
+  // row each; the result accepts as many as were right. Dropped where the step has no room.
   void propose(SequenceId id, std::vector<TokenId> drafts);
 
   // The next plan; empty when nothing can run. Exactly one commit() follows each non-empty plan.

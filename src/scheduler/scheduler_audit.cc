@@ -79,6 +79,8 @@ void check_plan(const Scheduler::State& state) {
   CHECK(plan.rows.size() <= static_cast<size_t>(state.options.max_sequences), "{} rows",
         plan.rows.size());
   CHECK(plan.num_tokens() <= state.options.max_step_tokens, "{} tokens", plan.num_tokens());
+  CHECK(plan.num_score_rows() <= state.options.max_score_rows(), "{} score rows",
+        plan.num_score_rows());
   for (const PlanRow& row : plan.rows) {
     const auto found = state.entries.find(row.sequence);
     if (found == state.entries.end()) continue;  // cancelled while the step runs

@@ -30,17 +30,19 @@ bool Scheduler::State::is_full(const StepPlan& plan) const {
 }
 
 void Scheduler::State::plan_decodes(StepPlan& plan) {
+  int32_t drafts_left = options.max_step_drafts;
   // A copy: preemption takes from `running`.
   for (Entry* entry : std::vector<Entry*>(running)) {
     Sequence& sequence = entry->sequence;
     if (!entry->running || entry->paused || sequence.num_pending_tokens() != 1) continue;
     if (is_full(plan)) return;
     const int32_t left = entry->request.max_new_tokens - sequence.num_new_tokens();
-    auto drafts =
-        std::min({static_cast<int32_t>(sequence.drafts.size()), budget_left(plan) - 1, left - 1});
+    auto drafts = std::min({static_cast<int32_t>(sequence.drafts.size()), budget_left(plan) - 1,
+                            left - 1, drafts_left});
     if (drafts > 0 && !reserve(*entry, sequence.num_cached_tokens + 1 + drafts)) drafts = 0;
     if (!reserve_preempting(*entry, sequence.num_cached_tokens + 1, plan)) continue;
     sequence.drafts.resize(static_cast<size_t>(drafts));
+    drafts_left -= drafts;
     plan.rows.push_back({.sequence = sequence.id,
                          .first_position = sequence.num_cached_tokens,
                          .num_tokens = 1 + drafts,

@@ -130,6 +130,7 @@ SchedulerOptions random_options(uint64_t seed) {
   if (seed % 5 == 2) options.groups = {{.num_blocks = blocks, .window = window()}};
   options.max_sequences = static_cast<int32_t>(seed % 7 == 0 ? 1 : 1 + random() % 8);
   options.max_step_tokens = static_cast<int32_t>(1 + random() % 160);
+  options.max_step_drafts = static_cast<int32_t>(seed % 4 == 1 ? random() % 8 : 48);
   options.max_preemptions = static_cast<int32_t>(seed % 3 == 0 ? 1000000 : random() % 4);
   options.prefix_cache = seed % 4 != 0;
   return options;

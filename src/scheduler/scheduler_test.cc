@@ -30,7 +30,7 @@ PlanRow prefill(SequenceId id, int32_t first, int32_t tokens, bool logits) {
 PlanRow decode(SequenceId id, int32_t position) { return prefill(id, position, 1, true); }
 
 SchedulerOptions with_blocks(int64_t num_blocks) {
-  return {.groups = {{.num_blocks = num_blocks}}};
+  return {.max_step_drafts = 32, .groups = {{.num_blocks = num_blocks}}};
 }
 
 // Token 7 for every row that asked.
@@ -234,6 +234,24 @@ TEST(Scheduler, AcceptedDraftsMoveASequenceOnAndRefusedOnesFallBack) {
   EXPECT_THAT(scheduler.find(1)->tokens, ElementsAre(100, 101, 102, 103, 7, 20, 9));
   EXPECT_EQ(scheduler.find(1)->num_cached_tokens, 6);
   EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 6)));
+}
+
+// The rows of logits that a step may ask for are memory that was set aside.
+TEST(Scheduler, DraftsOfAFullBatchKeepToTheirBound) {
+  SchedulerOptions options = with_blocks(64);
+  options.max_sequences = 3;
+  options.max_step_drafts = 4;
+  Scheduler scheduler(options);
+  for (SequenceId id = 1; id <= 3; ++id) {
+    scheduler.add({.id = id, .prompt = prompt_of(4), .max_new_tokens = 50});
+  }
+  scheduler.commit(answer(scheduler.next_step()));
+  for (SequenceId id = 1; id <= 3; ++id) scheduler.propose(id, {20, 21, 22});
+  const StepPlan plan = scheduler.next_step();
+  EXPECT_THAT(plan.rows, ElementsAre(PlanRow{1, 4, 4, 4}, PlanRow{2, 4, 2, 2}, decode(3, 4)));
+  EXPECT_EQ(plan.num_score_rows(), options.max_score_rows());
+  EXPECT_THAT(scheduler.find(2)->drafts, ElementsAre(20));
+  EXPECT_THAT(scheduler.find(3)->drafts, IsEmpty());
 }
 
 TEST(Scheduler, BlocksThatLeftTheWindowAreFreed) {
