@@ -191,7 +191,7 @@ void StepLoop::deliver_token(SequenceId id, Running& running, const TokenChoice&
   if (end != nullptr) record.end = *end;
   const int64_t unread = running.stream->push(std::move(record));
   if (end == nullptr && unread * kBytesPerUnreadToken > options_.stream_pause_bytes) {
-    scheduler_.pause(id);
+    scheduler_.pause(id, PauseReason::kSlowReader);
   }
 }
 
@@ -205,7 +205,7 @@ void StepLoop::handle(Mail& mail) {
       drop(mail.sequence, mail.kind);
       break;
     case MailKind::kResume:
-      scheduler_.resume(mail.sequence);
+      scheduler_.resume(mail.sequence, PauseReason::kSlowReader);
       break;
   }
 }

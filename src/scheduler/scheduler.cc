@@ -6,6 +6,13 @@
 #include "scheduler/scheduler_state.h"
 
 namespace tidemill {
+namespace {
+
+uint8_t bit_of(PauseReason reason) {
+  return static_cast<uint8_t>(1u << static_cast<unsigned>(reason));
+}
+
+}  // namespace
 
 Scheduler::State::State(const SchedulerOptions& scheduler_options) : options(scheduler_options) {
   CHECK(options.max_step_tokens > 0 && options.max_sequences > 0, "limits of {} and {}",
@@ -161,12 +168,13 @@ void Scheduler::cancel(SequenceId id) {
   if (Entry* entry = state_->find(id)) state_->remove(*entry);
 }
 
-void Scheduler::pause(SequenceId id) {
-  if (Entry* entry = state_->find(id)) entry->paused = true;
+void Scheduler::pause(SequenceId id, PauseReason reason) {
+  if (Entry* entry = state_->find(id)) entry->pause_reasons |= bit_of(reason);
 }
 
-void Scheduler::resume(SequenceId id) {
-  if (Entry* entry = state_->find(id)) entry->paused = false;
+void Scheduler::resume(SequenceId id, PauseReason reason) {
+  if (Entry* entry = state_->find(id))
+    entry->pause_reasons &= static_cast<uint8_t>(~bit_of(reason));
 }
 
 void Scheduler::propose(SequenceId id, std::vector<TokenId> drafts) {
@@ -213,7 +221,7 @@ const Sequence* Scheduler::find(SequenceId id) const {
 
 SchedulerCounts Scheduler::counts() const {
   SchedulerCounts counts = state_->totals;
-  for (const Entry* entry : state_->running) ++(entry->paused ? counts.waiting : counts.running);
+  for (const Entry* entry : state_->running) ++(entry->paused() ? counts.waiting : counts.running);
   counts.waiting += static_cast<int64_t>(state_->waiting.size());
   for (size_t group = 0; group < state_->pools.size(); ++group) {
     const BlockPool& pool = *state_->pools[group];

@@ -61,6 +61,10 @@ struct NewSequence {
   std::optional<SequenceId> same_prompt_as;
 };
 
+// Why a sequence is left out of steps. Each reason comes and goes on its own: a reader that has
+// caught up does not start what waits for a mask.
+enum class PauseReason : uint8_t { kSlowReader, kMask, kAdapter };
+
 enum class EndReason { kEndToken, kStopToken, kLength, kFailed };
 
 struct SequenceEnd {
@@ -101,10 +105,10 @@ class Scheduler {
   // Ends a sequence wherever it is; its blocks are free at once. Unknown ids are ignored: the end
   // may have crossed the cancellation.
   void cancel(SequenceId id);
-  // A paused sequence is left out of steps until resumed. It keeps its blocks while others can run
-  // without them, and takes no place in the batch.
-  void pause(SequenceId id);
-  void resume(SequenceId id);
+  // A paused sequence is left out of steps until every reason to pause it has gone. It keeps its
+  // blocks while others can run without them, and takes no place in the batch.
+  void pause(SequenceId id, PauseReason reason);
+  void resume(SequenceId id, PauseReason reason);
   // Tokens that may follow: the next step of a sequence in decode computes them, too, with a score
   // row each; the result accepts as many as were right. Dropped where the step has no room.
   void propose(SequenceId id, std::vector<TokenId> drafts);

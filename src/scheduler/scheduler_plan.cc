@@ -34,7 +34,7 @@ void Scheduler::State::plan_decodes(StepPlan& plan) {
   // A copy: preemption takes from `running`.
   for (Entry* entry : std::vector<Entry*>(running)) {
     Sequence& sequence = entry->sequence;
-    if (!entry->running || entry->paused || sequence.num_pending_tokens() != 1) continue;
+    if (!entry->running || entry->paused() || sequence.num_pending_tokens() != 1) continue;
     if (is_full(plan)) return;
     const int32_t left = entry->request.max_new_tokens - sequence.num_new_tokens();
     auto drafts = std::min({static_cast<int32_t>(sequence.drafts.size()), budget_left(plan) - 1,
@@ -52,7 +52,7 @@ void Scheduler::State::plan_decodes(StepPlan& plan) {
 
 void Scheduler::State::plan_chunks(StepPlan& plan) {
   for (Entry* entry : std::vector<Entry*>(running)) {
-    if (!entry->running || entry->paused || entry->sequence.num_pending_tokens() < 2) continue;
+    if (!entry->running || entry->paused() || entry->sequence.num_pending_tokens() < 2) continue;
     if (is_full(plan)) return;
     const int32_t tokens = chunk_tokens(plan, *entry);
     if (tokens == 0) continue;
@@ -66,7 +66,7 @@ void Scheduler::State::plan_chunks(StepPlan& plan) {
 // and got nothing in this step: newcomers would take its share of the next ones, too.
 void Scheduler::State::plan_admissions(StepPlan& plan) {
   const auto num_active = std::count_if(running.begin(), running.end(),
-                                        [](const Entry* entry) { return !entry->paused; });
+                                        [](const Entry* entry) { return !entry->paused(); });
   if (static_cast<size_t>(num_active) > plan.rows.size()) return;
   for (size_t i = 0; i < waiting.size() && !is_full(plan);) {
     Entry& entry = *waiting[i];
@@ -149,10 +149,10 @@ bool Scheduler::State::is_protected(const Entry& entry) const {
 // that could go on.
 Entry* Scheduler::State::victim_for(const Entry& entry) {
   const auto oldest = std::find_if(running.begin(), running.end(),
-                                   [](const Entry* candidate) { return !candidate->paused; });
+                                   [](const Entry* candidate) { return !candidate->paused(); });
   for (auto it = running.rbegin(); it != running.rend(); ++it) {
     Entry* candidate = *it;
-    if (candidate->arrival < entry.arrival && !candidate->paused) break;
+    if (candidate->arrival < entry.arrival && !candidate->paused()) break;
     if (oldest != running.end() && candidate == *oldest) continue;
     if (!is_protected(*candidate)) return candidate;
   }
@@ -176,7 +176,7 @@ void Scheduler::State::preempt(Entry& victim, StepPlan& plan) {
 // Preempts the newest paused sequence that is not protected; false when there is none.
 bool Scheduler::State::preempt_paused(StepPlan& plan) {
   const auto victim = std::find_if(running.rbegin(), running.rend(), [&](const Entry* entry) {
-    return entry->paused && !is_protected(*entry);
+    return entry->paused() && !is_protected(*entry);
   });
   if (victim == running.rend()) return false;
   preempt(**victim, plan);
@@ -185,7 +185,7 @@ bool Scheduler::State::preempt_paused(StepPlan& plan) {
 
 // False while it waits for something other than room.
 bool Scheduler::State::may_start(const Entry& entry) const {
-  if (entry.paused) return false;
+  if (entry.paused()) return false;
   if (!entry.request.same_prompt_as || entry.sequence.num_preemptions > 0) return true;
   const auto leader = entries.find(*entry.request.same_prompt_as);
   return leader == entries.end() ||

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <random>
+#include <set>
 
 #include "scheduler/prefix_cache.h"
 #include "scheduler/scheduler.h"
@@ -113,7 +114,8 @@ struct Traffic {
   struct Client {
     NewSequence request;
     std::vector<TokenId> tokens;
-    bool paused = false;
+    std::set<PauseReason> reasons;
+    bool paused() const { return !reasons.empty(); }
   };
   std::map<SequenceId, Client> alive;  // in order of arrival
   int64_t num_events = 0;
@@ -177,8 +179,10 @@ void Traffic::cancel() {
 void Traffic::pause_or_resume() {
   if (alive.empty()) return;
   auto& [id, client] = *std::next(alive.begin(), up_to(static_cast<int64_t>(alive.size()) - 1));
-  client.paused = !client.paused;
-  client.paused ? scheduler.pause(id) : scheduler.resume(id);
+  const auto reason = up_to(3) == 0 ? PauseReason::kAdapter : PauseReason::kSlowReader;
+  const bool pause = client.reasons.insert(reason).second;
+  if (!pause) client.reasons.erase(reason);
+  pause ? scheduler.pause(id, reason) : scheduler.resume(id, reason);
 }
 
 // Drafts of which the first few are right.
@@ -196,7 +200,7 @@ void Traffic::propose() {
 bool Traffic::step() {
   // I12: the oldest that runs is never the victim.
   const auto holds_blocks = [&](const auto& entry) {
-    return !entry.second.paused && !scheduler.find(entry.first)->block_tables[0].empty();
+    return !entry.second.paused() && !scheduler.find(entry.first)->block_tables[0].empty();
   };
   const auto oldest = std::find_if(alive.begin(), alive.end(), holds_blocks);
   const int32_t preemptions =
@@ -262,9 +266,9 @@ void Traffic::event() {
   if (kind == 4) return pause_or_resume();
   if (kind == 5) return propose();
   const bool may_all_run = std::none_of(alive.begin(), alive.end(),
-                                        [](const auto& entry) { return entry.second.paused; });
+                                        [](const auto& entry) { return entry.second.paused(); });
   const bool may_one_run = std::any_of(alive.begin(), alive.end(),
-                                       [](const auto& entry) { return !entry.second.paused; });
+                                       [](const auto& entry) { return !entry.second.paused(); });
   // I10. Protected sequences are waited for, even paused; nobody else is.
   if (!step()) {
     ASSERT_FALSE(protect ? may_all_run && !alive.empty() : may_one_run) << "nothing advances";
@@ -276,8 +280,8 @@ void Traffic::event() {
 void Traffic::finish() {
   int64_t bound = 0;
   for (auto& [id, client] : alive) {
-    if (client.paused) scheduler.resume(id);
-    client.paused = false;
+    for (const PauseReason reason : client.reasons) scheduler.resume(id, reason);
+    client.reasons.clear();
     const auto length =
         static_cast<int64_t>(client.request.prompt.size()) + client.request.max_new_tokens;
     // Without protection only the newer give way to the older: once per token of each older one.

@@ -18,9 +18,11 @@ struct Entry {
   NewSequence request;  // its prompt has moved into sequence.tokens
   Sequence sequence;
   int64_t arrival = 0;
-  bool running = false;  // in `running`; otherwise in `waiting`
-  bool paused = false;
+  bool running = false;              // in `running`; otherwise in `waiting`
+  uint8_t pause_reasons = 0;         // a set: bit r stands for PauseReason r
   int32_t num_published_blocks = 0;  // leading blocks that were offered to the prefix cache
+
+  bool paused() const { return pause_reasons != 0; }
 };
 
 struct Scheduler::State {

@@ -215,11 +215,24 @@ TEST(Scheduler, APausedSequenceIsLeftOutAndKeepsItsBlocks) {
   Scheduler scheduler(with_blocks(64));
   scheduler.add({.id = 1, .prompt = prompt_of(4), .max_new_tokens = 50});
   scheduler.commit(answer(scheduler.next_step()));
-  scheduler.pause(1);
+  scheduler.pause(1, PauseReason::kSlowReader);
   EXPECT_THAT(scheduler.next_step().rows, IsEmpty());
   EXPECT_EQ(scheduler.counts().waiting, 1);
   EXPECT_EQ(scheduler.counts().held_blocks, 1);
-  scheduler.resume(1);
+  scheduler.resume(1, PauseReason::kSlowReader);
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 4)));
+}
+
+TEST(Scheduler, AReaderThatCatchesUpDoesNotStartWhatWaitsForAMask) {
+  Scheduler scheduler(with_blocks(64));
+  scheduler.add({.id = 1, .prompt = prompt_of(4), .max_new_tokens = 50});
+  scheduler.commit(answer(scheduler.next_step()));
+  scheduler.pause(1, PauseReason::kSlowReader);
+  scheduler.pause(1, PauseReason::kMask);
+  scheduler.resume(1, PauseReason::kSlowReader);
+  scheduler.resume(1, PauseReason::kSlowReader);  // it may say so twice
+  EXPECT_THAT(scheduler.next_step().rows, IsEmpty());
+  scheduler.resume(1, PauseReason::kMask);
   EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 4)));
 }
 
@@ -314,11 +327,12 @@ TEST(Scheduler, AnOlderPrefillIsNotStarvedByNewcomers) {
     scheduler.add({.id = id, .prompt = prompt_of(4), .max_new_tokens = 60});
   }
   for (int i = 0; i < 3; ++i) scheduler.commit(answer(scheduler.next_step()));
-  for (SequenceId id = 0; id < 40; ++id) scheduler.pause(id);
+  for (SequenceId id = 0; id < 40; ++id) scheduler.pause(id, PauseReason::kSlowReader);
   scheduler.add({.id = kLong, .prompt = prompt_of(6000, 5000), .max_new_tokens = 1});
   int steps = 0;
   for (; scheduler.find(kLong) != nullptr && steps < 1000; ++steps) {
-    for (SequenceId id = 0; id < 40 && steps == 20; ++id) scheduler.resume(id);
+    for (SequenceId id = 0; id < 40 && steps == 20; ++id)
+      scheduler.resume(id, PauseReason::kSlowReader);
     for (int i = 0; i < 3; ++i) {
       scheduler.add({.id = 2000 + 3 * steps + i, .prompt = prompt_of(4), .max_new_tokens = 60});
     }
@@ -341,12 +355,12 @@ TEST(Scheduler, APausedSequenceKeepsNobodyOutOfTheBatch) {
   Scheduler scheduler(options);
   scheduler.add({.id = 1, .prompt = prompt_of(4), .max_new_tokens = 50});
   scheduler.commit(answer(scheduler.next_step()));
-  scheduler.pause(1);
+  scheduler.pause(1, PauseReason::kSlowReader);
   scheduler.add({.id = 2, .prompt = prompt_of(5, 500), .max_new_tokens = 50});
   const StepPlan plan = scheduler.next_step();
   EXPECT_THAT(plan.rows, ElementsAre(prefill(2, 0, 5, true)));
   scheduler.commit(answer(plan));
-  scheduler.resume(1);
+  scheduler.resume(1, PauseReason::kSlowReader);
   EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 4)))
       << "one place, the older first";
 }
@@ -357,7 +371,7 @@ TEST(Scheduler, APausedSequenceGivesWayWhenNothingElseCanRun) {
   Scheduler scheduler(options);
   scheduler.add({.id = 1, .prompt = prompt_of(90), .max_new_tokens = 20});
   scheduler.commit(answer(scheduler.next_step()));
-  scheduler.pause(1);
+  scheduler.pause(1, PauseReason::kSlowReader);
   scheduler.add({.id = 2, .prompt = prompt_of(60, 500), .max_new_tokens = 20});
   EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(2, 0, 60, true)));
   EXPECT_EQ(scheduler.find(1)->num_preemptions, 1);
