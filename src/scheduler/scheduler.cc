@@ -159,9 +159,9 @@ void Scheduler::add(NewSequence request) {
 }
 
 bool Scheduler::fits(int64_t num_tokens) const {
-  const int64_t blocks = (num_tokens + kBlockTokens - 1) / kBlockTokens;
-  return std::all_of(state_->pools.begin(), state_->pools.end(),
-                     [&](const auto& pool) { return blocks <= pool->num_blocks(); });
+  return std::all_of(state_->pools.begin(), state_->pools.end(), [&](const auto& pool) {
+    return blocks_for(num_tokens) <= pool->num_blocks();
+  });
 }
 
 void Scheduler::cancel(SequenceId id) {

@@ -5,11 +5,6 @@
 #include "scheduler/scheduler_state.h"
 
 namespace tidemill {
-namespace {
-
-int64_t blocks_for(int64_t num_tokens) { return (num_tokens + kBlockTokens - 1) / kBlockTokens; }
-
-}  // namespace
 
 StepPlan Scheduler::State::plan_step() {
   StepPlan plan;

@@ -13,6 +13,10 @@
 
 namespace tidemill {
 
+inline int64_t blocks_for(int64_t num_tokens) {
+  return (num_tokens + kBlockTokens - 1) / kBlockTokens;
+}
+
 // A sequence and what the scheduler alone knows about it.
 struct Entry {
   NewSequence request;  // its prompt has moved into sequence.tokens
