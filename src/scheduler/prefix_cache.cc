@@ -16,6 +16,7 @@ uint64_t hash_of_block(std::span<const TokenId> tokens) {
 }
 
 struct PrefixCache::Node {
+  NodeId id = kRoot;
   Node* parent = nullptr;  // null for the root of a scope
   std::string scope;       // of a root
   std::vector<TokenId> tokens;
@@ -72,45 +73,47 @@ void PrefixCache::touch_upwards(Node* node) {
   }
 }
 
-std::vector<PrefixCache::GroupBlocks> PrefixCache::find(const std::string& scope,
-                                                        std::span<const TokenId> tokens,
-                                                        int64_t max_blocks) {
-  std::vector<GroupBlocks> found;
+void PrefixCache::touch(NodeId node) {
+  if (const auto found = nodes_.find(node); found != nodes_.end()) touch_upwards(found->second);
+}
+
+PrefixCache::Found PrefixCache::find(const std::string& scope, std::span<const TokenId> tokens,
+                                     int64_t max_blocks) {
+  Found found;
   const auto start = roots_.find(scope);
   Node* node = start == roots_.end() ? nullptr : start->second.get();
   Node* last = nullptr;
-  while (node != nullptr && static_cast<int64_t>(found.size()) < max_blocks &&
+  while (node != nullptr && static_cast<int64_t>(found.blocks.size()) < max_blocks &&
          tokens.size() >= kBlockTokens) {
     node = child(*node, tokens.first(kBlockTokens));
     if (node == nullptr) break;
     last = node;
-    found.push_back(shares_of(*node));
+    found.blocks.push_back(shares_of(*node));
     tokens = tokens.subspan(kBlockTokens);
   }
   touch_upwards(last);
+  if (last != nullptr) found.last = last->id;
   return found;
 }
 
-PrefixCache::GroupBlocks PrefixCache::insert(const std::string& scope,
-                                             std::span<const TokenId> tokens, int64_t index,
-                                             GroupBlocks blocks) {
-  Node* parent = nullptr;
-  if (const auto known = roots_.find(scope); known != roots_.end()) parent = known->second.get();
-  if (parent == nullptr && index == 0) parent = &root(scope);
-  for (int64_t i = 0; i < index && parent != nullptr; ++i) {
-    parent = child(*parent, tokens.subspan(static_cast<size_t>(i) * kBlockTokens, kBlockTokens));
+PrefixCache::Inserted PrefixCache::insert(const std::string& scope, NodeId parent_id,
+                                          std::span<const TokenId> tokens, GroupBlocks blocks) {
+  const auto found = nodes_.find(parent_id);
+  if (parent_id != kRoot && found == nodes_.end()) return {.node = parent_id, .known = {}};
+  Node& parent = parent_id == kRoot ? root(scope) : *found->second;
+  if (const Node* known = child(parent, tokens)) {
+    return {.node = known->id, .known = shares_of(*known)};
   }
-  if (parent == nullptr) return {};
-  const auto own = tokens.subspan(static_cast<size_t>(index) * kBlockTokens, kBlockTokens);
-  if (const Node* known = child(*parent, own)) return shares_of(*known);
   auto node = std::make_unique<Node>();
-  node->parent = parent;
-  node->tokens.assign(own.begin(), own.end());
+  node->id = ++last_id_;
+  node->parent = &parent;
+  node->tokens.assign(tokens.begin(), tokens.end());
   node->blocks = std::move(blocks);
-  node->place = by_use_.insert(by_use_.end(), node.get());
-  parent->children.emplace(hash_(own), std::move(node));
-  touch_upwards(parent);
-  return {};
+  // Used just before its parent, as touch_upwards() would have it, without the walk.
+  node->place = by_use_.insert(parent_id == kRoot ? by_use_.end() : parent.place, node.get());
+  nodes_.emplace(node->id, node.get());
+  parent.children.emplace(hash_(tokens), std::move(node));
+  return {.node = last_id_, .known = {}};
 }
 
 bool PrefixCache::is_unheld(const Node& node, const std::vector<BlockPool*>& pools) {
@@ -144,6 +147,7 @@ bool PrefixCache::evict_one(const std::vector<BlockPool*>& pools) {
 void PrefixCache::forget(Node* node) {
   Node* parent = node->parent;
   by_use_.erase(node->place);
+  nodes_.erase(node->id);
   const auto [begin, end] = parent->children.equal_range(hash_(node->tokens));
   parent->children.erase(
       std::find_if(begin, end, [&](const auto& entry) { return entry.second.get() == node; }));
@@ -175,6 +179,8 @@ void PrefixCache::check(const std::vector<BlockPool*>& pools) const {
   }
   for (const Node* node : by_use_) {
     num_children += node->children.size();
+    CHECK(nodes_.contains(node->id) && nodes_.at(node->id) == node,
+          "node {} is not known by its id", node->id);
     CHECK(node->parent != nullptr && node->tokens.size() == kBlockTokens,
           "a node of {} tokens without a parent", node->tokens.size());
     const auto [begin, end] = node->parent->children.equal_range(hash_(node->tokens));
@@ -187,6 +193,8 @@ void PrefixCache::check(const std::vector<BlockPool*>& pools) const {
             "a node has lost its block of group {}", group);
     }
   }
+  CHECK(nodes_.size() == by_use_.size(), "{} nodes, {} of them by use", nodes_.size(),
+        by_use_.size());
   CHECK(num_children == by_use_.size(), "{} nodes, {} of them reachable", by_use_.size(),
         num_children);
   for (size_t group = 0; group < pools.size(); ++group) {

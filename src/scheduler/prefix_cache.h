@@ -27,19 +27,33 @@ class PrefixCache {
   explicit PrefixCache(Hash hash = &hash_of_block);  // tests pass a weak one
   ~PrefixCache();
 
+  // The node of a block; never used twice, so that one that was evicted is known to be gone.
+  using NodeId = int64_t;
+  static constexpr NodeId kRoot = 0;  // before the first block
+  using GroupBlocks = std::vector<BlockRef>;
+
   // The longest chain of cached blocks that `tokens` begins with: per block the node's blocks of
   // every group, shared. At most max_blocks.
-  using GroupBlocks = std::vector<BlockRef>;
-  std::vector<GroupBlocks> find(const std::string& scope, std::span<const TokenId> tokens,
-                                int64_t max_blocks);
+  struct Found {
+    std::vector<GroupBlocks> blocks;
+    NodeId last = kRoot;
+  };
+  Found find(const std::string& scope, std::span<const TokenId> tokens, int64_t max_blocks);
 
-  // Remembers block `index` of a sequence whose first (index + 1) * 32 tokens are given. When the
-  // same tokens are known already, the answer is their blocks, and the sequence should hold those
-  // instead of its own: equal bits are stored once, and whoever holds a block holds its parents,
-  // so that what nobody holds can be evicted. (Where every group is windowed a sequence lets go of
-  // its early blocks; when those were evicted meanwhile, its later ones are not remembered.)
-  GroupBlocks insert(const std::string& scope, std::span<const TokenId> tokens, int64_t index,
-                     GroupBlocks blocks);
+  // Remembers the blocks of 32 tokens that follow `parent`: a sequence goes on where it inserted
+  // last. When the same tokens are known already, the answer is their blocks, and the sequence
+  // should hold those instead of its own: equal bits are stored once, and whoever holds a block
+  // holds its parents, so that what nobody holds can be evicted. (Where every group is windowed a
+  // sequence lets go of its early blocks; when those were evicted meanwhile, its later ones are not
+  // remembered, and the answer is the parent that is gone.)
+  struct Inserted {
+    NodeId node;
+    GroupBlocks known;
+  };
+  Inserted insert(const std::string& scope, NodeId parent, std::span<const TokenId> tokens,
+                  GroupBlocks blocks);
+  // Counts the chain up to that node as used now.
+  void touch(NodeId node);
 
   // Gives up the node that was used longest ago among those without children that nobody but the
   // cache holds. False when there is none.
@@ -67,7 +81,9 @@ class PrefixCache {
 
   Hash hash_;
   std::unordered_map<std::string, std::unique_ptr<Node>> roots_;  // none without children
+  std::unordered_map<NodeId, Node*> nodes_;                       // without the roots
   std::list<Node*> by_use_;                                       // least recently used first
+  NodeId last_id_ = kRoot;
 };
 
 }  // namespace tidemill

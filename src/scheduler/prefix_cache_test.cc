@@ -19,15 +19,23 @@ struct Fixture {
   explicit Fixture(int64_t num_blocks, PrefixCache::Hash hash = &hash_of_block)
       : pool(num_blocks), cache(hash) {}
 
-  void insert(const std::vector<TokenId>& tokens, const std::string& scope = "") {
+  PrefixCache::NodeId insert(const std::vector<TokenId>& tokens, const std::string& scope = "") {
+    PrefixCache::NodeId last = PrefixCache::kRoot;
     for (size_t i = 0; i * kBlockTokens < tokens.size(); ++i) {
-      PrefixCache::GroupBlocks blocks;
-      blocks.push_back(pool.take());
-      cache.insert(scope, tokens, static_cast<int64_t>(i), std::move(blocks));
+      last = insert(last, std::span(tokens).subspan(i * kBlockTokens, kBlockTokens), pool.take(),
+                    scope)
+                 .node;
     }
+    return last;
+  }
+  PrefixCache::Inserted insert(PrefixCache::NodeId parent, std::span<const TokenId> tokens,
+                               BlockRef block, const std::string& scope = "") {
+    PrefixCache::GroupBlocks blocks;
+    blocks.push_back(std::move(block));
+    return cache.insert(scope, parent, tokens, std::move(blocks));
   }
   size_t num_found(const std::vector<TokenId>& tokens, const std::string& scope = "") {
-    return cache.find(scope, tokens, 100).size();
+    return cache.find(scope, tokens, 100).blocks.size();
   }
   bool evict() { return cache.evict_one({&pool}); }
 
@@ -41,7 +49,7 @@ TEST(PrefixCache, TheLongestKnownChainIsFound) {
   EXPECT_EQ(fixture.num_found(blocks_of({1, 2, 3})), 3u);
   EXPECT_EQ(fixture.num_found(blocks_of({1, 2, 9})), 2u);
   EXPECT_EQ(fixture.num_found(blocks_of({2, 3})), 0u) << "the same tokens behind another parent";
-  EXPECT_EQ(fixture.cache.find("", blocks_of({1, 2, 3}), 2).size(), 2u);
+  EXPECT_EQ(fixture.cache.find("", blocks_of({1, 2, 3}), 2).blocks.size(), 2u);
 }
 
 TEST(PrefixCache, ABlockThatIsNotFullIsNotFound) {
@@ -63,8 +71,8 @@ TEST(PrefixCache, I_2_PrefixesOfEqualHashAreToldApartByTheirTokens) {
   Fixture fixture(8, [](std::span<const TokenId>) -> uint64_t { return 42; });
   fixture.insert(blocks_of({1, 2}));
   fixture.insert(blocks_of({3}));
-  const auto first = fixture.cache.find("", blocks_of({1}), 1);
-  const auto other = fixture.cache.find("", blocks_of({3}), 1);
+  const auto first = fixture.cache.find("", blocks_of({1}), 1).blocks;
+  const auto other = fixture.cache.find("", blocks_of({3}), 1).blocks;
   ASSERT_EQ(first.size(), 1u);
   ASSERT_EQ(other.size(), 1u);
   EXPECT_NE(first[0][0].id(), other[0][0].id());
@@ -74,10 +82,10 @@ TEST(PrefixCache, I_2_PrefixesOfEqualHashAreToldApartByTheirTokens) {
 TEST(PrefixCache, KnownTokensAnswerWithTheirBlocksAndTheNewOnesAreGivenBack) {
   Fixture fixture(8);
   fixture.insert(blocks_of({1}));
-  PrefixCache::GroupBlocks again;
-  again.push_back(fixture.pool.take());
-  const int32_t offered = again[0].id();
-  const auto known = fixture.cache.insert("", blocks_of({1}), 0, std::move(again));
+  BlockRef again = fixture.pool.take();
+  const int32_t offered = again.id();
+  const auto [node, known] = fixture.insert(PrefixCache::kRoot, blocks_of({1}), std::move(again));
+  EXPECT_EQ(node, fixture.cache.find("", blocks_of({1}), 1).last);
   ASSERT_EQ(known.size(), 1u);
   EXPECT_NE(known[0].id(), offered);
   EXPECT_EQ(fixture.pool.holders(offered), 0);
@@ -89,7 +97,8 @@ TEST(PrefixCache, EvictionTakesTheLeastRecentlyUsedAndChildrenBeforeParents) {
   fixture.insert(blocks_of({3, 4}));
   EXPECT_EQ(fixture.num_found(blocks_of({1, 2})), 2u);  // now the most recently used
   ASSERT_TRUE(fixture.evict());
-  EXPECT_EQ(fixture.cache.find("", blocks_of({3, 4}), 2).size(), 1u) << "the child went first";
+  EXPECT_EQ(fixture.cache.find("", blocks_of({3, 4}), 2).blocks.size(), 1u)
+      << "the child went first";
   ASSERT_TRUE(fixture.evict());
   ASSERT_TRUE(fixture.evict());
   EXPECT_EQ(fixture.num_found(blocks_of({1, 2})) + fixture.num_found(blocks_of({3, 4})), 1u);
@@ -101,7 +110,7 @@ TEST(PrefixCache, EvictionTakesTheLeastRecentlyUsedAndChildrenBeforeParents) {
 TEST(PrefixCache, WhatASequenceHoldsIsNotEvicted) {
   Fixture fixture(8);
   fixture.insert(blocks_of({1, 2}));
-  const auto held = fixture.cache.find("", blocks_of({1}), 1);
+  const auto held = fixture.cache.find("", blocks_of({1}), 1).blocks;
   EXPECT_TRUE(fixture.evict());
   EXPECT_FALSE(fixture.evict());
   EXPECT_EQ(fixture.cache.num_unshared(fixture.pool, 0), 0);
@@ -118,13 +127,42 @@ TEST(PrefixCache, AScopeWithoutBlocksIsForgotten) {
 
 TEST(PrefixCache, ABlockWhoseParentsWereEvictedIsNotRemembered) {
   Fixture fixture(4);
-  fixture.insert(blocks_of({1}));
+  const PrefixCache::NodeId first =
+      fixture.insert(PrefixCache::kRoot, blocks_of({1}), fixture.pool.take()).node;
   ASSERT_TRUE(fixture.evict());
-  PrefixCache::GroupBlocks blocks;
-  blocks.push_back(fixture.pool.take());
-  EXPECT_TRUE(fixture.cache.insert("", blocks_of({1, 2}), 1, std::move(blocks)).empty());
+  const auto [node, known] = fixture.insert(first, blocks_of({2}), fixture.pool.take());
+  EXPECT_EQ(node, first) << "nor are those behind it";
+  EXPECT_TRUE(known.empty());
   EXPECT_EQ(fixture.cache.num_nodes(), 0);
+  fixture.insert(blocks_of({1}));
+  fixture.insert(first, blocks_of({2}), fixture.pool.take());
+  EXPECT_EQ(fixture.cache.num_nodes(), 1) << "another node with the same tokens is not its parent";
+  ASSERT_TRUE(fixture.evict());
   EXPECT_EQ(fixture.pool.num_free(), 4);
+}
+
+// A prompt of a hundred thousand tokens is three thousand blocks.
+TEST(PrefixCache, InsertingABlockCostsTheSameHoweverLongTheChainIs) {
+  static int64_t num_hashes;
+  num_hashes = 0;
+  Fixture fixture(3000, [](std::span<const TokenId> tokens) {
+    ++num_hashes;
+    return hash_of_block(tokens);
+  });
+  fixture.insert(std::vector<TokenId>(3000 * kBlockTokens, 7));
+  EXPECT_EQ(fixture.cache.num_nodes(), 3000);
+  EXPECT_LE(num_hashes, 2 * 3000);
+}
+
+TEST(PrefixCache, ATouchedChainIsEvictedAfterTheOthersAndFromItsEnd) {
+  Fixture fixture(8);
+  const PrefixCache::NodeId touched = fixture.insert(blocks_of({1, 2}));
+  fixture.insert(blocks_of({3, 4}));
+  fixture.cache.touch(touched);
+  ASSERT_TRUE(fixture.evict() && fixture.evict());
+  EXPECT_EQ(fixture.num_found(blocks_of({3, 4})), 0u);
+  ASSERT_TRUE(fixture.evict());
+  EXPECT_EQ(fixture.num_found(blocks_of({1, 2})), 1u);
 }
 
 // Against the plainest meaning, a map from whole prefixes to blocks, with hashes that collide.
@@ -140,7 +178,8 @@ TEST(PrefixCache, AgreesWithAMapOfWholePrefixes) {
       for (size_t length = 1 + random() % 4; length > 0; --length) {
         tokens.insert(tokens.end(), kBlockTokens, static_cast<TokenId>(random() % 3));
       }
-      const auto found = fixture.cache.find("", tokens, 100);
+      const auto [found, deepest] = fixture.cache.find("", tokens, 100);
+      PrefixCache::NodeId last = deepest;
       for (size_t i = 0; i * kBlockTokens < tokens.size(); ++i) {
         const std::vector<TokenId> prefix(
             tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>((i + 1) * kBlockTokens));
@@ -149,9 +188,8 @@ TEST(PrefixCache, AgreesWithAMapOfWholePrefixes) {
           ASSERT_EQ(known[prefix], found[i][0].id());
         } else if (BlockRef block = fixture.pool.take()) {
           known[prefix] = block.id();
-          PrefixCache::GroupBlocks blocks;
-          blocks.push_back(std::move(block));
-          fixture.cache.insert("", tokens, static_cast<int64_t>(i), std::move(blocks));
+          const auto own = std::span(tokens).subspan(i * kBlockTokens, kBlockTokens);
+          last = fixture.insert(last, own, std::move(block)).node;
         } else {
           break;
         }

@@ -38,6 +38,7 @@ void Scheduler::State::release(Entry& entry) {
   entry.sequence.num_cached_tokens = 0;
   entry.sequence.drafts.clear();
   entry.num_published_blocks = 0;
+  entry.last_published = PrefixCache::kRoot;
 }
 
 void Scheduler::State::remove(Entry& entry) {
@@ -76,13 +77,20 @@ void Scheduler::State::publish_blocks(Entry& entry) {
     return sequence.block_tables[group][static_cast<size_t>(entry.num_published_blocks)];
   };
   const int32_t full = sequence.num_cached_tokens / kBlockTokens;
-  for (; options.prefix_cache && entry.num_published_blocks < full; ++entry.num_published_blocks) {
+  if (!options.prefix_cache || entry.num_published_blocks >= full) return;
+  for (; entry.num_published_blocks < full; ++entry.num_published_blocks) {
     PrefixCache::GroupBlocks blocks;
     for (size_t group = 0; group < pools.size(); ++group) blocks.push_back(at(group).share());
-    PrefixCache::GroupBlocks known = prefix_cache.insert(
-        entry.request.prefix_scope, sequence.tokens, entry.num_published_blocks, std::move(blocks));
-    for (size_t group = 0; group < known.size(); ++group) at(group) = std::move(known[group]);
+    const auto begin = static_cast<size_t>(entry.num_published_blocks) * kBlockTokens;
+    PrefixCache::Inserted inserted = prefix_cache.insert(
+        entry.request.prefix_scope, entry.last_published,
+        std::span(sequence.tokens).subspan(begin, kBlockTokens), std::move(blocks));
+    entry.last_published = inserted.node;
+    for (size_t group = 0; group < inserted.known.size(); ++group) {
+      at(group) = std::move(inserted.known[group]);
+    }
   }
+  prefix_cache.touch(entry.last_published);
 }
 
 void Scheduler::State::free_outside_window(Entry& entry) {

@@ -187,6 +187,17 @@ bool Scheduler::State::may_start(const Entry& entry) const {
          leader->second->sequence.num_cached_tokens >= entry.sequence.num_prompt_tokens;
 }
 
+// That every group has, or can make, the blocks that a table of that length still lacks.
+bool Scheduler::State::has_room(const Entry& entry, int64_t num_blocks) {
+  int64_t lacking = 0;  // of the group that lacks most
+  for (size_t group = 0; group < pools.size(); ++group) {
+    const auto have = static_cast<int64_t>(entry.sequence.block_tables[group].size());
+    lacking = std::max(lacking, num_blocks - have - pools[group]->num_free());
+  }
+  // Counted only when it decides: that looks at every node.
+  return lacking <= 0 || lacking <= prefix_cache.num_evictable(pool_list());
+}
+
 // Takes the cached prefix and a place in the batch when all its present tokens have room. A
 // protected sequence takes everything that it can ever need, so that nobody has to give way for it
 // and it ends.
@@ -196,15 +207,7 @@ bool Scheduler::State::admit(Entry& entry) {
   const int64_t all_tokens = sequence.num_prompt_tokens + entry.request.max_new_tokens;
   const auto present = static_cast<int64_t>(sequence.tokens.size());
   const int64_t wanted = blocks_for(is_protected(entry) ? all_tokens : present);
-  const int64_t evictable = prefix_cache.num_evictable(pool_list());
-  for (size_t group = 0; group < pools.size(); ++group) {
-    const auto have = static_cast<int64_t>(sequence.block_tables[group].size());
-    if (wanted - have > pools[group]->num_free() + evictable) {
-      release(entry);
-      return false;
-    }
-  }
-  if (is_protected(entry) && !reserve(entry, all_tokens)) {
+  if (!has_room(entry, wanted) || (is_protected(entry) && !reserve(entry, all_tokens))) {
     release(entry);
     return false;
   }
@@ -216,36 +219,37 @@ bool Scheduler::State::admit(Entry& entry) {
   return true;
 }
 
-// Leading whole blocks that are computed already: of the leader of the same prompt where it still
-// has them (one group without a window), else of the prefix cache, whose blocks are of every group.
-// At least one token is left to compute, for its logits.
+// Leading whole blocks that are computed already: of the prefix cache, whose blocks are of every
+// group, or without one of the leader of the same prompt where it still has them (one group without
+// a window). At least one token is left to compute, for its logits.
 void Scheduler::State::find_prefix(Entry& entry) {
   Sequence& sequence = entry.sequence;
   const bool first_time = sequence.num_preemptions == 0;
   const auto most = (static_cast<int64_t>(sequence.tokens.size()) - 1) / kBlockTokens;
   Entry* leader = entry.request.same_prompt_as ? find(*entry.request.same_prompt_as) : nullptr;
-  std::vector<PrefixCache::GroupBlocks> blocks;
-  if (leader != nullptr && leader->running && first_time && pools.size() == 1 &&
-      options.groups[0].window == 0) {
+  PrefixCache::Found found;
+  if (options.prefix_cache) {
+    found = prefix_cache.find(entry.request.prefix_scope, sequence.tokens, most);
+  } else if (leader != nullptr && leader->running && first_time && pools.size() == 1 &&
+             options.groups[0].window == 0) {
     CHECK(
         std::equal(sequence.tokens.begin(), sequence.tokens.end(), leader->sequence.tokens.begin(),
                    leader->sequence.tokens.begin() + sequence.num_prompt_tokens) &&
             entry.request.prefix_scope == leader->request.prefix_scope,
         "sequences {} and {} have not the same prompt", sequence.id, leader->sequence.id);
     for (int64_t i = 0; i < most; ++i) {
-      blocks.emplace_back().push_back(
+      found.blocks.emplace_back().push_back(
           leader->sequence.block_tables[0][static_cast<size_t>(i)].share());
     }
-  } else if (options.prefix_cache) {
-    blocks = prefix_cache.find(entry.request.prefix_scope, sequence.tokens, most);
   }
-  for (PrefixCache::GroupBlocks& of_groups : blocks) {
+  for (PrefixCache::GroupBlocks& of_groups : found.blocks) {
     for (size_t group = 0; group < pools.size(); ++group) {
       sequence.block_tables[group].push_back(std::move(of_groups[group]));
     }
   }
-  sequence.num_cached_tokens = static_cast<int32_t>(blocks.size()) * kBlockTokens;
-  entry.num_published_blocks = static_cast<int32_t>(blocks.size());
+  sequence.num_cached_tokens = static_cast<int32_t>(found.blocks.size()) * kBlockTokens;
+  entry.num_published_blocks = static_cast<int32_t>(found.blocks.size());
+  entry.last_published = found.last;
   if (first_time) sequence.num_prefix_hit_tokens = sequence.num_cached_tokens;
 }
 

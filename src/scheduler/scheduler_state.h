@@ -25,6 +25,7 @@ struct Entry {
   bool running = false;              // in `running`; otherwise in `waiting`
   uint8_t pause_reasons = 0;         // a set: bit r stands for PauseReason r
   int32_t num_published_blocks = 0;  // leading blocks that were offered to the prefix cache
+  PrefixCache::NodeId last_published = PrefixCache::kRoot;  // its node of the last of them
 
   bool paused() const { return pause_reasons != 0; }
 };
@@ -54,6 +55,7 @@ struct Scheduler::State {
   // Admission and preemption.
   bool may_start(const Entry& entry) const;
   bool admit(Entry& entry);
+  bool has_room(const Entry& entry, int64_t num_blocks);
   void find_prefix(Entry& entry);
   void preempt(Entry& victim, StepPlan& plan);
   bool preempt_paused(StepPlan& plan);
