@@ -2,80 +2,19 @@
 // prompt, its seed and nothing else.
 #include "executor/network_runner.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <random>
 #include <thread>
 
+#include "executor/build_input.h"
 #include "executor/executor.h"
+#include "executor/random_engine.h"
 #include "kernels/select.h"
+#include "scheduler/sequence.h"
 
 namespace tidemill {
 namespace {
-
-namespace fs = std::filesystem;
-
-constexpr int64_t kMaxModelLen = 256;
-constexpr int32_t kVocabSize = 61;
-
-// An engine directory of random numbers; it disappears with this. Another seed, another model.
-class RandomEngine {
- public:
-  explicit RandomEngine(uint64_t seed)
-      : dir_(fs::temp_directory_path() /
-             ("tidemill-runner-" + std::to_string(::getpid()) + "-" + std::to_string(seed))),
-        random_(seed) {
-    fs::create_directories(dir_);
-    Manifest manifest;
-    manifest.format = PackedFormat::kF32;
-    Architecture& a = manifest.architecture;
-    a.family = "llama";
-    a.hidden_size = 32;
-    a.num_layers = 2;
-    a.num_heads = a.num_kv_heads = 2;
-    a.head_dim = 16;
-    a.intermediate_size = 48;
-    a.vocab_size = kVocabSize;
-    a.max_positions = kMaxModelLen;
-    manifest.tensors = engine_tensors(a, manifest.format);
-    std::string file(static_cast<size_t>(weights_file_bytes(manifest.tensors)), '\0');
-    for (const EngineTensor& tensor : manifest.tensors) fill(tensor, file.data() + tensor.offset);
-    std::ofstream(dir_ / kWeightsFileName, std::ios::binary) << file;
-    write_manifest(dir_, manifest);
-  }
-  RandomEngine(const RandomEngine&) = delete;
-  RandomEngine& operator=(const RandomEngine&) = delete;
-  ~RandomEngine() { fs::remove_all(dir_); }
-  const fs::path& dir() const { return dir_; }
-
- private:
-  void fill(const EngineTensor& tensor, char* out) {
-    const float scale = tensor.k == 0 ? 1.0f : 2.5f / std::sqrt(static_cast<float>(tensor.k));
-    std::uniform_real_distribution<float> values(-scale, scale);
-    std::vector<float> numbers(static_cast<size_t>(tensor.n * std::max<int64_t>(tensor.k, 1)));
-    for (float& number : numbers) number = values(random_);
-    if (tensor.k == 0) {
-      std::memcpy(out, numbers.data(), numbers.size() * sizeof(float));
-      return;
-    }
-    const size_t bytes = panel_bytes(tensor.format, tensor.k);
-    for (int64_t panel = 0; panel < num_panels(tensor.n); ++panel) {
-      const int64_t first = panel * kPanelChannels;
-      pack_panel(tensor.format, tensor.k, numbers.data() + first * tensor.k,
-                 std::min(kPanelChannels, tensor.n - first),
-                 reinterpret_cast<unsigned char*>(out) + static_cast<size_t>(panel) * bytes);
-    }
-  }
-  const fs::path dir_;
-  std::mt19937_64 random_;
-};
 
 // A model with its executor, on workers that it may share.
 class Running {
@@ -83,13 +22,13 @@ class Running {
   Running(uint64_t model_seed, WorkerPool& workers, int64_t num_blocks, SchedulerOptions scheduler)
       : engine_(model_seed), model_(engine_.dir()) {
     scheduler.groups = {{.num_blocks = num_blocks}};
-    const DecoderLimits limits{.max_model_len = kMaxModelLen,
+    const DecoderLimits limits{.max_model_len = kRandomModelLen,
                                .max_step_tokens = scheduler.max_step_tokens,
                                .max_score_rows = scheduler.max_sequences};
     executor_ = std::make_unique<Executor>(
         std::make_unique<NetworkRunner>(select_kernels("reference"), workers, model_, limits,
                                         num_blocks),
-        TextParts{}, ExecutorOptions{.scheduler = scheduler, .max_model_len = kMaxModelLen},
+        TextParts{}, ExecutorOptions{.scheduler = scheduler, .max_model_len = kRandomModelLen},
         metrics_, "random");
   }
 
@@ -134,30 +73,25 @@ Answer read(ResponseStream stream) {
   }
 }
 
-std::vector<TokenId> prompt(int length, int which) {
-  std::vector<TokenId> ids;
-  for (int i = 0; i < length; ++i) ids.push_back((i * i + 7 * which + 3) % kVocabSize);
-  return ids;
-}
-
 class NetworkRunnerTest : public testing::TestWithParam<double> {
  protected:
   WorkerPool workers_{{.num_threads = 2, .pin = false}};
 };
 
-TEST_P(NetworkRunnerTest, AnAnswerIsTheSameBitsAloneInACrowdAndAfterPreemption) {
+TEST_P(NetworkRunnerTest, Q_7_AnAnswerIsTheSameBitsAloneInACrowdAndAfterPreemption) {
   std::vector<Answer> alone;
   {
     Running roomy(1, workers_, 64, {.prefix_cache = false});
     for (int i = 0; i < 6; ++i)
-      alone.push_back(read(roomy.submit(prompt(20 + 7 * i, i), GetParam())));
+      alone.push_back(read(roomy.submit(random_prompt(20 + 7 * i, i), GetParam())));
     EXPECT_EQ(roomy.preemptions(), 0);
     EXPECT_EQ(alone[0].size(), 40u);
     EXPECT_NE(alone[0], alone[1]);
   }
   Running tight(1, workers_, 9, {.max_step_tokens = 48, .min_chunk_tokens = 32});
   std::vector<ResponseStream> streams;
-  for (int i = 0; i < 6; ++i) streams.push_back(tight.submit(prompt(20 + 7 * i, i), GetParam()));
+  for (int i = 0; i < 6; ++i)
+    streams.push_back(tight.submit(random_prompt(20 + 7 * i, i), GetParam()));
   for (size_t i = 0; i < streams.size(); ++i) EXPECT_EQ(read(std::move(streams[i])), alone[i]);
   // The loop publishes its counts a moment after the last token.
   for (int i = 0; i < 2000 && tight.preemptions() == 0; ++i) {
@@ -168,8 +102,8 @@ TEST_P(NetworkRunnerTest, AnAnswerIsTheSameBitsAloneInACrowdAndAfterPreemption) 
 
 TEST_P(NetworkRunnerTest, APrefixThatIsFoundChangesNothing) {
   Running running(1, workers_, 64, {});
-  const Answer cold = read(running.submit(prompt(100, 1), GetParam()));
-  ResponseStream warm = running.submit(prompt(100, 1), GetParam());
+  const Answer cold = read(running.submit(random_prompt(100, 1), GetParam()));
+  ResponseStream warm = running.submit(random_prompt(100, 1), GetParam());
   while (warm.cached_tokens() == 0) std::this_thread::yield();
   EXPECT_EQ(warm.cached_tokens(), 96);
   EXPECT_EQ(read(std::move(warm)), cold);
@@ -179,14 +113,81 @@ TEST_P(NetworkRunnerTest, TwoModelsOnTheSameWorkersDoNotKnowOfEachOther) {
   std::vector<Answer> alone;
   for (const uint64_t model : {1, 2}) {
     Running running(model, workers_, 16, {});
-    alone.push_back(read(running.submit(prompt(30, 0), GetParam())));
+    alone.push_back(read(running.submit(random_prompt(30, 0), GetParam())));
   }
   EXPECT_NE(alone[0], alone[1]);
   Running first(1, workers_, 16, {}), second(2, workers_, 16, {});
-  ResponseStream of_first = first.submit(prompt(30, 0), GetParam());
-  ResponseStream of_second = second.submit(prompt(30, 0), GetParam());
+  ResponseStream of_first = first.submit(random_prompt(30, 0), GetParam());
+  ResponseStream of_second = second.submit(random_prompt(30, 0), GetParam());
   EXPECT_EQ(read(std::move(of_first)), alone[0]);
   EXPECT_EQ(read(std::move(of_second)), alone[1]);
+}
+
+// Scheduler and network without the loop, which proposes nothing yet: two sequences, the first with
+// drafts that are right three times in four of what it is known to answer.
+struct Decoded {
+  Answer answer;
+  int num_steps = 0;
+  int num_right = 0, num_wrong = 0;  // drafts
+};
+
+void propose(Scheduler& scheduler, const Answer& known, std::mt19937_64& random) {
+  const Sequence* sequence = scheduler.find(1);
+  if (sequence == nullptr || sequence->num_new_tokens() == 0) return;
+  std::vector<TokenId> drafts;
+  for (auto i = static_cast<size_t>(sequence->num_new_tokens());
+       i < known.size() && drafts.size() < 5; ++i) {
+    const bool right = random() % 4 != 0;
+    drafts.push_back(right ? known[i].first : (known[i].first + 1) % kRandomVocabSize);
+  }
+  scheduler.propose(1, drafts);
+}
+
+Decoded decode(const Model& model, WorkerPool& workers, double temperature, const Answer& known) {
+  const SchedulerOptions options{.max_step_drafts = 8, .groups = {{.num_blocks = 16}}};
+  Scheduler scheduler(options);
+  NetworkRunner runner(select_kernels("reference"), workers, model,
+                       {.max_model_len = kRandomModelLen,
+                        .max_step_tokens = options.max_step_tokens,
+                        .max_score_rows = options.max_score_rows()},
+                       16);
+  const SequenceSampling sampling{
+      .params = {.temperature = static_cast<float>(temperature), .seed = 17, .num_logprobs = 0}};
+  for (SequenceId id = 1; id <= 2; ++id) {
+    scheduler.add(
+        {.id = id, .prompt = random_prompt(30, static_cast<int>(id)), .max_new_tokens = 60});
+  }
+  std::mt19937_64 random(3);
+  Decoded decoded;
+  while (scheduler.find(1) != nullptr) {
+    propose(scheduler, known, random);
+    const StepPlan plan = scheduler.next_step();
+    const StepResult result = runner.run(build_input(
+        plan, scheduler, [&](SequenceId) -> const SequenceSampling& { return sampling; }));
+    scheduler.commit(result);
+    ++decoded.num_steps;
+    const RowResult& row = result.rows.at(0);
+    for (const TokenChoice& choice : row.accepted) {
+      decoded.answer.emplace_back(choice.token, choice.logprob);
+    }
+    const auto accepted = static_cast<int>(row.accepted.size());
+    decoded.num_right += accepted - 1;
+    decoded.num_wrong += plan.rows[0].num_score_rows - accepted;
+  }
+  return decoded;
+}
+
+TEST_P(NetworkRunnerTest, DraftsRightAndWrongLeadToTheSameBitsInFewerSteps) {
+  const RandomEngine engine(1);
+  const Model model(engine.dir());
+  const Decoded plain = decode(model, workers_, GetParam(), {});
+  ASSERT_EQ(plain.answer.size(), 60u);
+  EXPECT_EQ(plain.num_steps, 60);
+  const Decoded drafted = decode(model, workers_, GetParam(), plain.answer);
+  EXPECT_EQ(drafted.answer, plain.answer);
+  EXPECT_LT(drafted.num_steps, 40);
+  EXPECT_GT(drafted.num_right, 20);
+  EXPECT_GT(drafted.num_wrong, 5);
 }
 
 INSTANTIATE_TEST_SUITE_P(GreedyAndSeeded, NetworkRunnerTest, testing::Values(0.0, 0.9),
