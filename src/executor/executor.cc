@@ -30,6 +30,15 @@ Error too_long(const GenerationRequest& request, int64_t prompt, int64_t asked, 
                             names.max_new_tokens)};
 }
 
+// A tokenizer may have been given tokens that the model was not.
+Error beyond_vocabulary(const GenerationRequest& request, TokenId id, int32_t vocab_size) {
+  return {.kind = ErrorKind::kInvalidParameter,
+          .field = request.names().prompt,
+          .message = format("the prompt holds token id {}, which the tokenizer knows and the model "
+                            "does not: its ids go from 0 to {}. Leave that token out.",
+                            id, vocab_size - 1)};
+}
+
 }  // namespace
 
 struct Executor::State {
@@ -45,7 +54,7 @@ struct Executor::State {
         loop(*runner, options, metrics, *mailbox, streams, gauges),
         thread([this] { loop.run(); }) {}
 
-  Result<EncodedPrompt> encode(const Prompt& prompt) const;
+  Result<EncodedPrompt> encode(const GenerationRequest& request, const Prompt& prompt) const;
   // The tokens that may be generated behind that prompt, or why there are none.
   Result<int64_t> room_for(const GenerationRequest& request, int64_t prompt_tokens) const;
   // Why that many more sequences cannot be let in beside those that are; nothing if they can.
@@ -71,7 +80,8 @@ struct Executor::State {
   std::thread thread;
 };
 
-Result<EncodedPrompt> Executor::State::encode(const Prompt& prompt) const {
+Result<EncodedPrompt> Executor::State::encode(const GenerationRequest& request,
+                                              const Prompt& prompt) const {
   EncodedPrompt encoded;
   if (const auto* tokens = std::get_if<TokenPrompt>(&prompt)) {
     encoded.ids = tokens->ids;
@@ -87,6 +97,10 @@ Result<EncodedPrompt> Executor::State::encode(const Prompt& prompt) const {
   }
   if (!ids) return ids.error();
   encoded.ids = std::move(*ids);
+  const int32_t vocab_size = runner->vocab_size();
+  for (const TokenId id : encoded.ids) {
+    if (id >= vocab_size) return beyond_vocabulary(request, id, vocab_size);
+  }
   // A template or a client that writes what the tokenizer adds, too.
   const auto& first = encoded.ids;
   if (text.begin_id && first.size() >= 2 && first[0] == *text.begin_id &&
@@ -246,7 +260,7 @@ Result<ResponseStream> Executor::submit(const GenerationRequest& request) {
   std::vector<EncodedPrompt> prompts;
   std::vector<int64_t> rooms;
   for (const Prompt& prompt : request.fields().prompts) {
-    auto encoded = state_->encode(prompt);
+    auto encoded = state_->encode(request, prompt);
     if (!encoded) return encoded.error();
     const auto room = state_->room_for(request, static_cast<int64_t>(encoded->ids.size()));
     if (!room) return room.error();

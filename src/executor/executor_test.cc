@@ -286,6 +286,28 @@ TEST_F(ExecutorTest, APromptWithoutATokenIsRefused) {
   EXPECT_EQ(executor_->submit(request(fields(""))).error().kind, ErrorKind::kEmptyPrompt);
 }
 
+// A model with fewer ids than its tokenizer.
+class SmallVocabulary : public ScriptRunner {
+ public:
+  using ScriptRunner::ScriptRunner;
+  int32_t vocab_size() const override { return 256; }
+};
+
+TEST_F(ExecutorTest, ATokenThatTheModelDoesNotHaveIsRefused) {
+  start(std::make_unique<SmallVocabulary>(Script{}), Script{}, {});
+  const JsonValue messages = JsonArray{JsonObject{{"role", "user"}, {"content", "hi"}}};
+  for (const Prompt& prompt :
+       {Prompt(TextPrompt{.text = "x<|im_start|>"}), Prompt(ChatPrompt{.messages = messages})}) {
+    const auto refused = executor_->submit(request({.prompts = {prompt}}));
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().kind, ErrorKind::kInvalidParameter);
+    EXPECT_EQ(refused.error().field, "prompt");
+    EXPECT_THAT(refused.error().message, HasSubstr("256"));
+  }
+  EXPECT_FALSE(ask(fields("x")).error);
+  expect_quiet();
+}
+
 TEST_F(ExecutorTest, OfTwoBeginTokensInTextOneIsDroppedAndIdsStayAsTheyAre) {
   TextParts parts = text();
   parts.begin_id = 256;  // <|im_start|>
