@@ -30,6 +30,17 @@ Error too_long(const GenerationRequest& request, int64_t prompt, int64_t asked, 
                             names.max_new_tokens)};
 }
 
+// No retry would help, so it is not the queue that is full.
+Error too_many(const GenerationRequest& request, int64_t count, int64_t limit) {
+  const FieldNames& names = request.names();
+  const bool choices = request.fields().num_choices > 1;
+  return {.kind = ErrorKind::kInvalidParameter,
+          .field = choices ? names.num_choices : names.prompt,
+          .message = format("the request asks for {} sequences at once (prompts times {}); this "
+                            "server holds {} at most. Ask for fewer.",
+                            count, names.num_choices, limit)};
+}
+
 // A tokenizer may have been given tokens that the model was not.
 Error beyond_vocabulary(const GenerationRequest& request, TokenId id, int32_t vocab_size) {
   return {.kind = ErrorKind::kInvalidParameter,
@@ -58,8 +69,9 @@ struct Executor::State {
   // The tokens that may be generated behind that prompt, or why there are none.
   Result<int64_t> room_for(const GenerationRequest& request, int64_t prompt_tokens) const;
   // Why that many more sequences cannot be let in beside those that are; nothing if they can.
-  std::optional<Error> refusal(int64_t present, int64_t count) const;
-  Result<Done> take_places(int64_t count);
+  std::optional<Error> refusal(const GenerationRequest& request, int64_t present,
+                               int64_t count) const;
+  Result<Done> take_places(const GenerationRequest& request, int64_t count);
   ResponseStream start(const GenerationRequest& request, std::vector<EncodedPrompt> prompts,
                        const std::vector<int64_t>& rooms);
   Mail mail_for(const GenerationRequest& request, const EncodedPrompt& prompt, int64_t room,
@@ -128,7 +140,8 @@ Result<int64_t> Executor::State::room_for(const GenerationRequest& request,
   return std::min(asked, left);
 }
 
-std::optional<Error> Executor::State::refusal(int64_t present, int64_t count) const {
+std::optional<Error> Executor::State::refusal(const GenerationRequest& request, int64_t present,
+                                              int64_t count) const {
   if (draining.load()) {
     return Error{.kind = ErrorKind::kDraining,
                  .field = "",
@@ -141,6 +154,7 @@ std::optional<Error> Executor::State::refusal(int64_t present, int64_t count) co
   }
   // Those that wait, and those that run: a free place in the batch takes no place in the queue.
   const int64_t limit = options.job_queue_size + options.scheduler.max_sequences;
+  if (count > limit) return too_many(request, count, limit);
   if (present + count > limit) {
     return Error{.kind = ErrorKind::kQueueFull,
                  .field = "",
@@ -151,8 +165,8 @@ std::optional<Error> Executor::State::refusal(int64_t present, int64_t count) co
   return std::nullopt;
 }
 
-Result<Done> Executor::State::take_places(int64_t count) {
-  auto refused = refusal(gauges.in_system.fetch_add(count), count);
+Result<Done> Executor::State::take_places(const GenerationRequest& request, int64_t count) {
+  auto refused = refusal(request, gauges.in_system.fetch_add(count), count);
   if (!refused) return Done{};
   gauges.in_system.fetch_sub(count);
   return std::move(*refused);
@@ -254,7 +268,7 @@ Executor::~Executor() {
 Result<ResponseStream> Executor::submit(const GenerationRequest& request) {
   // Before the text is looked at: under overload, saying no must cost little.
   const bool needs_places = request.fields().max_new_tokens != 0;
-  auto refused = state_->refusal(state_->gauges.in_system.load(),
+  auto refused = state_->refusal(request, state_->gauges.in_system.load(),
                                  needs_places ? request.num_choices_total() : 0);
   if (refused) return std::move(*refused);
   std::vector<EncodedPrompt> prompts;
@@ -269,7 +283,7 @@ Result<ResponseStream> Executor::submit(const GenerationRequest& request) {
   }
   const auto running =
       std::count_if(rooms.begin(), rooms.end(), [](int64_t room) { return room > 0; });
-  const auto placed = state_->take_places(running * request.fields().num_choices);
+  const auto placed = state_->take_places(request, running * request.fields().num_choices);
   if (!placed) return placed.error();
   return state_->start(request, std::move(prompts), rooms);
 }

@@ -308,6 +308,26 @@ TEST_F(ExecutorTest, ATokenThatTheModelDoesNotHaveIsRefused) {
   expect_quiet();
 }
 
+// What a retry cannot cure is not an overload.
+TEST_F(ExecutorTest, ARequestThatTheQueueCouldNeverHoldIsToldSo) {
+  ExecutorOptions options;
+  options.scheduler.max_sequences = 1;
+  options.job_queue_size = 1;
+  start({.rules = {rule("*", "ok")}}, options);
+  GenerationFields of = fields("a");
+  of.num_choices = 3;
+  const auto choices = executor_->submit(request(of));
+  ASSERT_FALSE(choices);
+  EXPECT_EQ(choices.error().kind, ErrorKind::kInvalidParameter);
+  EXPECT_EQ(choices.error().field, "n");
+  EXPECT_THAT(choices.error().message, HasSubstr("2"));
+  of.num_choices = 1;
+  of.prompts.resize(3, of.prompts.front());
+  EXPECT_EQ(executor_->submit(request(of)).error().field, "prompt");
+  of.prompts.resize(2);
+  EXPECT_THAT(ask(of).texts, testing::ElementsAre("ok", "ok"));
+}
+
 TEST_F(ExecutorTest, OfTwoBeginTokensInTextOneIsDroppedAndIdsStayAsTheyAre) {
   TextParts parts = text();
   parts.begin_id = 256;  // <|im_start|>
