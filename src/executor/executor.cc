@@ -75,7 +75,7 @@ struct Executor::State {
   ResponseStream start(const GenerationRequest& request, std::vector<EncodedPrompt> prompts,
                        const std::vector<int64_t>& rooms);
   Mail mail_for(const GenerationRequest& request, const EncodedPrompt& prompt, int64_t room,
-                int32_t choice) const;
+                uint64_t seed) const;
   ChoiceReader reader_for(const GenerationRequest& request, const EncodedPrompt& prompt,
                           SequenceId id) const;
 
@@ -173,7 +173,7 @@ Result<Done> Executor::State::take_places(const GenerationRequest& request, int6
 }
 
 Mail Executor::State::mail_for(const GenerationRequest& request, const EncodedPrompt& prompt,
-                               int64_t room, int32_t choice) const {
+                               int64_t room, uint64_t seed) const {
   const GenerationFields& fields = request.fields();
   Mail mail{.kind = MailKind::kAdd,
             .prompt = prompt.ids,
@@ -182,9 +182,8 @@ Mail Executor::State::mail_for(const GenerationRequest& request, const EncodedPr
             .sampling = {.temperature = static_cast<float>(fields.temperature),
                          .top_k = static_cast<int32_t>(std::max<int64_t>(fields.top_k, 0)),
                          .top_p = static_cast<float>(fields.top_p),
-                         .seed = request.seed(),
-                         .num_logprobs = static_cast<int32_t>(fields.num_logprobs)},
-            .choice = choice};
+                         .seed = seed,
+                         .num_logprobs = static_cast<int32_t>(fields.num_logprobs)}};
   if (!fields.ignore_end) mail.end_ids = text.end_ids;
   for (const int64_t id : fields.stop_token_ids) mail.stop_ids.push_back(static_cast<TokenId>(id));
   return mail;
@@ -234,7 +233,9 @@ ResponseStream Executor::State::start(const GenerationRequest& request,
                                 .prompt_tokens = static_cast<int64_t>(prompts[p].ids.size())});
         continue;
       }
-      Mail& record = mail.emplace_back(mail_for(request, prompts[p], rooms[p], choice));
+      Mail& record =
+          mail.emplace_back(mail_for(request, prompts[p], rooms[p], request.seed_of_prompt(p)));
+      record.choice = choice;
       record.sequence = id;
       record.stream_choice = stream_choice;
       record.same_prompt_as = leader;

@@ -328,6 +328,38 @@ TEST_F(ExecutorTest, ARequestThatTheQueueCouldNeverHoldIsToldSo) {
   EXPECT_THAT(ask(of).texts, testing::ElementsAre("ok", "ok"));
 }
 
+// Remembers the seed that each sequence was sampled with.
+class SeedRecorder : public ScriptRunner {
+ public:
+  SeedRecorder(const Script& script, std::vector<uint64_t>& seeds)
+      : ScriptRunner(script), seeds_(seeds) {}
+  StepResult run(const StepInput& input) override {
+    for (const SamplingRow& row : input.sampling) seeds_.push_back(row.params.seed);
+    return ScriptRunner::run(input);
+  }
+
+ private:
+  std::vector<uint64_t>& seeds_;
+};
+
+TEST_F(ExecutorTest, PromptsOfOneRequestDrawTheirOwnNumbersUnlessASeedIsGiven) {
+  const Script script{.rules = {rule("*", "")}};  // one token each
+  for (const std::optional<uint64_t> given : {std::optional<uint64_t>(), std::optional(7ul)}) {
+    std::vector<uint64_t> seeds;
+    start(std::make_unique<SeedRecorder>(script, seeds), script, {});
+    GenerationFields of = fields("a");
+    of.prompts.resize(3, of.prompts.front());
+    of.seed = given;
+    ResponseStream stream = submit(of);
+    read(stream);
+    executor_.reset();  // the loop writes no more
+    ASSERT_EQ(seeds.size(), 3u);
+    EXPECT_EQ(seeds[0], stream.seed()) << "what is reported repeats the first";
+    const bool equal = seeds[0] == seeds[1] || seeds[1] == seeds[2] || seeds[0] == seeds[2];
+    EXPECT_EQ(equal, given.has_value());
+  }
+}
+
 TEST_F(ExecutorTest, OfTwoBeginTokensInTextOneIsDroppedAndIdsStayAsTheyAre) {
   TextParts parts = text();
   parts.begin_id = 256;  // <|im_start|>

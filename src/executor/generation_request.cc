@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/utf8.h"
+#include "sampling/random.h"
 
 namespace tidemill {
 namespace {
@@ -180,8 +181,14 @@ uint64_t random_seed() {
 Result<GenerationRequest> GenerationRequest::make(GenerationFields fields, const FieldNames& names,
                                                   const RequestLimits& limits) {
   if (auto problem = Checker(fields, names, limits).first_problem()) return std::move(*problem);
-  if (!fields.seed) fields.seed = random_seed();
-  return GenerationRequest(std::move(fields), names);
+  const bool seed_given = fields.seed.has_value();
+  if (!seed_given) fields.seed = random_seed();
+  return GenerationRequest(std::move(fields), seed_given, names);
+}
+
+// The first prompt keeps the seed itself, so that the one that is reported repeats its answer.
+uint64_t GenerationRequest::seed_of_prompt(size_t index) const {
+  return seed_given_ || index == 0 ? seed() : mix(seed() ^ mix(index));
 }
 
 }  // namespace tidemill

@@ -82,14 +82,17 @@ class GenerationRequest {
   const GenerationFields& fields() const { return fields_; }
   const FieldNames& names() const { return names_; }
   uint64_t seed() const { return *fields_.seed; }  // drawn by make() when absent
+  // Where the client gave no seed, each prompt draws numbers of its own.
+  uint64_t seed_of_prompt(size_t index) const;
   int64_t num_choices_total() const {
     return static_cast<int64_t>(fields_.prompts.size()) * fields_.num_choices;
   }
 
  private:
-  GenerationRequest(GenerationFields fields, FieldNames names)
-      : fields_(std::move(fields)), names_(std::move(names)) {}
-  GenerationFields fields_;
+  GenerationRequest(GenerationFields fields, bool seed_given, FieldNames names)
+      : fields_(std::move(fields)), seed_given_(seed_given), names_(std::move(names)) {}
+  GenerationFields fields_;  // the seed is there, given or drawn
+  bool seed_given_;
   FieldNames names_;
 };
 
