@@ -4,7 +4,6 @@
 #include <random>
 
 #include "base/check.h"
-#include "base/utf8.h"
 #include "sampling/random.h"
 
 namespace tidemill {
@@ -158,6 +157,11 @@ class Checker {
             invalid(names_.stop_strings, format("a stop string has {} bytes; 1 to {} are allowed.",
                                                 bytes, limits_.max_stop_string_bytes)));
       }
+    }
+    const auto num_ids = static_cast<int64_t>(fields_.stop_token_ids.size());
+    if (num_ids > limits_.max_stop_token_ids) {
+      refuse(invalid("stop_token_ids", format("stop_token_ids holds {} ids; {} are allowed.",
+                                              num_ids, limits_.max_stop_token_ids)));
     }
     for (const int64_t id : fields_.stop_token_ids) {
       check_count("stop_token_ids", id, 0, limits_.vocab_size - 1);

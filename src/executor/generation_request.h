@@ -70,6 +70,7 @@ struct RequestLimits {
   int64_t max_logprobs = 20;
   int64_t max_stop_strings = 16;
   int64_t max_stop_string_bytes = 256;
+  int64_t max_stop_token_ids = 64;
 };
 
 class GenerationRequest {

@@ -39,6 +39,7 @@ TEST(GenerationRequest, EveryFieldOutsideItsRangeIsRefusedByName) {
   EXPECT_EQ(refused([](auto& f) { f.stop_strings = {std::string(257, 'x')}; }), "stop");
   EXPECT_EQ(refused([](auto& f) { f.stop_strings.resize(17, "x"); }), "stop");
   EXPECT_EQ(refused([](auto& f) { f.stop_token_ids = {10}; }), "stop_token_ids");
+  EXPECT_EQ(refused([](auto& f) { f.stop_token_ids.resize(65, 1); }), "stop_token_ids");
 }
 
 class Checks : public testing::Test {
@@ -78,6 +79,7 @@ TEST_F(Checks, EveryBoundItselfIsAllowed) {
   for (const int64_t bound : {-1, 0, 20}) allowed([=](auto& f) { f.num_logprobs = bound; });
   allowed([](auto& f) { f.stop_strings.resize(16, std::string(256, 'x')); });
   allowed([](auto& f) { f.stop_token_ids = {0, 9}; });
+  allowed([](auto& f) { f.stop_token_ids.resize(64, 1); });
 }
 
 TEST_F(Checks, WhatIsNotANumberIsRefusedForItself) {
