@@ -83,7 +83,7 @@ class Endings : public ExecutorTest {
 
 using testing::ElementsAre;
 
-TEST_F(Endings, WhoLeavesTheQueueIsNeverPrefilled) {
+TEST_F(Endings, Q_3_WhoLeavesTheQueueIsNeverPrefilled) {
   ExecutorOptions options;
   options.scheduler.max_sequences = 1;
   start_gated(endless(), options);

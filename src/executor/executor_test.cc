@@ -71,7 +71,7 @@ TEST_F(ExecutorTest, MessagesGoThroughTheTemplate) {
             "hello");
 }
 
-TEST_F(ExecutorTest, AFailedRowEndsItsRequestAlone) {
+TEST_F(ExecutorTest, N_1_AFailedRowEndsItsRequestAlone) {
   ScriptRule bad = rule("bad", "abcdef");
   bad.fail_at = 3;
   start({.step_ms = 1, .rules = {bad, rule("*", "abcdefghijkl")}});
@@ -110,7 +110,7 @@ TEST_F(ExecutorTest, TooLongIsRefusedWithTheThreeNumbers) {
   EXPECT_EQ(ask(of).finishes[0].completion_tokens <= 10, true);
 }
 
-TEST_F(ExecutorTest, AFullQueueRefusesTheNext) {
+TEST_F(ExecutorTest, Q_1_AFullQueueRefusesTheNext) {
   ExecutorOptions options;
   options.scheduler.max_sequences = 1;
   options.job_queue_size = 1;
@@ -126,7 +126,7 @@ TEST_F(ExecutorTest, AFullQueueRefusesTheNext) {
   EXPECT_TRUE(executor_->submit(request(fields("c"))));
 }
 
-TEST_F(ExecutorTest, DeadlinesEndWhatWaitsAndWhatRuns) {
+TEST_F(ExecutorTest, Q_2_DeadlinesEndWhatWaitsAndWhatRuns) {
   ExecutorOptions options;
   options.scheduler.max_sequences = 1;
   options.queue_timeout_ms = 60;
@@ -154,7 +154,7 @@ TEST_F(ExecutorTest, UnloadingAnswersWhoStillWaits) {
   EXPECT_EQ(read(stream).error->kind, ErrorKind::kDraining);
 }
 
-TEST_F(ExecutorTest, PreemptionDoesNotChangeText) {
+TEST_F(ExecutorTest, Q_7_PreemptionDoesNotChangeText) {
   const std::string long_reply(150, 'y');
   ExecutorOptions options;
   options.scheduler.prefix_cache = false;
@@ -168,7 +168,7 @@ TEST_F(ExecutorTest, PreemptionDoesNotChangeText) {
   EXPECT_EQ(page.find(none), std::string::npos) << "nothing was preempted";
 }
 
-TEST_F(ExecutorTest, ASlowReaderIsPausedAndOthersGoOn) {
+TEST_F(ExecutorTest, Q_6_ASlowReaderIsPausedAndOthersGoOn) {
   ExecutorOptions options;
   options.stream_pause_bytes = 640;  // ten tokens
   options.stream_resume_bytes = 320;
@@ -217,7 +217,7 @@ TEST_F(ExecutorTest, HalfOf64StreamsLeaveAndNothingIsHeld) {
   expect_quiet();
 }
 
-TEST_F(ExecutorTest, RandomCancellationsLeakNothing) {
+TEST_F(ExecutorTest, Q_5_RandomCancellationsLeakNothing) {
   std::mt19937_64 random(21);
   start({.max_model_len = 512, .num_blocks = 64, .rules = {rule("*", std::string(40, 'r'))}});
   for (int round = 0; round < 40; ++round) {
