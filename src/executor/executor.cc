@@ -74,6 +74,8 @@ struct Executor::State {
   Result<Done> take_places(const GenerationRequest& request, int64_t count);
   ResponseStream start(const GenerationRequest& request, std::vector<EncodedPrompt> prompts,
                        const std::vector<int64_t>& rooms);
+  void send(const ResponseStream::State& stream, std::vector<Mail> mail,
+            RequestTimes::Time arrival);
   Mail mail_for(const GenerationRequest& request, const EncodedPrompt& prompt, int64_t room,
                 uint64_t seed) const;
   ChoiceReader reader_for(const GenerationRequest& request, const EncodedPrompt& prompt,
@@ -240,15 +242,28 @@ ResponseStream Executor::State::start(const GenerationRequest& request,
       record.stream_choice = stream_choice;
       record.same_prompt_as = leader;
       if (!leader) leader = id;
-      streams.put(id, stream->queue, arrival);
     }
     stream->prompt_tokens.push_back(static_cast<int64_t>(prompts[p].ids.size()));
     stream->prompt_texts.push_back(std::move(prompts[p].text));
     stream->prompts.push_back(std::move(prompts[p].ids));
-    metrics.request_admitted(request.fields().num_choices, stream->prompt_tokens.back());
   }
-  mailbox->push(std::move(mail));
+  send(*stream, std::move(mail), arrival);
+  for (const int64_t tokens : stream->prompt_tokens) {
+    metrics.request_admitted(request.fields().num_choices, tokens);
+  }
   return ResponseStream(std::move(stream));
+}
+
+// All of it, or nothing: a sequence that the loop does not get must leave no stream for it.
+void Executor::State::send(const ResponseStream::State& stream, std::vector<Mail> mail,
+                           RequestTimes::Time arrival) {
+  try {
+    for (const Mail& record : mail) streams.put(record.sequence, stream.queue, arrival);
+    mailbox->push(std::move(mail));
+  } catch (...) {
+    for (const ChoiceReader& choice : stream.choices) streams.remove(choice.sequence);
+    throw;
+  }
 }
 
 Executor::Executor(std::unique_ptr<StepRunner> runner, TextParts text,
@@ -284,9 +299,15 @@ Result<ResponseStream> Executor::submit(const GenerationRequest& request) {
   }
   const auto running =
       std::count_if(rooms.begin(), rooms.end(), [](int64_t room) { return room > 0; });
-  const auto placed = state_->take_places(request, running * request.fields().num_choices);
+  const int64_t places = running * request.fields().num_choices;
+  const auto placed = state_->take_places(request, places);
   if (!placed) return placed.error();
-  return state_->start(request, std::move(prompts), rooms);
+  try {
+    return state_->start(request, std::move(prompts), rooms);
+  } catch (...) {
+    state_->gauges.in_system.fetch_sub(places);  // the loop, which gives them back, has none of it
+    throw;
+  }
 }
 
 void Executor::drain() { state_->draining.store(true); }

@@ -34,7 +34,9 @@ std::optional<Mail> mail_from_bytes(std::string_view bytes) {
 void Mailbox::push(std::vector<Mail> mail) {
   {
     const std::lock_guard lock(mutex_);
-    std::move(mail.begin(), mail.end(), std::back_inserter(mail_));
+    // At once: without memory for all, none is there.
+    mail_.insert(mail_.end(), std::make_move_iterator(mail.begin()),
+                 std::make_move_iterator(mail.end()));
   }
   arrived_.notify_one();
 }

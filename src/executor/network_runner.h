@@ -2,7 +2,7 @@
 // decoder; kernels, workers and model outlive it.
 #pragma once
 
-#include <memory>
+#include <optional>
 #include <vector>
 
 #include "executor/step_runner.h"
@@ -29,7 +29,8 @@ class NetworkRunner : public StepRunner {
   Communicator communicator_;
   KvCache cache_;
   Decoder decoder_;
-  std::vector<SampledToken> sampled_;  // of the step, one per score row
+  // Of the step, one per score row; absent where there was no memory to choose.
+  std::vector<std::optional<SampledToken>> sampled_;
 };
 
 }  // namespace tidemill

@@ -239,8 +239,11 @@ StepResult ScriptRunner::run(const StepInput& input) {
     sleep_ms(answer.rule.delay_ms);
     RowResult& of_row = result.rows.emplace_back();
     of_row.sequence = row.sequence;
-    of_row.failed = answer.rule.fail_at == index;
-    if (!of_row.failed) of_row.accepted.push_back(choose(answer, input.sampling[score], tokens));
+    if (answer.rule.fail_at == index) {
+      of_row.failure = RowFailure::kNotFinite;
+    } else {
+      of_row.accepted.push_back(choose(answer, input.sampling[score], tokens));
+    }
     score += static_cast<size_t>(row.num_score_rows);
   }
   return result;

@@ -62,7 +62,7 @@ template <typename Visitor>
 void visit_members(Visitor& visit, RowResult& row) {
   visit(row.sequence);
   visit(row.accepted);
-  visit(row.failed);
+  visit(row.failure);
 }
 
 template <typename Visitor>
@@ -109,7 +109,12 @@ std::optional<StepInput> step_input_from_bytes(std::string_view bytes) {
 }
 std::string to_bytes(const StepResult& result) { return wire::to_bytes(result); }
 std::optional<StepResult> step_result_from_bytes(std::string_view bytes) {
-  return wire::from_bytes<StepResult>(bytes);
+  auto result = wire::from_bytes<StepResult>(bytes);
+  if (!result) return std::nullopt;
+  for (const RowResult& row : result->rows) {
+    if (row.failure && *row.failure > RowFailure::kOutOfMemory) return std::nullopt;
+  }
+  return result;
 }
 
 }  // namespace tidemill

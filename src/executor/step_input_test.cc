@@ -33,7 +33,7 @@ TEST(StepInput, SurvivesAsBytesAndSoDoesItsResult) {
     (void)step_input_from_bytes(damaged);  // whatever it says, it must not crash
   }
   const StepResult result{.rows = {{.sequence = 4, .accepted = {{1, -0.5f, {{2, -1.0f}}}}},
-                                   {.sequence = 5, .failed = true}}};
+                                   {.sequence = 5, .failure = RowFailure::kNotFinite}}};
   EXPECT_EQ(step_result_from_bytes(to_bytes(result)), result);
 }
 
@@ -78,7 +78,7 @@ TEST(StepResult, CutOrDamagedBytesAreNoneOrMeanWhatTheySay) {
     for (uint64_t i = random() % 4; i > 0; --i) {
       RowResult& row = result.rows.emplace_back();
       row.sequence = static_cast<SequenceId>(random());
-      row.failed = random() % 3 == 0;
+      if (random() % 3 == 0) row.failure = static_cast<RowFailure>(random() % 2);
       row.accepted.resize(random() % 3, {.token = 5, .logprob = -1.5f, .top = {{1, -1.5f}}});
     }
     std::string bytes = to_bytes(result);
@@ -89,6 +89,13 @@ TEST(StepResult, CutOrDamagedBytesAreNoneOrMeanWhatTheySay) {
     if (!read) continue;
     EXPECT_EQ(to_bytes(*read), bytes);
   }
+}
+
+TEST(StepResult, AnUnknownFailureIsMalformed) {
+  const StepResult known{.rows = {{.failure = RowFailure::kOutOfMemory}}};
+  EXPECT_EQ(step_result_from_bytes(to_bytes(known)), known);
+  const StepResult unknown{.rows = {{.failure = static_cast<RowFailure>(2)}}};
+  EXPECT_EQ(step_result_from_bytes(to_bytes(unknown)), std::nullopt);
 }
 
 TEST(StepInput, NoiseIsReadWithoutHarm) {

@@ -1,6 +1,7 @@
 #include "executor/step_loop.h"
 
 #include <exception>
+#include <new>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -37,6 +38,19 @@ Error deadline_error(const char* what, int64_t milliseconds) {
                             static_cast<double>(milliseconds) / 1000.0)};
 }
 
+Error out_of_memory() {
+  return {.kind = ErrorKind::kOutOfMemory,
+          .field = "",
+          .message = "there was no memory for the request; it was ended. Try again later."};
+}
+
+Error error_of(RowFailure failure) {
+  if (failure == RowFailure::kOutOfMemory) return out_of_memory();
+  return {.kind = ErrorKind::kNumericalError,
+          .field = "",
+          .message = "the model computed a value that is not a number; the request was ended."};
+}
+
 }  // namespace
 
 void StreamTable::put(SequenceId id, std::shared_ptr<StreamQueue> stream,
@@ -50,6 +64,11 @@ StreamTable::Entry StreamTable::take(SequenceId id) {
   const auto node = entries_.extract(id);
   CHECK(!node.empty(), "sequence {} has no stream", id);
   return std::move(node.mapped());
+}
+
+void StreamTable::remove(SequenceId id) {
+  const std::lock_guard lock(mutex_);
+  entries_.erase(id);
 }
 
 std::vector<StreamTable::Entry> StreamTable::take_all() {
@@ -159,12 +178,8 @@ void StepLoop::deliver(const StepResult& result, const Recorded& recorded) {
     const auto running = running_.find(row.sequence);
     if (running == running_.end()) continue;
     const auto end = end_of.find(row.sequence);
-    if (row.failed) {
-      fail(row.sequence,
-           {.kind = ErrorKind::kNumericalError,
-            .field = "",
-            .message = "the model computed a value that is not a number; the request was ended."},
-           EndKind::kError);
+    if (row.failure) {
+      fail(row.sequence, error_of(*row.failure), EndKind::kError);
       continue;
     }
     const auto num_tokens = static_cast<size_t>(recorded.num_tokens[r]);
@@ -210,9 +225,20 @@ void StepLoop::handle(Mail& mail) {
   }
 }
 
+// Whatever it lacks, it alone ends: the mail behind it is that of others.
 void StepLoop::add(Mail& mail) {
-  StreamTable::Entry entry = streams_.take(mail.sequence);
-  Running running{.stream = std::move(entry.stream),
+  const StreamTable::Entry entry = streams_.take(mail.sequence);
+  try {
+    begin(mail, entry);
+  } catch (const std::bad_alloc&) {
+    scheduler_.cancel(mail.sequence);
+    running_.erase(mail.sequence);
+    refuse(*entry.stream, mail.stream_choice, out_of_memory());
+  }
+}
+
+void StepLoop::begin(Mail& mail, const StreamTable::Entry& entry) {
+  Running running{.stream = entry.stream,
                   .stream_choice = mail.stream_choice,
                   .sampling = {.params = mail.sampling,
                                .choice = mail.choice,
@@ -234,9 +260,9 @@ void StepLoop::add(Mail& mail) {
                   .same_prompt_as = mail.same_prompt_as});
 }
 
-// A sequence that was on its way in when everything ended. The scheduler never hears of it.
-void StepLoop::refuse(const Mail& mail, const Error& error) {
-  streams_.take(mail.sequence).stream->push({.choice = mail.stream_choice, .error = error});
+// A sequence that was on its way in. The scheduler knows nothing of it.
+void StepLoop::refuse(StreamQueue& stream, int32_t choice, const Error& error) {
+  stream.push({.choice = choice, .error = error});
   metrics_.sequence_ended({.kind = EndKind::kError});
   gauges_.in_system.fetch_sub(1);
 }
@@ -275,7 +301,7 @@ void StepLoop::fail(SequenceId id, const Error& error, EndKind kind) {
 void StepLoop::fail_all(const Error& error, std::chrono::milliseconds wait) {
   for (Mail& mail : mailbox_.take(wait)) {
     if (mail.kind == MailKind::kAdd) {
-      refuse(mail, error);
+      refuse(*streams_.take(mail.sequence).stream, mail.stream_choice, error);
     } else {
       handle(mail);
     }

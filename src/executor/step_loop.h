@@ -27,6 +27,7 @@ class StreamTable {
     RequestTimes::Time arrival;
   };
   Entry take(SequenceId id);
+  void remove(SequenceId id);  // nothing where there is none
   std::vector<Entry> take_all();
 
  private:
@@ -71,7 +72,8 @@ class StepLoop {
   void note_scheduled(const StepPlan& plan);
   void handle(Mail& mail);
   void add(Mail& mail);
-  void refuse(const Mail& mail, const Error& error);
+  void begin(Mail& mail, const StreamTable::Entry& entry);
+  void refuse(StreamQueue& stream, int32_t choice, const Error& error);
   void drop(SequenceId id, MailKind kind);
   void finish(SequenceId id, EndKind kind);
   void fail(SequenceId id, const Error& error, EndKind kind);

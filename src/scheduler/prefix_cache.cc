@@ -46,12 +46,11 @@ PrefixCache::~PrefixCache() {
 }
 
 PrefixCache::Node& PrefixCache::root(const std::string& scope) {
-  auto& node = roots_[scope];
-  if (!node) {
-    node = std::make_unique<Node>();
-    node->scope = scope;
-  }
-  return *node;
+  const auto known = roots_.find(scope);
+  if (known != roots_.end()) return *known->second;
+  auto node = std::make_unique<Node>();
+  node->scope = scope;
+  return *roots_.emplace(scope, std::move(node)).first->second;
 }
 
 PrefixCache::Node* PrefixCache::child(Node& parent, std::span<const TokenId> tokens) {
@@ -104,16 +103,18 @@ PrefixCache::Inserted PrefixCache::insert(const std::string& scope, NodeId paren
   if (const Node* known = child(parent, tokens)) {
     return {.node = known->id, .known = shares_of(*known)};
   }
-  auto node = std::make_unique<Node>();
+  auto owned = std::make_unique<Node>();
+  Node* node = owned.get();
   node->id = ++last_id_;
   node->parent = &parent;
   node->tokens.assign(tokens.begin(), tokens.end());
   node->blocks = std::move(blocks);
+  // Into the tree first: without memory for the lists, they must not hold what nobody owns.
+  parent.children.emplace(hash_(tokens), std::move(owned));
   // Used just before its parent, as touch_upwards() would have it, without the walk.
-  node->place = by_use_.insert(parent_id == kRoot ? by_use_.end() : parent.place, node.get());
-  nodes_.emplace(node->id, node.get());
-  parent.children.emplace(hash_(tokens), std::move(node));
-  return {.node = last_id_, .known = {}};
+  node->place = by_use_.insert(parent_id == kRoot ? by_use_.end() : parent.place, node);
+  nodes_.emplace(node->id, node);
+  return {.node = node->id, .known = {}};
 }
 
 bool PrefixCache::is_unheld(const Node& node, const std::vector<BlockPool*>& pools) {

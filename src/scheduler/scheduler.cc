@@ -132,7 +132,7 @@ void Scheduler::State::advance(Entry& entry, const PlanRow& row, const RowResult
   Sequence& sequence = entry.sequence;
   if (result == nullptr) {
     sequence.num_cached_tokens = row.first_position + row.num_tokens;
-  } else if (result->failed) {
+  } else if (result->failure) {
     recorded.ends.push_back({.id = sequence.id, .reason = EndReason::kFailed});
     recorded.num_tokens.push_back(0);
   } else {
@@ -160,10 +160,11 @@ void Scheduler::add(NewSequence request) {
         sequence.num_prompt_tokens + request.max_new_tokens);
   entry->request = std::move(request);
   entry->arrival = state_->num_arrivals++;
-  state_->waiting.push_back(entry.get());
+  // Owned before it is listed: whatever throws in between, cancel() undoes it.
+  const auto [added, is_new] = state_->entries.emplace(sequence.id, std::move(entry));
+  CHECK(is_new, "sequence {} is there already", added->first);
+  state_->waiting.push_back(added->second.get());
   state_->totals.prefix_queried_tokens += sequence.num_prompt_tokens;
-  const bool is_new = state_->entries.emplace(sequence.id, std::move(entry)).second;
-  CHECK(is_new, "sequence {} is there already", sequence.id);
 }
 
 bool Scheduler::fits(int64_t num_tokens) const {

@@ -222,7 +222,7 @@ bool Traffic::step() {
       of_row.accepted.push_back({.token = choices[i]});
       if (i < sequence.drafts.size() && choices[i] != sequence.drafts[i]) break;
     }
-    of_row.failed = up_to(300) == 0;
+    if (up_to(300) == 0) of_row.failure = RowFailure::kNotFinite;
     result.rows.push_back(std::move(of_row));
   }
   if (up_to(20) == 0) cancel();  // while the step runs
@@ -239,8 +239,8 @@ void Traffic::settle(const StepPlan& plan, const StepResult& result) {
     const RowResult& row = result.rows[i];
     const auto client = alive.find(row.sequence);
     const int32_t taken = recorded.num_tokens[i];
-    ASSERT_EQ(taken == 0, client == alive.end() || row.failed);
-    num_dropped += row.failed ? 0 : static_cast<int64_t>(row.accepted.size()) - taken;
+    ASSERT_EQ(taken == 0, client == alive.end() || row.failure);
+    num_dropped += row.failure ? 0 : static_cast<int64_t>(row.accepted.size()) - taken;
     for (int32_t t = 0; t < taken; ++t) {
       client->second.tokens.push_back(row.accepted[static_cast<size_t>(t)].token);
     }

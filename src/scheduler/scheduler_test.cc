@@ -117,13 +117,14 @@ TEST(Scheduler, TheEndIsDecidedByIdsAndLengths) {
   EXPECT_EQ(scheduler.counts().held_blocks, 0);
 }
 
-TEST(Scheduler, ARowThatFailedEndsItsSequenceAlone) {
+TEST(Scheduler, N_1_ARowThatFailedEndsItsSequenceAlone) {
   Scheduler scheduler(with_blocks(64));
   scheduler.add({.id = 1, .prompt = {1}, .max_new_tokens = 5});
   scheduler.add({.id = 2, .prompt = {2}, .max_new_tokens = 5});
   scheduler.next_step();
-  const Recorded recorded = scheduler.commit(
-      {.rows = {{.sequence = 1, .failed = true}, {.sequence = 2, .accepted = {{.token = 3}}}}});
+  const Recorded recorded =
+      scheduler.commit({.rows = {{.sequence = 1, .failure = RowFailure::kNotFinite},
+                                 {.sequence = 2, .accepted = {{.token = 3}}}}});
   ASSERT_EQ(recorded.ends.size(), 1u);
   EXPECT_EQ(recorded.ends[0].reason, EndReason::kFailed);
   EXPECT_THAT(recorded.num_tokens, ElementsAre(0, 1));
@@ -176,7 +177,7 @@ TEST(Scheduler, AChoiceWhoseLeaderEndedStartsOnItsOwn) {
   EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(2, 0, 4, true)));
 }
 
-TEST(Scheduler, PreemptionTakesTheNewestSequenceFirst) {
+TEST(Scheduler, Q_7_PreemptionTakesTheNewestSequenceFirst) {
   SchedulerOptions options = with_blocks(4);
   options.prefix_cache = false;
   Scheduler scheduler(options);

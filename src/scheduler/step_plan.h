@@ -40,12 +40,15 @@ struct TokenChoice {
   bool operator==(const TokenChoice&) const = default;
 };
 
+// What can happen to one row and leave its neighbours alone.
+enum class RowFailure : uint8_t { kNotFinite, kOutOfMemory };
+
 // For one plan row that asked for scores: one or more accepted tokens, or a failure of that row
-// alone (a logit that is not finite).
+// alone.
 struct RowResult {
   SequenceId sequence = 0;
   std::vector<TokenChoice> accepted;
-  bool failed = false;
+  std::optional<RowFailure> failure;
   bool operator==(const RowResult&) const = default;
 };
 

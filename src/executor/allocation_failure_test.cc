@@ -1,0 +1,195 @@
+// Memory that is not there: one allocation after the other fails, and each time it costs the
+// request that asked for it, and no other.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <new>
+#include <thread>
+
+#include "executor/build_input.h"
+#include "executor/executor_fixture.h"
+#include "executor/network_runner.h"
+#include "executor/random_engine.h"
+#include "executor/step_loop.h"
+#include "kernels/select.h"
+
+namespace {
+
+constexpr int64_t kNone = -1;
+thread_local int64_t allocations_left = kNone;  // of this thread, until one fails
+
+// The allocation that fails, if it comes while this lives.
+class FailingAllocation {
+ public:
+  explicit FailingAllocation(int64_t number) { allocations_left = number; }
+  ~FailingAllocation() { allocations_left = kNone; }
+  static bool came() { return allocations_left == kNone; }
+};
+
+}  // namespace
+
+// Not inlined: the compiler would see free() behind new, and warn.
+[[gnu::noinline]] void* operator new(size_t size) {
+  if (allocations_left != kNone && allocations_left-- == 0) throw std::bad_alloc();
+  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace tidemill {
+namespace {
+
+class AllocationFailure : public ExecutorTest {};
+
+TEST_F(AllocationFailure, N_3_ASubmissionWithoutMemoryLeavesNothingBehind) {
+  start({.rules = {rule("*", "ok")}});
+  GenerationFields of = fields("some words");
+  of.prompts.push_back(TokenPrompt{.ids = {1, 2, 3}});
+  of.num_choices = 2;
+  of.stop_strings = {"END"};
+  const GenerationRequest asked = request(of);
+  int num_failures = 0;
+  for (bool failed = true; failed; num_failures += failed) {
+    failed = false;
+    std::optional<Result<ResponseStream>> stream;
+    try {
+      const FailingAllocation failing(num_failures);
+      stream.emplace(executor_->submit(asked));
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+    if (!failed) {
+      EXPECT_THAT(read(**stream).texts, testing::Each("ok"));
+    }
+    expect_quiet();
+    ASSERT_FALSE(testing::Test::HasFailure()) << "allocation " << num_failures;
+  }
+  EXPECT_GT(num_failures, 20);
+}
+
+// Sequence 1 runs throughout. In its first step three more come in, and from its end to the
+// beginning of the second one allocation of the loop fails; after some forty the loop is stopped.
+class Starved : public StepRunner {
+ public:
+  explicit Starved(int64_t allocation) : allocation_(allocation) {
+    for (SequenceId id = 1; id <= 4; ++id) {
+      streams.push_back(std::make_shared<StreamQueue>());
+      table_.put(id, streams.back(), std::chrono::steady_clock::now());
+      gauges.in_system.fetch_add(1);
+    }
+    mailbox_.push({mail(1, 60)});
+    std::thread thread([this] { loop_.run(); });
+    while (!gauges.failed.load() && !done_.load()) std::this_thread::yield();
+    loop_.stop();
+    thread.join();
+  }
+  StepResult run(const StepInput& input) override {
+    if (failing_) {
+      came = FailingAllocation::came();
+      failing_.reset();
+    }
+    StepResult result = script_.run(input);
+    if (++num_steps_ == 1) {
+      std::vector<Mail> batch;
+      for (SequenceId id = 2; id <= 4; ++id) batch.push_back(mail(id, 3));
+      mailbox_.push(std::move(batch));
+      failing_.emplace(allocation_);
+    }
+    if (num_steps_ == 40) done_.store(true);
+    return result;
+  }
+  int32_t vocab_size() const override { return script_.vocab_size(); }
+
+  bool came = true;  // unless the second step says otherwise
+  std::vector<std::shared_ptr<StreamQueue>> streams;
+  LoopGauges gauges;
+
+ private:
+  static Mail mail(SequenceId id, int32_t max_new_tokens) {
+    const std::vector<TokenId> prompt(40, static_cast<TokenId>(id));
+    return {.kind = MailKind::kAdd,
+            .sequence = id,
+            .prompt = prompt,
+            .max_new_tokens = max_new_tokens,
+            .end_ids = {kScriptEndId}};
+  }
+  const int64_t allocation_;
+  std::optional<FailingAllocation> failing_;
+  int num_steps_ = 0;
+  std::atomic<bool> done_{false};
+  MetricsRegistry registry_;
+  ScriptRunner script_{{.num_blocks = 16, .rules = {rule("*", std::string(60, 'x'))}}};
+  const ExecutorOptions options_{.scheduler = {.groups = {{.num_blocks = 16}}},
+                                 .max_model_len = 128};
+  ExecutorMetrics metrics_{registry_, "m", 128, 16, true};
+  Mailbox mailbox_;
+  StreamTable table_;
+  StepLoop loop_{*this, options_, metrics_, mailbox_, table_, gauges};
+};
+
+TEST_F(AllocationFailure, N_2_WhicheverAllocationOfTheLoopFailsEveryStreamHasItsEnding) {
+  int num_alone = 0;  // times that one sequence failed and the others ended as they should
+  bool came = true;
+  for (int64_t number = 0; came; ++number) {
+    const Starved starved(number);
+    came = starved.came;
+    int num_out_of_memory = 0, num_as_asked = 0;
+    for (size_t i = 0; i < starved.streams.size(); ++i) {
+      int num_endings = 0;
+      for (const TokenRecord& record : starved.streams[i]->take().records) {
+        num_endings += record.end || record.error;
+        num_as_asked += i > 0 && record.end;
+        num_out_of_memory += record.error && record.error->kind == ErrorKind::kOutOfMemory;
+      }
+      ASSERT_EQ(num_endings, 1) << "stream " << i << ", allocation " << number;
+    }
+    ASSERT_EQ(starved.gauges.in_system.load(), 0);
+    num_alone += num_out_of_memory == 1 && num_as_asked == 2;
+  }
+  EXPECT_GT(num_alone, 10);
+}
+
+TEST_F(AllocationFailure, N_3_ARowThatFindsNoMemoryFailsAlone) {
+  const RandomEngine engine(1);
+  const Model model(engine.dir());
+  WorkerPool workers({.num_threads = 1, .pin = false});
+  NetworkRunner runner(
+      select_kernels("reference"), workers, model,
+      {.max_model_len = kRandomModelLen, .max_step_tokens = 64, .max_score_rows = 2}, 8);
+  Scheduler scheduler({.groups = {{.num_blocks = 8}}});
+  for (SequenceId id = 1; id <= 2; ++id) {
+    scheduler.add({.id = id, .prompt = random_prompt(9, 0), .max_new_tokens = 5});
+  }
+  // The first draws from a nucleus and tells its alternatives, which takes lists; the second does
+  // not.
+  const SequenceSampling hungry{.params = {.temperature = 0.7f, .top_p = 0.5f, .num_logprobs = 3}};
+  const SequenceSampling modest{.params = {.temperature = 0.0f}};
+  const StepInput input = build_input(
+      scheduler.next_step(), scheduler,
+      [&](SequenceId id) -> const SequenceSampling& { return id == 1 ? hungry : modest; });
+  const StepResult whole = runner.run(input);
+  int num_alone = 0;
+  for (int64_t number = 0; number < 100; ++number) {
+    std::optional<StepResult> result;
+    try {
+      const FailingAllocation failing(number);
+      result = runner.run(input);
+    } catch (const std::bad_alloc&) {
+      continue;  // not in the choice of a token
+    }
+    EXPECT_EQ(result->rows[1], whole.rows[1]);
+    if (!result->rows[0].failure) {
+      EXPECT_EQ(result->rows[0], whole.rows[0]);
+      continue;
+    }
+    EXPECT_EQ(result->rows[0].failure, RowFailure::kOutOfMemory);
+    EXPECT_TRUE(result->rows[0].accepted.empty());
+    ++num_alone;
+  }
+  EXPECT_GE(num_alone, 3);
+}
+
+}  // namespace
+}  // namespace tidemill
