@@ -12,8 +12,6 @@
 namespace tidemill {
 namespace {
 
-constexpr int64_t kBytesPerUnreadToken = 64;  // as the loop counts them
-
 // A prompt as token ids, and its text where the client sent one.
 struct EncodedPrompt {
   std::vector<TokenId> ids;
@@ -212,15 +210,12 @@ ResponseStream Executor::State::start(const GenerationRequest& request,
                                       const std::vector<int64_t>& rooms) {
   const auto arrival = std::chrono::steady_clock::now();
   auto stream = std::make_unique<ResponseStream::State>();
-  stream->queue = std::make_shared<StreamQueue>();
+  stream->queue = std::make_shared<StreamQueue>(arrival);
   stream->mailbox = mailbox;
   stream->tokenizer = text.tokenizer;
   stream->seed = request.seed();
   stream->resume_tokens =
       std::min(options.stream_resume_bytes, options.stream_pause_bytes) / kBytesPerUnreadToken;
-  RequestTimes times;
-  times.arrival = arrival;
-  stream->queue->merge_times(times);
   std::vector<Mail> mail;
   for (size_t p = 0; p < prompts.size(); ++p) {
     std::optional<SequenceId> leader;

@@ -2,7 +2,7 @@
 
 #include <iterator>
 
-#include "executor/sampling_wire.h"
+#include "executor/record_wire.h"
 #include "executor/wire.h"
 
 namespace tidemill {

@@ -56,6 +56,7 @@ struct TextEvent {
 struct RequestTimes {
   using Time = std::chrono::steady_clock::time_point;
   Time arrival{}, first_scheduled{}, first_token{}, last_token{};
+  bool operator==(const RequestTimes&) const = default;
 };
 
 class ResponseStream {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "executor/sampling_wire.h"
+#include "executor/record_wire.h"
 #include "executor/wire.h"
 
 namespace tidemill {
@@ -49,13 +49,6 @@ void visit_members(Visitor& visit, StepInput& input) {
   visit(input.sampling);
   visit(input.forbidden_ids);
   visit(input.forbidden_begins);
-}
-
-template <typename Visitor>
-void visit_members(Visitor& visit, TokenChoice& choice) {
-  visit(choice.token);
-  visit(choice.logprob);
-  visit(choice.top);
 }
 
 template <typename Visitor>

@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <new>
+#include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -16,9 +17,6 @@ constexpr std::chrono::milliseconds kIdleWait{200};    // between heartbeats whe
 constexpr std::chrono::milliseconds kBlockedWait{20};  // when what is there cannot run (paused)
 constexpr std::chrono::milliseconds kExpiryInterval{20};
 constexpr std::chrono::milliseconds kPublishInterval{20};  // counting cached blocks takes a while
-
-// Unread tokens for a bound in bytes: a token and its record take some 64.
-constexpr int64_t kBytesPerUnreadToken = 64;
 
 EndKind kind_of(EndReason reason) {
   switch (reason) {
@@ -163,9 +161,8 @@ void StepLoop::note_scheduled(const StepPlan& plan) {
     Running& running = running_.at(row.sequence);
     if (running.times.first_scheduled != Clock::time_point{}) continue;
     running.times.first_scheduled = Clock::now();
-    const Sequence* sequence = scheduler_.find(row.sequence);
     if (running.sampling.choice == 0) {
-      running.stream->add_cached_tokens(sequence->num_prefix_hit_tokens);
+      running.cached_tokens = scheduler_.find(row.sequence)->num_prefix_hit_tokens;
     }
   }
 }
@@ -201,8 +198,10 @@ void StepLoop::deliver_token(SequenceId id, Running& running, const TokenChoice&
     metrics_.next_token(std::chrono::duration<double>(now - running.times.last_token).count());
   }
   running.times.last_token = now;
-  running.stream->merge_times(running.times);
-  TokenRecord record{.choice = running.stream_choice, .token = token};
+  TokenRecord record{.choice = running.stream_choice,
+                     .token = token,
+                     .times = running.times,
+                     .cached_tokens = std::exchange(running.cached_tokens, 0)};
   if (end != nullptr) record.end = *end;
   const int64_t unread = running.stream->push(std::move(record));
   if (end == nullptr && unread * kBytesPerUnreadToken > options_.stream_pause_bytes) {
@@ -293,7 +292,7 @@ void StepLoop::finish(SequenceId id, EndKind kind) {
 
 void StepLoop::fail(SequenceId id, const Error& error, EndKind kind) {
   const Running& running = running_.at(id);
-  running.stream->push({.choice = running.stream_choice, .error = error});
+  running.stream->push({.choice = running.stream_choice, .error = error, .times = running.times});
   scheduler_.cancel(id);
   finish(id, kind);
 }

@@ -62,6 +62,7 @@ class StepLoop {
     SequenceSampling sampling;
     RequestTimes times;
     int64_t prompt_tokens = 0;
+    int64_t cached_tokens = 0;  // of its prompt, counted for one choice; told with the first token
     int64_t max_new_tokens = 0;
     int64_t new_tokens = 0;
   };

@@ -3,7 +3,55 @@
 #include <algorithm>
 #include <utility>
 
+#include "executor/record_wire.h"
+#include "executor/wire.h"
+
 namespace tidemill {
+
+template <typename Visitor>
+void visit_members(Visitor& visit, SequenceEnd& end) {
+  visit(end.id);
+  visit(end.reason);
+  visit(end.stop_id);
+}
+
+template <typename Visitor>
+void visit_members(Visitor& visit, Error& error) {
+  visit(error.kind);
+  visit(error.field);
+  visit(error.message);
+}
+
+template <typename Visitor>
+void visit_members(Visitor& visit, RequestTimes& times) {
+  visit(times.arrival);
+  visit(times.first_scheduled);
+  visit(times.first_token);
+  visit(times.last_token);
+}
+
+template <typename Visitor>
+void visit_members(Visitor& visit, TokenRecord& record) {
+  visit(record.choice);
+  visit(record.token);
+  visit(record.end);
+  visit(record.error);
+  visit(record.times);
+  visit(record.cached_tokens);
+}
+
+std::string to_bytes(const TokenRecord& record) { return wire::to_bytes(record); }
+
+std::optional<TokenRecord> token_record_from_bytes(std::string_view bytes) {
+  auto record = wire::from_bytes<TokenRecord>(bytes);
+  if (!record) return std::nullopt;
+  const auto is_one_of = [](auto value, auto last) {
+    return static_cast<int>(value) >= 0 && value <= last;
+  };
+  if (record->end && !is_one_of(record->end->reason, EndReason::kFailed)) return std::nullopt;
+  if (record->error && !is_one_of(record->error->kind, ErrorKind::kInternal)) return std::nullopt;
+  return record;
+}
 
 void StreamQueue::announce(std::unique_lock<std::mutex> lock) {
   const bool call = !std::exchange(announced_, true);
@@ -17,6 +65,8 @@ void StreamQueue::announce(std::unique_lock<std::mutex> lock) {
 
 int64_t StreamQueue::push(TokenRecord record) {
   std::unique_lock lock(mutex_);
+  merge_times(record.times);
+  cached_tokens_ += record.cached_tokens;
   records_.push_back(std::move(record));
   const auto unread = static_cast<int64_t>(records_.size());
   announce(std::move(lock));
@@ -34,7 +84,6 @@ void StreamQueue::merge_times(const RequestTimes& times) {
   const auto first = [](Time& known, Time time) {
     if (time != Time{} && (known == Time{} || time < known)) known = time;
   };
-  const std::lock_guard lock(mutex_);
   first(times_.arrival, times.arrival);
   first(times_.first_scheduled, times.first_scheduled);
   first(times_.first_token, times.first_token);
@@ -44,11 +93,6 @@ void StreamQueue::merge_times(const RequestTimes& times) {
 RequestTimes StreamQueue::times() const {
   const std::lock_guard lock(mutex_);
   return times_;
-}
-
-void StreamQueue::add_cached_tokens(int64_t count) {
-  const std::lock_guard lock(mutex_);
-  cached_tokens_ += count;
 }
 
 int64_t StreamQueue::cached_tokens() const {

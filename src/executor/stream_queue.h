@@ -8,6 +8,8 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -16,23 +18,32 @@
 
 namespace tidemill {
 
-// One token of one choice, or its end, or both; or what it failed of.
+// What an unread token counts for where a bound is in bytes.
+inline constexpr int64_t kBytesPerUnreadToken = 64;
+
+// One token of one choice, or its end, or both; or what it failed of. Flat: all that crosses out of
+// the loop is in it.
 struct TokenRecord {
   int32_t choice = 0;
   std::optional<TokenChoice> token;
   std::optional<SequenceEnd> end;
   std::optional<Error> error;
+  RequestTimes times;         // of this choice so far
+  int64_t cached_tokens = 0;  // that this record adds: of its prompt, found in the prefix cache
+  bool operator==(const TokenRecord&) const = default;
 };
+
+std::string to_bytes(const TokenRecord& record);
+std::optional<TokenRecord> token_record_from_bytes(std::string_view bytes);  // nullopt: malformed
 
 class StreamQueue {
  public:
+  explicit StreamQueue(RequestTimes::Time arrival = {}) : times_{.arrival = arrival} {}
+
   // The loop's side. Returns how many records are unread.
   int64_t push(TokenRecord record);
   // Ends the request; records that are unread stay readable.
   void fail(Error error);
-  // Of one choice. The request's are those of the first that began and the last that spoke.
-  void merge_times(const RequestTimes& times);
-  void add_cached_tokens(int64_t count);
 
   // The reader's side.
   struct Taken {
@@ -43,11 +54,13 @@ class StreamQueue {
   Taken wait();  // until there is something
   // When it returns, the former one is not running and will not be called again.
   void on_ready(std::function<void()> notify);
+  // Of the first choice that began and the last that spoke, read or not.
   RequestTimes times() const;
   int64_t cached_tokens() const;
 
  private:
   Taken take_locked();
+  void merge_times(const RequestTimes& times);
   // Calls the reader once for whatever has come since its last take(). `lock` is released first: a
   // reader may take() at once.
   void announce(std::unique_lock<std::mutex> lock);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <random>
 #include <thread>
 
 namespace tidemill {
@@ -97,17 +98,93 @@ TEST(StreamQueue, NothingIsLostBetweenTwoThreads) {
 }
 
 TEST(StreamQueue, TimesAreOfTheFirstToBeginAndTheLastToSpeak) {
-  StreamQueue queue;
-  queue.merge_times({.arrival = at(1)});
-  queue.merge_times(
-      {.arrival = at(1), .first_scheduled = at(3), .first_token = at(4), .last_token = at(9)});
-  queue.merge_times(
-      {.arrival = at(1), .first_scheduled = at(2), .first_token = at(5), .last_token = at(6)});
+  StreamQueue queue(at(1));
+  EXPECT_EQ(queue.times(), RequestTimes{.arrival = at(1)});
+  queue.push({.times = {at(1), at(3), at(4), at(9)}});
+  queue.push({.times = {at(1), at(2), at(5), at(6)}});
+  queue.push({.choice = 2});  // one that ends before it began
   const RequestTimes times = queue.times();
   EXPECT_EQ(times.arrival, at(1));
   EXPECT_EQ(times.first_scheduled, at(2));
   EXPECT_EQ(times.first_token, at(4));
   EXPECT_EQ(times.last_token, at(9));
+}
+
+TEST(StreamQueue, CachedTokensAddUpOverThePrompts) {
+  StreamQueue queue;
+  EXPECT_EQ(queue.cached_tokens(), 0);
+  queue.push({.cached_tokens = 64});
+  queue.push({.choice = 1});
+  queue.push({.choice = 2, .cached_tokens = 32});
+  EXPECT_EQ(queue.cached_tokens(), 96) << "known before anything is read";
+}
+
+TokenRecord random_record(std::mt19937_64& random) {
+  TokenRecord record{.choice = static_cast<int32_t>(random()),
+                     .times = {at(1), at(2), at(3), at(static_cast<int>(random() % 9))},
+                     .cached_tokens = static_cast<int64_t>(random())};
+  if (random() % 2 == 0) {
+    record.token = TokenChoice{.token = static_cast<TokenId>(random()), .logprob = -0.5f};
+    record.token->top.resize(random() % 4, {static_cast<TokenId>(random()), -1.5f});
+  }
+  if (random() % 2 == 0) {
+    record.end = SequenceEnd{.id = static_cast<SequenceId>(random()),
+                             .reason = static_cast<EndReason>(random() % 4)};
+    if (random() % 2 == 0) record.end->stop_id = static_cast<TokenId>(random());
+  }
+  if (random() % 2 == 0) {
+    record.error = Error{.kind = static_cast<ErrorKind>(random() % 24),
+                         .field = std::string(random() % 9, 'f'),
+                         .message = std::string(random() % 9, 'm')};
+  }
+  return record;
+}
+
+TEST(TokenRecord, SurvivesAsBytes) {
+  std::mt19937_64 random(3);
+  for (int round = 0; round < 500; ++round) {
+    const TokenRecord record = random_record(random);
+    EXPECT_EQ(token_record_from_bytes(to_bytes(record)), record);
+  }
+}
+
+TEST(TokenRecord, CutOrLengthenedBytesAreNoRecord) {
+  std::mt19937_64 random(4);
+  for (int round = 0; round < 20; ++round) {
+    const std::string bytes = to_bytes(random_record(random));
+    for (size_t length = 0; length < bytes.size(); ++length) {
+      EXPECT_EQ(token_record_from_bytes(bytes.substr(0, length)), std::nullopt) << length;
+    }
+    EXPECT_EQ(token_record_from_bytes(bytes + '\0'), std::nullopt);
+  }
+}
+
+TEST(TokenRecord, AnUnknownReasonOrKindIsNoRecord) {
+  for (const int value : {-1, 4}) {
+    const TokenRecord record{.end = SequenceEnd{.reason = static_cast<EndReason>(value)}};
+    EXPECT_EQ(token_record_from_bytes(to_bytes(record)), std::nullopt) << value;
+  }
+  for (const int value : {-1, static_cast<int>(ErrorKind::kInternal) + 1}) {
+    const TokenRecord record{
+        .error = Error{.kind = static_cast<ErrorKind>(value), .field = "", .message = ""}};
+    EXPECT_EQ(token_record_from_bytes(to_bytes(record)), std::nullopt) << value;
+  }
+}
+
+TEST(TokenRecord, DamagedBytesAreReadWithoutHarm) {
+  std::mt19937_64 random(6);
+  int num_read = 0;
+  for (int round = 0; round < 5000; ++round) {
+    std::string bytes = to_bytes(random_record(random));
+    for (uint64_t i = 1 + random() % 4; i > 0; --i) {
+      bytes[random() % bytes.size()] = static_cast<char>(random());
+    }
+    const auto record = token_record_from_bytes(bytes);
+    if (!record) continue;
+    EXPECT_EQ(to_bytes(*record), bytes) << "what is accepted means what it says";
+    ++num_read;
+  }
+  EXPECT_GT(num_read, 500);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // items. Reading malformed bytes answers false; it never reads beyond them.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -29,6 +30,10 @@ class Writer {
   void operator()(const std::vector<T>& items) {
     (*this)(uint64_t{items.size()});
     for (const T& item : items) (*this)(item);
+  }
+  // A moment of the steady clock, which the processes of one machine share.
+  void operator()(const std::chrono::steady_clock::time_point& time) {
+    (*this)(time.time_since_epoch().count());
   }
   template <typename A, typename B>
   void operator()(const std::pair<A, B>& pair) {
@@ -72,6 +77,12 @@ class Reader {
   void operator()(std::vector<T>& items) {
     const uint64_t count = length(1);  // an item takes a byte at least
     for (uint64_t i = 0; ok_ && i < count; ++i) (*this)(items.emplace_back());
+  }
+  void operator()(std::chrono::steady_clock::time_point& time) {
+    using Time = std::chrono::steady_clock::time_point;
+    Time::rep ticks = 0;
+    (*this)(ticks);
+    time = Time(Time::duration(ticks));
   }
   template <typename A, typename B>
   void operator()(std::pair<A, B>& pair) {

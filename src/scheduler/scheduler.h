@@ -71,6 +71,7 @@ struct SequenceEnd {
   SequenceId id = 0;
   EndReason reason = EndReason::kLength;
   std::optional<TokenId> stop_id;  // for kStopToken
+  bool operator==(const SequenceEnd&) const = default;
 };
 
 // What commit() did with a result.

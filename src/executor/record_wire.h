@@ -1,7 +1,8 @@
-// The members of SamplingParams for wire.h; two records hold them.
+// The members of records that several others hold, for wire.h.
 #pragma once
 
 #include "sampling/sampling_params.h"
+#include "scheduler/step_plan.h"
 
 namespace tidemill {
 
@@ -12,6 +13,13 @@ void visit_members(Visitor& visit, SamplingParams& params) {
   visit(params.top_p);
   visit(params.seed);
   visit(params.num_logprobs);
+}
+
+template <typename Visitor>
+void visit_members(Visitor& visit, TokenChoice& choice) {
+  visit(choice.token);
+  visit(choice.logprob);
+  visit(choice.top);
 }
 
 }  // namespace tidemill
