@@ -172,6 +172,9 @@ Result<Done> Executor::State::take_places(const GenerationRequest& request, int6
   return std::move(*refused);
 }
 
+// The prefix scope stays empty: model, rotary settings and KV format are those of the one pool that
+// this executor has, and a request names no adapter and no salt yet. When it does, they become its
+// scope here.
 Mail Executor::State::mail_for(const GenerationRequest& request, const EncodedPrompt& prompt,
                                int64_t room, uint64_t seed) const {
   const GenerationFields& fields = request.fields();
