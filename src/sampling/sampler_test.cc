@@ -61,6 +61,24 @@ TEST_P(Sampler, GreedyTakesTheLowestOfTheBest) {
   EXPECT_EQ(choose({1, 5, 5, 2}, {.params = {.temperature = 0}}).token, 1);
 }
 
+// The dearest part of a row, an exponential per token of the vocabulary.
+TEST_P(Sampler, AGreedyChoiceWithoutLogProbabilitiesSumsNothing) {
+  static int64_t num_sums;
+  static decltype(Kernels::sum_exp) sum_exp;
+  num_sums = 0;
+  sum_exp = GetParam()->sum_exp;
+  Kernels counting = *GetParam();
+  counting.sum_exp = [](const float* logits, int64_t count, float max, float factor) {
+    ++num_sums;
+    return sum_exp(logits, count, max, factor);
+  };
+  const std::vector<float> logits = {1, 5, 2};
+  choose_token(counting, logits.data(), 3, {.params = {.temperature = 0}});
+  EXPECT_EQ(num_sums, 0);
+  choose_token(counting, logits.data(), 3, {.params = {.temperature = 0, .num_logprobs = 0}});
+  EXPECT_EQ(num_sums, 1);
+}
+
 TEST_P(Sampler, OnlyTokensOfTheCutSetAreDrawn) {
   std::mt19937_64 random(11);
   for (int round = 0; round < 300; ++round) {
