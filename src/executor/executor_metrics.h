@@ -1,5 +1,5 @@
 // The engine's metrics (apis.md 19): names, labels and bounds that existing dashboards expect.
-// Counted by the loop's thread; the objects themselves may be read by any.
+// What is submitted is counted by whoever submits it, the rest by the loop's thread; any may read.
 #pragma once
 
 #include <cstdint>

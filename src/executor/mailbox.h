@@ -18,7 +18,7 @@
 namespace tidemill {
 
 // kStop: the reader found a stop string; the sequence ends as asked. kCancel: nobody reads any
-// more.
+// more. kResume: the reader was slow and has caught up.
 enum class MailKind : uint8_t { kAdd, kStop, kCancel, kResume };
 
 // One record. kAdd fills everything; the others name a sequence.

@@ -5,10 +5,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "executor/step_input.h"
-#include "scheduler/scheduler.h"
 
 namespace tidemill {
 

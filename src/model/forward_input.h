@@ -1,5 +1,5 @@
 // What one forward pass computes, as flat arrays in one piece: no requests, no pointers. Made by
-// executor/step_loop.cc from a StepPlan.
+// executor/build_input.cc from a StepPlan.
 #pragma once
 
 #include <cstdint>
