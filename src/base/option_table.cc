@@ -145,6 +145,27 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
+std::string upper(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  return out;
+}
+
+std::vector<std::string_view> words_of(std::string_view list) {
+  std::vector<std::string_view> words;
+  while (!(list = trimmed(list)).empty()) {
+    const size_t end = std::min(list.find(' '), list.size());
+    words.push_back(list.substr(0, end));
+    list.remove_prefix(end);
+  }
+  return words;
+}
+
+bool contains_word(std::string_view list, std::string_view word) {
+  const auto words = words_of(list);
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
 std::optional<std::string> assign(const Slot& slot, const Allowed& allowed, std::string_view text) {
   if (std::visit(Assigner{allowed, trimmed(text)}, slot)) return std::nullopt;
   return format("is {}; it must be {}", trimmed(text).substr(0, 64), describe(slot, allowed));

@@ -45,5 +45,11 @@ std::optional<std::string_view> nearest_name(std::string_view given,
                                              std::span<const std::string_view> names);
 
 std::string_view trimmed(std::string_view text);
+// ASCII capitals, as names in the environment are spelled.
+std::string upper(std::string_view text);
+
+// The words of a list that blanks separate.
+std::vector<std::string_view> words_of(std::string_view list);
+bool contains_word(std::string_view list, std::string_view word);
 
 }  // namespace tidemill

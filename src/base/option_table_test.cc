@@ -48,6 +48,13 @@ TEST(OptionTable, ListsAreSplitAtCommas) {
   EXPECT_THAT(names, ElementsAre("a", "b", "c"));
 }
 
+TEST(OptionTable, AWordIsFoundWholeOrNotAtAll) {
+  EXPECT_THAT(words_of("  serve  generate chat "), ElementsAre("serve", "generate", "chat"));
+  EXPECT_TRUE(contains_word("serve generate", "generate"));
+  EXPECT_FALSE(contains_word("serve generate", "gen"));
+  EXPECT_FALSE(contains_word("", ""));
+}
+
 TEST(OptionTable, ASlipFindsTheNameThatWasMeant) {
   static constexpr std::string_view kNames[] = {"max_rolling_batch_size", "model_id", "dtype"};
   EXPECT_EQ(nearest_name("max_roling_batch_size", kNames), "max_rolling_batch_size");
