@@ -2,39 +2,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <deque>
 
-#include "base/check.h"
+#include "base/option_table.h"
+#include "verbs.h"
 
 namespace tidemill {
 namespace {
-
-struct Verb {
-  const char* name;
-  const char* sentence;
-  const char* model;  // what the positional argument is; null: the verb needs none
-};
-
-constexpr Verb kVerbs[] = {
-    {"serve", "Serve a model over HTTP.", "Folder, GGUF file or engine directory"},
-    {"compile", "Compile a checkpoint into an engine directory.", "Folder or GGUF file"},
-    {"generate", "Continue a prompt, or every prompt of a JSONL file.", "Folder or GGUF file"},
-    {"chat", "Talk to a model in the terminal.", "Folder or GGUF file"},
-    {"bench", "Measure prefill and decode, beside the machine's bandwidth.", "Folder or GGUF file"},
-    {"eval", "Perplexity of a text; logits against a stored reference.", "Folder or GGUF file"},
-    {"inspect", "What this machine can run, and what a model holds.", "Folder, file or engine"},
-};
-
-bool reads(std::string_view verb, const Option& option) {
-  if (option.scope != OptionScope::kVerb || option.verbs.empty()) return true;
-  std::string_view words = option.verbs;
-  while (!words.empty()) {
-    const size_t end = std::min(words.find(' '), words.size());
-    if (words.substr(0, end) == verb) return true;
-    words.remove_prefix(std::min(end + 1, words.size()));
-  }
-  return false;
-}
 
 // --name-with-dashes, and --name_with_underscores as the files spell it.
 std::string flags_of(std::string_view name) {
@@ -61,32 +34,41 @@ bool is_switch(const Option& option) {
   return option.slot != nullptr && std::holds_alternative<bool*>(option.slot(defaults));
 }
 
-// One flag; its values are appended to `given` in the order of the command line.
+// One flag; its values are appended to `given`. A switch takes no value of its own, so that it
+// never swallows the model behind it: --strict, or --strict=false.
 void add_flag(CLI::App& app, const Option& option, std::vector<GivenOption>& given) {
   const std::string name(option.name);
-  CLI::Option* flag = app.add_option_function<std::string>(
-      flags_of(name),
-      [name, &given](const std::string& value) {
-        given.push_back({name, value});
-      },
-      std::string(option.sentence));
-  flag->group(group_of(option.scope))->allow_extra_args(false);
-  // A switch may stand alone: --strict means --strict true.
-  if (is_switch(option)) flag->expected(0, 1)->default_str("true");
+  const std::string sentence(option.sentence);
+  CLI::Option* flag = nullptr;
+  if (is_switch(option)) {
+    flag = app.add_flag_function(
+        flags_of(name),
+        [name, &given](int64_t count) {
+          given.push_back({name, count > 0 ? "true" : "false"});
+        },
+        sentence);
+    flag->check(CLI::IsMember({"true", "false", "1", "0"}, CLI::ignore_case));
+  } else {
+    flag = app.add_option_function<std::string>(
+        flags_of(name),
+        [name, &given](const std::string& value) {
+          given.push_back({name, value});
+        },
+        sentence);
+    flag->allow_extra_args(false);
+  }
+  flag->group(group_of(option.scope));
 }
 
 void add_verb(CLI::App& app, const Verb& verb, CommandLine& command) {
   CLI::App* sub = app.add_subcommand(verb.name, verb.sentence);
   sub->add_option_function<std::string>(
-         "model",
-         [&command](const std::string& value) {
-           command.given.push_back({"model_id", value});
-         },
-         verb.model)
+         "model", [&command](const std::string& value) { command.model = value; }, verb.model)
       ->type_name("MODEL");
   for (const Option& option : all_options()) {
     // Refused or idle settings of the files are no flags.
-    if (option.option_class != OptionClass::kDoesIt || !reads(verb.name, option)) continue;
+    if (option.option_class != OptionClass::kDoesIt) continue;
+    if (!option.verbs.empty() && !contains_word(option.verbs, verb.name)) continue;
     add_flag(*sub, option, command.given);
   }
   sub->callback([&command, name = verb.name] { command.verb = name; });
@@ -99,7 +81,7 @@ CommandLineResult parse_command_line(int argc, const char* const* argv) {
   CLI::App app("Tidemill: a large-language-model server for the machines you have.", "tidemill");
   app.set_version_flag("--version", "tidemill " TIDEMILL_VERSION);
   app.require_subcommand(1);
-  for (const Verb& verb : kVerbs) add_verb(app, verb, command);
+  for (const Verb& verb : all_verbs()) add_verb(app, verb, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

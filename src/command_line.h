@@ -2,17 +2,10 @@
 #pragma once
 
 #include <optional>
-#include <string>
-#include <vector>
 
 #include "options.h"
 
 namespace tidemill {
-
-struct CommandLine {
-  std::string verb;
-  std::vector<GivenOption> given;  // the model's name is among them, as model_id
-};
 
 struct CommandLineResult {
   std::optional<CommandLine> command;  // absent: help or version was printed, or it was misuse

@@ -14,16 +14,6 @@
 namespace tidemill {
 namespace {
 
-struct Verb {
-  std::string_view name;
-  int (*run)(const SettingsReport& report);
-};
-
-constexpr Verb kVerbs[] = {
-    {"serve", serve}, {"compile", compile}, {"generate", generate}, {"chat", chat},
-    {"bench", bench}, {"eval", eval},       {"inspect", inspect},
-};
-
 LogLevel level_of(std::string_view name) {
   if (name == "debug") return LogLevel::kDebug;
   if (name == "warning") return LogLevel::kWarning;
@@ -36,13 +26,13 @@ int run(int argc, const char* const* argv) {
   const CommandLineResult parsed = parse_command_line(argc, argv);
   if (!parsed.command) return parsed.exit_code;
   const SettingsReport report =
-      read_settings(parsed.command->given, process_environment(), std::filesystem::current_path());
+      read_settings(*parsed.command, process_environment(), std::filesystem::current_path());
   const VerbArguments& arguments = report.settings.verb;
   set_log(level_of(arguments.log_level),
           arguments.log_format == "json" ? LogFormat::kJson : LogFormat::kText);
   for (const std::string& note : report.notes) log_info("{}", note);
   for (const std::string& warning : report.warnings) log_warning("{}", warning);
-  for (const Verb& verb : kVerbs) {
+  for (const Verb& verb : all_verbs()) {
     if (verb.name == parsed.command->verb) return verb.run(report);
   }
   return 2;  // the command line accepts no other verb

@@ -94,10 +94,11 @@ struct Option {
   OptionClass option_class;
   Slot (*slot)(Settings&);  // null unless kDoesIt
   Allowed allowed;
-  std::string_view sentence;          // what it does; why it has no effect; or the way out
-  std::string_view environment = {};  // a name of its own, beside OPTION_NAME or SERVING_NAME
-  std::string_view verbs = {};        // kVerb: which verbs, separated by blanks; empty: all
-  std::string_view off = {};          // kNotYet: values that ask for nothing, separated by blanks
+  std::string_view sentence;  // what it does; why it has no effect; or the way out
+  // Words separated by blanks:
+  std::string_view verbs = {};        // whose flag it is; empty: all
+  std::string_view environment = {};  // names of its own, beside OPTION_NAME or SERVING_NAME
+  std::string_view off = {};          // kNotYet: values that ask for nothing
 };
 
 std::span<const Option> all_options();
@@ -105,10 +106,15 @@ std::span<const Option> all_options();
 using Environment = std::map<std::string, std::string>;
 Environment process_environment();
 
-// A value from the command line.
 struct GivenOption {
   std::string name;
   std::string value;
+};
+
+struct CommandLine {
+  std::string verb;
+  std::string model;               // the argument that is no flag; may be empty
+  std::vector<GivenOption> given;  // flags, in the table's order
 };
 
 struct SettingsReport {
@@ -121,8 +127,11 @@ struct SettingsReport {
 // All sources, in the order of precedence: command line, serving.properties, OPTION_*, variables
 // with names of their own, SERVING_*, defaults. Throws std::runtime_error naming the source (file
 // and line, or variable) for whatever cannot be obeyed.
-SettingsReport read_settings(const std::vector<GivenOption>& command_line,
-                             const Environment& environment,
+//
+// The command line's model may be a folder with a serving.properties: what that says counts, and a
+// model_id of it names the model. For verbs other than serve the limits that protect a server
+// (queue, times) are lifted.
+SettingsReport read_settings(const CommandLine& command_line, const Environment& environment,
                              const std::filesystem::path& working_folder);
 
 // docs/reference/settings.md.

@@ -3,11 +3,13 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
-#include <optional>
+#include <limits>
 #include <stdexcept>
+#include <utility>
 
 #include "base/check.h"
 #include "base/properties.h"
+#include "find_model.h"
 #include "options.h"
 
 extern char** environ;
@@ -18,23 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kModelPrefix = "option.";
-constexpr const char* kPropertiesName = "serving.properties";
-
-std::string upper(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  return out;
-}
-
-bool contains_word(std::string_view words, std::string_view word) {
-  while (!words.empty()) {
-    const size_t end = std::min(words.find(' '), words.size());
-    if (words.substr(0, end) == word) return true;
-    words.remove_prefix(std::min(end + 1, words.size()));
-  }
-  return false;
-}
 
 // Applies values to Settings, row by row; knows nothing about where they came from.
 class Applier {
@@ -79,15 +64,22 @@ const Option* find_option(std::string_view name, OptionScope scope) {
   return nullptr;
 }
 
+// Also a variable with the prefix may be a name of a row's own: OPTION_ENGINE is `engine`.
+bool is_dedicated(std::string_view variable) {
+  return std::ranges::any_of(all_options(), [&](const Option& option) {
+    return contains_word(option.environment, variable);
+  });
+}
+
 // PREFIX_NAME variables of one scope. Names are compared in capitals: OPTION_ENTRYPOINT is
 // option.entryPoint.
 void apply_prefixed(const Environment& environment, std::string_view prefix, OptionScope scope,
                     Applier& applier) {
   for (const auto& [variable, value] : environment) {
-    if (!variable.starts_with(prefix)) continue;
+    if (!variable.starts_with(prefix) || is_dedicated(variable)) continue;
     const std::string_view name = std::string_view(variable).substr(prefix.size());
     const auto options = all_options();
-    const auto row = std::find_if(options.begin(), options.end(), [&](const Option& option) {
+    const auto row = std::ranges::find_if(options, [&](const Option& option) {
       return option.scope == scope && upper(option.name) == name;
     });
     if (row != options.end()) {
@@ -103,9 +95,10 @@ void apply_prefixed(const Environment& environment, std::string_view prefix, Opt
 
 void apply_dedicated(const Environment& environment, Applier& applier) {
   for (const Option& option : all_options()) {
-    if (option.environment.empty()) continue;
-    const auto found = environment.find(std::string(option.environment));
-    if (found != environment.end()) applier.apply(option, found->second, found->first);
+    for (const std::string_view name : words_of(option.environment)) {
+      const auto found = environment.find(std::string(name));
+      if (found != environment.end()) applier.apply(option, found->second, found->first);
+    }
   }
 }
 
@@ -129,75 +122,17 @@ void apply_properties(const fs::path& file, Applier& applier) {
   }
 }
 
-void apply_command_line(const std::vector<GivenOption>& given, Applier& applier) {
+// The flags, or of them only those that are named.
+void apply_flags(const std::vector<GivenOption>& given, Applier& applier,
+                 std::string_view names = {}) {
   for (const GivenOption& item : given) {
+    if (!names.empty() && !contains_word(names, item.name)) continue;
     const auto options = all_options();
-    const auto row = std::find_if(options.begin(), options.end(),
-                                  [&](const Option& option) { return option.name == item.name; });
+    const auto row = std::ranges::find_if(
+        options, [&](const Option& option) { return option.name == item.name; });
     CHECK(row != options.end(), "the command line passed on unknown setting {}", item.name);
     applier.apply(*row, item.value, "--" + item.name);
   }
-}
-
-bool is_model_folder(const fs::path& folder) {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const fs::path name = entry.path().filename();
-    if (name == kPropertiesName || name == "config.json" || name == "engine.json") return true;
-    if (name.extension() == ".gguf" || name.extension() == ".safetensors") return true;
-  }
-  return false;
-}
-
-// The one folder below `store` that holds a model; `store` itself when it is one.
-fs::path model_in_store(const fs::path& store) {
-  if (is_model_folder(store)) return store;
-  std::vector<fs::path> found;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(store, error)) {
-    if (entry.is_directory() && is_model_folder(entry.path())) found.push_back(entry.path());
-  }
-  if (found.size() > 1) {
-    throw std::runtime_error(
-        format("{} holds {} models, and one is served. Name its folder: tidemill serve {}",
-               store.string(), found.size(), found.front().string()));
-  }
-  return found.empty() ? fs::path() : found.front();
-}
-
-std::optional<std::string> given_model(const std::vector<GivenOption>& command_line) {
-  std::optional<std::string> model;
-  for (const GivenOption& item : command_line) {
-    if (item.name == "model_id") model = item.value;
-  }
-  return model;
-}
-
-// NAME::ENGINE=FOLDER, NAME=FOLDER or FOLDER.
-fs::path folder_of_load_models(ModelSettings& model, std::string_view text) {
-  if (text.find(',') != std::string_view::npos) {
-    throw std::runtime_error(
-        "SERVING_LOAD_MODELS names several models, and one is served. Name one.");
-  }
-  const size_t equals = text.find('=');
-  if (equals == std::string_view::npos) return fs::path(text);
-  const std::string_view name = text.substr(0, std::min(text.find(':'), equals));
-  if (model.model_name.empty()) model.model_name = std::string(name);
-  return fs::path(text.substr(equals + 1));
-}
-
-// The folder whose serving.properties counts, and which is the model when nothing names another.
-fs::path find_model_folder(Settings& settings, const std::vector<GivenOption>& command_line,
-                           const fs::path& working_folder) {
-  std::error_code error;
-  if (const auto model = given_model(command_line)) {
-    return fs::is_directory(*model, error) ? fs::path(*model) : fs::path();
-  }
-  if (!settings.load_models.empty()) {
-    return folder_of_load_models(settings.model, settings.load_models);
-  }
-  if (is_model_folder(working_folder)) return working_folder;
-  return model_in_store(settings.model_store.empty() ? "/opt/ml/model" : settings.model_store);
 }
 
 void take_apart_address(Settings& settings) {
@@ -216,21 +151,59 @@ void take_apart_address(Settings& settings) {
   if (assign(&settings.server.port, between(0, 65535), rest.substr(colon + 1))) refuse();
 }
 
+// Finds the folder whose serving.properties counts, and reads that. Returns what the model is when
+// no setting names it.
+std::string apply_folder(SettingsReport& report, const CommandLine& command, Applier& applier,
+                         const fs::path& working_folder) {
+  Settings& settings = report.settings;
+  const auto read_file = [&] {
+    const fs::path file = report.model_folder / kPropertiesName;
+    if (report.model_folder.empty() || !fs::exists(file)) return;
+    settings.inference_address.clear();
+    apply_properties(file, applier);
+    take_apart_address(settings);
+  };
+  std::error_code error;
+  if (command.model.empty()) {
+    report.model_folder = find_model_folder(settings, working_folder);
+  } else {
+    settings.model.model_id.clear();  // the environment's
+    if (fs::is_directory(command.model, error)) report.model_folder = command.model;
+  }
+  const std::string store = settings.model_store;
+  const std::string load = settings.load_models;
+  read_file();
+  const bool names_another = settings.model_store != store || settings.load_models != load;
+  if (!settings.model.model_id.empty() || !names_another) {
+    return command.model.empty() ? report.model_folder.string() : command.model;
+  }
+  // The file says where models are instead of naming one.
+  const fs::path first = std::exchange(report.model_folder, find_model_folder(settings, "/"));
+  if (report.model_folder != first) read_file();
+  return report.model_folder.string();
+}
+
 // What the folder says when no setting does.
-void fill_from_folder(SettingsReport& report) {
+void fill_from_folder(SettingsReport& report, const std::string& implied_model) {
   ModelSettings& model = report.settings.model;
   const fs::path& folder = report.model_folder;
   if (model.model_id.empty()) {
-    model.model_id = folder.string();
+    model.model_id = implied_model;
   } else if (!folder.empty() && fs::path(model.model_id).is_relative() &&
              !model.model_id.starts_with("script:") && fs::exists(folder / model.model_id)) {
     model.model_id = (folder / model.model_id).string();
   }
   if (model.model_name.empty() && !model.model_id.empty()) {
-    const fs::path named = folder.empty() ? fs::path(model.model_id) : folder;
-    const fs::path normal = fs::absolute(named).lexically_normal();
-    model.model_name = (normal.has_filename() ? normal : normal.parent_path()).stem().string();
+    model.model_name = default_model_name(folder.empty() ? fs::path(model.model_id) : folder);
   }
+}
+
+// Nobody waits for an offline verb's prompts in a queue, and no client's patience ends.
+void lift_server_limits(ExecutorOptions& executor) {
+  constexpr int64_t kYearMs = int64_t{365} * 24 * 3600 * 1000;
+  executor.queue_timeout_ms = kYearMs;
+  executor.request_timeout_ms = kYearMs;
+  executor.job_queue_size = std::numeric_limits<int32_t>::max();
 }
 
 }  // namespace
@@ -246,27 +219,24 @@ Environment process_environment() {
   return environment;
 }
 
-SettingsReport read_settings(const std::vector<GivenOption>& command_line,
-                             const Environment& environment, const fs::path& working_folder) {
+SettingsReport read_settings(const CommandLine& command, const Environment& environment,
+                             const fs::path& working_folder) {
   SettingsReport report;
+  Settings& settings = report.settings;
   Applier applier(report);
   apply_prefixed(environment, "SERVING_", OptionScope::kServer, applier);
   apply_dedicated(environment, applier);
   apply_prefixed(environment, "OPTION_", OptionScope::kModel, applier);
-  take_apart_address(report.settings);  // before the file and the command line name a port
+  take_apart_address(settings);  // before the file and the command line name a port
 
-  report.model_folder = find_model_folder(report.settings, command_line, working_folder);
-  const fs::path properties = report.model_folder / kPropertiesName;
-  if (!report.model_folder.empty() && fs::exists(properties)) {
-    report.settings.inference_address.clear();
-    apply_properties(properties, applier);
-    take_apart_address(report.settings);
-  }
-  report.settings.inference_address.clear();
-  apply_command_line(command_line, applier);
-  take_apart_address(report.settings);
-  fill_from_folder(report);
-  if (report.settings.strict && !report.warnings.empty()) {
+  apply_flags(command.given, applier, "model_store load_models");  // where the file is looked for
+  const std::string implied = apply_folder(report, command, applier, working_folder);
+  settings.inference_address.clear();
+  apply_flags(command.given, applier);
+  take_apart_address(settings);
+  fill_from_folder(report, implied);
+  if (command.verb != "serve") lift_server_limits(settings.executor);
+  if (settings.strict && !report.warnings.empty()) {
     throw std::runtime_error(report.warnings.front() + " (strict is on)");
   }
   return report;

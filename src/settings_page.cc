@@ -7,12 +7,6 @@
 namespace tidemill {
 namespace {
 
-std::string upper(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  return out;
-}
-
 // A `|` would end the cell.
 std::string cell(std::string_view text) {
   std::string out;
@@ -28,8 +22,13 @@ std::string flag(std::string_view name) {
 
 std::string environment_of(const Option& option) {
   const char* prefix = option.scope == OptionScope::kModel ? "OPTION_" : "SERVING_";
-  std::string out = "`" + (prefix + upper(option.name)) + "`";
-  if (!option.environment.empty()) out += format(", `{}`", option.environment);
+  std::string out;
+  // No shell can set a variable with a dot in its name.
+  if (option.name.find('.') == std::string_view::npos)
+    out = format("`{}{}`", prefix, upper(option.name));
+  for (const std::string_view name : words_of(option.environment)) {
+    out += format("{}`{}`", out.empty() ? "" : ", ", name);
+  }
   return out;
 }
 
@@ -37,17 +36,21 @@ std::string key_of(const Option& option) {
   return (option.scope == OptionScope::kModel ? "option." : "") + std::string(option.name);
 }
 
+std::string_view verbs_of(const Option& option) {
+  return option.verbs.empty() ? "all" : option.verbs;
+}
+
 void add_working(std::string& page, OptionScope scope, const char* title, Settings& defaults) {
   page += format(
-      "\n## {}\n\n| serving.properties | environment | command line | default | "
-      "allowed | what it does |\n|---|---|---|---|---|---|\n",
+      "\n## {}\n\n| serving.properties | environment | command line | verbs | default | "
+      "allowed | what it does |\n|---|---|---|---|---|---|---|\n",
       title);
   for (const Option& option : all_options()) {
     if (option.scope != scope || option.option_class != OptionClass::kDoesIt) continue;
     const Slot slot = option.slot(defaults);
-    page += format("| `{}` | {} | `{}` | {} | {} | {} |\n", key_of(option), environment_of(option),
-                   flag(option.name), cell(show(slot)), cell(describe(slot, option.allowed)),
-                   cell(option.sentence));
+    page += format("| `{}` | {} | `{}` | {} | {} | {} | {} |\n", key_of(option),
+                   environment_of(option), flag(option.name), verbs_of(option), cell(show(slot)),
+                   cell(describe(slot, option.allowed)), cell(option.sentence));
   }
 }
 
@@ -58,7 +61,7 @@ void add_verbs(std::string& page, Settings& defaults) {
   for (const Option& option : all_options()) {
     if (option.scope != OptionScope::kVerb) continue;
     const Slot slot = option.slot(defaults);
-    page += format("| `{}` | {} | {} | {} | {} |\n", flag(option.name), option.verbs,
+    page += format("| `{}` | {} | {} | {} | {} |\n", flag(option.name), verbs_of(option),
                    cell(show(slot)), cell(describe(slot, option.allowed)), cell(option.sentence));
   }
 }
@@ -81,7 +84,9 @@ std::string settings_page() {
       "# Settings\n\n"
       "Printed by `tidemill inspect --print-settings`; do not edit.\n\n"
       "A value is taken from the command line, else `serving.properties`, else `OPTION_*`, else a "
-      "variable with a name of its own, else `SERVING_*`, else the default. An unknown setting is "
+      "variable with a name of its own, else `SERVING_*`, else the default. The column of verbs "
+      "says "
+      "who has the flag; files and environment are read by all. An unknown setting is "
       "a warning that names the nearest known one, and with `strict` an error. A value that cannot "
       "be obeyed is always an error.\n";
   add_working(page, OptionScope::kModel, "Of the model", defaults);

@@ -2,6 +2,9 @@
 // command; returns the exit code otherwise.
 #pragma once
 
+#include <span>
+#include <string_view>
+
 #include "options.h"
 
 namespace tidemill {
@@ -13,5 +16,14 @@ int chat(const SettingsReport& report);
 int bench(const SettingsReport& report);
 int eval(const SettingsReport& report);
 int inspect(const SettingsReport& report);
+
+struct Verb {
+  const char* name;
+  const char* sentence;
+  const char* model;  // what the argument that is no flag may be
+  int (*run)(const SettingsReport& report);
+};
+
+std::span<const Verb> all_verbs();
 
 }  // namespace tidemill

@@ -1,0 +1,68 @@
+#include "command_line.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <optional>
+
+namespace tidemill {
+namespace {
+
+CommandLineResult parse(std::vector<const char*> words) {
+  words.insert(words.begin(), "tidemill");
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  CommandLineResult result = parse_command_line(static_cast<int>(words.size()), words.data());
+  testing::internal::GetCapturedStdout();
+  testing::internal::GetCapturedStderr();
+  return result;
+}
+
+std::optional<std::string> value_of(const CommandLine& command, std::string_view name) {
+  const auto found = std::ranges::find_if(
+      command.given, [&](const GivenOption& option) { return option.name == name; });
+  return found == command.given.end() ? std::nullopt : std::optional(found->value);
+}
+
+TEST(CommandLine, ASwitchLeavesTheModelAlone) {
+  const struct {
+    std::vector<const char*> words;
+    const char* name;
+  } cases[] = {{{"generate", "--chat", "MODEL"}, "chat"},
+               {{"serve", "--strict", "MODEL"}, "strict"},
+               {{"bench", "--json", "MODEL"}, "json"},
+               {{"generate", "MODEL", "--ignore-end"}, "ignore_end"}};
+  for (const auto& c : cases) {
+    const auto result = parse(c.words);
+    ASSERT_TRUE(result.command) << c.name;
+    EXPECT_EQ(result.command->model, "MODEL") << c.name;
+    EXPECT_EQ(value_of(*result.command, c.name), "true") << c.name;
+  }
+}
+
+TEST(CommandLine, ASwitchThatIsOnCanBeTurnedOff) {
+  for (const char* word : {"--enable-prefix-caching=false", "--enable_prefix_caching=0"}) {
+    const auto result = parse({"serve", word, "MODEL"});
+    ASSERT_TRUE(result.command) << word;
+    EXPECT_EQ(value_of(*result.command, "enable_prefix_caching"), "false") << word;
+  }
+  EXPECT_EQ(parse({"serve", "--strict=perhaps"}).exit_code, 2);
+}
+
+TEST(CommandLine, AVerbHasOnlyTheFlagsThatItReads) {
+  for (const std::vector<const char*>& words :
+       {std::vector<const char*>{"compile", "x", "--port", "1"},
+        {"eval", "x", "--kv-cache-bytes", "1"},
+        {"chat", "x", "--job-queue-size", "1"},
+        {"inspect", "x", "--cache-dir", "y"},
+        {"compile", "x", "--isa", "avx2"},
+        {"serve", "x", "--json"}}) {
+    const auto result = parse(words);
+    EXPECT_FALSE(result.command) << words[0] << ' ' << words[2];
+    EXPECT_EQ(result.exit_code, 2);
+  }
+}
+
+}  // namespace
+}  // namespace tidemill

@@ -1,0 +1,226 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <stdexcept>
+
+#include "options.h"
+
+namespace tidemill {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class ReadSettingsTest : public testing::Test {
+ protected:
+  ReadSettingsTest() {
+    fs::remove_all(root_);
+    fs::create_directories(root_ / "work");
+  }
+  ~ReadSettingsTest() override { fs::remove_all(root_); }
+
+  // A folder below the root with a serving.properties of that text.
+  std::string folder(const std::string& name, const std::string& properties) const {
+    fs::create_directories(root_ / name);
+    std::ofstream(root_ / name / "serving.properties") << properties;
+    return (root_ / name).string();
+  }
+  // A folder that holds a checkpoint, as far as its names tell.
+  std::string checkpoint(const std::string& name) const {
+    fs::create_directories(root_ / name);
+    std::ofstream(root_ / name / "config.json") << "{}";
+    return (root_ / name).string();
+  }
+
+  SettingsReport read(const CommandLine& command = {.verb = "serve"},
+                      const Environment& environment = {}) const {
+    return read_settings(command, environment, root_ / "work");
+  }
+  static std::string model_of(const SettingsReport& report) {
+    return report.settings.model.model_id;
+  }
+  std::string refusal(const CommandLine& command, const Environment& environment = {}) const {
+    try {
+      read(command, environment);
+    } catch (const std::runtime_error& error) {
+      return error.what();
+    }
+    return "";
+  }
+
+  const fs::path root_ = fs::path(testing::TempDir()) / "tidemill-read-settings-test";
+};
+
+TEST_F(ReadSettingsTest, TheFileOfANamedFolderNamesTheModel) {
+  const std::string named = folder("named", "option.model_id=/models/x\njob_queue_size=7\n");
+  const SettingsReport report = read({.verb = "serve", .model = named});
+  EXPECT_EQ(model_of(report), "/models/x");
+  EXPECT_EQ(report.settings.executor.job_queue_size, 7);
+  EXPECT_EQ(report.settings.model.model_name, "named");
+}
+
+TEST_F(ReadSettingsTest, ANamedFolderIsTheModelWhenItsFileNamesNone) {
+  const std::string named = folder("named", "job_queue_size=7\n");
+  const SettingsReport report =
+      read({.verb = "serve", .model = named}, {{"HF_MODEL_ID", "/models/of-environment"}});
+  EXPECT_EQ(model_of(report), named);
+}
+
+TEST_F(ReadSettingsTest, TheFlagBeatsTheFileOfTheNamedFolder) {
+  const std::string named = folder("named", "option.model_id=/models/x\n");
+  EXPECT_EQ(model_of(read({.verb = "serve", .model = named, .given = {{"model_id", "/models/y"}}})),
+            "/models/y");
+}
+
+TEST_F(ReadSettingsTest, ARelativeModelOfAFileIsBesideTheFile) {
+  const std::string named = folder("named", "option.model_id=weights\n");
+  checkpoint("named/weights");
+  EXPECT_EQ(model_of(read({.verb = "serve", .model = named})), named + "/weights");
+}
+
+TEST_F(ReadSettingsTest, AStoreHasTheModelWhereverItIsNamed) {
+  const std::string model = checkpoint("store/llama");
+  const std::string store = (root_ / "store").string();
+  checkpoint("work");  // who names a store does not mean the folder that he is in
+  EXPECT_EQ(model_of(read({.verb = "serve", .given = {{"model_store", store}}})), model);
+  EXPECT_EQ(model_of(read({.verb = "serve"}, {{"SERVING_MODEL_STORE", store}})), model);
+  folder("work", "model_store=" + store + "\n");
+  const SettingsReport report = read();
+  EXPECT_EQ(model_of(report), model);
+  EXPECT_EQ(report.settings.model.model_name, "llama");
+}
+
+TEST_F(ReadSettingsTest, AStoreWithSeveralModelsIsRefusedWithTheWayOut) {
+  checkpoint("store/a");
+  checkpoint("store/b");
+  checkpoint("store/.hidden");
+  EXPECT_THAT(refusal({.verb = "serve", .given = {{"model_store", (root_ / "store").string()}}}),
+              HasSubstr("holds 2 models"));
+}
+
+TEST_F(ReadSettingsTest, LoadModelsIsReadInEverySpelling) {
+  const std::string model = folder("llama", "job_queue_size=7\n");
+  const std::string store = root_.string();
+  for (const std::string& item :
+       {model, "file:" + model, "file://" + model, "test::MPI=" + model, "[test::MPI]=" + model,
+        "[test:v1:MPI:*]=file:" + model, "test=" + model, std::string("llama")}) {
+    const SettingsReport report =
+        read({.verb = "serve", .given = {{"load_models", item}, {"model_store", store}}});
+    EXPECT_EQ(model_of(report), model) << item;
+    EXPECT_EQ(report.settings.executor.job_queue_size, 7) << item;
+    EXPECT_EQ(report.settings.model.model_name,
+              item.find("test") == 0 || item[0] == '[' ? "test" : "llama")
+        << item;
+  }
+}
+
+TEST_F(ReadSettingsTest, LoadModelsOfAFileIsObeyed) {
+  const std::string model = checkpoint("llama");
+  folder("work", "load_models=test::MPI=file:" + model + "\n");
+  EXPECT_EQ(model_of(read()), model);
+  EXPECT_EQ(read().settings.model.model_name, "test");
+}
+
+TEST_F(ReadSettingsTest, LoadModelsAllMeansTheStore) {
+  const std::string model = checkpoint("store/llama");
+  EXPECT_EQ(
+      model_of(read({.verb = "serve"}, {{"SERVING_LOAD_MODELS", "ALL"},
+                                        {"SERVING_MODEL_STORE", (root_ / "store").string()}})),
+      model);
+}
+
+TEST_F(ReadSettingsTest, LoadModelsThatCannotBeObeyedIsRefused) {
+  EXPECT_THAT(refusal({.verb = "serve"}, {{"SERVING_LOAD_MODELS", "NONE"}}), HasSubstr("NONE"));
+  EXPECT_THAT(refusal({.verb = "serve"}, {{"SERVING_LOAD_MODELS", "a=/x,b=/y"}}),
+              HasSubstr("several"));
+}
+
+TEST_F(ReadSettingsTest, ServeAloneTakesTheModelOfItsFolderAndTheSettingsBesideIt) {
+  checkpoint("work");
+  EXPECT_EQ(model_of(read()), (root_ / "work").string());
+  folder("work", "job_queue_size=7\n");
+  EXPECT_EQ(model_of(read()), (root_ / "work").string());
+  EXPECT_EQ(read().settings.executor.job_queue_size, 7);
+}
+
+TEST_F(ReadSettingsTest, ADotInAFoldersNameIsNoExtension) {
+  const std::string dotted = checkpoint("Qwen2.5-0.5B");
+  const auto name_of = [&](const std::string& model) {
+    return read({.verb = "serve", .model = model}).settings.model.model_name;
+  };
+  EXPECT_EQ(name_of(dotted), "Qwen2.5-0.5B");
+  EXPECT_EQ(name_of(dotted + "/"), "Qwen2.5-0.5B");
+  EXPECT_EQ(name_of("Qwen/Qwen2.5-0.5B"), "Qwen2.5-0.5B");
+  std::ofstream(root_ / "SmolLM2.Q4_1.gguf") << "GGUF";
+  EXPECT_EQ(name_of((root_ / "SmolLM2.Q4_1.gguf").string()), "SmolLM2.Q4_1");
+  EXPECT_EQ(name_of("script:" + (root_ / "hello.json").string()), "hello");
+}
+
+TEST_F(ReadSettingsTest, AnAddressIsTakenApart) {
+  const SettingsReport report = read({.verb = "serve", .model = "x"},
+                                     {{"SERVING_INFERENCE_ADDRESS", "http://127.0.0.1:9000"}});
+  EXPECT_EQ(report.settings.server.host, "127.0.0.1");
+  EXPECT_EQ(report.settings.server.port, 9000);
+  for (const char* bad : {"127.0.0.1:9000", "https://127.0.0.1:9000", "http://127.0.0.1",
+                          "http://:9000", "http://127.0.0.1:70000", "http://127.0.0.1:9000/x"}) {
+    EXPECT_THAT(refusal({.verb = "serve", .model = "x"}, {{"SERVING_INFERENCE_ADDRESS", bad}}),
+                HasSubstr("http://HOST:PORT"))
+        << bad;
+  }
+}
+
+TEST_F(ReadSettingsTest, TheDegreeHasAVariableOfItsOwn) {
+  EXPECT_EQ(read({.verb = "serve", .model = "x"}, {{"TENSOR_PARALLEL_DEGREE", "1"}})
+                .settings.model.tensor_parallel_degree,
+            "1");
+  EXPECT_THAT(refusal({.verb = "serve", .model = "x"}, {{"TENSOR_PARALLEL_DEGREE", "8"}}),
+              HasSubstr("TENSOR_PARALLEL_DEGREE is 8"));
+}
+
+TEST_F(ReadSettingsTest, SettingsOfTheOriginalAreKnown) {
+  const std::string named = folder("named",
+                                   "engine=MPI\n"
+                                   "minWorkers=1\ngpu.minWorkers=1\ngpu.maxWorkers=1\n"
+                                   "cpu.minWorkers=1\ncpu.maxWorkers=1\n"
+                                   "required_memory_mb=1\nreserved_memory_mb=500\n"
+                                   "gpu.required_memory_mb=1\ngpu.reserved_memory_mb=500\n"
+                                   "max_dynamic_batch_size=1\nlog_request_metric=true\n"
+                                   "translatorFactory=x\ntranslator=x\napplication=x\n"
+                                   "option.env=A=1\noption.enable_venv=true\n"
+                                   "option.pythonExecutable=python3\noption.modelName=x\n"
+                                   "option.predict_timeout=240\noption.data_type=fp32\n");
+  const Environment environment = {{"OPTION_ENGINE", "MPI"},     {"PYTHON_EXECUTABLE", "python3"},
+                                   {"PREDICT_TIMEOUT", "240"},   {"SERVING_MIN_WORKERS", "1"},
+                                   {"SERVING_MAX_WORKERS", "1"}, {"HF_REVISION", "main"}};
+  const SettingsReport report = read({.verb = "serve", .model = named}, environment);
+  EXPECT_THAT(report.warnings, testing::IsEmpty());
+  EXPECT_EQ(report.settings.model.dtype, "fp32");
+  EXPECT_EQ(report.notes.size(), 20u + 5u);
+  for (const char* variable : {"HF_REVISION", "HF_MODEL_REVISION"}) {
+    EXPECT_THAT(refusal({.verb = "serve", .model = "x"}, {{variable, "v2"}}),
+                HasSubstr(std::string(variable) + " is not supported yet"));
+  }
+  EXPECT_THAT(refusal({.verb = "serve", .model = folder("b", "option.s3url=s3://x/y\n")}),
+              HasSubstr("option.s3url is not supported yet"));
+  EXPECT_THAT(refusal({.verb = "serve", .model = folder("c", "option.stop_sequence=['a']\n")}),
+              HasSubstr("parameters.stop_sequences"));
+}
+
+TEST_F(ReadSettingsTest, OfflineVerbsAreFreeOfTheServersLimits) {
+  const Environment environment = {{"SERVING_JOB_QUEUE_SIZE", "1"}, {"SERVING_QUEUE_TIMEOUT", "1"}};
+  const auto of = [&](const char* verb) {
+    return read({.verb = verb, .model = "x"}, environment).settings.executor;
+  };
+  EXPECT_EQ(of("serve").job_queue_size, 1);
+  EXPECT_EQ(of("serve").queue_timeout_ms, 1000);
+  for (const char* verb : {"generate", "chat", "bench"}) {
+    EXPECT_GE(of(verb).job_queue_size, 1'000'000) << verb;
+    EXPECT_GE(of(verb).queue_timeout_ms, int64_t{30} * 24 * 3600 * 1000) << verb;
+    EXPECT_GE(of(verb).request_timeout_ms, int64_t{30} * 24 * 3600 * 1000) << verb;
+  }
+}
+
+}  // namespace
+}  // namespace tidemill
