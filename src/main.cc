@@ -1,7 +1,7 @@
 // Picks the verb; the one place that turns an exception into an exit code.
 //
 // Exit codes: 0 ended as asked; 1 refused or failed, with the sentence on standard error; 2 misuse
-// of the command line; 128 + signal when a repeated signal ends it at once.
+// of the command line; 128 + signal when one ends a verb other than serve, or the third ends serve.
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "command_line.h"
+#include "stop_signals.h"
 #include "verbs.h"
 
 namespace tidemill {
@@ -44,6 +45,8 @@ int run(int argc, const char* const* argv) {
 int main(int argc, char** argv) {
   try {
     return tidemill::run(argc, argv);
+  } catch (const tidemill::Stopped& stopped) {
+    return 128 + stopped.signal();
   } catch (const std::bad_alloc&) {
     std::fputs("tidemill: out of memory\n", stderr);
   } catch (const std::exception& error) {

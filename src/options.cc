@@ -76,7 +76,7 @@ constexpr Option kOptions[] = {
     {"enable_prefix_caching", kModel, kDoesIt, IN(executor.scheduler.prefix_cache), any(),
      "Keeps computed blocks for prompts that begin alike.", kTalks},
     {"model_loading_timeout", kModel, kDoesIt, SECONDS(model.loading_timeout_ms),
-     between(1, kDaySeconds), "A model that is not ready by then has failed.", kServe,
+     between(0.001, kDaySeconds), "A model that is not ready by then has failed.", kServe,
      "MODEL_LOADING_TIMEOUT"},
     {"isa", kModel, kDoesIt, IN(model.isa), one_of(kIsas),
      "Kernel variant; auto takes the fastest that runs here.", kComputes},

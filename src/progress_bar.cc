@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include "base/log.h"
+
 namespace tidemill {
 namespace {
 
@@ -9,20 +11,25 @@ constexpr int kWidth = 30;
 
 }  // namespace
 
-ProgressBar::ProgressBar(std::FILE* out) : out_(out), terminal_(isatty(fileno(out)) != 0) {}
+ProgressBar::ProgressBar(std::FILE* out, OnSignal on_signal)
+    : out_(out),
+      bar_(isatty(fileno(out)) != 0 && log_format() == LogFormat::kText && logs(LogLevel::kInfo)) {
+  if (on_signal == OnSignal::kStop) signals_.emplace();
+}
 
 Progress ProgressBar::callback() {
   return [this](const std::string& phase, int percent) { show(phase, percent); };
 }
 
 void ProgressBar::show(const std::string& phase, int percent) {
+  if (signals_) signals_->check();
   if (phase != phase_) {
-    finish();
+    end_phase();
     phase_ = phase;
     percent_ = -1;
     begun_ = std::chrono::steady_clock::now();
   }
-  if (percent == percent_ || !terminal_) return;
+  if (percent == percent_ || !bar_) return;
   percent_ = percent;
   const std::string done(static_cast<size_t>(percent * kWidth / 100), '#');
   std::fprintf(out_, "\r%-16s [%-*s] %3d %%", phase_.c_str(), kWidth, done.c_str(), percent);
@@ -30,11 +37,20 @@ void ProgressBar::show(const std::string& phase, int percent) {
 }
 
 void ProgressBar::finish() {
+  end_phase();
+  if (signals_) signals_->check();
+  signals_.reset();
+}
+
+void ProgressBar::end_phase() {
   if (phase_.empty()) return;
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun_;
-  if (terminal_) std::fprintf(out_, "\r\033[K");
-  std::fprintf(out_, "%-16s %6.2f s\n", phase_.c_str(), took.count());
-  std::fflush(out_);
+  if (bar_) {
+    std::fprintf(out_, "\r\033[K%-16s %6.2f s\n", phase_.c_str(), took.count());
+    std::fflush(out_);
+  } else {
+    log_info("{} took {:.2f} s", phase_, took.count());
+  }
   phase_.clear();
 }
 

@@ -1,18 +1,22 @@
-// What a person sees while a model is compiled and loaded: a bar on a terminal, otherwise a plain
+// What a person sees while a model is compiled and loaded: a bar on a terminal, otherwise a log
 // line for each phase with the time it took.
 #pragma once
 
 #include <chrono>
 #include <cstdio>
+#include <optional>
 #include <string>
 
 #include "compiler/progress.h"
+#include "stop_signals.h"
 
 namespace tidemill {
 
 class ProgressBar {
  public:
-  explicit ProgressBar(std::FILE* out);
+  // With kStop, until finish(): SIGINT and SIGTERM make the callback throw Stopped.
+  enum class OnSignal { kStop, kNothing };
+  explicit ProgressBar(std::FILE* out, OnSignal on_signal = OnSignal::kStop);
 
   // Hears phases and percents; outlived by this object.
   Progress callback();
@@ -21,9 +25,11 @@ class ProgressBar {
 
  private:
   void show(const std::string& phase, int percent);
+  void end_phase();
 
   std::FILE* out_;
-  bool terminal_;
+  bool bar_;
+  std::optional<StopSignals> signals_;
   std::string phase_;
   int percent_ = -1;
   std::chrono::steady_clock::time_point begun_{};

@@ -1,9 +1,14 @@
 // tidemill serve: a model over HTTP. The port opens at once; the model is compiled and loaded
 // behind it, and /ping says 503 with the phase until it is ready.
 #include <pthread.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <csignal>
+#include <future>
+#include <mutex>
+#include <optional>
 #include <thread>
 
 #include "base/check.h"
@@ -16,7 +21,45 @@
 namespace tidemill {
 namespace {
 
+using std::chrono::milliseconds;
+
 constexpr int kSignalsToLeaveAtOnce = 3;
+// A model that failed is told by /ping for so long, as the original does.
+constexpr milliseconds kShowFailure{3000};
+// How long a loading that was told to stop may need to hear it and to remove what it wrote.
+constexpr milliseconds kStopLoading{2000};
+
+// What signals act on: the loading, and the server while there is one.
+class Ending {
+ public:
+  void request() {
+    const std::lock_guard lock(mutex_);
+    requested_ = true;
+    if (server_ != nullptr) server_->drain();
+    changed_.notify_all();
+  }
+  bool requested() const {
+    const std::lock_guard lock(mutex_);
+    return requested_;
+  }
+  // True when somebody asked within that time.
+  bool wait_for(milliseconds time) const {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, time, [this] { return requested_; });
+  }
+  // Null: there is none any more.
+  void set_server(Server* server) {
+    const std::lock_guard lock(mutex_);
+    server_ = server;
+    if (requested_ && server_ != nullptr) server_->drain();
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  bool requested_ = false;
+  Server* server_ = nullptr;
+};
 
 sigset_t ending_signals() {
   sigset_t set;
@@ -27,10 +70,15 @@ sigset_t ending_signals() {
   return set;
 }
 
-// Waits for signals on a thread of its own: the first drains, the third ends the process.
+// Waits for signals on a thread of its own: the first ends loading and serving in order, the third
+// ends the process. Every thread that is made while it lives has the signals blocked.
 class SignalThread {
  public:
-  explicit SignalThread(Server& server) : thread_([this, &server] { wait(server); }) {}
+  explicit SignalThread(Ending& ending) {
+    const sigset_t set = ending_signals();
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    thread_ = std::thread([this, &ending] { wait(ending); });
+  }
 
   ~SignalThread() {
     done_.store(true);
@@ -39,7 +87,7 @@ class SignalThread {
   }
 
  private:
-  void wait(Server& server) {
+  void wait(Ending& ending) {
     const sigset_t set = ending_signals();
     for (int count = 0;;) {
       int signal = 0;
@@ -48,7 +96,7 @@ class SignalThread {
       if (signal == SIGUSR1) continue;
       if (++count == kSignalsToLeaveAtOnce) _exit(128 + signal);
       log_info("signal {}: draining", signal);
-      server.drain();
+      ending.request();
     }
   }
 
@@ -56,63 +104,115 @@ class SignalThread {
   std::thread thread_;
 };
 
-// Loads the model and tells the registry; false when it failed.
-bool load(const Settings& settings, WorkerPool& workers, MetricsRegistry& metrics,
-          ModelRegistry& registry, size_t index, std::unique_ptr<LoadedModel>& model) {
-  ProgressBar bar(stderr);
-  const Progress show = bar.callback();
-  try {
-    model =
-        LoadedModel::load(settings, workers, metrics, [&](const std::string& phase, int percent) {
-          registry.set_progress(index, phase, percent);
-          show(phase, percent);
-        });
-    bar.finish();
-    registry.set_ready(index, model->facts(), model->executor());
-    log_info("{} is ready", model->facts().name);
-    return true;
-  } catch (const std::exception& error) {
-    bar.finish();
-    log_error("the model cannot be loaded: {}", error.what());
-    registry.set_failed(index, error.what());
+// The model's way from its name to ready, on a thread of its own.
+class Loading {
+ public:
+  Loading(const Settings& settings, WorkerPool& workers, MetricsRegistry& metrics,
+          ModelRegistry& registry, Ending& ending)
+      : settings_(settings),
+        workers_(workers),
+        metrics_(metrics),
+        registry_(registry),
+        ending_(ending) {
+    index_ = registry.add(settings.model.model_name, served_names(settings.model));
+  }
+
+  ~Loading() {
+    if (!thread_.joinable()) return;
+    // What is half-written is under a name of its own, and whoever comes next removes it.
+    if (loaded_.wait_for(kStopLoading) != std::future_status::ready) {
+      log_warning("the loading does not stop in time; leaving it");
+      _exit(0);
+    }
+    thread_.join();
+  }
+
+  void start() {
+    std::packaged_task<bool()> task([this] { return load(); });
+    loaded_ = task.get_future().share();
+    thread_ = std::thread(std::move(task));
+  }
+  // False: it failed, or was told to stop.
+  bool wait() const {
+    while (loaded_.wait_for(milliseconds(50)) != std::future_status::ready) {
+      if (ending_.requested()) return false;
+    }
+    return loaded_.get();
+  }
+  bool failed() const { return failed_.load(); }
+
+ private:
+  bool load() {
+    ProgressBar bar(stderr, ProgressBar::OnSignal::kNothing);
+    const Progress show = bar.callback();
+    const auto deadline =
+        std::chrono::steady_clock::now() + milliseconds(settings_.model.loading_timeout_ms);
+    try {
+      model_ = LoadedModel::load(settings_, workers_, metrics_,
+                                 [&](const std::string& phase, int percent) {
+                                   if (ending_.requested()) throw Stopped(SIGTERM);
+                                   if (std::chrono::steady_clock::now() > deadline)
+                                     refuse_late(phase, percent);
+                                   registry_.set_progress(index_, phase, percent);
+                                   show(phase, percent);
+                                 });
+      bar.finish();
+      registry_.set_ready(index_, model_->facts(), model_->executor());
+      log_info("{} is ready", model_->facts().name);
+      return true;
+    } catch (const Stopped&) {
+      log_info("the loading was stopped");
+    } catch (const std::exception& error) {
+      log_error("the model cannot be loaded: {}", error.what());
+      registry_.set_failed(index_, error.what());
+      failed_.store(true);
+      if (!settings_.server.wait_model_loading && !ending_.wait_for(kShowFailure)) {
+        ending_.request();
+      }
+    }
     return false;
   }
-}
+
+  [[noreturn]] void refuse_late(const std::string& phase, int percent) const {
+    throw std::runtime_error(
+        format("it was not ready after model_loading_timeout = {} s (phase {}, {} %). Raise that, "
+               "or compile ahead of time: tidemill compile MODEL --out DIR.",
+               static_cast<double>(settings_.model.loading_timeout_ms) / 1000.0, phase, percent));
+  }
+
+  const Settings& settings_;
+  WorkerPool& workers_;
+  MetricsRegistry& metrics_;
+  ModelRegistry& registry_;
+  Ending& ending_;
+  size_t index_ = 0;
+  std::unique_ptr<LoadedModel> model_;
+  std::atomic<bool> failed_{false};
+  std::shared_future<bool> loaded_;
+  std::thread thread_;
+};
 
 }  // namespace
 
 int serve(const SettingsReport& report) {
   const Settings& settings = report.settings;
-  const sigset_t set = ending_signals();
-  pthread_sigmask(SIG_BLOCK, &set, nullptr);  // inherited by every thread made from here on
-
+  Ending ending;
+  const SignalThread signals(ending);  // before every other thread
   MetricsRegistry metrics;
   WorkerPool workers(settings.workers);
   ModelRegistry registry;
-  std::unique_ptr<LoadedModel> model;
-  const size_t index = registry.add(settings.model.model_name, served_names(settings.model));
+  Loading loading(settings, workers, metrics, registry, ending);
   if (settings.server.wait_model_loading) {
-    if (!load(settings, workers, metrics, registry, index, model)) return 1;
+    loading.start();
+    if (!loading.wait()) return loading.failed() ? 1 : 0;
   }
   Server server(settings.server, registry, metrics);
   log_info("listening on {}:{}", settings.server.host, server.port());
-  std::atomic<bool> failed{false};
-  std::thread loading;
-  {
-    const SignalThread signals(server);
-    if (!settings.server.wait_model_loading) {
-      loading = std::thread([&] {
-        if (load(settings, workers, metrics, registry, index, model)) return;
-        failed.store(true);
-        // Long enough for a health check to see 500, as the original does.
-        std::this_thread::sleep_for(std::chrono::seconds(3));
-        server.drain();
-      });
-    }
-    server.run();
-    if (loading.joinable()) loading.join();
-  }
-  return failed.load() ? 1 : 0;
+  ending.set_server(&server);
+  if (!settings.server.wait_model_loading) loading.start();
+  server.run();
+  ending.set_server(nullptr);
+  return loading.failed() ? 1 : 0;
 }
 
 }  // namespace tidemill

@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -46,8 +47,8 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             for line in self.log.read_text(errors="replace").splitlines():
-                if " listening on " in line:
-                    return int(line.rsplit(":", 1)[1])
+                if listening := re.search(r"[ \"]listening on .*:(\d+)", line):
+                    return int(listening[1])
             if self.process.poll() is not None:
                 raise RuntimeError(self.log.read_text(errors="replace"))
             time.sleep(0.02)

@@ -22,7 +22,7 @@ spdlog::logger& logger() {
   return *instance;
 }
 
-LogFormat& log_format() {
+LogFormat& format_in_use() {
   static LogFormat format = LogFormat::kText;
   return format;
 }
@@ -62,15 +62,19 @@ std::string escaped(std::string_view text) {
 
 void set_log(LogLevel level, LogFormat format) {
   logger().set_level(to_spdlog(level));
-  log_format() = format;
+  format_in_use() = format;
   logger().set_pattern(format == LogFormat::kText
                            ? "%Y-%m-%dT%H:%M:%S.%e %l %v"
                            : R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":%v})");
 }
 
+LogFormat log_format() { return format_in_use(); }
+
+bool logs(LogLevel level) { return logger().should_log(to_spdlog(level)); }
+
 void log_line(LogLevel level, std::string_view text) {
-  if (!logger().should_log(to_spdlog(level))) return;
-  if (log_format() == LogFormat::kText) {
+  if (!logs(level)) return;
+  if (format_in_use() == LogFormat::kText) {
     logger().log(to_spdlog(level), escaped(text));
     return;
   }

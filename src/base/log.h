@@ -13,6 +13,8 @@ enum class LogLevel { kDebug, kInfo, kWarning, kError, kOff };
 enum class LogFormat { kText, kJson };
 
 void set_log(LogLevel level, LogFormat format);
+LogFormat log_format();
+bool logs(LogLevel level);  // whether a line of that level is written
 void log_line(LogLevel level, std::string_view text);
 
 template <typename... Args>

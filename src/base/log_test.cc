@@ -31,6 +31,8 @@ TEST_F(LogTest, LinesBelowTheLevelAreNotWritten) {
   set_log(LogLevel::kWarning, LogFormat::kText);
   EXPECT_EQ(logged([] { log_info("quiet"); }), "");
   EXPECT_THAT(logged([] { log_error("loud"); }), testing::HasSubstr("loud"));
+  EXPECT_FALSE(logs(LogLevel::kInfo));
+  EXPECT_TRUE(logs(LogLevel::kWarning));
   set_log(LogLevel::kOff, LogFormat::kText);
   EXPECT_EQ(logged([] { log_error("nothing"); }), "");
 }

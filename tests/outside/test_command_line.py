@@ -1,6 +1,8 @@
 """The verbs and the settings, as a person meets them."""
 import json
+import signal
 import subprocess
+import time
 
 import httpx
 import pytest
@@ -121,6 +123,50 @@ def test_a_failed_model_is_told_by_ping_and_by_the_exit_code(serve, tmp_path):
             break
     assert answer.status_code == 500 and "FAILED" in answer.text
     assert server.process.wait(20) == 1
+
+
+def test_a_model_that_is_late_has_failed(serve, smollm2, tmp_path):
+    server = serve(smollm2, "--cache-dir", tmp_path / "cache", "--model-loading-timeout", "0.05",
+                   ready=False)
+    assert server.process.wait(30) == 1
+    assert "not ready after model_loading_timeout = 0.05 s" in server.log.read_text()
+    assert not list((tmp_path / "cache/engines").glob(".*"))
+
+
+def wait_for_compilation(process, cache):
+    """Until weights are being written; the process must not end before."""
+    deadline = time.monotonic() + 60
+    while not list(cache.glob("engines/.*/rank0.weights")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("arguments, code", [
+    (["serve", "--port", "0"], 0),
+    (["serve", "--port", "0", "--wait-model-loading"], 0),
+    (["generate", "--prompt", "x"], None),
+])
+def test_S_4_a_signal_ends_a_compilation_and_leaves_nothing(smollm2, tmp_path, arguments, code, stop):
+    process = subprocess.Popen([BINARY, *arguments, smollm2, "--cache-dir", tmp_path, "--threads", "1"],
+                               stderr=subprocess.PIPE)
+    wait_for_compilation(process, tmp_path)
+    process.send_signal(stop)
+    begun = time.monotonic()
+    process.communicate(timeout=30)
+    assert time.monotonic() - begun < 3
+    assert process.returncode == (128 + stop if code is None else code)
+    assert not list((tmp_path / "engines").iterdir())
+
+
+def test_every_line_of_a_json_log_is_json(serve, engines):
+    folder = need(ROOT / "tests/data/tiny/llama")
+    server = serve(str(folder), "--cache-dir", str(engines), "--log-format", "json")
+    server.stop()
+    messages = [json.loads(line)["message"] for line in server.log.read_text().splitlines()]
+    assert any(message.startswith("load took ") for message in messages)
+    done = run("eval", folder, "--reference", folder, "--cache-dir", engines, "--log-level", "error")
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "llama-sharded"])
