@@ -4,13 +4,12 @@
 // A line of the file is {"prompt": TEXT}, {"ids": [..]} or {"messages": [..]}, with
 // "max_new_tokens" where it differs. An answer is {"index", "text", "ids", "finish_reason",
 // "prompt_tokens"} and, with --logprobs, "logprobs".
-#include <unistd.h>
-
 #include <cstdio>
 #include <deque>
 #include <fstream>
-#include <iostream>
 #include <stdexcept>
+#include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "base/json.h"
@@ -22,7 +21,9 @@
 namespace tidemill {
 namespace {
 
-constexpr size_t kMaxInFlight = 256;  // prompts of a file that are submitted ahead of their answers
+// Prompts of a file are submitted so many batches ahead of the oldest answer: one long answer does
+// not empty the batch behind it.
+constexpr size_t kBatchesAhead = 4;
 
 struct Answer {
   std::string text;
@@ -42,38 +43,47 @@ Prompt prompt_of_arguments(const VerbArguments& arguments) {
   return ChatPrompt{.messages = std::move(messages)};
 }
 
+TokenPrompt token_prompt(const JsonValue& ids) {
+  TokenPrompt prompt;
+  for (const JsonValue& id : ids.array()) {
+    if (!id.is_integer()) {
+      throw std::runtime_error(format("ids holds {}; it must hold integers.", id.kind_name()));
+    }
+    // What does not fit into an id is far beyond every vocabulary.
+    if (!std::in_range<TokenId>(id.integer())) {
+      throw std::runtime_error(format("ids holds {}, which no vocabulary has.", id.integer()));
+    }
+    prompt.ids.push_back(static_cast<TokenId>(id.integer()));
+  }
+  return prompt;
+}
+
 // A line of the file, as fields on top of the command line's.
-GenerationFields fields_of_line(const JsonValue& line, GenerationFields fields, size_t number) {
-  fields.prompts.clear();
+GenerationFields fields_of_line(const JsonValue& line, GenerationFields fields) {
   if (const JsonValue* text = line.find("prompt"); text != nullptr && text->is_string()) {
     fields.prompts.push_back(TextPrompt{.text = text->string()});
   } else if (const JsonValue* ids = line.find("ids"); ids != nullptr && ids->is_array()) {
-    TokenPrompt prompt;
-    for (const JsonValue& id : ids->array()) {
-      if (!id.is_integer())
-        throw std::runtime_error(
-            format("line {}: ids holds {}; it must hold integers.", number, id.kind_name()));
-      prompt.ids.push_back(static_cast<TokenId>(id.integer()));
-    }
-    fields.prompts.push_back(std::move(prompt));
+    fields.prompts.push_back(token_prompt(*ids));
   } else if (const JsonValue* messages = line.find("messages")) {
     fields.prompts.push_back(ChatPrompt{.messages = *messages});
   } else {
-    throw std::runtime_error(
-        format("line {}: needs prompt (a string), ids (integers) or messages (a list).", number));
+    throw std::runtime_error("needs prompt (a string), ids (integers) or messages (a list).");
   }
-  if (const JsonValue* tokens = line.find("max_new_tokens");
-      tokens != nullptr && tokens->is_integer()) {
+  if (const JsonValue* tokens = line.find("max_new_tokens")) {
+    if (!tokens->is_integer()) throw std::runtime_error("max_new_tokens must be an integer.");
     fields.max_new_tokens = tokens->integer();
   }
   return fields;
 }
 
-ResponseStream submit(LoadedModel& model, GenerationFields fields) {
-  const auto request =
-      GenerationRequest::make(std::move(fields), FieldNames{}, model.facts().limits);
+GenerationRequest make_request(const LoadedModel& model, GenerationFields fields) {
+  auto request = GenerationRequest::make(std::move(fields), FieldNames{}, model.facts().limits);
   if (!request) throw std::runtime_error(request.error().message);
-  auto stream = model.executor().submit(*request);
+  return std::move(*request);
+}
+
+ResponseStream submit(LoadedModel& model, const GenerationRequest& request) {
+  auto stream = model.executor().submit(request);
   if (!stream) throw std::runtime_error(stream.error().message);
   return std::move(*stream);
 }
@@ -114,7 +124,7 @@ void print_json(size_t index, const Answer& answer, const ResponseStream& stream
 
 void generate_one(LoadedModel& model, GenerationFields fields, const VerbArguments& arguments) {
   fields.prompts.push_back(prompt_of_arguments(arguments));
-  ResponseStream stream = submit(model, std::move(fields));
+  ResponseStream stream = submit(model, make_request(model, std::move(fields)));
   if (arguments.json) {
     const Answer answer = read_answer(stream, [](const std::string&) {});
     print_json(0, answer, stream, arguments.num_logprobs >= 0);
@@ -127,10 +137,35 @@ void generate_one(LoadedModel& model, GenerationFields fields, const VerbArgumen
   std::putchar('\n');
 }
 
-void generate_file(LoadedModel& model, const GenerationFields& fields,
-                   const VerbArguments& arguments) {
-  std::ifstream file(arguments.file);
-  if (!file) throw std::runtime_error(format("{} cannot be read.", arguments.file));
+// A request of a file, and where it stands there.
+struct FileRequest {
+  size_t line = 0;
+  GenerationRequest request;
+};
+
+// All of them: a mistake in the last line shows before the first is computed.
+std::vector<FileRequest> read_requests(const LoadedModel& model, const GenerationFields& fields,
+                                       const std::string& path) {
+  std::ifstream file(path);
+  if (!file) throw std::runtime_error(format("{} cannot be read.", path));
+  std::vector<FileRequest> requests;
+  std::string text;
+  for (size_t number = 1; std::getline(file, text); ++number) {
+    if (text.empty()) continue;
+    try {
+      const auto line = parse_json(text);
+      if (!line) throw std::runtime_error(line.error().message);
+      requests.push_back({number, make_request(model, fields_of_line(*line, fields))});
+    } catch (const std::runtime_error& error) {
+      throw std::runtime_error(format("{}:{}: {}", path, number, error.what()));
+    }
+  }
+  return requests;
+}
+
+void generate_file(LoadedModel& model, const GenerationFields& fields, const Settings& settings) {
+  const VerbArguments& arguments = settings.verb;
+  const auto most = static_cast<size_t>(settings.executor.scheduler.max_sequences) * kBatchesAhead;
   std::deque<ResponseStream> streams;
   size_t printed = 0;
   const auto print_oldest = [&] {
@@ -138,15 +173,13 @@ void generate_file(LoadedModel& model, const GenerationFields& fields,
     print_json(printed++, answer, streams.front(), arguments.num_logprobs >= 0);
     streams.pop_front();
   };
-  std::string text;
-  for (size_t number = 1; std::getline(file, text); ++number) {
-    if (text.empty()) continue;
-    const auto line = parse_json(text);
-    if (!line) {
-      throw std::runtime_error(format("{}:{}: {}", arguments.file, number, line.error().message));
+  for (const FileRequest& item : read_requests(model, fields, arguments.file)) {
+    if (streams.size() == most) print_oldest();
+    try {
+      streams.push_back(submit(model, item.request));
+    } catch (const std::runtime_error& error) {
+      throw std::runtime_error(format("{}:{}: {}", arguments.file, item.line, error.what()));
     }
-    if (streams.size() == kMaxInFlight) print_oldest();
-    streams.push_back(submit(model, fields_of_line(*line, fields, number)));
   }
   while (!streams.empty()) print_oldest();
 }
@@ -167,7 +200,7 @@ int generate(const SettingsReport& report) {
   if (arguments.file.empty()) {
     generate_one(*model, fields, arguments);
   } else {
-    generate_file(*model, fields, arguments);
+    generate_file(*model, fields, report.settings);
   }
   return 0;
 }

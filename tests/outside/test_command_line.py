@@ -196,6 +196,42 @@ def test_generate_reads_a_file_of_prompts(tmp_path):
     assert [json.loads(line)["text"] for line in lines] == ["A", "B", "A"]
 
 
+def test_generate_continues_a_plain_prompt(tmp_path):
+    model = write_script(tmp_path / "hello.json", [{"when": "user", "reply": "chat"},
+                                                   {"when": "sea", "reply": " is wide"}])
+    assert run("generate", model, "--prompt", "the sea").stdout == " is wide\n"
+    assert run("generate", "--chat", model, "--prompt", "the sea").stdout == "chat\n"
+    answer = json.loads(run("generate", model, "--prompt", "the sea", "--json").stdout)
+    assert answer["text"] == " is wide" and answer["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("line, words", [
+    ('{"ids": [4294967394]}', "4294967394"),
+    ('{"ids": [-1]}', "-1"),
+    ('{"ids": ["a"]}', "integers"),
+    ('{"prompt": 3}', "needs prompt"),
+    ('{"prompt": "a", "max_new_tokens": "3"}', "max_new_tokens"),
+    ('{"prompt": ', ""),
+    ('{"prompt": ""}', ""),
+])
+def test_a_wrong_line_of_a_file_is_named_before_anything_is_computed(tmp_path, line, words):
+    model = write_script(tmp_path / "hello.json", [{"reply": "B"}])
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "a"}\n' + line + "\n")
+    done = run("generate", model, "--file", prompts, code=1)
+    assert done.stdout == "" and f"{prompts}:2: " in done.stderr and words in done.stderr
+
+
+def test_a_file_of_prompts_knows_no_queue(tmp_path):
+    model = write_script(tmp_path / "slow.json", [{"reply": "abc", "delay_ms": 2}])
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "a"}\n' * 600)
+    (tmp_path / "serving.properties").write_text(
+        f"option.model_id={model}\njob_queue_size=1\nqueue_timeout=1\nrequest_timeout=1\n")
+    done = run("generate", "--file", prompts, "--max-rolling-batch-size", "1", folder=tmp_path)
+    assert len(done.stdout.splitlines()) == 600
+
+
 def test_chat_answers_and_ends(tmp_path):
     model = write_script(tmp_path / "hello.json", [{"reply": "Hello!"}])
     done = run("chat", model, input="hi\nand again\n")
