@@ -1,7 +1,12 @@
 """The verbs and the settings, as a person meets them."""
+import fcntl
 import json
+import os
+import pty
+import select
 import signal
 import subprocess
+import termios
 import time
 
 import httpx
@@ -146,6 +151,7 @@ def wait_for_compilation(process, cache):
     (["serve", "--port", "0"], 0),
     (["serve", "--port", "0", "--wait-model-loading"], 0),
     (["generate", "--prompt", "x"], None),
+    (["chat"], None),
 ])
 def test_S_4_a_signal_ends_a_compilation_and_leaves_nothing(smollm2, tmp_path, arguments, code, stop):
     process = subprocess.Popen([BINARY, *arguments, smollm2, "--cache-dir", tmp_path, "--threads", "1"],
@@ -236,6 +242,85 @@ def test_chat_answers_and_ends(tmp_path):
     model = write_script(tmp_path / "hello.json", [{"reply": "Hello!"}])
     done = run("chat", model, input="hi\nand again\n")
     assert done.stdout.count("Hello!") == 2
+
+
+class Terminal:
+    """A verb at a terminal of its own."""
+
+    def __init__(self, *arguments):
+        self.main, other = pty.openpty()
+        self.process = subprocess.Popen([BINARY, *arguments], stdin=other, stdout=other,
+                                        stderr=other, start_new_session=True,
+                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(other)
+        self.seen = ""
+
+    def expect(self, text, seconds=20):
+        """Reads until `text` has come; what came before it is forgotten."""
+        deadline = time.monotonic() + seconds
+        while text not in self.seen:
+            left = deadline - time.monotonic()
+            assert left > 0 and select.select([self.main], [], [], left)[0], self.seen
+            self.seen += os.read(self.main, 65536).decode(errors="replace")
+        self.seen = self.seen.split(text, 1)[1]
+
+    def type(self, text):
+        os.write(self.main, text.encode())
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.main)
+
+
+@pytest.fixture
+def terminal():
+    opened = []
+
+    def open_terminal(*arguments):
+        opened.append(Terminal(*arguments))
+        return opened[-1]
+
+    yield open_terminal
+    for each in opened:
+        each.close()
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_conversation(terminal, tmp_path):
+    model = write_script(tmp_path / "hello.json", [
+        {"when": "slow", "reply": "tick ", "repeat": 400, "delay_ms": 20}, {"reply": "Hello!"}])
+    chat = terminal("chat", model)
+    chat.expect("> ")
+    chat.type("slow\n")
+    chat.expect("tick tick")
+    chat.type("\x03")
+    chat.expect("\n> ", seconds=2)
+    chat.type("\x03")
+    chat.expect("Ctrl-D ends the conversation", seconds=2)
+    chat.type("still there?\n")
+    chat.expect("tick")  # its history holds "slow", so the same rule answers
+    chat.type("\x03")
+    chat.expect("\n> ", seconds=2)
+    chat.type("\x04")
+    assert chat.process.wait(5) == 0
+
+
+def test_ctrl_c_stops_an_answer_that_has_not_begun(terminal, tmp_path):
+    model = write_script(tmp_path / "hello.json", [{"reply": "Hello!"}], step_ms=4000)
+    chat = terminal("chat", model)
+    chat.expect("> ")
+    chat.type("hi\n")
+    time.sleep(0.3)
+    chat.type("\x03")
+    chat.expect("\n> ", seconds=2)
+    assert chat.process.poll() is None
+
+
+def test_a_turn_that_does_not_fit_is_dropped_and_chat_goes_on(tmp_path):
+    model = write_script(tmp_path / "hello.json", [{"reply": "Hello!"}], max_model_len=200)
+    done = run("chat", model, input="hi\n" + "x" * 300 + "\nhi\n")
+    assert done.stdout.count("Hello!") == 2
+    assert "200" in done.stdout.splitlines()[1]
 
 
 def test_a_pickled_checkpoint_is_refused_with_the_way_out():
