@@ -1,86 +1,229 @@
-// tidemill inspect: what this machine can run, and what a model holds.
+// tidemill inspect: what this machine can run, what a model holds, and how it would fit.
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cctype>
 #include <cstdio>
-#include <stdexcept>
+#include <fstream>
 
 #include "base/check.h"
 #include "checkpoint/checkpoint.h"
+#include "compiler/text_files.h"
+#include "fact_sheet.h"
 #include "kernels/select.h"
-#include "memory_plan.h"
+#include "loaded_model.h"
+#include "memory_room.h"
 #include "model/load.h"
-#include "open_model.h"
-#include "options.h"
 #include "verbs.h"
 
 namespace tidemill {
 namespace {
 
-void print_machine(const Settings& settings) {
-  std::printf("variants\n");
-  for (const Variant& variant : variants()) {
-    std::printf("  %-10s %s%s%s\n", variant.kernels->name, variant.kernels->description,
-                variant.why_not.empty() ? "" : "; not here: ", variant.why_not.c_str());
+namespace fs = std::filesystem;
+
+constexpr size_t kShownDigest = 12;  // digits, for people
+
+std::string mebibytes(int64_t bytes) {
+  return format("{:.1f} MiB", static_cast<double>(bytes) / (1024.0 * 1024.0));
+}
+
+Fact number(std::string name, int64_t value) {
+  return {std::move(name), std::to_string(value), value};
+}
+
+Fact memory(const std::string& name, int64_t bytes) {
+  return {name, mebibytes(bytes), bytes, name + "_bytes"};
+}
+
+std::string processor_name() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);) {
+    const size_t colon = line.find(':');
+    if (line.starts_with("model name") && colon + 2 < line.size()) return line.substr(colon + 2);
   }
-  std::printf("chosen       %s\n", select_kernels(settings.model.isa).name);
-  const std::vector<int> cores = usable_cores();
-  std::printf("workers      %zu (one per usable core)\n", cores.size());
-  std::printf("memory       %.1f MiB available\n",
-              static_cast<double>(available_memory()) / (1024.0 * 1024.0));
+  return "unknown";
 }
 
-void print_architecture(const Architecture& a) {
-  std::printf(
-      "family       %s\nlayers       %lld\nhidden       %lld\nheads        %lld, %lld for "
-      "keys and values, of %lld\nfeed-forward %lld\nvocabulary   %lld\npositions    %lld\n",
-      a.family.c_str(), static_cast<long long>(a.num_layers), static_cast<long long>(a.hidden_size),
-      static_cast<long long>(a.num_heads), static_cast<long long>(a.num_kv_heads),
-      static_cast<long long>(a.head_dim), static_cast<long long>(a.intermediate_size),
-      static_cast<long long>(a.vocab_size), static_cast<long long>(a.max_positions));
+FactSection machine(const Settings& settings) {
+  const int cores = static_cast<int>(usable_cores().size());
+  const int workers = settings.workers.num_threads > 0 ? settings.workers.num_threads : cores;
+  const Kernels& chosen = select_kernels(settings.model.isa);
+  return {"machine",
+          {{"processor", processor_name()},
+           {"workers", format("{} (usable cores: {})", workers, cores), workers},
+           memory("available", available_memory()),
+           {"variant", format("{}: {}", chosen.name, chosen.description), chosen.name}}};
 }
 
-void print_engine(const std::filesystem::path& dir, const Settings& settings) {
+FactSection all_variants() {
+  FactSection section{"variants", {}};
+  for (const Variant& variant : variants()) {
+    const bool runs = variant.why_not.empty();
+    section.facts.push_back({variant.kernels->name,
+                             format("{}; {}", runs ? "runs here" : "not here, " + variant.why_not,
+                                    variant.kernels->description),
+                             runs});
+  }
+  return section;
+}
+
+FactSection network(const Architecture& a) {
+  return {"network",
+          {{"family", a.family},
+           number("layers", a.num_layers),
+           number("hidden", a.hidden_size),
+           {"heads",
+            format("{}, {} for keys and values, of {}", a.num_heads, a.num_kv_heads, a.head_dim),
+            a.num_heads},
+           number("feed-forward", a.intermediate_size),
+           number("vocabulary", a.vocab_size),
+           number("positions", a.max_positions)}};
+}
+
+FactSection text_facts(const TextFiles& files, const Architecture& architecture) {
+  // The template is only looked for; a checkpoint's may be one that this build cannot render.
+  const TextParts parts =
+      make_text_parts({.tokenizer_json = files.tokenizer_json}, architecture, ModelSettings{});
+  const int64_t tokens = parts.tokenizer ? parts.tokenizer->vocab_size() : 0;
+  return {
+      "text",
+      {{"tokenizer", tokens > 0 ? format("{} tokens", tokens) : "none: token ids only", tokens},
+       {"chat template", files.chat_template ? "yes" : "none", files.chat_template.has_value()}}};
+}
+
+FactSection plan_facts(const MemoryPlan& plan) {
+  FactSection section{
+      "memory plan",
+      {memory("available", plan.available_bytes),
+       memory("weights", plan.weight_bytes),
+       memory("workspace", plan.workspace_bytes),
+       Fact{"KV cache", mebibytes(plan.kv_bytes()), plan.kv_bytes(), "kv_bytes"},
+       {"KV blocks",
+        format("{} of {} tokens; {} hold one sequence of {} tokens", plan.num_blocks,
+               kTokensPerBlock, plan.longest_blocks, plan.wishes.limits.max_model_len),
+        plan.num_blocks, "kv_blocks"}}};
+  const std::string refusal = plan.refusal();
+  section.facts.push_back({"fits", refusal.empty() ? "yes" : "no: " + refusal, refusal.empty()});
+  return section;
+}
+
+// "layers.12.qkv" and its like in the other layers are one line.
+std::string without_numbers(const std::string& name) {
+  std::string out;
+  for (size_t i = 0; i < name.size();) {
+    const bool number =
+        std::isdigit(static_cast<unsigned char>(name[i])) != 0 && i > 0 && name[i - 1] == '.';
+    size_t end = i + 1;
+    while (number && end < name.size() && std::isdigit(static_cast<unsigned char>(name[end])))
+      ++end;
+    out += number ? "*" : name.substr(i, 1);
+    i = end;
+  }
+  return out;
+}
+
+// One line for all tensors that differ only by the numbers in their names.
+class TensorTable {
+ public:
+  void add(const std::string& name, std::string_view type, const std::vector<int64_t>& shape) {
+    Line line{.name = without_numbers(name), .type = std::string(type), .shape = shape};
+    const auto found = std::find_if(lines_.begin(), lines_.end(), [&](const Line& other) {
+      return other.name == line.name && other.type == line.type && other.shape == line.shape;
+    });
+    ++(found != lines_.end() ? *found : lines_.emplace_back(std::move(line))).count;
+  }
+  FactSection section() const {
+    FactSection out{"tensors", {}};
+    JsonArray list;
+    for (const Line& line : lines_) {
+      const std::string sizes = format("{}", fmt::join(line.shape, " x "));
+      out.facts.push_back({line.name, format("{:>4} x {:<6} {}", line.count, line.type, sizes)});
+      list.push_back(JsonObject{{"name", line.name},
+                                {"count", line.count},
+                                {"type", line.type},
+                                {"shape", JsonArray(line.shape.begin(), line.shape.end())}});
+    }
+    out.value = std::move(list);
+    return out;
+  }
+
+ private:
+  struct Line {
+    std::string name;
+    std::string type;
+    std::vector<int64_t> shape;
+    int count = 0;
+  };
+  std::vector<Line> lines_;
+};
+
+void add_engine(FactSheet& sheet, const fs::path& dir, const Settings& settings) {
   const Model model(dir);
   const Manifest& manifest = model.manifest();
-  std::printf("engine       %s, from %s\n", std::string(name_of(manifest.format)).c_str(),
-              manifest.source_name.c_str());
-  print_architecture(model.architecture());
-  const SchedulerOptions& scheduler = settings.executor.scheduler;
-  const MemoryPlan plan =
-      plan_memory(model.architecture(), model.activation_type(), model.weight_bytes(),
-                  {.kv_cache_bytes = settings.model.kv_cache_bytes,
-                   .max_sequences = scheduler.max_sequences,
-                   .limits = {.max_model_len = model.architecture().max_positions,
-                              .max_step_tokens = scheduler.max_step_tokens,
-                              .max_score_rows = scheduler.max_sequences}});
-  std::printf("memory plan\n%s", plan.table().c_str());
+  const auto digest = [](std::string name, const std::string& hex) {
+    return Fact{std::move(name), hex.substr(0, kShownDigest) + "...", hex};
+  };
+  sheet.add({"engine",
+             {{"format", std::string(name_of(manifest.format))},
+              {"source", manifest.source_name},
+              digest("source digest", manifest.source_digest),
+              digest("weights digest", manifest.weights_digest),
+              memory("weights", model.weight_bytes()),
+              number("version", manifest.version)}});
+  sheet.add(network(model.architecture()));
+  sheet.add(text_facts(read_text_files(dir), model.architecture()));
+  sheet.add(
+      plan_facts(plan_memory(model.architecture(), model.activation_type(), model.weight_bytes(),
+                             memory_wishes(settings, model.architecture()), available_memory())));
+  TensorTable tensors;
+  for (const EngineTensor& tensor : manifest.tensors) {
+    const auto shape = tensor.k == 0 ? std::vector{tensor.n} : std::vector{tensor.n, tensor.k};
+    tensors.add(tensor.name, name_of(tensor.format), shape);
+  }
+  sheet.add(tensors.section());
 }
 
-void print_checkpoint(const std::filesystem::path& path) {
+void add_checkpoint(FactSheet& sheet, const fs::path& path, const Settings& settings) {
   const Checkpoint checkpoint = Checkpoint::open(path);
-  const bool gguf = checkpoint.format() == CheckpointFormat::kGguf;
-  std::printf("checkpoint   %s, %zu tensors\n", gguf ? "GGUF" : "Hugging Face",
-              checkpoint.tensors().size());
-  print_architecture(read_architecture(checkpoint.config()));
+  const Architecture architecture = read_architecture(checkpoint.config());
+  const PackedFormat format = packed_format_of(settings.model.dtype);
+  int64_t bytes = 0;
+  TensorTable tensors;
   for (const StoredTensor& tensor : checkpoint.tensors()) {
-    std::string shape;
-    for (const int64_t size : tensor.shape)
-      shape += (shape.empty() ? "" : " x ") + std::to_string(size);
-    std::printf("  %-52s %-8s %s\n", tensor.name.c_str(), std::string(name_of(tensor.type)).c_str(),
-                shape.c_str());
+    bytes += static_cast<int64_t>(tensor.bytes.size());
+    tensors.add(tensor.name, name_of(tensor.type), tensor.shape);
   }
+  const bool gguf = checkpoint.format() == CheckpointFormat::kGguf;
+  sheet.add({"checkpoint",
+             {{"format", gguf ? "GGUF" : "Hugging Face"},
+              number("tensors", static_cast<int64_t>(checkpoint.tensors().size())),
+              memory("weights", bytes),
+              {"compiles to", std::string(name_of(format))}}});
+  sheet.add(network(architecture));
+  sheet.add(text_facts(collect_text(checkpoint, architecture).files, architecture));
+  sheet.add(plan_facts(plan_memory(architecture,
+                                   format == PackedFormat::kF32 ? DType::kF32 : DType::kBf16,
+                                   weights_file_bytes(engine_tensors(architecture, format)),
+                                   memory_wishes(settings, architecture), available_memory())));
+  sheet.add(tensors.section());
 }
 
 }  // namespace
 
 int inspect(const SettingsReport& report) {
-  if (report.settings.verb.print_settings) {
+  const Settings& settings = report.settings;
+  if (settings.verb.print_settings) {
     std::fputs(settings_page().c_str(), stdout);
     return 0;
   }
-  print_machine(report.settings);
-  const std::string& model = report.settings.model.model_id;
-  if (model.empty()) return 0;
-  const std::filesystem::path path = local_model(model);
-  is_engine_dir(path) ? print_engine(path, report.settings) : print_checkpoint(path);
+  FactSheet sheet;
+  sheet.add(machine(settings));
+  sheet.add(all_variants());
+  if (const std::string& model = settings.model.model_id; !model.empty()) {
+    const fs::path path = local_model(model);
+    is_engine_dir(path) ? add_engine(sheet, path, settings) : add_checkpoint(sheet, path, settings);
+  }
+  std::puts(settings.verb.json ? to_json(sheet.json()).c_str() : sheet.text().c_str());
   return 0;
 }
 

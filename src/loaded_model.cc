@@ -13,7 +13,7 @@
 #include "executor/network_runner.h"
 #include "executor/script_runner.h"
 #include "kernels/select.h"
-#include "memory_plan.h"
+#include "memory_room.h"
 
 namespace tidemill {
 namespace {
@@ -37,13 +37,6 @@ int64_t max_model_len(const Settings& settings, const Architecture& architecture
                                     asked, architecture.max_positions));
   }
   return asked;
-}
-
-DecoderLimits decoder_limits(const Settings& settings, const Architecture& architecture) {
-  const SchedulerOptions& scheduler = settings.executor.scheduler;
-  return {.max_model_len = max_model_len(settings, architecture),
-          .max_step_tokens = scheduler.max_step_tokens,
-          .max_score_rows = scheduler.max_score_rows()};
 }
 
 ModelFacts make_facts(const ModelSettings& settings, const Executor& executor,
@@ -93,6 +86,15 @@ std::vector<std::string> served_names(const ModelSettings& settings) {
   return unique;
 }
 
+MemoryWishes memory_wishes(const Settings& settings, const Architecture& architecture) {
+  const SchedulerOptions& scheduler = settings.executor.scheduler;
+  return {.kv_cache_bytes = settings.model.kv_cache_bytes,
+          .max_sequences = scheduler.max_sequences,
+          .limits = {.max_model_len = max_model_len(settings, architecture),
+                     .max_step_tokens = scheduler.max_step_tokens,
+                     .max_score_rows = scheduler.max_score_rows()}};
+}
+
 OpenOptions engine_options(const ModelSettings& settings) {
   return {.dtype = settings.dtype, .cache_dir = settings.cache_dir};
 }
@@ -112,6 +114,12 @@ TextParts make_text_parts(const TextFiles& files, const Architecture& architectu
 
 void LoadedModel::load_script(const Settings& settings, MetricsRegistry& metrics) {
   Script script = read_script(settings.model.model_id.substr(kScriptPrefix.size()));
+  if (settings.executor.max_model_len != 0 || settings.model.kv_cache_bytes != 0) {
+    log_warning(
+        "a script has a max_model_len ({}) and KV blocks ({}) of its own: max_model_len and "
+        "kv_cache_bytes have no effect",
+        script.max_model_len, script.num_blocks);
+  }
   ExecutorOptions options = settings.executor;
   options.max_model_len = script.max_model_len;
   options.scheduler.groups = {{.num_blocks = script.num_blocks}};
@@ -134,12 +142,13 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   model_ = std::make_unique<Model>(engine);
   const Architecture& architecture = model_->architecture();
   const TextFiles files = read_text_files(engine);
-  const DecoderLimits limits = decoder_limits(settings, architecture);
-  const MemoryPlan plan =
-      plan_memory(architecture, model_->activation_type(), model_->weight_bytes(),
-                  {.kv_cache_bytes = settings.model.kv_cache_bytes,
-                   .max_sequences = settings.executor.scheduler.max_sequences,
-                   .limits = limits});
+  const MemoryWishes wishes = memory_wishes(settings, architecture);
+  const DecoderLimits& limits = wishes.limits;
+  const MemoryPlan plan = plan_memory(architecture, model_->activation_type(),
+                                      model_->weight_bytes(), wishes, available_memory());
+  if (const std::string refusal = plan.refusal(); !refusal.empty()) {
+    throw std::runtime_error(refusal);
+  }
   ExecutorOptions options = settings.executor;
   options.max_model_len = limits.max_model_len;
   options.scheduler.groups = {{.num_blocks = plan.num_blocks}};

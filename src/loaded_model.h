@@ -10,6 +10,7 @@
 #include "api/schema.h"
 #include "base/metrics.h"
 #include "executor/executor.h"
+#include "memory_plan.h"
 #include "model/load.h"
 #include "open_model.h"
 #include "options.h"
@@ -41,6 +42,10 @@ class LoadedModel {
 
 // Every name that the model answers to, the canonical one first (apis.md CO-15).
 std::vector<std::string> served_names(const ModelSettings& settings);
+
+// What of the settings concerns memory. Throws std::runtime_error when max_model_len is beyond what
+// the model was made for.
+MemoryWishes memory_wishes(const Settings& settings, const Architecture& architecture);
 
 // What of the settings concerns opening the engine.
 OpenOptions engine_options(const ModelSettings& settings);

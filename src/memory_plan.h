@@ -11,29 +11,28 @@
 
 namespace tidemill {
 
-struct MemoryPlan {
-  int64_t available_bytes = 0;  // what cgroup and machine leave to this process
-  int64_t weight_bytes = 0;
-  int64_t workspace_bytes = 0;
-  int64_t bytes_per_block = 0;  // 32 tokens, all layers
-  int64_t num_blocks = 0;
-  int64_t wanted_blocks = 0;  // more could never be used at once by running sequences
-
-  int64_t kv_bytes() const { return num_blocks * bytes_per_block; }
-  std::string table() const;
-};
-
 struct MemoryWishes {
   int64_t kv_cache_bytes = 0;  // 0: 0.9 of what is left
   int64_t max_sequences = 0;
   DecoderLimits limits;
 };
 
-// Throws std::runtime_error with the table when one sequence of max_model_len does not fit.
-MemoryPlan plan_memory(const Architecture& architecture, DType activation_type,
-                       int64_t weight_bytes, const MemoryWishes& wishes);
+struct MemoryPlan {
+  MemoryWishes wishes;
+  int64_t available_bytes = 0;  // what cgroup and machine leave to this process
+  int64_t weight_bytes = 0;
+  int64_t workspace_bytes = 0;
+  int64_t bytes_per_block = 0;  // 32 tokens, all layers
+  int64_t longest_blocks = 0;   // one sequence of max_model_len
+  int64_t num_blocks = 0;
 
-// Physical memory that is available, or what the cgroup still allows, whichever is less.
-int64_t available_memory();
+  int64_t kv_bytes() const { return num_blocks * bytes_per_block; }
+  std::string table() const;
+  // Why this does not fit, with the table and the way out; empty when it does.
+  std::string refusal() const;
+};
+
+MemoryPlan plan_memory(const Architecture& architecture, DType activation_type,
+                       int64_t weight_bytes, const MemoryWishes& wishes, int64_t available_bytes);
 
 }  // namespace tidemill

@@ -3,6 +3,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -321,6 +322,50 @@ def test_a_turn_that_does_not_fit_is_dropped_and_chat_goes_on(tmp_path):
     done = run("chat", model, input="hi\n" + "x" * 300 + "\nhi\n")
     assert done.stdout.count("Hello!") == 2
     assert "200" in done.stdout.splitlines()[1]
+
+
+def test_inspect_shows_machine_checkpoint_and_plan():
+    folder = need(ROOT / "tests/data/tiny/llama-sharded")
+    text = run("inspect", folder, "--threads", "3").stdout
+    assert re.search(r"processor +(.*)", text)[1] in open("/proc/cpuinfo").read()
+    assert re.search(r"workers +3 ", text)
+    assert re.search(r"model\.layers\.\*\.mlp\.up_proj\.weight +2 x F32 +176 x 64", text)
+    assert re.search(r"fits +yes", text)
+    assert len(text.splitlines()) < 60
+
+
+def test_inspect_plans_with_the_settings_of_serve(tmp_path):
+    folder = need(ROOT / "tests/data/tiny/llama")
+
+    def sheet(*arguments):
+        return json.loads(run("inspect", folder, "--json", *arguments).stdout)
+
+    plan = sheet()["memory_plan"]
+    assert sheet()["network"]["positions"] == 256 and plan["fits"]
+    short = sheet("--max-model-len", "64", "--max-rolling-batch-size", "4")["memory_plan"]
+    assert short["kv_blocks"] == 8
+    assert sheet("--dtype", "fp32")["memory_plan"]["weights_bytes"] > plan["weights_bytes"]
+    assert not sheet("--kv-cache-bytes", str(10**14))["memory_plan"]["fits"]
+
+
+def test_X_5_a_plan_that_does_not_fit_is_refused_with_its_table(engines):
+    folder = need(ROOT / "tests/data/tiny/llama")
+    done = run("chat", folder, "--cache-dir", engines, "--kv-cache-bytes", str(10**14), code=1)
+    for word in ("available", "weights", "workspace", "KV cache", "Lower kv_cache_bytes"):
+        assert word in done.stderr
+
+
+def test_compile_writes_an_engine_that_inspect_describes(tmp_path):
+    folder = need(ROOT / "tests/data/tiny/llama")
+    out = tmp_path / "engine"
+    arguments = ["compile", folder, "--out", out, "--cache-dir", tmp_path / "cache"]
+    assert f"{out}: compiled, bf16" in run(*arguments).stdout
+    assert "was there already" in run(*arguments).stdout
+    sheet = json.loads(run("inspect", out, "--json").stdout)
+    assert sheet["engine"]["format"] == "bf16" and len(sheet["engine"]["weights_digest"]) == 64
+    assert sheet["text"] == {"tokenizer": 0, "chat_template": False}
+    assert {"name": "layers.*.qkv", "count": 2, "type": "bf16", "shape": [192, 64]} in sheet["tensors"]
+    assert "compiled already" in run("compile", out, "--out", tmp_path / "other", code=1).stderr
 
 
 def test_a_pickled_checkpoint_is_refused_with_the_way_out():

@@ -1,0 +1,93 @@
+#include "memory_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "model/kv_cache.h"
+
+namespace tidemill {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr int64_t kMaxModelLen = 1000;  // 32 blocks, the last not full
+constexpr int64_t kWeights = 10'000'000;
+
+Architecture small() {
+  return {.family = "llama",
+          .hidden_size = 64,
+          .num_layers = 2,
+          .num_heads = 4,
+          .num_kv_heads = 2,
+          .head_dim = 16,
+          .intermediate_size = 128,
+          .vocab_size = 256,
+          .max_positions = kMaxModelLen};
+}
+
+MemoryWishes wishes(int64_t kv_cache_bytes = 0) {
+  return {.kv_cache_bytes = kv_cache_bytes,
+          .max_sequences = 4,
+          .limits = {.max_model_len = kMaxModelLen, .max_step_tokens = 64, .max_score_rows = 4}};
+}
+
+int64_t block_bytes() { return kv_bytes_per_block(small(), DType::kBf16); }
+
+// Memory that leaves `kv_bytes` after weights and workspace.
+int64_t memory_for(int64_t kv_bytes) {
+  return kWeights + Decoder::workspace_bytes(small(), DType::kBf16, wishes().limits) + kv_bytes;
+}
+
+MemoryPlan plan(int64_t kv_cache_bytes, int64_t available) {
+  return plan_memory(small(), DType::kBf16, kWeights, wishes(kv_cache_bytes), available);
+}
+
+TEST(MemoryPlan, TakesNineTenthsOfWhatIsLeftAndNoMoreThanCanBeUsed) {
+  EXPECT_EQ(plan(0, memory_for(100 * block_bytes())).num_blocks, 90);
+  EXPECT_EQ(plan(0, memory_for(1'000'000 * block_bytes())).num_blocks, 4 * 32);
+  EXPECT_EQ(plan(0, memory_for(100 * block_bytes())).refusal(), "");
+}
+
+TEST(MemoryPlan, TakesWhatKvCacheBytesSaysToTheLastByteThatIsThere) {
+  const int64_t bytes = 50 * block_bytes();
+  EXPECT_EQ(plan(bytes, memory_for(bytes)).num_blocks, 50);
+  EXPECT_EQ(plan(bytes, memory_for(bytes)).refusal(), "");
+}
+
+TEST(MemoryPlan, X_5_KvCacheBytesBeyondWhatIsThereIsRefusedWithTheTable) {
+  const int64_t bytes = 50 * block_bytes();
+  const std::string refusal = plan(bytes, memory_for(bytes - 1)).refusal();
+  EXPECT_THAT(refusal, HasSubstr("Lower kv_cache_bytes to " + std::to_string(bytes - 1)));
+  EXPECT_THAT(refusal, HasSubstr("weights "));
+  EXPECT_THAT(refusal, HasSubstr("workspace "));
+  // Where lowering it would not help, that is not advised.
+  EXPECT_THAT(plan(bytes, kWeights).refusal(), Not(HasSubstr("Lower")));
+}
+
+TEST(MemoryPlan, X_5_ASequenceThatDoesNotFitIsRefusedWithWhatWould) {
+  const std::string refusal = plan(0, memory_for(20 * block_bytes())).refusal();
+  EXPECT_THAT(refusal, HasSubstr("needs 32 KV blocks"));
+  EXPECT_THAT(refusal, HasSubstr("lower max_model_len to 576"));  // 18 blocks
+}
+
+TEST(MemoryPlan, X_5_WhereNotOneBlockFitsNoLengthIsAdvised) {
+  for (const int64_t available : {memory_for(0), kWeights / 2}) {
+    const std::string refusal = plan(0, available).refusal();
+    EXPECT_THAT(refusal, HasSubstr("and 0 fit"));
+    EXPECT_THAT(refusal, Not(HasSubstr("max_model_len to")));
+    EXPECT_THAT(refusal, HasSubstr("more memory"));
+  }
+}
+
+TEST(MemoryPlan, ASmallKvCacheBytesIsNamedAsTheCause) {
+  const std::string refusal = plan(10 * block_bytes(), memory_for(100 * block_bytes())).refusal();
+  EXPECT_THAT(refusal, HasSubstr("Raise kv_cache_bytes to " + std::to_string(32 * block_bytes())));
+  EXPECT_THAT(refusal, HasSubstr("lower max_model_len to 320"));
+  EXPECT_THAT(refusal, Not(HasSubstr("more memory")));
+  EXPECT_THAT(plan(1, memory_for(100 * block_bytes())).refusal(),
+              Not(HasSubstr("max_model_len to")));
+}
+
+}  // namespace
+}  // namespace tidemill
