@@ -3,104 +3,45 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <stdexcept>
 
 #include "base/check.h"
 #include "base/json.h"
-#include "base/mapped_file.h"
-#include "checkpoint/safetensors.h"
 #include "logits_runner.h"
+#include "reference_outputs.h"
 
 namespace tidemill {
 namespace {
 
-namespace fs = std::filesystem;
-
-// One prompt of a reference: what was asked, and what came out.
-struct Expectation {
-  std::string name;
-  std::vector<TokenId> ids;
-  std::vector<TokenId> greedy_ids;
-  std::vector<double> logprobs;  // of the greedy ids; may be absent
-  std::vector<float> logits;     // [rows, V] of the last `rows` positions; may be absent
-  size_t rows = 0;
-};
-
 struct Tolerances {
   double logits = 0.0;
   double logprobs = 0.0;
+  bool greedy = false;  // every greedy id must agree
 };
 
-JsonValue read_json(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  auto json = parse_json(text, kFileJsonLimits);
-  if (!json) throw std::runtime_error(format("{}: {}.", path.string(), json.error().message));
-  return std::move(*json);
-}
-
-template <typename T>
-std::vector<T> numbers(const JsonValue* list) {
-  std::vector<T> out;
-  if (list == nullptr) return out;
-  for (const JsonValue& item : list->array()) out.push_back(static_cast<T>(item.number()));
-  return out;
-}
-
-const StoredTensor* find(const std::vector<StoredTensor>& tensors, const std::string& name) {
-  const auto found = std::find_if(tensors.begin(), tensors.end(),
-                                  [&](const StoredTensor& tensor) { return tensor.name == name; });
-  return found == tensors.end() ? nullptr : &*found;
-}
-
-void take_logits(Expectation& expected, const StoredTensor* tensor) {
-  if (tensor == nullptr) return;
-  expected.rows = tensor->shape.size() == 2 ? static_cast<size_t>(tensor->shape[0]) : 1;
-  expected.logits.resize(expected.rows * static_cast<size_t>(tensor->shape.back()));
-  read_rows(*tensor, 0, static_cast<int64_t>(expected.rows), expected.logits.data());
-}
-
-std::vector<Expectation> read_expectations(const fs::path& folder, Tolerances& tolerances,
-                                           bool f32) {
-  const bool tiny = fs::exists(folder / "expected.json");
-  const JsonValue json = read_json(folder / (tiny ? "expected.json" : "greedy.json"));
-  const fs::path file = folder / (tiny ? "expected.safetensors" : "logits.safetensors");
-  const MappedFile mapped(file);
-  const auto tensors = read_safetensors(mapped.bytes(), file.string());
-  const JsonValue* largest = json.find("largest_logit");
-  const double scale = largest != nullptr ? largest->number() : 40.0;
-  tolerances = f32 ? Tolerances{tiny ? 2e-4 : 2e-3, 1e-3} : Tolerances{0.05 * scale, 0.3};
-  const JsonValue& list = tiny ? *json.find("prompts") : json;
-  std::vector<Expectation> expectations;
-  for (const JsonValue& entry : list.array()) {
-    const std::string name =
-        tiny ? format("prompt{}", expectations.size()) : entry.find("name")->string();
-    Expectation expected{.name = name,
-                         .ids = numbers<TokenId>(entry.find("ids")),
-                         .greedy_ids = numbers<TokenId>(entry.find("greedy_ids")),
-                         .logprobs = numbers<double>(entry.find("logprobs"))};
-    take_logits(expected, find(tensors, tiny ? name + ".logits" : name));
-    if (expected.rows == 0) take_logits(expected, find(tensors, name + ".last_logits"));
-    expectations.push_back(std::move(expected));
-  }
-  return expectations;
+Tolerances tolerances_of(const ReferenceOutputs& outputs, bool f32) {
+  constexpr double kUsualLargestLogit = 40.0;
+  if (f32) return {.logits = outputs.precise ? 2e-4 : 2e-3, .logprobs = 1e-3, .greedy = true};
+  const double scale = outputs.largest_logit.value_or(kUsualLargestLogit);
+  return {.logits = 0.05 * scale, .logprobs = 0.3};
 }
 
 struct Differences {
   double logits = 0.0;
   double logprobs = 0.0;
   size_t equal_greedy = 0;  // before the first that differs
+
+  bool within(const Tolerances& allowed, size_t num_greedy) const {
+    return logits <= allowed.logits && logprobs <= allowed.logprobs &&
+           (equal_greedy == num_greedy || !allowed.greedy);
+  }
 };
 
 // Feeds the prompt and then the reference's own greedy ids: later differences do not depend on
 // earlier ones.
-Differences compare(LogitsRunner& runner, const Expectation& expected) {
+Differences compare(LogitsRunner& runner, const ReferencePrompt& expected) {
   std::vector<TokenId> ids = expected.ids;
   ids.insert(ids.end(), expected.greedy_ids.begin(), expected.greedy_ids.end());
-  ids.pop_back();
+  ids.resize(static_cast<size_t>(expected.num_tokens()));
   const size_t prompt = expected.ids.size();
   Differences worst;
   bool same = true;
@@ -113,8 +54,8 @@ Differences compare(LogitsRunner& runner, const Expectation& expected) {
         worst.logits = std::max(worst.logits, std::abs(double{logits[i]} - reference[i]));
       }
     }
-    if (at + 1 < prompt) return;
     const size_t step = at + 1 - prompt;
+    if (at + 1 < prompt || step >= expected.greedy_ids.size()) return;
     const TokenId wanted = expected.greedy_ids[step];
     const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
     same = same && best == wanted;
@@ -127,28 +68,64 @@ Differences compare(LogitsRunner& runner, const Expectation& expected) {
   return worst;
 }
 
+// One line for each prompt, and the verdict.
+class Printer {
+ public:
+  Printer(bool json, const Tolerances& allowed) : json_(json), allowed_(allowed) {
+    if (!json_) std::printf("%-20s %12s %12s   greedy\n", "prompt", "logits", "logprobs");
+  }
+
+  void add(const ReferencePrompt& prompt, const Differences& found) {
+    const size_t num_greedy = prompt.greedy_ids.size();
+    const bool within = found.within(allowed_, num_greedy);
+    good_ = good_ && within;
+    if (!json_) {
+      std::printf("%-20s %12.3g %12.3g   %zu of %zu\n", prompt.name.c_str(), found.logits,
+                  found.logprobs, found.equal_greedy, num_greedy);
+      return;
+    }
+    rows_.push_back(JsonObject{{"name", prompt.name},
+                               {"logits", found.logits},
+                               {"logprobs", found.logprobs},
+                               {"equal_greedy", uint64_t{found.equal_greedy}},
+                               {"greedy", uint64_t{num_greedy}},
+                               {"within", within}});
+  }
+
+  bool finish() {
+    if (json_) {
+      std::puts(to_json(JsonObject{{"within", good_},
+                                   {"allowed_logits", allowed_.logits},
+                                   {"allowed_logprobs", allowed_.logprobs},
+                                   {"prompts", std::move(rows_)}})
+                    .c_str());
+    } else {
+      std::printf("%s (allowed: logits %.3g, log-probabilities %.3g%s)\n",
+                  good_ ? "within the tolerances" : "OUTSIDE the tolerances", allowed_.logits,
+                  allowed_.logprobs, allowed_.greedy ? ", greedy ids equal" : "");
+    }
+    return good_;
+  }
+
+ private:
+  const bool json_;
+  const Tolerances allowed_;
+  bool good_ = true;
+  JsonArray rows_;
+};
+
 }  // namespace
 
 int compare_with_reference(const Kernels& kernels, const Model& model, WorkerPool& workers,
                            const VerbArguments& arguments) {
-  const bool f32 = model.activation_type() == DType::kF32;
-  Tolerances tolerances;
-  const auto expectations = read_expectations(arguments.reference, tolerances, f32);
-  LogitsRunner runner(kernels, model, workers, model.architecture().max_positions);
-  bool good = true;
-  std::printf("%-20s %12s %12s   greedy\n", "prompt", "logits", "logprobs");
-  for (const Expectation& expected : expectations) {
-    const Differences found = compare(runner, expected);
-    const bool all_greedy = found.equal_greedy == expected.greedy_ids.size();
-    good = good && found.logits <= tolerances.logits && found.logprobs <= tolerances.logprobs &&
-           (all_greedy || !f32);
-    std::printf("%-20s %12.3g %12.3g   %zu of %zu\n", expected.name.c_str(), found.logits,
-                found.logprobs, found.equal_greedy, expected.greedy_ids.size());
+  const ReferenceOutputs outputs =
+      read_reference_outputs(arguments.reference, model.architecture());
+  LogitsRunner runner(kernels, model, workers, outputs.longest());
+  Printer printer(arguments.json, tolerances_of(outputs, model.activation_type() == DType::kF32));
+  for (const ReferencePrompt& prompt : outputs.prompts) {
+    printer.add(prompt, compare(runner, prompt));
   }
-  std::printf("%s (allowed: logits %.3g, log-probabilities %.3g%s)\n",
-              good ? "within the tolerances" : "OUTSIDE the tolerances", tolerances.logits,
-              tolerances.logprobs, f32 ? ", greedy ids equal" : "");
-  return good ? 0 : 1;
+  return printer.finish() ? 0 : 1;
 }
 
 }  // namespace tidemill

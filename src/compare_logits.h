@@ -8,12 +8,9 @@
 
 namespace tidemill {
 
-// Prints one line per prompt: largest difference of logits and of log-probabilities, and how many
-// greedy ids agree before the first that does not. Two forms of folder:
-//   expected.json ("prompts": ids, greedy_ids, margins) with expected.safetensors
-//     ("prompt<i>.logits" [n, V] or "prompt<i>.last_logits" [V])
-//   greedy.json (list of name, ids, greedy_ids, logprobs, margins) with logits.safetensors
-//     (NAME [V], after the prompt)
+// Prints one line per prompt (or one JSON document): largest difference of logits and of
+// log-probabilities, and how many greedy ids agree before the first that does not. The folder:
+// reference_outputs.h.
 // Returns 0 when every difference is within the tolerance of the model's arithmetic (f32: 2e-4 and
 // 2e-3 of the two forms; bf16: 5 % of the largest logit, log-probabilities 0.3), 1 otherwise.
 int compare_with_reference(const Kernels& kernels, const Model& model, WorkerPool& workers,

@@ -39,6 +39,12 @@ std::vector<TokenId> encode_file(const fs::path& engine, const Architecture& arc
   }
   auto ids = text.tokenizer->encode(read_text(settings.verb.file), {.add_special_tokens = false});
   if (!ids) throw std::runtime_error(ids.error().message);
+  for (const TokenId id : *ids) {
+    if (id >= 0 && id < architecture.vocab_size) continue;
+    throw std::runtime_error(
+        format("the tokenizer made id {} of the text; this model has {} ids, 0 to {}.", id,
+               architecture.vocab_size, architecture.vocab_size - 1));
+  }
   return std::move(*ids);
 }
 

@@ -183,6 +183,29 @@ def test_tiny_checkpoints_agree_with_their_reference(engines, family):
     assert "within the tolerances" in done.stdout
 
 
+def test_a_comparison_is_json_when_asked(engines):
+    folder = need(ROOT / "tests/data/tiny/llama")
+    done = run("eval", folder, "--reference", folder, "--dtype", "fp32", "--cache-dir", engines, "--json")
+    verdict = json.loads(done.stdout)
+    assert verdict["within"] and verdict["prompts"][0]["equal_greedy"] == 24
+
+
+WORDS = {"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "Whitespace"},
+         "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 431}, "unk_token": "a"}}
+
+
+def test_text_with_ids_beyond_the_model_is_not_scored(tmp_path):
+    folder = need(ROOT / "tests/data/tiny/llama")  # it has ids 0 to 430
+    engine = tmp_path / "engine"
+    run("compile", folder, "--out", engine, "--cache-dir", tmp_path / "cache")
+    (engine / "tokenizer.json").write_text(json.dumps(WORDS))
+    text = tmp_path / "text"
+    text.write_text("a a a a")
+    assert "over 3 tokens" in run("eval", engine, "--file", text, "--window", "4").stdout
+    text.write_text("a b a a")
+    assert "id 431" in run("eval", engine, "--file", text, "--window", "4", code=1).stderr
+
+
 def test_a_checkpoint_without_tokenizer_serves_token_ids(serve, engines):
     folder = need(ROOT / "tests/data/tiny/llama")
     server = serve(str(folder), "--cache-dir", str(engines), "--dtype", "fp32")
