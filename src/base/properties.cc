@@ -128,6 +128,13 @@ std::string unescape(std::string_view text, std::string_view name, int line) {
   return out;
 }
 
+// Every byte is a character of ISO-8859-1.
+std::string from_latin1(std::string_view text) {
+  std::string out;
+  for (const char c : text) append_utf8(&out, static_cast<unsigned char>(c));
+  return out;
+}
+
 // Where the key ends: the first =, : or blank that no backslash precedes.
 size_t end_of_key(std::string_view line) {
   for (size_t i = 0; i < line.size(); ++i) {
@@ -147,11 +154,9 @@ std::vector<Property> parse_properties(std::string_view text, std::string_view n
     throw std::runtime_error(format("{} has {} bytes; a properties file may have {}.", name,
                                     text.size(), kMaxFileBytes));
   }
-  if (const auto bad = first_invalid_utf8(text)) {
-    throw std::runtime_error(format("{}: byte {} is not UTF-8.", name, *bad));
-  }
+  const std::string decoded = first_invalid_utf8(text) ? from_latin1(text) : std::string(text);
   std::vector<Property> properties;
-  LineReader lines(text);
+  LineReader lines(decoded);
   while (const auto line = lines.next()) {
     const std::string_view all = line->text;
     const size_t key_end = end_of_key(all);

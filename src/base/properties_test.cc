@@ -67,10 +67,16 @@ TEST(Properties, AMalformedEscapeNamesFileAndLine) {
   }
 }
 
-TEST(Properties, LoneSurrogatesAndOtherBytesThanUtf8AreRefused) {
+TEST(Properties, AFileThatIsNotUtf8IsReadAsJavaWritesIt) {
+  const auto properties = parse_properties("# r\xe9gl\xe9\na=caf\xe9\nb=\xc3\xa9\xff", "f");
+  EXPECT_EQ(properties[0].value, "café");
+  EXPECT_EQ(properties[1].value, "Ã©ÿ");  // one decision for the whole file
+  EXPECT_EQ(parse_properties("a=caf\xc3\xa9", "f")[0].value, "café");
+}
+
+TEST(Properties, LoneSurrogatesAreRefused) {
   EXPECT_THROW(parse_properties("a=\\ud83d", "f"), std::runtime_error);
   EXPECT_THROW(parse_properties("a=\\ude00", "f"), std::runtime_error);
-  EXPECT_THROW(parse_properties("a=\xe9", "f"), std::runtime_error);
 }
 
 TEST(Properties, AFileThatEndsInsideAContinuationIsRead) {
