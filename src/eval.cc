@@ -8,11 +8,11 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <stdexcept>
 
 #include "base/check.h"
+#include "base/json.h"
+#include "base/text_file.h"
 #include "compare_logits.h"
 #include "kernels/select.h"
 #include "loaded_model.h"
@@ -25,19 +25,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string read_text(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw std::runtime_error(format("{} cannot be read.", path.string()));
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 std::vector<TokenId> encode_file(const fs::path& engine, const Architecture& architecture,
                                  const Settings& settings) {
   const TextParts text = make_text_parts(read_text_files(engine), architecture, settings.model);
   if (!text.tokenizer) {
     throw std::runtime_error("this model has no tokenizer, so no text can be scored.");
   }
-  auto ids = text.tokenizer->encode(read_text(settings.verb.file), {.add_special_tokens = false});
+  auto ids =
+      text.tokenizer->encode(read_text_file(settings.verb.file), {.add_special_tokens = false});
   if (!ids) throw std::runtime_error(ids.error().message);
   for (const TokenId id : *ids) {
     if (id >= 0 && id < architecture.vocab_size) continue;

@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <stdexcept>
 
 #include "base/check.h"
 #include "base/digest.h"
 #include "base/log.h"
+#include "base/text_file.h"
 #include "executor/byte_tokenizer.h"
 #include "executor/network_runner.h"
 #include "executor/script_runner.h"
@@ -21,12 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kScriptPrefix = "script:";
-
-std::string read_text(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw std::runtime_error(format("chat_template: {} cannot be read.", path.string()));
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 int64_t max_model_len(const Settings& settings, const Architecture& architecture) {
   const int64_t asked = settings.executor.max_model_len;
@@ -105,7 +98,7 @@ TextParts make_text_parts(const TextFiles& files, const Architecture& architectu
   if (!files.tokenizer_json) return parts;
   parts.tokenizer = std::make_shared<const Tokenizer>(*files.tokenizer_json);
   std::optional<std::string> source = files.chat_template;
-  if (!settings.chat_template.empty()) source = read_text(settings.chat_template);
+  if (!settings.chat_template.empty()) source = read_text_file(settings.chat_template);
   if (source) {
     parts.chat_template = std::make_shared<const ChatTemplate>(*source, files.special_tokens);
   }

@@ -1,14 +1,12 @@
 // Where values come from: the sources of options.h, applied from the weakest to the strongest.
 #include <algorithm>
-#include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <stdexcept>
 #include <utility>
 
 #include "base/check.h"
 #include "base/properties.h"
+#include "base/text_file.h"
 #include "find_model.h"
 #include "options.h"
 
@@ -103,10 +101,7 @@ void apply_dedicated(const Environment& environment, Applier& applier) {
 }
 
 void apply_properties(const fs::path& file, Applier& applier) {
-  std::ifstream in(file, std::ios::binary);
-  if (!in) throw std::runtime_error(format("{} cannot be read.", file.string()));
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  for (const Property& property : parse_properties(text, file.string())) {
+  for (const Property& property : parse_properties(read_text_file(file), file.string())) {
     std::string_view name = property.key;
     OptionScope scope = OptionScope::kServer;
     if (name.starts_with(kModelPrefix)) {

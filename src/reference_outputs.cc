@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "base/text_file.h"
 #include "checkpoint/safetensors.h"
 
 namespace tidemill {
@@ -46,10 +47,7 @@ class Reader {
   }
 
   JsonValue read_json() const {
-    const MappedFile file(json_path_);
-    const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
-                                file.bytes().size());
-    auto json = parse_json(text, kFileJsonLimits);
+    auto json = parse_json(read_text_file(json_path_), kFileJsonLimits);
     if (!json) refuse(json.error().message);
     return std::move(*json);
   }

@@ -24,9 +24,13 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) fail(path, "open");
   struct stat info {};
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-    if (errno == 0) errno = EINVAL;
+  const bool known = ::fstat(fd, &info) == 0;
+  if (!known || !S_ISREG(info.st_mode)) {
+    // What was wrong before this call stands in errno, too.
+    if (known) errno = S_ISDIR(info.st_mode) ? EISDIR : EINVAL;
+    const int reason = errno;
     ::close(fd);
+    errno = reason;
     fail(path, "read as a regular file");
   }
   const auto size = static_cast<size_t>(info.st_size);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <string>
@@ -50,7 +51,16 @@ TEST_F(MappedFileTest, AMissingFileIsNamed) {
   } catch (const std::runtime_error& error) {
     EXPECT_THAT(error.what(), testing::HasSubstr("tidemill-mapped-file-test"));
   }
-  EXPECT_THROW(MappedFile(testing::TempDir()), std::runtime_error);  // a folder
+}
+
+TEST_F(MappedFileTest, AFolderIsCalledOneWhateverFailedBefore) {
+  errno = ENOENT;
+  try {
+    MappedFile file(testing::TempDir());
+    FAIL() << "nothing was thrown";
+  } catch (const std::runtime_error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("Is a directory"));
+  }
 }
 
 }  // namespace
