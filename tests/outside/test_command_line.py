@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import termios
@@ -101,6 +102,67 @@ def test_precedence_of_the_sources(serve, tmp_path):
                                                "OPTION_SERVED_MODEL_NAME": "from-environment"})
     names = [m["id"] for m in httpx.get(server.url + "/v1/models").json()["data"]]
     assert names == ["from-environment"]
+
+
+@pytest.fixture
+def alone():
+    """alone(FOLDER, VARIABLE=VALUE...): `tidemill serve` without arguments; its address when ready."""
+    processes = []
+
+    def start(folder, **variables):
+        process = subprocess.Popen([BINARY, "serve"], cwd=folder, stderr=subprocess.PIPE, text=True,
+                                   env={**os.environ, **variables,
+                                        "SERVING_INFERENCE_ADDRESS": "http://127.0.0.1:0"})
+        processes.append(process)
+        address = None
+        for line in process.stderr:
+            if found := re.search(r"listening on (127\.0\.0\.1:\d+)", line):
+                address = "http://" + found[1]
+            if "is ready" in line:
+                return address
+        raise AssertionError("it ended")
+
+    yield start
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=40)
+
+
+def test_serve_alone_takes_what_is_in_its_folder(alone, engines, tmp_path):
+    folder = tmp_path / "Tiny-0.5B"
+    shutil.copytree(need(ROOT / "tests/data/tiny/llama"), folder)
+    url = alone(folder, SERVING_CACHE_DIR=str(engines))
+    assert list(httpx.get(url + "/ping").json()) == ["Tiny-0.5B"]
+    (folder / "serving.properties").write_text("option.max_model_len=99\nengine=MPI\n")
+    url = alone(folder, SERVING_CACHE_DIR=str(engines), TENSOR_PARALLEL_DEGREE="1")
+    assert httpx.get(url + "/v1/models").json()["data"][0]["max_model_len"] == 99
+
+
+def test_serve_alone_takes_the_model_of_its_store(alone, engines, tmp_path):
+    shutil.copytree(need(ROOT / "tests/data/tiny/llama"), tmp_path / "store/tiny")
+    (tmp_path / "empty").mkdir()
+    url = alone(tmp_path / "empty", SERVING_CACHE_DIR=str(engines),
+                SERVING_MODEL_STORE=str(tmp_path / "store"), SERVING_LOAD_MODELS="ALL")
+    assert list(httpx.get(url + "/ping").json()) == ["tiny"]
+    url = alone(tmp_path / "empty", SERVING_CACHE_DIR=str(engines),
+                SERVING_LOAD_MODELS=f"[test::MPI]=file:{tmp_path}/store/tiny")
+    assert list(httpx.get(url + "/ping").json()) == ["test"]
+
+
+def test_serve_takes_the_model_of_a_named_folders_file(serve, tmp_path):
+    model = write_script(tmp_path / "hello.json", [{"reply": "Hello"}])
+    folder = tmp_path / "settings"
+    folder.mkdir()
+    (folder / "serving.properties").write_text(f"option.model_id={model}\n")
+    server = serve("--strict", folder)
+    assert httpx.post(server.url + "/invocations", json={"inputs": "x"}).text == \
+        '{"generated_text": "Hello"}'
+
+
+def test_a_script_says_what_it_ignores(serve, tmp_path):
+    model = write_script(tmp_path / "hello.json", [{"reply": "Hello"}])
+    server = serve(model, "--max-model-len", "99")
+    assert "max_model_len and kv_cache_bytes have no effect" in server.log.read_text()
 
 
 def test_unknown_settings_warn_with_the_nearest_name_or_stop_when_strict(serve, tmp_path):
