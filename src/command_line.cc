@@ -60,6 +60,28 @@ void add_flag(CLI::App& app, const Option& option, std::vector<GivenOption>& giv
   flag->group(group_of(option.scope));
 }
 
+// "--switch false" is read as "--switch=false": only these two words are values of a switch.
+std::vector<std::string> with_joined_switches(int argc, const char* const* argv) {
+  const auto names_switch = [](std::string word) {
+    if (!word.starts_with("--")) return false;
+    word.erase(0, 2);
+    std::replace(word.begin(), word.end(), '-', '_');
+    return std::ranges::any_of(all_options(), [&](const Option& option) {
+      return option.name == word && is_switch(option);
+    });
+  };
+  std::vector<std::string> words;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (!words.empty() && (word == "true" || word == "false") && names_switch(words.back())) {
+      words.back() += "=" + word;
+    } else {
+      words.push_back(word);
+    }
+  }
+  return words;
+}
+
 void add_verb(CLI::App& app, const Verb& verb, CommandLine& command) {
   CLI::App* sub = app.add_subcommand(verb.name, verb.sentence);
   sub->add_option_function<std::string>(
@@ -83,7 +105,9 @@ CommandLineResult parse_command_line(int argc, const char* const* argv) {
   app.require_subcommand(1);
   for (const Verb& verb : all_verbs()) add_verb(app, verb, command);
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> words = with_joined_switches(argc, argv);
+    std::reverse(words.begin(), words.end());  // as the library wants them
+    app.parse(std::move(words));
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);  // prints help or the mistake
     return {.command = std::nullopt, .exit_code = code == 0 ? 0 : 2};

@@ -47,6 +47,10 @@ TEST(CommandLine, ASwitchThatIsOnCanBeTurnedOff) {
     ASSERT_TRUE(result.command) << word;
     EXPECT_EQ(value_of(*result.command, "enable_prefix_caching"), "false") << word;
   }
+  const auto apart = parse({"serve", "--enable-prefix-caching", "false", "MODEL"});
+  ASSERT_TRUE(apart.command);
+  EXPECT_EQ(value_of(*apart.command, "enable_prefix_caching"), "false");
+  EXPECT_EQ(apart.command->model, "MODEL");
   EXPECT_EQ(parse({"serve", "--strict=perhaps"}).exit_code, 2);
 }
 

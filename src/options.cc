@@ -16,6 +16,10 @@ constexpr std::string_view kLogFormats[] = {"text", "json"};
 constexpr std::string_view kPlanSays =
     "what does not fit is refused when the model is loaded; kv_cache_bytes sets the KV cache";
 constexpr std::string_view kJava = "it concerns the Java engines of the original";
+constexpr std::string_view kOneThread = "one thread moves bytes";
+constexpr std::string_view kTlsProxy = "Put a proxy that speaks TLS in front of the server.";
+constexpr std::string_view kCorsProxy =
+    "Put a proxy that sends these headers in front of the server.";
 constexpr std::string_view kNoPython = "no Python runs here";
 
 constexpr double kDaySeconds = 24 * 3600;
@@ -90,7 +94,7 @@ constexpr Option kOptions[] = {
     {"inference_address", kServer, kDoesIt, IN(inference_address), any(),
      "http://HOST:PORT to listen on; default http://0.0.0.0:8080.", kServe},
     {"port", kServer, kDoesIt, IN(server.port), between(0, 65535),
-     "Port to listen on; 0 takes a free one and prints it.", kServe},
+     "Port to listen on; 0 takes a free one and prints it.", kServe, "SAGEMAKER_BIND_TO_PORT"},
     {"host", kServer, kDoesIt, IN(server.host), any(), "Address to listen on.", kServe},
     {"job_queue_size", kServer, kDoesIt, IN(executor.job_queue_size), between(1, 100000),
      "Sequences that may wait; the next request is refused.", kServe},
@@ -162,6 +166,14 @@ constexpr Option kOptions[] = {
     {"log_model_metric", kServer, kNoEffect, nullptr, any(), "metrics are at /metrics"},
     {"log_request_metric", kServer, kNoEffect, nullptr, any(), "metrics are at /metrics"},
     {"metrics_aggregation", kServer, kNoEffect, nullptr, any(), "metrics are at /metrics"},
+    {"allow_multi_status", kServer, kNoEffect, nullptr, any(),
+     "/ping answers 503 while the model is loaded"},
+    {"chunked_read_timeout", kServer, kNoEffect, nullptr, any(),
+     "request_timeout bounds an answer, and comments keep quiet streams open"},
+    {"number_of_netty_threads", kServer, kNoEffect, nullptr, any(), kOneThread},
+    {"use_native_io", kServer, kNoEffect, nullptr, any(), kOneThread},
+    {"io_ratio", kServer, kNoEffect, nullptr, any(), kOneThread},
+    {"features", kServer, kNoEffect, nullptr, any(), "there is one engine"},
     {"translatorFactory", kServer, kNoEffect, nullptr, any(), kJava},
     {"translator", kServer, kNoEffect, nullptr, any(), kJava},
     {"application", kServer, kNoEffect, nullptr, any(), kJava},
@@ -210,8 +222,16 @@ constexpr Option kOptions[] = {
      "Put a proxy that checks keys in front of the server."},
     {"api_key_file", kServer, kNotYet, nullptr, any(),
      "Put a proxy that checks keys in front of the server."},
-    {"cors_allowed_origin", kServer, kNotYet, nullptr, any(),
-     "Put a proxy that sends these headers in front of the server."},
+    {"cors_allowed_origin", kServer, kNotYet, nullptr, any(), kCorsProxy},
+    {"cors_allowed_methods", kServer, kNotYet, nullptr, any(), kCorsProxy},
+    {"cors_allowed_headers", kServer, kNotYet, nullptr, any(), kCorsProxy},
+    {"keystore", kServer, kNotYet, nullptr, any(), kTlsProxy},
+    {"private_key_file", kServer, kNotYet, nullptr, any(), kTlsProxy},
+    {"certificate_file", kServer, kNotYet, nullptr, any(), kTlsProxy},
+    {"model_url_pattern", kServer, kNotYet, nullptr, any(),
+     "Remove it: models are not loaded on demand."},
+    {"plugin_folder", kServer, kNotYet, nullptr, any(), "Remove it: there are no plugins.", "", "",
+     "plugins /opt/djl/plugins"},
     {"management_address", kServer, kNotYet, nullptr, any(),
      "Remove it: models are not managed while the server runs."},
     // What only a verb reads.

@@ -17,6 +17,10 @@ ProgressBar::ProgressBar(std::FILE* out, OnSignal on_signal)
   if (on_signal == OnSignal::kStop) signals_.emplace();
 }
 
+ProgressBar::~ProgressBar() {
+  if (bar_ && !phase_.empty()) std::fputs("\r\033[K", out_);
+}
+
 Progress ProgressBar::callback() {
   return [this](const std::string& phase, int percent) { show(phase, percent); };
 }

@@ -17,6 +17,10 @@ class ProgressBar {
   // With kStop, until finish(): SIGINT and SIGTERM make the callback throw Stopped.
   enum class OnSignal { kStop, kNothing };
   explicit ProgressBar(std::FILE* out, OnSignal on_signal = OnSignal::kStop);
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+
+  ~ProgressBar();  // a bar that was not finished is wiped away
 
   // Hears phases and percents; outlived by this object.
   Progress callback();

@@ -191,13 +191,17 @@ TEST_F(ReadSettingsTest, SettingsOfTheOriginalAreKnown) {
                                    "option.env=A=1\noption.enable_venv=true\n"
                                    "option.pythonExecutable=python3\noption.modelName=x\n"
                                    "option.predict_timeout=240\noption.data_type=fp32\n");
-  const Environment environment = {{"OPTION_ENGINE", "MPI"},     {"PYTHON_EXECUTABLE", "python3"},
-                                   {"PREDICT_TIMEOUT", "240"},   {"SERVING_MIN_WORKERS", "1"},
-                                   {"SERVING_MAX_WORKERS", "1"}, {"HF_REVISION", "main"}};
+  const Environment environment = {
+      {"OPTION_ENGINE", "MPI"},          {"PYTHON_EXECUTABLE", "python3"},
+      {"PREDICT_TIMEOUT", "240"},        {"SERVING_MIN_WORKERS", "1"},
+      {"SERVING_MAX_WORKERS", "1"},      {"HF_REVISION", "main"},
+      {"SERVING_FEATURES", "trtllm"},    {"SERVING_PLUGIN_FOLDER", "plugins"},
+      {"SAGEMAKER_BIND_TO_PORT", "9001"}};
   const SettingsReport report = read({.verb = "serve", .model = named}, environment);
   EXPECT_THAT(report.warnings, testing::IsEmpty());
   EXPECT_EQ(report.settings.model.dtype, "fp32");
-  EXPECT_EQ(report.notes.size(), 20u + 5u);
+  EXPECT_EQ(report.settings.server.port, 9001);
+  EXPECT_EQ(report.notes.size(), 20u + 6u);
   for (const char* variable : {"HF_REVISION", "HF_MODEL_REVISION"}) {
     EXPECT_THAT(refusal({.verb = "serve", .model = "x"}, {{variable, "v2"}}),
                 HasSubstr(std::string(variable) + " is not supported yet"));
