@@ -23,8 +23,9 @@ bool is_model_folder(const fs::path& folder) {
   return false;
 }
 
-// The one folder below `store` that holds a model; `store` itself when it is one.
-fs::path model_in_store(const fs::path& store) {
+// The one folder below `store` that holds a model; `store` itself when it is one. Which of several
+// is only asked when nothing else names the model.
+fs::path model_in_store(const Settings& settings, const fs::path& store) {
   if (is_model_folder(store)) return store;
   std::vector<fs::path> found;
   std::error_code error;
@@ -32,6 +33,7 @@ fs::path model_in_store(const fs::path& store) {
     if (entry.path().filename().string().starts_with('.') || !entry.is_directory()) continue;
     if (is_model_folder(entry.path())) found.push_back(entry.path());
   }
+  if (found.size() > 1 && !settings.model.model_id.empty()) return {};
   if (found.size() > 1) {
     std::sort(found.begin(), found.end());
     throw std::runtime_error(
@@ -79,14 +81,15 @@ fs::path find_model_folder(Settings& settings, const fs::path& working_folder) {
     throw std::runtime_error("load_models names several models, and one is served. Name one.");
   }
   if (items.size() == 1 && upper(items.front()) == "NONE") {
+    if (!settings.model.model_id.empty()) return {};
     throw std::runtime_error(
         "load_models is NONE, and models are not loaded later. Name the model, or leave it out.");
   }
   if (items.size() == 1 && upper(items.front()) != "ALL") {
     return folder_of_item(settings, items.front());
   }
-  if (!settings.model_store.empty()) return model_in_store(settings.model_store);
-  return is_model_folder(working_folder) ? working_folder : model_in_store(kDefaultStore);
+  if (!settings.model_store.empty()) return model_in_store(settings, settings.model_store);
+  return is_model_folder(working_folder) ? working_folder : model_in_store(settings, kDefaultStore);
 }
 
 std::string default_model_name(const fs::path& model) {

@@ -189,7 +189,9 @@ void fill_from_folder(SettingsReport& report, const std::string& implied_model) 
     model.model_id = (folder / model.model_id).string();
   }
   if (model.model_name.empty() && !model.model_id.empty()) {
-    model.model_name = default_model_name(folder.empty() ? fs::path(model.model_id) : folder);
+    const bool of_folder = model.model_id == implied_model || fs::exists(folder / kPropertiesName);
+    model.model_name =
+        default_model_name(of_folder && !folder.empty() ? folder : fs::path(model.model_id));
   }
 }
 
@@ -224,7 +226,8 @@ SettingsReport read_settings(const CommandLine& command, const Environment& envi
   apply_prefixed(environment, "OPTION_", OptionScope::kModel, applier);
   take_apart_address(settings);  // before the file and the command line name a port
 
-  apply_flags(command.given, applier, "model_store load_models");  // where the file is looked for
+  apply_flags(command.given, applier,
+              "model_id model_store load_models");  // where the file is looked for
   const std::string implied = apply_folder(report, command, applier, working_folder);
   settings.inference_address.clear();
   apply_flags(command.given, applier);

@@ -100,6 +100,19 @@ TEST_F(ReadSettingsTest, AStoreWithSeveralModelsIsRefusedWithTheWayOut) {
               HasSubstr("holds 2 models"));
 }
 
+TEST_F(ReadSettingsTest, WhoNamesTheModelIsNotAskedWhichOfAStore) {
+  checkpoint("store/a");
+  checkpoint("store/b");
+  checkpoint("work");
+  const std::string model = checkpoint("llama");
+  const Environment store = {{"SERVING_MODEL_STORE", (root_ / "store").string()}};
+  const CommandLine flag = {.verb = "serve", .given = {{"model_id", model}}};
+  EXPECT_EQ(model_of(read(flag, store)), model);
+  EXPECT_EQ(model_of(read({.verb = "serve"}, {{"HF_MODEL_ID", model}, *store.begin()})), model);
+  EXPECT_EQ(model_of(read(flag, {{"SERVING_LOAD_MODELS", "NONE"}})), model);
+  EXPECT_EQ(read(flag).settings.model.model_name, "llama");  // not that of the folder around
+}
+
 TEST_F(ReadSettingsTest, LoadModelsIsReadInEverySpelling) {
   const std::string model = folder("llama", "job_queue_size=7\n");
   const std::string store = root_.string();

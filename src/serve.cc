@@ -8,7 +8,7 @@
 #include <csignal>
 #include <future>
 #include <mutex>
-#include <optional>
+#include <stdexcept>
 #include <thread>
 
 #include "base/check.h"
