@@ -160,6 +160,9 @@ void Decoder::forward(Lane& lane, const ForwardInput& input) {
   check_rows(input, model_.architecture().vocab_size, limits_.max_model_len, cache_.num_blocks());
   const TokenRows rows = token_rows(input);
   const Tensor hidden = first_rows(workspace_.hidden, rows.count);
+  const auto num_scored = static_cast<int64_t>(input.score_rows.size());
+  // Before the first meeting: behind the last one other lanes already read it.
+  if (lane.index() == 0) num_scored_rows_ = num_scored;
 
   kernels_.embed(lane, model_.embedding(), input.token_ids.data(), hidden);
   for (size_t i = 0; i < model_.layers().size(); ++i) {
@@ -168,8 +171,6 @@ void Decoder::forward(Lane& lane, const ForwardInput& input) {
   }
 
   // Only the rows that somebody asked for go through the head; in the middle of a prefill, none.
-  const int64_t num_scored = static_cast<int64_t>(input.score_rows.size());
-  if (lane.index() == 0) num_scored_rows_ = num_scored;
   if (num_scored == 0) return;
   const Tensor scored = first_rows(workspace_.scored, num_scored);
   kernels_.rms_norm(lane, hidden, input.score_rows.data(), model_.final_norm(),

@@ -30,7 +30,8 @@ class Decoder {
   // input.score_rows (f32 [score rows, vocab_size]) where logits() says. Called by every lane.
   void forward(Lane& lane, const ForwardInput& input);
 
-  // Valid after forward() until the next one. Ids from vocab_size on are not in it.
+  // For every lane, valid after its forward() until the section ends, and for the caller of the
+  // section until the next one. Ids from vocab_size on are not in it.
   Tensor logits() const;
 
   static int64_t workspace_bytes(const Architecture& architecture, DType activation_type,
@@ -71,7 +72,7 @@ class Decoder {
   const AttentionShape attention_shape_;
   Buffer memory_;
   Workspace workspace_;
-  int64_t num_scored_rows_ = 0;  // of the last step; written by lane 0
+  int64_t num_scored_rows_ = 0;  // of the step; lane 0 writes, the first meeting publishes
 };
 
 }  // namespace tidemill

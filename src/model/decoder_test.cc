@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -180,6 +181,27 @@ TEST_P(DecoderRows, AStepMayAskForNoLogits) {
   input.score_rows = {2, 7};
   pool.run([&](Lane& lane) { decoder.forward(lane, input); });
   EXPECT_EQ(decoder.logits().rows, 2);
+}
+
+// Lanes leave the last meeting in any order, and each goes on with the logits at once.
+TEST_P(DecoderRows, EveryLaneSeesTheNumberOfLogitsOfItsStep) {
+  const RandomEngine engine(PackedFormat::kF32);
+  const Model model(engine.dir());
+  WorkerPool pool({.num_threads = 2, .pin = false});
+  KvCache cache(*GetParam(), model.architecture(), model.activation_type(), 4);
+  Communicator communicator;
+  Decoder decoder(*GetParam(), model, cache, communicator,
+                  {.max_model_len = 32, .max_step_tokens = 8, .max_score_rows = 2});
+  ForwardInput input = input_of({{0, 0, 2}});
+  std::atomic<int> wrong{0};
+  for (int step = 0; step < 200; ++step) {
+    input.score_rows.assign(static_cast<size_t>(step % 3), 0);
+    pool.run([&](Lane& lane) {
+      decoder.forward(lane, input);
+      wrong += decoder.logits().rows != step % 3;
+    });
+  }
+  EXPECT_EQ(wrong, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryVariantOfThisMachine, DecoderRows,
