@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "kernels/select.h"
+#include "kernels/test_tensors.h"
 #include "parallel/worker_pool.h"
 
 namespace tidemill {
@@ -153,10 +154,12 @@ TEST_P(DecoderRows, AreTheSameBitsHoweverThePromptIsCut) {
 }
 
 TEST_P(DecoderRows, AreTheSameBitsWithAnyNeighboursAndWorkers) {
-  const std::vector<float> alone = last_logits({{{0, 0, 71}}}, 1);
-  EXPECT_EQ(last_logits({{{0, 0, 71}}}, 2), alone);
-  EXPECT_EQ(last_logits({{{1, 0, 50}, {2, 0, 3}, {0, 0, 71}}}, 1), alone);
-  EXPECT_EQ(last_logits({{{0, 0, 40}, {1, 0, 9}}, {{1, 9, 1}, {0, 40, 31}}}, 2), alone);
+  for (const PackedFormat format : {PackedFormat::kF32, PackedFormat::kBf16}) {
+    const std::vector<float> alone = last_logits({{{0, 0, 71}}}, 1, format);
+    EXPECT_EQ(last_logits({{{0, 0, 71}}}, 2, format), alone);
+    EXPECT_EQ(last_logits({{{1, 0, 50}, {2, 0, 3}, {0, 0, 71}}}, 1, format), alone);
+    EXPECT_EQ(last_logits({{{0, 0, 40}, {1, 0, 9}}, {{1, 9, 1}, {0, 40, 31}}}, 2, format), alone);
+  }
 }
 
 // The comparison above must be able to fail.
@@ -204,9 +207,9 @@ TEST_P(DecoderRows, EveryLaneSeesTheNumberOfLogitsOfItsStep) {
   EXPECT_EQ(wrong, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(EveryVariantOfThisMachine, DecoderRows,
-                         testing::ValuesIn(runnable_variants()),
-                         [](const auto& variant) { return std::string(variant.param->name); });
+INSTANTIATE_TEST_SUITE_P(EveryImplementationOfThisMachine, DecoderRows,
+                         testing::ValuesIn(runnable_implementations()),
+                         [](const auto& test) { return test::label(*test.param); });
 
 TEST(KvCache, LayersShareNoByte) {
   const Kernels& kernels = select_kernels("reference");
