@@ -14,6 +14,7 @@
 #include "loaded_model.h"
 #include "memory_room.h"
 #include "model/load.h"
+#include "parallel/topology.h"
 #include "verbs.h"
 
 namespace tidemill {

@@ -86,8 +86,6 @@ TEST_P(Pool, SectionsOfTwoCallersDoNotMix) {
 // Three and more workers on two cores: oversubscription must cost time only.
 INSTANTIATE_TEST_SUITE_P(Sizes, Pool, testing::Values(1, 2, 3, 5));
 
-TEST(UsableCores, AreNeverNone) { EXPECT_FALSE(usable_cores().empty()); }
-
 TEST(Communicator, OneRanksSumIsItsOwn) {
   std::vector<float> values = {1.0f, 2.0f};
   Communicator communicator;

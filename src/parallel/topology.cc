@@ -1,62 +1,129 @@
-// Which cores this process may use.
-#include <sched.h>
+#include "parallel/topology.h"
 
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <string>
+#include <string_view>
+#include <thread>
 
 #include "base/check.h"
-#include "parallel/worker_pool.h"
 
 namespace tidemill {
 namespace {
 
-std::vector<int> allowed_cpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CHECK(sched_getaffinity(0, sizeof set, &set) == 0, "the affinity mask cannot be read");
+namespace fs = std::filesystem;
+
+constexpr double kUnlimited = std::numeric_limits<double>::infinity();
+
+std::string first_line(const fs::path& file) {
+  std::ifstream in(file);
+  std::string line;
+  std::getline(in, line);
+  return line;
+}
+
+// "0-3,8" is 0 1 2 3 8; empty when the text is something else.
+std::vector<int> parse_cpu_list(const std::string& text) {
   std::vector<int> cpus;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, ',');) {
+    std::istringstream range(part);
+    int first = 0, last = 0;
+    char dash = 0;
+    if (!(range >> first)) return {};
+    last = range >> dash >> last ? last : first;
+    for (int cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+// The affinity mask as the kernel writes it: however many CPUs the machine may have.
+std::vector<int> allowed_cpus(const fs::path& root) {
+  constexpr std::string_view kName = "Cpus_allowed_list:";
+  std::ifstream in(root / "proc/thread-self/status");
+  std::vector<int> cpus;
+  for (std::string line; std::getline(in, line);) {
+    if (line.starts_with(kName)) cpus = parse_cpu_list(line.substr(kName.size()));
+  }
+  if (!cpus.empty()) return cpus;
+  // Without /proc: as many as the C library counts.
+  for (int cpu = 0; cpu < static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+       ++cpu) {
+    cpus.push_back(cpu);
   }
   return cpus;
 }
 
 // Names the core that a CPU belongs to: its list of hyper-threads.
-std::string siblings_of(int cpu) {
-  std::ifstream in(format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu));
-  std::string text;
-  std::getline(in, text);
+std::string siblings_of(const fs::path& root, int cpu) {
+  const std::string text =
+      first_line(root / format("sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu));
   return text.empty() ? std::to_string(cpu) : text;
 }
 
-// CPUs' worth of time that the cgroup allows; nullopt without a limit.
-std::optional<double> cgroup_cpus() {
+// CPUs' worth of time that one group allows. A quota of "max" (v2) or -1 (v1) is no limit.
+double quota_v2(const fs::path& group) {
+  std::ifstream in(group / "cpu.max");
   double quota = 0.0, period = 0.0;
-  if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2 >> quota >> period && period > 0) {
-    return quota / period;
+  return in >> quota >> period && quota > 0 && period > 0 ? quota / period : kUnlimited;
+}
+
+double quota_v1(const fs::path& group) {
+  std::ifstream quota_file(group / "cpu.cfs_quota_us"), period_file(group / "cpu.cfs_period_us");
+  double quota = 0.0, period = 0.0;
+  const bool limited = quota_file >> quota && period_file >> period && quota > 0 && period > 0;
+  return limited ? quota / period : kUnlimited;
+}
+
+// Every group up to the root limits those below it. In a container the path may be that of the
+// host, of which only the root, the container's own group, is mounted: what is not there does not
+// limit.
+double least_quota(const fs::path& mount, fs::path group, double (*quota)(const fs::path&)) {
+  double least = quota(mount);
+  for (; group.has_relative_path(); group = group.parent_path()) {
+    least = std::min(least, quota(mount / group.relative_path()));
   }
-  std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-  std::ifstream v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  if (v1_quota >> quota && v1_period >> period && quota > 0 && period > 0) return quota / period;
-  return std::nullopt;
+  return least;
+}
+
+// CPUs' worth of time that this process's cgroups allow.
+double cgroup_cpus(const fs::path& root) {
+  const fs::path mounts = root / "sys/fs/cgroup";
+  // Where nothing names the groups, what is mounted is ours.
+  double least = std::min(quota_v2(mounts), quota_v1(mounts / "cpu"));
+  std::ifstream in(root / "proc/self/cgroup");
+  // "0::/group" is v2; "4:cpu,cpuacct:/group" is v1.
+  for (std::string line; std::getline(in, line);) {
+    std::istringstream fields(line);
+    std::string hierarchy, controllers, group;
+    std::getline(fields, hierarchy, ':');
+    std::getline(fields, controllers, ':');
+    std::getline(fields, group);
+    if (controllers.empty()) {
+      least = std::min(least, least_quota(mounts, group, quota_v2));
+    } else if ((',' + controllers + ',').find(",cpu,") != std::string::npos) {
+      const fs::path mount = mounts / (fs::exists(mounts / "cpu") ? "cpu" : controllers);
+      least = std::min(least, least_quota(mount, group, quota_v1));
+    }
+  }
+  return least;
 }
 
 }  // namespace
 
-std::vector<int> usable_cores() {
+std::vector<int> usable_cores(const fs::path& root) {
   std::vector<int> cores;
   std::set<std::string> seen;
-  for (const int cpu : allowed_cpus()) {
-    if (seen.insert(siblings_of(cpu)).second) cores.push_back(cpu);
+  for (const int cpu : allowed_cpus(root)) {
+    if (seen.insert(siblings_of(root, cpu)).second) cores.push_back(cpu);
   }
-  if (const auto limit = cgroup_cpus()) {
-    const auto most = static_cast<size_t>(std::max(1.0, std::floor(*limit)));
-    if (cores.size() > most) cores.resize(most);
-  }
+  const double limit = std::max(1.0, std::floor(cgroup_cpus(root)));
+  if (static_cast<double>(cores.size()) > limit) cores.resize(static_cast<size_t>(limit));
   return cores;
 }
 

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "parallel/futex.h"
+#include "parallel/topology.h"
 
 namespace tidemill {
 namespace {
@@ -17,11 +18,12 @@ namespace {
 constexpr unsigned kFlushDenormals = 0x8040;  // MXCSR: flush to zero, denormals are zero
 
 void pin_to(int cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(cpu, &set);
+  // As many sets as it takes: one holds 1024 CPUs.
+  std::vector<cpu_set_t> sets(static_cast<size_t>(cpu) / CPU_SETSIZE + 1);
+  const size_t bytes = sets.size() * sizeof(cpu_set_t);
+  CPU_SET_S(static_cast<size_t>(cpu), bytes, sets.data());
   // A refusal (a cpuset that changed meanwhile) costs speed, not correctness.
-  (void)pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+  (void)pthread_setaffinity_np(pthread_self(), bytes, sets.data());
 }
 
 // Denormals cost three to four times a whole kernel (design: numerics). Restores what the caller

@@ -38,8 +38,4 @@ class WorkerPool {
   std::unique_ptr<State> state_;
 };
 
-// The cores this process may use for workers: affinity mask and cgroup quota respected, one
-// hyper-thread per core. Never empty. CPU numbers as the kernel counts them.
-std::vector<int> usable_cores();
-
 }  // namespace tidemill
