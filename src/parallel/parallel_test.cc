@@ -1,9 +1,13 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <xmmintrin.h>
 
 #include <atomic>
+#include <fstream>
 #include <limits>
 #include <numeric>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -85,6 +89,33 @@ TEST_P(Pool, SectionsOfTwoCallersDoNotMix) {
 
 // Three and more workers on two cores: oversubscription must cost time only.
 INSTANTIATE_TEST_SUITE_P(Sizes, Pool, testing::Values(1, 2, 3, 5));
+
+// Lets this process grow by a little only, as a container does.
+class MemoryLimit {
+ public:
+  explicit MemoryLimit(size_t more) {
+    size_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    EXPECT_EQ(getrlimit(RLIMIT_AS, &before_), 0);
+    const rlimit limit{.rlim_cur = pages * 4096 + more, .rlim_max = before_.rlim_max};
+    EXPECT_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+  }
+  ~MemoryLimit() { EXPECT_EQ(setrlimit(RLIMIT_AS, &before_), 0); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST(WorkerPool, ThatCannotStartItsThreadsSaysSoAndStopsThoseItHas) {
+  const MemoryLimit limit(size_t{64} << 20);  // stacks of a few threads
+  try {
+    WorkerPool({.num_threads = 1000, .pin = false});
+    FAIL() << "a thousand stacks in 64 MiB";
+  } catch (const std::runtime_error& error) {
+    EXPECT_THAT(error.what(), testing::ContainsRegex("^([2-9]|[1-9][0-9]+) of 1000 workers"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("Lower threads"));
+  }
+}
 
 TEST(Communicator, OneRanksSumIsItsOwn) {
   std::vector<float> values = {1.0f, 2.0f};

@@ -7,8 +7,11 @@
 #include <atomic>
 #include <chrono>
 #include <mutex>
+#include <stdexcept>
+#include <system_error>
 #include <thread>
 
+#include "base/check.h"
 #include "parallel/futex.h"
 #include "parallel/topology.h"
 
@@ -42,8 +45,13 @@ class FlushDenormals {
 struct WorkerPool::State {
   State(int count, const WorkerPoolOptions& pool_options, std::vector<int> pool_cores)
       : options(pool_options), cores(std::move(pool_cores)), barrier(count), num_threads(count) {}
+  ~State();  // also of a pool that could not start all its threads
 
+  void start_threads();
+  void pin(int index) const;
   void work(int index);
+  // Worker `index`'s part of the section that runs; returns when all parts have ended.
+  void compute(int index);
   // Sleeps until a section newer than `seen` exists; its number.
   uint32_t next_section(uint32_t seen);
 
@@ -79,33 +87,55 @@ uint32_t WorkerPool::State::next_section(uint32_t seen) {
   return number;
 }
 
-void WorkerPool::State::work(int index) {
+void WorkerPool::State::pin(int index) const {
   if (options.pin) pin_to(cores[static_cast<size_t>(index) % cores.size()]);
+}
+
+void WorkerPool::State::work(int index) {
+  pin(index);
   _mm_setcsr(_mm_getcsr() | kFlushDenormals);
   for (uint32_t seen = 0;;) {
     seen = next_section(seen);
     if (stopping.load(std::memory_order_acquire)) return;
-    Lane lane(index, num_threads, &barrier);
-    (*section)(lane);
-    barrier.wait();  // the section has ended when all have
+    compute(index);
   }
+}
+
+void WorkerPool::State::compute(int index) {
+  Lane lane(index, num_threads, &barrier);
+  (*section)(lane);
+  barrier.wait();
+}
+
+void WorkerPool::State::start_threads() {
+  threads.reserve(static_cast<size_t>(num_threads));
+  try {
+    for (int index = 1; index < num_threads; ++index) {
+      threads.emplace_back([this, index] { work(index); });
+    }
+  } catch (const std::system_error& error) {
+    throw std::runtime_error(
+        format("{} of {} workers could be started ({}). Lower threads, or raise the limit on the "
+               "processes or the memory of this user or container.",
+               threads.size() + 1, num_threads, error.code().message()));
+  }
+}
+
+WorkerPool::State::~State() {
+  stopping.store(true, std::memory_order_release);
+  section_number.fetch_add(1, std::memory_order_seq_cst);
+  futex_wake_all(section_number);
+  for (std::thread& thread : threads) thread.join();
 }
 
 WorkerPool::WorkerPool(const WorkerPoolOptions& options) {
   std::vector<int> cores = usable_cores();
   const int count = options.num_threads > 0 ? options.num_threads : static_cast<int>(cores.size());
   state_ = std::make_unique<State>(count, options, std::move(cores));
-  for (int index = 1; index < count; ++index) {
-    state_->threads.emplace_back([state = state_.get(), index] { state->work(index); });
-  }
+  state_->start_threads();
 }
 
-WorkerPool::~WorkerPool() {
-  state_->stopping.store(true, std::memory_order_release);
-  state_->section_number.fetch_add(1, std::memory_order_seq_cst);
-  futex_wake_all(state_->section_number);
-  for (std::thread& thread : state_->threads) thread.join();
-}
+WorkerPool::~WorkerPool() = default;
 
 int WorkerPool::num_threads() const { return state_->num_threads; }
 
@@ -113,16 +143,12 @@ void WorkerPool::run(const std::function<void(Lane&)>& section) {
   State& state = *state_;
   const std::lock_guard one_section(state.callers);
   const FlushDenormals flush;
-  Lane lane(0, state.num_threads, &state.barrier);
-  if (state.num_threads == 1) {
-    section(lane);
-    return;
-  }
   state.section = &section;
-  state.section_number.fetch_add(1, std::memory_order_seq_cst);
-  if (state.sleepers.load(std::memory_order_seq_cst) > 0) futex_wake_all(state.section_number);
-  section(lane);
-  state.barrier.wait();
+  if (state.num_threads > 1) {
+    state.section_number.fetch_add(1, std::memory_order_seq_cst);
+    if (state.sleepers.load(std::memory_order_seq_cst) > 0) futex_wake_all(state.section_number);
+  }
+  state.compute(0);
 }
 
 }  // namespace tidemill

@@ -21,6 +21,7 @@ struct WorkerPoolOptions {
 
 class WorkerPool {
  public:
+  // Throws std::runtime_error when a thread cannot be started.
   explicit WorkerPool(const WorkerPoolOptions& options = {});
   ~WorkerPool();  // no section may be running
   WorkerPool(const WorkerPool&) = delete;
