@@ -90,6 +90,16 @@ TEST_P(Pool, SectionsOfTwoCallersDoNotMix) {
 // Three and more workers on two cores: oversubscription must cost time only.
 INSTANTIATE_TEST_SUITE_P(Sizes, Pool, testing::Values(1, 2, 3, 5));
 
+TEST(WorkerPoolDeathTest, SectionThatTurnsDenormalsOnIsFoundOutByTheNext) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  const auto two_sections = [] {
+    WorkerPool pool({.num_threads = 2, .pin = false});
+    pool.run([](Lane&) { _mm_setcsr(_mm_getcsr() & ~0x40u); });
+    pool.run([](Lane&) {});
+  };
+  EXPECT_DEATH(two_sections(), "worker 1 would compute with denormals");
+}
+
 // Lets this process grow by a little only, as a container does.
 class MemoryLimit {
  public:

@@ -102,6 +102,9 @@ void WorkerPool::State::work(int index) {
 }
 
 void WorkerPool::State::compute(int index) {
+  CHECK((_mm_getcsr() & kFlushDenormals) == kFlushDenormals,
+        "worker {} would compute with denormals: a section before changed MXCSR to {:#x}", index,
+        _mm_getcsr());
   Lane lane(index, num_threads, &barrier);
   (*section)(lane);
   barrier.wait();
