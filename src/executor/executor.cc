@@ -61,7 +61,10 @@ struct Executor::State {
                 options.scheduler.groups.front().num_blocks, options.scheduler.prefix_cache),
         mailbox(std::make_shared<Mailbox>()),
         loop(*runner, options, metrics, *mailbox, streams, gauges),
-        thread([this] { loop.run(); }) {}
+        thread([this] {
+          runner->enter_thread();
+          loop.run();
+        }) {}
 
   Result<EncodedPrompt> encode(const GenerationRequest& request, const Prompt& prompt) const;
   // The tokens that may be generated behind that prompt, or why there are none.

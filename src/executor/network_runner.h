@@ -19,6 +19,7 @@ class NetworkRunner : public StepRunner {
   NetworkRunner(const Kernels& kernels, WorkerPool& workers, const Model& model,
                 const DecoderLimits& limits, int64_t num_blocks);
 
+  void enter_thread() override;
   StepResult run(const StepInput& input) override;
   int32_t vocab_size() const override;
 

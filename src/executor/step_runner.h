@@ -14,6 +14,9 @@ class StepRunner {
  public:
   virtual ~StepRunner() = default;
 
+  // What the loop's thread calls once, before its first step.
+  virtual void enter_thread() {}
+
   // One RowResult per plan row that asked for scores. An exception ends the loop: every stream gets
   // its error record first.
   virtual StepResult run(const StepInput& input) = 0;

@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <xmmintrin.h>
 
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "parallel/communicator.h"
+#include "parallel/topology.h"
 #include "parallel/worker_pool.h"
 
 namespace tidemill {
@@ -89,6 +91,41 @@ TEST_P(Pool, SectionsOfTwoCallersDoNotMix) {
 
 // Three and more workers on two cores: oversubscription must cost time only.
 INSTANTIATE_TEST_SUITE_P(Sizes, Pool, testing::Values(1, 2, 3, 5));
+
+std::vector<int> cpus_of_this_thread() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  EXPECT_EQ(sched_getaffinity(0, sizeof set, &set), 0);
+  std::vector<int> cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+TEST(WorkerPool, KeepsEachWorkerOnItsCoreAndTheCallerWhereItWas) {
+  const std::vector<int> cores = usable_cores();
+  const std::vector<int> before = cpus_of_this_thread();
+  WorkerPool pool({.num_threads = 3});
+  std::vector<std::vector<int>> seen(3);
+  pool.run([&](Lane& lane) { seen[static_cast<size_t>(lane.index())] = cpus_of_this_thread(); });
+  EXPECT_EQ(seen[0], before);
+  EXPECT_EQ(seen[1], std::vector<int>{cores[1 % cores.size()]});
+  EXPECT_EQ(seen[2], std::vector<int>{cores[2 % cores.size()]});
+}
+
+TEST(WorkerPool, KeepsACallerThatAsksOnTheFirstCore) {
+  const WorkerPool pinned({.num_threads = 1});
+  const WorkerPool loose({.num_threads = 1, .pin = false});
+  const std::vector<int> before = cpus_of_this_thread();
+  std::thread([&] {
+    loose.pin_caller();
+    EXPECT_EQ(cpus_of_this_thread(), before);
+    pinned.pin_caller();
+    EXPECT_EQ(cpus_of_this_thread(), std::vector<int>{usable_cores().front()});
+  }).join();
+  EXPECT_EQ(cpus_of_this_thread(), before);
+}
 
 TEST(WorkerPoolDeathTest, SectionThatTurnsDenormalsOnIsFoundOutByTheNext) {
   testing::GTEST_FLAG(death_test_style) = "threadsafe";

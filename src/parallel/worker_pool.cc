@@ -142,6 +142,8 @@ WorkerPool::~WorkerPool() = default;
 
 int WorkerPool::num_threads() const { return state_->num_threads; }
 
+void WorkerPool::pin_caller() const { state_->pin(0); }
+
 void WorkerPool::run(const std::function<void(Lane&)>& section) {
   State& state = *state_;
   const std::lock_guard one_section(state.callers);

@@ -1,5 +1,6 @@
 // A pool of pinned workers for parallel sections. The caller of run() is worker 0 (the loop
 // thread); the others wait for sections, spinning for a bounded time and then asleep on a futex.
+// Worker 0 stays on its core when its thread asks for it (pin_caller).
 //
 // Owner: whoever builds the executor; several executors may share one pool (sections are then
 // serialised). run() may be called from one thread at a time per pool; a second caller waits.
@@ -28,6 +29,10 @@ class WorkerPool {
   WorkerPool& operator=(const WorkerPool&) = delete;
 
   int num_threads() const;
+
+  // Keeps the calling thread on worker 0's core from now on, if workers are pinned. For a thread
+  // whose work is to call run(): threads that it starts later inherit the core.
+  void pin_caller() const;
 
   // Runs `section` on every worker at once and returns when all have ended. `section` must not
   // throw. Flush-to-zero and denormals-are-zero are on in every worker, the caller included, for
