@@ -14,6 +14,7 @@
 
 #include "kernels/buffer.h"
 #include "kernels/kv_layout.h"
+#include "kernels/logit_summary.h"
 #include "kernels/packed_weight.h"
 #include "kernels/tensor.h"
 
@@ -53,13 +54,6 @@ struct Rotary {
   const float* q_norm = nullptr;  // [head_dim] scales of an RMS norm per head, or null
   const float* k_norm = nullptr;
   float norm_epsilon = 0.0f;
-};
-
-// What sampling needs to know about one row of logits.
-struct LogitSummary {
-  float max = 0.0f;
-  int32_t argmax = 0;  // the lowest id among equals
-  bool finite = true;  // false when any logit is NaN or +-infinity
 };
 
 struct Kernels {

@@ -6,7 +6,7 @@
 #include "kernels/host/inner.h"
 #include "kernels/host/unroll.h"
 #include "kernels/host/vector_avx2.h"
-#include "kernels/kernels.h"
+#include "kernels/logit_summary.h"
 
 namespace tidemill::avx2 {
 namespace {

@@ -5,7 +5,7 @@
 #include "kernels/host/inner.h"
 #include "kernels/host/unroll.h"
 #include "kernels/host/vector_avx512.h"
-#include "kernels/kernels.h"
+#include "kernels/logit_summary.h"
 
 namespace tidemill::avx512 {
 namespace {

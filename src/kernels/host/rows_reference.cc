@@ -4,7 +4,7 @@
 
 #include "base/float16.h"
 #include "kernels/host/inner.h"
-#include "kernels/kernels.h"
+#include "kernels/logit_summary.h"
 
 namespace tidemill::reference {
 
