@@ -161,6 +161,15 @@ class Setting {
     return out;
   }
 
+  // Every query head asks what the first one asks.
+  void repeat_first_query() {
+    for (int64_t row = 0; row < qkv_.view().rows; ++row) {
+      for (int64_t c = shape_.head_dim; c < shape_.num_heads * shape_.head_dim; ++c) {
+        qkv_.set(row, c, qkv_.at(row, c % shape_.head_dim));
+      }
+    }
+  }
+
   void exchange_tokens(int32_t sequence, int64_t a, int64_t b) {
     for (int64_t c = shape_.num_heads * shape_.head_dim; c < qkv_.view().cols; ++c) {
       const float kept = qkv_.at(sequence * length_ + a, c);
@@ -206,9 +215,9 @@ AttentionShape shape_of(int64_t head_dim, int64_t heads, int64_t kv_heads, int64
 }
 
 TEST_P(Attention, IsSoftmaxOverTheContextInRecycledBlocks) {
-  const AttentionShape shapes[] = {shape_of(16, 4, 4),     shape_of(24, 3, 1),
-                                   shape_of(32, 4, 1, 32), shape_of(64, 9, 3),
-                                   shape_of(128, 2, 1),    shape_of(256, 1, 1, 100)};
+  const AttentionShape shapes[] = {
+      shape_of(16, 4, 4),  shape_of(24, 3, 1),       shape_of(32, 4, 1, 32), shape_of(64, 9, 3),
+      shape_of(128, 2, 1), shape_of(256, 1, 1, 100), shape_of(32, 7, 1),     shape_of(16, 9, 1)};
   for (const AttentionShape& shape : shapes) {
     for (const int64_t context : {1, 31, 32, 33, 511, 512, 513, 1300}) {
       Setting sequences = setting(shape, context);
@@ -246,6 +255,23 @@ TEST_P(Attention, RowsBitsDoNotDependOnHowThePromptWasCut) {
         ASSERT_EQ(part.bits(count + i), whole.bits(first + i)) << "position " << first + i;
       }
       first += count;
+    }
+  }
+}
+
+// Heads that share keys and values are computed several at once: four, then what is left.
+TEST_P(Attention, HeadsBitsDoNotDependOnItsPlaceInTheGroup) {
+  constexpr int64_t kLength = 530;
+  constexpr int64_t kDim = 24;
+  for (const int64_t group : {2, 3, 4, 5, 6, 7, 8, 9}) {
+    Setting sequences = setting(shape_of(kDim, group, 1), kLength);
+    sequences.repeat_first_query();
+    sequences.step({{0, 0, kLength - 2}}, 1);
+    const OwnedTensor out = sequences.step({{0, kLength - 2, 2}}, 1);
+    for (int64_t row = 0; row < 2; ++row) {
+      for (int64_t c = kDim; c < group * kDim; ++c) {
+        ASSERT_EQ(out.at(row, c), out.at(row, c % kDim)) << "head " << c / kDim << " of " << group;
+      }
     }
   }
 }

@@ -7,34 +7,53 @@ namespace tidemill::avx512 {
 namespace {
 
 struct F32Ops : SoftmaxOps512 {
+  static constexpr int kHeadsAtOnce = 4;
+
   // K: two halves of [head_dim][16 tokens].
-  static void scores(const AttentionTask& task, const unsigned char* run, float* out) {
-    const auto* q = static_cast<const float*>(task.q);
-    const auto* keys = reinterpret_cast<const float*>(run);
-    __m512 first = _mm512_setzero_ps();
-    __m512 second = _mm512_setzero_ps();
-    for (int64_t d = 0; d < task.head_dim; ++d) {
-      const __m512 x = _mm512_set1_ps(q[d]);
-      first = _mm512_fmadd_ps(x, _mm512_loadu_ps(keys + d * 16), first);
-      second = _mm512_fmadd_ps(x, _mm512_loadu_ps(keys + (task.head_dim + d) * 16), second);
+  template <int kHeads>
+  static void scores(const AttentionTask& task, int64_t head, const unsigned char* run,
+                     int64_t ahead, SoftmaxState* states) {
+    const int64_t dim = task.head_dim;
+    const auto* q = static_cast<const float*>(task.q) + head * dim;
+    __m512 sums[kHeads][2];
+    TIDEMILL_UNROLL
+    for (int h = 0; h < kHeads; ++h) sums[h][0] = sums[h][1] = _mm512_setzero_ps();
+    for (int64_t d = 0; d < dim; ++d) {
+      const unsigned char* first = run + d * 64;
+      const unsigned char* second = first + dim * 64;
+      prefetch(first + ahead);
+      prefetch(second + ahead);
+      const __m512 first_keys = _mm512_loadu_ps(first);
+      const __m512 second_keys = _mm512_loadu_ps(second);
+      TIDEMILL_UNROLL
+      for (int h = 0; h < kHeads; ++h) {
+        const __m512 x = _mm512_set1_ps(q[h * dim + d]);
+        sums[h][0] = _mm512_fmadd_ps(x, first_keys, sums[h][0]);
+        sums[h][1] = _mm512_fmadd_ps(x, second_keys, sums[h][1]);
+      }
     }
-    const __m512 scale = _mm512_set1_ps(task.scale);
-    _mm512_store_ps(out, _mm512_mul_ps(first, scale));
-    _mm512_store_ps(out + 16, _mm512_mul_ps(second, scale));
+    store_scores<kHeads>(sums, task.scale, states);
   }
 
   // V: [padded_dim / 16][32 tokens][16 dims].
-  static void accumulate(const float* probabilities, const unsigned char* run, int64_t padded_dim,
-                         float factor, float* out) {
-    const auto* values = reinterpret_cast<const float*>(run);
+  template <int kHeads>
+  static void accumulate(SoftmaxState* states, const unsigned char* run, int64_t ahead,
+                         int64_t padded_dim) {
     for (int64_t d = 0; d < padded_dim; d += 16) {
-      __m512 sum = _mm512_mul_ps(_mm512_load_ps(out + d), _mm512_set1_ps(factor));
-      const float* column = values + d * kBlockTokens;
-      for (int64_t t = 0; t < kBlockTokens; ++t) {
-        sum = _mm512_fmadd_ps(_mm512_set1_ps(probabilities[t]), _mm512_loadu_ps(column + t * 16),
-                              sum);
+      const unsigned char* column = run + d * kBlockKeys * 4;
+      __m512 sums[kHeads];
+      TIDEMILL_UNROLL
+      for (int h = 0; h < kHeads; ++h) sums[h] = scaled_out(states[h], d);
+      for (int64_t t = 0; t < kBlockKeys; ++t) {
+        prefetch(column + t * 64 + ahead);
+        const __m512 values = _mm512_loadu_ps(column + t * 64);
+        TIDEMILL_UNROLL
+        for (int h = 0; h < kHeads; ++h) {
+          sums[h] = _mm512_fmadd_ps(_mm512_set1_ps(states[h].scores[t]), values, sums[h]);
+        }
       }
-      _mm512_store_ps(out + d, sum);
+      TIDEMILL_UNROLL
+      for (int h = 0; h < kHeads; ++h) _mm512_store_ps(states[h].out + d, sums[h]);
     }
   }
 };
@@ -46,45 +65,60 @@ __m512 odd_of(__m512i words) {
 }
 
 struct Bf16Ops : SoftmaxOps512 {
+  static constexpr int kHeadsAtOnce = 4;
+
   // K: two halves of [head_dim / 2 pairs][16 tokens][2].
-  static void scores(const AttentionTask& task, const unsigned char* run, float* out) {
-    const auto* q = static_cast<const int32_t*>(task.q);
+  template <int kHeads>
+  static void scores(const AttentionTask& task, int64_t head, const unsigned char* run,
+                     int64_t ahead, SoftmaxState* states) {
+    const auto* q = static_cast<const uint16_t*>(task.q) + head * task.head_dim;
     const int64_t pairs = (task.head_dim + 1) / 2;
-    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    __m512 sums[kHeads][2];
+    TIDEMILL_UNROLL
+    for (int h = 0; h < kHeads; ++h) sums[h][0] = sums[h][1] = _mm512_setzero_ps();
     for (int64_t pair = 0; pair < pairs; ++pair) {
-      const __m512i x = _mm512_set1_epi32(q[pair]);
       TIDEMILL_UNROLL
       for (int half = 0; half < 2; ++half) {
-        const __m512i words = _mm512_loadu_si512(run + (half * pairs + pair) * 64);
-        sums[half] = _mm512_fmadd_ps(even_of(x), even_of(words), sums[half]);
-        sums[half] = _mm512_fmadd_ps(odd_of(x), odd_of(words), sums[half]);
+        const unsigned char* keys = run + (half * pairs + pair) * 64;
+        prefetch(keys + ahead);
+        const __m512i words = _mm512_loadu_si512(keys);
+        TIDEMILL_UNROLL
+        for (int h = 0; h < kHeads; ++h) {
+          sums[h][half] = add_pair(sums[h][half], q + h * task.head_dim, pair, words);
+        }
       }
     }
-    const __m512 scale = _mm512_set1_ps(task.scale);
-    _mm512_store_ps(out, _mm512_mul_ps(sums[0], scale));
-    _mm512_store_ps(out + 16, _mm512_mul_ps(sums[1], scale));
+    store_scores<kHeads>(sums, task.scale, states);
   }
 
   // V: [padded_dim / 16][16 token pairs][16 dims][2].
-  static void accumulate(const float* probabilities, const unsigned char* run, int64_t padded_dim,
-                         float factor, float* out) {
-    alignas(64) uint16_t rounded[kBlockTokens];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(rounded),
-                       to_bf16_512(_mm512_load_ps(probabilities)));
-    _mm256_store_si256(reinterpret_cast<__m256i*>(rounded + 16),
-                       to_bf16_512(_mm512_load_ps(probabilities + 16)));
-    const auto* pairs = reinterpret_cast<const int32_t*>(rounded);
+  template <int kHeads>
+  static void accumulate(SoftmaxState* states, const unsigned char* run, int64_t ahead,
+                         int64_t padded_dim) {
+    alignas(64) uint16_t rounded[kHeads][kBlockKeys];
+    round_scores<kHeads>(states, rounded);
     for (int64_t d = 0; d < padded_dim; d += 16) {
-      __m512 sum = _mm512_mul_ps(_mm512_load_ps(out + d), _mm512_set1_ps(factor));
-      const unsigned char* column = run + d * kBlockTokens * 2;
-      for (int64_t pair = 0; pair < kBlockTokens / 2; ++pair) {
-        const __m512i x = _mm512_set1_epi32(pairs[pair]);
+      const unsigned char* column = run + d * kBlockKeys * 2;
+      __m512 sums[kHeads];
+      TIDEMILL_UNROLL
+      for (int h = 0; h < kHeads; ++h) sums[h] = scaled_out(states[h], d);
+      for (int64_t pair = 0; pair < kBlockKeys / 2; ++pair) {
+        prefetch(column + pair * 64 + ahead);
         const __m512i words = _mm512_loadu_si512(column + pair * 64);
-        sum = _mm512_fmadd_ps(even_of(x), even_of(words), sum);
-        sum = _mm512_fmadd_ps(odd_of(x), odd_of(words), sum);
+        TIDEMILL_UNROLL
+        for (int h = 0; h < kHeads; ++h) sums[h] = add_pair(sums[h], rounded[h], pair, words);
       }
-      _mm512_store_ps(out + d, sum);
+      TIDEMILL_UNROLL
+      for (int h = 0; h < kHeads; ++h) _mm512_store_ps(states[h].out + d, sums[h]);
     }
+  }
+
+ private:
+  // The even product, then the odd one.
+  static __m512 add_pair(__m512 sum, const uint16_t* x, int64_t pair, __m512i words) {
+    const __m512i two = _mm512_set1_epi32(reinterpret_cast<const int32_t*>(x)[pair]);
+    sum = _mm512_fmadd_ps(even_of(two), even_of(words), sum);
+    return _mm512_fmadd_ps(odd_of(two), odd_of(words), sum);
   }
 };
 

@@ -1,11 +1,12 @@
 // What the AVX-512 attentions share: the maximum and the exponentials of a block's 32 scores, and
-// both operations on an f32 cache.
+// how scores and sums lie in a head's state.
 #pragma once
 
 #include <immintrin.h>
 #include <stdint.h>
 
 #include "kernels/host/attention_loop.h"
+#include "kernels/host/unroll.h"
 #include "kernels/host/vector_avx512.h"
 
 namespace tidemill {
@@ -29,6 +30,30 @@ struct SoftmaxOps512 {
       sum = _mm512_add_ps(sum, e);
     }
     return sum512(sum);
+  }
+
+  // Two halves of 16 sums for each head, times `scale`.
+  template <int kHeads>
+  static void store_scores(const __m512 (&sums)[kHeads][2], float scale, SoftmaxState* states) {
+    TIDEMILL_UNROLL
+    for (int h = 0; h < kHeads; ++h) {
+      _mm512_store_ps(states[h].scores, _mm512_mul_ps(sums[h][0], _mm512_set1_ps(scale)));
+      _mm512_store_ps(states[h].scores + 16, _mm512_mul_ps(sums[h][1], _mm512_set1_ps(scale)));
+    }
+  }
+
+  template <int kHeads>
+  static void round_scores(const SoftmaxState* states, uint16_t (*rounded)[kBlockKeys]) {
+    for (int h = 0; h < kHeads; ++h) {
+      for (int half = 0; half < kBlockKeys; half += 16) {
+        _mm256_store_si256(reinterpret_cast<__m256i*>(rounded[h] + half),
+                           to_bf16_512(_mm512_load_ps(states[h].scores + half)));
+      }
+    }
+  }
+
+  static __m512 scaled_out(const SoftmaxState& state, int64_t d) {
+    return _mm512_mul_ps(_mm512_load_ps(state.out + d), _mm512_set1_ps(state.factor));
   }
 };
 

@@ -1,45 +1,67 @@
 // Attention over a bf16 cache with VDPBF16PS: pairs of dims against a row of 16 keys, pairs of
 // probabilities against a row of 16 dims.
 #include "kernels/host/attention_avx512_ops.h"
+#include "kernels/host/unroll.h"
 
 namespace tidemill::avx512bf16 {
 namespace {
 
 struct Bf16Ops : SoftmaxOps512 {
+  static constexpr int kHeadsAtOnce = 4;  // eight chains: VDPBF16PS takes some six cycles
+
   // K: two halves of [head_dim / 2 pairs][16 tokens][2].
-  static void scores(const AttentionTask& task, const unsigned char* run, float* out) {
-    const auto* q = static_cast<const int32_t*>(task.q);
+  template <int kHeads>
+  static void scores(const AttentionTask& task, int64_t head, const unsigned char* run,
+                     int64_t ahead, SoftmaxState* states) {
+    const auto* q = static_cast<const uint16_t*>(task.q) + head * task.head_dim;
     const int64_t pairs = (task.head_dim + 1) / 2;
-    __m512 first = _mm512_setzero_ps();
-    __m512 second = _mm512_setzero_ps();
+    __m512 sums[kHeads][2];
+    TIDEMILL_UNROLL
+    for (int h = 0; h < kHeads; ++h) sums[h][0] = sums[h][1] = _mm512_setzero_ps();
     for (int64_t pair = 0; pair < pairs; ++pair) {
-      const auto x = (__m512bh)_mm512_set1_epi32(q[pair]);
-      first = _mm512_dpbf16_ps(first, x, (__m512bh)_mm512_loadu_si512(run + pair * 64));
-      second = _mm512_dpbf16_ps(second, x, (__m512bh)_mm512_loadu_si512(run + (pairs + pair) * 64));
+      const unsigned char* first = run + pair * 64;
+      const unsigned char* second = first + pairs * 64;
+      prefetch(first + ahead);
+      prefetch(second + ahead);
+      const auto first_keys = (__m512bh)_mm512_loadu_si512(first);
+      const auto second_keys = (__m512bh)_mm512_loadu_si512(second);
+      TIDEMILL_UNROLL
+      for (int h = 0; h < kHeads; ++h) {
+        const __m512bh x = pair_of(q + h * task.head_dim, pair);
+        sums[h][0] = _mm512_dpbf16_ps(sums[h][0], x, first_keys);
+        sums[h][1] = _mm512_dpbf16_ps(sums[h][1], x, second_keys);
+      }
     }
-    const __m512 scale = _mm512_set1_ps(task.scale);
-    _mm512_store_ps(out, _mm512_mul_ps(first, scale));
-    _mm512_store_ps(out + 16, _mm512_mul_ps(second, scale));
+    store_scores<kHeads>(sums, task.scale, states);
   }
 
   // V: [padded_dim / 16][16 token pairs][16 dims][2].
-  static void accumulate(const float* probabilities, const unsigned char* run, int64_t padded_dim,
-                         float factor, float* out) {
-    alignas(64) uint16_t rounded[kBlockTokens];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(rounded),
-                       to_bf16_512(_mm512_load_ps(probabilities)));
-    _mm256_store_si256(reinterpret_cast<__m256i*>(rounded + 16),
-                       to_bf16_512(_mm512_load_ps(probabilities + 16)));
-    const auto* pairs = reinterpret_cast<const int32_t*>(rounded);
+  template <int kHeads>
+  static void accumulate(SoftmaxState* states, const unsigned char* run, int64_t ahead,
+                         int64_t padded_dim) {
+    alignas(64) uint16_t rounded[kHeads][kBlockKeys];
+    round_scores<kHeads>(states, rounded);
     for (int64_t d = 0; d < padded_dim; d += 16) {
-      __m512 sum = _mm512_mul_ps(_mm512_load_ps(out + d), _mm512_set1_ps(factor));
-      const unsigned char* column = run + d * kBlockTokens * 2;
-      for (int64_t pair = 0; pair < kBlockTokens / 2; ++pair) {
-        sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32(pairs[pair]),
-                               (__m512bh)_mm512_loadu_si512(column + pair * 64));
+      const unsigned char* column = run + d * kBlockKeys * 2;
+      __m512 sums[kHeads];
+      TIDEMILL_UNROLL
+      for (int h = 0; h < kHeads; ++h) sums[h] = scaled_out(states[h], d);
+      for (int64_t pair = 0; pair < kBlockKeys / 2; ++pair) {
+        prefetch(column + pair * 64 + ahead);
+        const auto values = (__m512bh)_mm512_loadu_si512(column + pair * 64);
+        TIDEMILL_UNROLL
+        for (int h = 0; h < kHeads; ++h) {
+          sums[h] = _mm512_dpbf16_ps(sums[h], pair_of(rounded[h], pair), values);
+        }
       }
-      _mm512_store_ps(out + d, sum);
+      TIDEMILL_UNROLL
+      for (int h = 0; h < kHeads; ++h) _mm512_store_ps(states[h].out + d, sums[h]);
     }
+  }
+
+ private:
+  static __m512bh pair_of(const uint16_t* words, int64_t pair) {
+    return (__m512bh)_mm512_set1_epi32(reinterpret_cast<const int32_t*>(words)[pair]);
   }
 };
 

@@ -12,6 +12,8 @@ namespace tidemill::reference {
 namespace {
 
 struct F32 {
+  static constexpr int64_t kBytes = 4;  // of an element
+
   static double key(const unsigned char* run, int64_t head_dim, int64_t token, int64_t d) {
     return reinterpret_cast<const float*>(run)[(token / 16 * head_dim + d) * 16 + token % 16];
   }
@@ -23,6 +25,8 @@ struct F32 {
 };
 
 struct Bf16Pairs {
+  static constexpr int64_t kBytes = 2;
+
   static double at(const void* data, int64_t index) {
     return to_float(Bf16{static_cast<const uint16_t*>(data)[index]});
   }
@@ -81,8 +85,9 @@ void add_block(const AttentionTask& task, int64_t block, State& state) {
   }
 }
 
+// Of the task's first head.
 template <typename Type>
-void attend(const AttentionTask& task) {
+void attend_head(const AttentionTask& task) {
   constexpr int64_t kBlocks = kPartitionTokens / kTokensPerBlock;
   State total;
   const int64_t end = task.last / kTokensPerBlock + 1;
@@ -98,6 +103,16 @@ void attend(const AttentionTask& task) {
   }
   for (int64_t d = 0; d < task.head_dim; ++d) {
     task.out[d] = static_cast<float>(total.out[d] / total.sum);
+  }
+}
+
+template <typename Type>
+void attend(AttentionTask task) {
+  const int64_t padded_dim = (task.head_dim + 15) / 16 * 16;
+  for (int64_t head = 0; head < task.num_heads; ++head) {
+    attend_head<Type>(task);
+    task.q = static_cast<const unsigned char*>(task.q) + task.head_dim * Type::kBytes;
+    task.out += padded_dim;
   }
 }
 

@@ -173,35 +173,50 @@ void rotate_and_store(Lane& lane, Tensor qkv, const AttentionShape& shape, const
   lane.meet();
 }
 
-// One unit of work is a row and a query head. A single long sequence on few heads leaves lanes
-// waiting for the last unit; sharing partitions of 512 positions, too, would even that out without
-// changing a bit.
-template <const Inner& kInner>
-void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRows& rows,
-               KvLayer cache, Tensor out) {
-  const auto attend = cache.type == DType::kF32 ? kInner.attend_f32 : kInner.attend_bf16;
+// What the heads of one row and one kv head have in common.
+inline AttentionTask task_of(const AttentionShape& shape, const TokenRows& rows, int64_t row,
+                             int64_t kv_head, const KvLayer& cache) {
   const auto k_bytes = static_cast<int64_t>(k_run_bytes(cache.type, shape.head_dim));
   const int64_t head_bytes =
       k_bytes + static_cast<int64_t>(v_run_bytes(cache.type, shape.head_dim));
+  const unsigned char* keys = cache.data + kv_head * head_bytes;
+  const int64_t last = rows.positions[row];
+  return {.block_ids = rows.block_ids + rows.table_begins[row],
+          .keys = keys,
+          .values = keys + k_bytes,
+          .block_stride = static_cast<int64_t>(cache.block_stride),
+          .head_dim = shape.head_dim,
+          .first = shape.window > 0 ? std::max<int64_t>(0, last - shape.window + 1) : 0,
+          .last = last,
+          .scale = shape.scale};
+}
+
+// A single long sequence on few heads leaves lanes waiting for the last unit; sharing partitions of
+// 512 positions, too, would even that out without changing a bit.
+template <const Inner& kInner>
+void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRows& rows,
+               KvLayer cache, Tensor out) {
+  static_assert(kBlockKeys == kTokensPerBlock);
+  const auto attend = cache.type == DType::kF32 ? kInner.attend_f32 : kInner.attend_bf16;
   const int64_t group = shape.num_heads / shape.num_kv_heads;
-  const Range units = lane.share(rows.count * shape.num_heads);
-  alignas(64) float values[kMaxHeadDim];
+  const int64_t padded_dim = (shape.head_dim + 15) / 16 * 16;
+  const Range units = lane.share(rows.count * shape.num_kv_heads);
+  alignas(64) float values[kTaskHeads * kMaxHeadDim];
   for (int64_t unit = units.begin; unit < units.end; ++unit) {
-    const int64_t row = unit / shape.num_heads;
-    const int64_t head = unit % shape.num_heads;
-    const int64_t last = rows.positions[row];
-    const unsigned char* kv = cache.data + head / group * head_bytes;
-    attend({.q = row_of(q, row) + head * shape.head_dim * element_bytes(q.type),
-            .block_ids = rows.block_ids + rows.table_begins[row],
-            .keys = kv,
-            .values = kv + k_bytes,
-            .block_stride = static_cast<int64_t>(cache.block_stride),
-            .head_dim = shape.head_dim,
-            .first = shape.window > 0 ? std::max<int64_t>(0, last - shape.window + 1) : 0,
-            .last = last,
-            .scale = shape.scale,
-            .out = values});
-    store<kInner>(values, shape.head_dim, out, row, head * shape.head_dim);
+    const int64_t row = unit / shape.num_kv_heads;
+    const int64_t kv_head = unit % shape.num_kv_heads;
+    AttentionTask task = task_of(shape, rows, row, kv_head, cache);
+    task.out = values;
+    const int64_t end = (kv_head + 1) * group;
+    for (int64_t head = kv_head * group; head < end; head += task.num_heads) {
+      task.q = row_of(q, row) + head * shape.head_dim * element_bytes(q.type);
+      task.num_heads = std::min(kTaskHeads, end - head);
+      attend(task);
+      for (int64_t h = 0; h < task.num_heads; ++h) {
+        store<kInner>(values + h * padded_dim, shape.head_dim, out, row,
+                      (head + h) * shape.head_dim);
+      }
+    }
   }
   lane.meet();
 }

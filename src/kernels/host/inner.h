@@ -1,4 +1,4 @@
-// The inner loops of one host variant, as plain functions on plain memory. host/drivers.cc shares
+// The inner loops of one host variant, as plain functions on plain memory. host/drivers.h shares
 // the work among lanes, applies epilogues and meets; what is behind these pointers is all that
 // differs between instruction sets.
 //
@@ -30,9 +30,11 @@ struct ProductTile {
   float* sums;
 };
 
-// One query head of one row over its sequence's blocks: see attention in kernels.h.
+// Query heads of one row that share a kv head, over their sequence's blocks: see attention in
+// kernels.h. A block is read once for all of them; a head's bits do not depend on the others.
 struct AttentionTask {
-  const void* q;              // head_dim elements of the cache's type
+  const void* q;              // [num_heads, head_dim] elements of the cache's type, without gaps
+  int64_t num_heads;          // 1 .. kTaskHeads
   const int32_t* block_ids;   // of the sequence
   const unsigned char* keys;  // of this kv head in block 0 of the layer
   const unsigned char* values;
@@ -41,11 +43,14 @@ struct AttentionTask {
   int64_t first;  // positions first .. last are attended
   int64_t last;
   float scale;
-  float* out;  // [head_dim padded to 16]
+  float* out;  // [num_heads, head_dim padded to 16]
 };
 
+inline constexpr int64_t kBlockKeys = 32;  // of a block of the cache: kTokensPerBlock
 inline constexpr int64_t kPartitionTokens = 512;
 inline constexpr int64_t kMaxHeadDim = 256;
+// Their running sums, two KiB each at the largest head, stay in L1 beside a block.
+inline constexpr int64_t kTaskHeads = 8;
 
 struct Inner {
   void (*product_f32)(const ProductTile& tile);
