@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "kernels/host/attention_share.h"
 #include "kernels/host/inner.h"
 #include "kernels/host/rotary.h"
 #include "kernels/kernels.h"
@@ -186,7 +187,7 @@ inline AttentionTask task_of(const AttentionShape& shape, const TokenRows& rows,
           .values = keys + k_bytes,
           .block_stride = static_cast<int64_t>(cache.block_stride),
           .head_dim = shape.head_dim,
-          .first = shape.window > 0 ? std::max<int64_t>(0, last - shape.window + 1) : 0,
+          .first = first_attended(shape, last),
           .last = last,
           .scale = shape.scale};
 }
@@ -200,11 +201,11 @@ void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRow
   const auto attend = cache.type == DType::kF32 ? kInner.attend_f32 : kInner.attend_bf16;
   const int64_t group = shape.num_heads / shape.num_kv_heads;
   const int64_t padded_dim = (shape.head_dim + 15) / 16 * 16;
-  const Range units = lane.share(rows.count * shape.num_kv_heads);
+  const Range units = share_attention(lane, rows, shape);
   alignas(64) float values[kTaskHeads * kMaxHeadDim];
   for (int64_t unit = units.begin; unit < units.end; ++unit) {
-    const int64_t row = unit / shape.num_kv_heads;
-    const int64_t kv_head = unit % shape.num_kv_heads;
+    const int64_t row = unit % rows.count;
+    const int64_t kv_head = unit / rows.count;
     AttentionTask task = task_of(shape, rows, row, kv_head, cache);
     task.out = values;
     const int64_t end = (kv_head + 1) * group;
