@@ -104,6 +104,4 @@ struct Kernels {
   uint64_t (*read_memory)(const void* data, int64_t bytes) = nullptr;
 };
 
-// Scratch that attention or products may need is part of the variant's own business.
-
 }  // namespace tidemill

@@ -46,8 +46,7 @@ void store(const float* values, int64_t count, const Tensor& out, int64_t row, i
   if (first + count == out.cols) clear_padding(out, row);
 }
 
-template <const Inner& kInner>
-void embed(Lane& lane, const PackedWeight& weight, const int32_t* ids, Tensor out) {
+inline void embed(Lane& lane, const PackedWeight& weight, const int32_t* ids, Tensor out) {
   const Range rows = lane.share(out.rows);
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     unpack_row(weight, ids[row], float_row(out, row));
@@ -234,7 +233,7 @@ constexpr Kernels make_kernels(const char* name, const char* description) {
   return {.name = name,
           .description = description,
           .allocate = allocate,
-          .embed = embed<kInner>,
+          .embed = embed,
           .rms_norm = rms_norm<kInner>,
           .matmul = matmul<kInner>,
           .rotate_and_store = rotate_and_store<kInner>,
