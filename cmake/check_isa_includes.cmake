@@ -6,7 +6,9 @@ cmake_minimum_required(VERSION 3.25)  # for IN_LIST
 # cmake -DROOT=src -DSOURCES="a_avx2.cc;..." -P check_isa_includes.cmake
 set(system_headers immintrin.h stddef.h stdint.h)
 set(own_headers
+  kernels/kv_layout.h
   kernels/logit_summary.h
+  kernels/tensor.h
   kernels/host/attention_avx512_ops.h
   kernels/host/attention_loop.h
   kernels/host/inner.h

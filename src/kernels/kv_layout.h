@@ -21,6 +21,10 @@ namespace tidemill {
 // of one bf16 head of size 128 fill 8 KiB: a block and a tile of queries stay in L1 together.
 inline constexpr int64_t kTokensPerBlock = 32;
 
+// Elements of the largest head: kernels keep one on their stack. Larger ones are refused when a
+// configuration is read (model/architecture.cc).
+inline constexpr int64_t kMaxHeadDim = 256;
+
 // Bytes of K (V) of one head in one block; both are multiples of 64.
 size_t k_run_bytes(DType type, int64_t head_dim);
 size_t v_run_bytes(DType type, int64_t head_dim);

@@ -8,28 +8,29 @@
 namespace tidemill {
 namespace {
 
-constexpr int64_t kRowBytes = 64;
+constexpr int64_t kChannelBytes = 4;  // that a row holds of each channel
+constexpr int64_t kRowBytes = kPanelChannels * kChannelBytes;
 
 int64_t inputs_per_row(PackedFormat format) { return format == PackedFormat::kF32 ? 1 : 2; }
-int64_t element_bytes(PackedFormat format) { return format == PackedFormat::kF32 ? 4 : 2; }
+int64_t input_bytes(PackedFormat format) { return kChannelBytes / inputs_per_row(format); }
 
 // Byte offset of channel c, input k inside a panel.
 int64_t offset_in_panel(PackedFormat format, int64_t c, int64_t k) {
   const int64_t per_row = inputs_per_row(format);
-  return k / per_row * kRowBytes + c * 4 + k % per_row * element_bytes(format);
+  return k / per_row * kRowBytes + c * kChannelBytes + k % per_row * input_bytes(format);
 }
 
 }  // namespace
 
 int64_t padded_k(PackedFormat format, int64_t k) {
-  const int64_t multiple = kRowBytes / element_bytes(format);
+  const int64_t multiple = kRowBytes / input_bytes(format);
   return (k + multiple - 1) / multiple * multiple;
 }
 
 int64_t num_panels(int64_t n) { return (n + kPanelChannels - 1) / kPanelChannels; }
 
 size_t panel_bytes(PackedFormat format, int64_t k) {
-  return static_cast<size_t>(padded_k(format, k) * kPanelChannels * element_bytes(format));
+  return static_cast<size_t>(padded_k(format, k) * kPanelChannels * input_bytes(format));
 }
 
 size_t packed_bytes(PackedFormat format, int64_t n, int64_t k) {
@@ -67,22 +68,21 @@ float read_element(PackedFormat format, const unsigned char* source) {
   return to_float(value);
 }
 
-const unsigned char* panel_of(const PackedWeight& weight, int64_t n) {
-  return weight.data +
-         static_cast<size_t>(n / kPanelChannels) * panel_bytes(weight.format, weight.k);
-}
-
 }  // namespace
 
 float unpack_at(const PackedWeight& weight, int64_t n, int64_t k) {
-  return read_element(weight.format,
-                      panel_of(weight, n) + offset_in_panel(weight.format, n % kPanelChannels, k));
+  const size_t panel =
+      static_cast<size_t>(n / kPanelChannels) * panel_bytes(weight.format, weight.k);
+  return read_element(weight.format, weight.data + panel +
+                                         offset_in_panel(weight.format, n % kPanelChannels, k));
 }
 
 void unpack_row(const PackedWeight& weight, int64_t n, float* out) {
-  const unsigned char* channel = panel_of(weight, n) + n % kPanelChannels * 4;
+  const size_t panel =
+      static_cast<size_t>(n / kPanelChannels) * panel_bytes(weight.format, weight.k);
+  const unsigned char* channel = weight.data + panel + n % kPanelChannels * kChannelBytes;
   const int64_t per_row = inputs_per_row(weight.format);
-  const int64_t bytes = element_bytes(weight.format);
+  const int64_t bytes = input_bytes(weight.format);
   for (int64_t k = 0; k < weight.k; ++k) {
     out[k] = read_element(weight.format, channel + k / per_row * kRowBytes + k % per_row * bytes);
   }

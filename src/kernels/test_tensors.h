@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/float16.h"
+#include "kernels/element_bytes.h"
 #include "kernels/kernels.h"
 #include "kernels/select.h"
 #include "parallel/worker_pool.h"
@@ -19,7 +20,7 @@ namespace tidemill::test {
 class OwnedTensor {
  public:
   OwnedTensor(DType type, int64_t rows, int64_t cols) {
-    const int64_t bytes = type == DType::kF32 ? 4 : 2;
+    const int64_t bytes = element_bytes(type);
     const int64_t stride = (cols * bytes + 63) / 64 * 64 / bytes;
     buffer_ = select_kernels("reference").allocate(static_cast<size_t>(rows * stride * bytes + 64));
     view_ = {.data = buffer_.data(), .rows = rows, .cols = cols, .stride = stride, .type = type};
@@ -51,7 +52,7 @@ class OwnedTensor {
 
   // The bytes of one row's elements.
   std::vector<unsigned char> bits(int64_t row) const {
-    const int64_t size = view_.type == DType::kF32 ? 4 : 2;
+    const int64_t size = element_bytes(view_.type);
     const auto* begin = static_cast<const unsigned char*>(view_.data) + row * view_.stride * size;
     return {begin, begin + view_.cols * size};
   }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "kernels/element_bytes.h"
 
 namespace tidemill {
 namespace {
@@ -11,8 +12,6 @@ namespace {
 constexpr int64_t kAlignment = 64;  // bytes: rows of tensors begin on cache lines (tensor.h)
 
 int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
-int64_t element_bytes(DType type) { return type == DType::kF32 ? 4 : 2; }
 
 // Cuts views from one piece of memory; without memory it only counts.
 class Cutter {

@@ -13,14 +13,16 @@ struct SoftmaxOps {
 
   static float max(const float* scores) {
     __m256 max = _mm256_load_ps(scores);
-    for (int i = 8; i < kBlockKeys; i += 8) max = _mm256_max_ps(max, _mm256_load_ps(scores + i));
+    for (int i = 8; i < kTokensPerBlock; i += 8) {
+      max = _mm256_max_ps(max, _mm256_load_ps(scores + i));
+    }
     return max256(max);
   }
 
   // scores become exp(score - max), zero where masked; their sum.
   static float exponentials(float* scores, float max) {
     __m256 sum = _mm256_setzero_ps();
-    for (int i = 0; i < kBlockKeys; i += 8) {
+    for (int i = 0; i < kTokensPerBlock; i += 8) {
       const __m256 s = _mm256_load_ps(scores + i);
       const __m256 seen = _mm256_cmp_ps(s, _mm256_set1_ps(kMasked), _CMP_GT_OQ);
       const __m256 e = _mm256_and_ps(seen, exp256(_mm256_sub_ps(s, _mm256_set1_ps(max))));
@@ -80,11 +82,11 @@ struct F32Ops : SoftmaxOps {
   static void accumulate(SoftmaxState* states, const unsigned char* run, int64_t ahead,
                          int64_t padded_dim) {
     for (int64_t d = 0; d < padded_dim; d += 8) {
-      const unsigned char* column = run + d / 16 * 16 * kBlockKeys * 4 + d % 16 * 4;
+      const unsigned char* column = run + d / 16 * 16 * kTokensPerBlock * 4 + d % 16 * 4;
       __m256 sums[kHeads];
       TIDEMILL_UNROLL
       for (int h = 0; h < kHeads; ++h) sums[h] = scaled_out(states[h], d);
-      for (int64_t t = 0; t < kBlockKeys; ++t) {
+      for (int64_t t = 0; t < kTokensPerBlock; ++t) {
         prefetch(column + t * 64 + ahead);
         const __m256 values = _mm256_loadu_ps(reinterpret_cast<const float*>(column + t * 64));
         TIDEMILL_UNROLL
@@ -126,19 +128,19 @@ struct Bf16Ops : SoftmaxOps {
   template <int kHeads>
   static void accumulate(SoftmaxState* states, const unsigned char* run, int64_t ahead,
                          int64_t padded_dim) {
-    alignas(32) uint16_t rounded[kHeads][kBlockKeys];
+    alignas(32) uint16_t rounded[kHeads][kTokensPerBlock];
     for (int h = 0; h < kHeads; ++h) {
-      for (int i = 0; i < kBlockKeys; i += 8) {
+      for (int i = 0; i < kTokensPerBlock; i += 8) {
         _mm_store_si128(reinterpret_cast<__m128i*>(rounded[h] + i),
                         to_bf16_256(_mm256_load_ps(states[h].scores + i)));
       }
     }
     for (int64_t d = 0; d < padded_dim; d += 8) {
-      const unsigned char* column = run + d / 16 * 16 * kBlockKeys * 2 + d % 16 * 4;
+      const unsigned char* column = run + d / 16 * 16 * kTokensPerBlock * 2 + d % 16 * 4;
       __m256 sums[kHeads];
       TIDEMILL_UNROLL
       for (int h = 0; h < kHeads; ++h) sums[h] = scaled_out(states[h], d);
-      for (int64_t pair = 0; pair < kBlockKeys / 2; ++pair) {
+      for (int64_t pair = 0; pair < kTokensPerBlock / 2; ++pair) {
         prefetch(column + pair * 64 + ahead);
         const __m256i words =
             _mm256_loadu_si256(reinterpret_cast<const __m256i*>(column + pair * 64));

@@ -43,9 +43,9 @@ struct SoftmaxOps512 {
   }
 
   template <int kHeads>
-  static void round_scores(const SoftmaxState* states, uint16_t (*rounded)[kBlockKeys]) {
+  static void round_scores(const SoftmaxState* states, uint16_t (*rounded)[kTokensPerBlock]) {
     for (int h = 0; h < kHeads; ++h) {
-      for (int half = 0; half < kBlockKeys; half += 16) {
+      for (int half = 0; half < kTokensPerBlock; half += 16) {
         _mm256_store_si256(reinterpret_cast<__m256i*>(rounded[h] + half),
                            to_bf16_512(_mm512_load_ps(states[h].scores + half)));
       }

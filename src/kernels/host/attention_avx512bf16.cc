@@ -39,14 +39,14 @@ struct Bf16Ops : SoftmaxOps512 {
   template <int kHeads>
   static void accumulate(SoftmaxState* states, const unsigned char* run, int64_t ahead,
                          int64_t padded_dim) {
-    alignas(64) uint16_t rounded[kHeads][kBlockKeys];
+    alignas(64) uint16_t rounded[kHeads][kTokensPerBlock];
     round_scores<kHeads>(states, rounded);
     for (int64_t d = 0; d < padded_dim; d += 16) {
-      const unsigned char* column = run + d * kBlockKeys * 2;
+      const unsigned char* column = run + d * kTokensPerBlock * 2;
       __m512 sums[kHeads];
       TIDEMILL_UNROLL
       for (int h = 0; h < kHeads; ++h) sums[h] = scaled_out(states[h], d);
-      for (int64_t pair = 0; pair < kBlockKeys / 2; ++pair) {
+      for (int64_t pair = 0; pair < kTokensPerBlock / 2; ++pair) {
         prefetch(column + pair * 64 + ahead);
         const auto values = (__m512bh)_mm512_loadu_si512(column + pair * 64);
         TIDEMILL_UNROLL

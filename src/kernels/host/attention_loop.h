@@ -15,7 +15,7 @@
 namespace tidemill {
 namespace {
 
-constexpr int64_t kBlocksPerPartition = kPartitionTokens / kBlockKeys;
+constexpr int64_t kBlocksPerPartition = kPartitionTokens / kTokensPerBlock;
 constexpr float kMasked = -3.0e38f;  // below every score; finite, so that differences are, too
 
 // One head's running softmax: maximum, sum of exp(score - maximum), and the values weighted by
@@ -23,8 +23,8 @@ constexpr float kMasked = -3.0e38f;  // below every score; finite, so that diffe
 struct SoftmaxState {
   float max;
   float sum;
-  float factor;                          // what the block at hand multiplies `out` by
-  alignas(64) float scores[kBlockKeys];  // of the block at hand, then their exponentials
+  float factor;                               // what the block at hand multiplies `out` by
+  alignas(64) float scores[kTokensPerBlock];  // of the block at hand, then their exponentials
   alignas(64) float out[kMaxHeadDim];
 };
 
@@ -44,7 +44,7 @@ inline void clear(SoftmaxState& state, int64_t padded_dim) {
 inline Block block_at(const AttentionTask& task, int64_t index, int64_t end) {
   const int64_t offset = task.block_ids[index] * task.block_stride;
   const int64_t next = index + 1 < end ? task.block_ids[index + 1] * task.block_stride : offset;
-  return {index * kBlockKeys, task.keys + offset, task.values + offset, next - offset};
+  return {index * kTokensPerBlock, task.keys + offset, task.values + offset, next - offset};
 }
 
 // One line of the next block for each that is read of this one: in a burst they would hold up the
@@ -52,8 +52,8 @@ inline Block block_at(const AttentionTask& task, int64_t index, int64_t end) {
 inline void prefetch(const unsigned char* line) { __builtin_prefetch(line, 0, 2); }
 
 inline void mask(const AttentionTask& task, int64_t begin, float* scores) {
-  if (begin >= task.first && begin + kBlockKeys - 1 <= task.last) return;
-  for (int64_t t = 0; t < kBlockKeys; ++t) {
+  if (begin >= task.first && begin + kTokensPerBlock - 1 <= task.last) return;
+  for (int64_t t = 0; t < kTokensPerBlock; ++t) {
     if (begin + t < task.first || begin + t > task.last) scores[t] = kMasked;
   }
 }
@@ -102,10 +102,10 @@ void merge(const SoftmaxState& partition, int64_t padded_dim, SoftmaxState& tota
 template <typename Ops>
 void attend(const AttentionTask& task) {
   const int64_t padded_dim = (task.head_dim + 15) / 16 * 16;
-  const int64_t end = task.last / kBlockKeys + 1;
+  const int64_t end = task.last / kTokensPerBlock + 1;
   SoftmaxState totals[kTaskHeads], partition[kTaskHeads];
   for (int64_t h = 0; h < task.num_heads; ++h) clear(totals[h], padded_dim);
-  for (int64_t index = task.first / kBlockKeys; index < end;) {
+  for (int64_t index = task.first / kTokensPerBlock; index < end;) {
     for (int64_t h = 0; h < task.num_heads; ++h) clear(partition[h], padded_dim);
     const int64_t partition_end = (index / kBlocksPerPartition + 1) * kBlocksPerPartition;
     for (; index < end && index < partition_end; ++index) {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "kernels/element_bytes.h"
 #include "kernels/host/attention_share.h"
 #include "kernels/host/inner.h"
 #include "kernels/host/rotary.h"
@@ -14,8 +15,6 @@
 #include "parallel/lane.h"
 
 namespace tidemill::host {
-
-inline int64_t element_bytes(DType type) { return type == DType::kF32 ? 4 : 2; }
 
 inline unsigned char* row_of(const Tensor& tensor, int64_t row) {
   return static_cast<unsigned char*>(tensor.data) +
@@ -196,7 +195,6 @@ inline AttentionTask task_of(const AttentionShape& shape, const TokenRows& rows,
 template <const Inner& kInner>
 void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRows& rows,
                KvLayer cache, Tensor out) {
-  static_assert(kBlockKeys == kTokensPerBlock);
   const auto attend = cache.type == DType::kF32 ? kInner.attend_f32 : kInner.attend_bf16;
   const int64_t group = shape.num_heads / shape.num_kv_heads;
   const int64_t padded_dim = (shape.head_dim + 15) / 16 * 16;

@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+#include "kernels/kv_layout.h"
+
 namespace tidemill {
 
 struct LogitSummary;
@@ -30,6 +32,10 @@ struct ProductTile {
   float* sums;
 };
 
+// Most heads of a task: their running sums, two KiB each at the largest head, stay in L1 beside a
+// block.
+inline constexpr int64_t kTaskHeads = 8;
+
 // Query heads of one row that share a kv head, over their sequence's blocks: see attention in
 // kernels.h. A block is read once for all of them; a head's bits do not depend on the others.
 struct AttentionTask {
@@ -46,11 +52,7 @@ struct AttentionTask {
   float* out;  // [num_heads, head_dim padded to 16]
 };
 
-inline constexpr int64_t kBlockKeys = 32;  // of a block of the cache: kTokensPerBlock
 inline constexpr int64_t kPartitionTokens = 512;
-inline constexpr int64_t kMaxHeadDim = 256;
-// Their running sums, two KiB each at the largest head, stay in L1 beside a block.
-inline constexpr int64_t kTaskHeads = 8;
 
 struct Inner {
   void (*product_f32)(const ProductTile& tile);
