@@ -10,12 +10,14 @@
 
 #include "base/digest.h"
 #include "compiler/test_checkpoint.h"
+#include "kernels/test_tensors.h"
 #include "model/load.h"
 
 namespace tidemill {
 namespace {
 
 namespace fs = std::filesystem;
+using test::unpack_at;
 using testing::ElementsAre;
 using testing::HasSubstr;
 

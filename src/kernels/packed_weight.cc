@@ -70,13 +70,6 @@ float read_element(PackedFormat format, const unsigned char* source) {
 
 }  // namespace
 
-float unpack_at(const PackedWeight& weight, int64_t n, int64_t k) {
-  const size_t panel =
-      static_cast<size_t>(n / kPanelChannels) * panel_bytes(weight.format, weight.k);
-  return read_element(weight.format, weight.data + panel +
-                                         offset_in_panel(weight.format, n % kPanelChannels, k));
-}
-
 void unpack_row(const PackedWeight& weight, int64_t n, float* out) {
   const size_t panel =
       static_cast<size_t>(n / kPanelChannels) * panel_bytes(weight.format, weight.k);

@@ -35,9 +35,7 @@ size_t packed_bytes(PackedFormat format, int64_t n, int64_t k);
 void pack_panel(PackedFormat format, int64_t k, const float* rows, int64_t num_rows,
                 unsigned char* out);
 
-// Back again, for tests and `inspect`: channel n, input k.
-float unpack_at(const PackedWeight& weight, int64_t n, int64_t k);
-// All k inputs of channel n.
+// Back again: all k inputs of channel n.
 void unpack_row(const PackedWeight& weight, int64_t n, float* out);
 
 }  // namespace tidemill

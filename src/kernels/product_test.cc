@@ -64,7 +64,7 @@ struct Sum {
 Sum exact(const OwnedTensor& in, const PackedWeight& weight, int64_t row, int64_t n) {
   Sum sum{};
   for (int64_t k = 0; k < weight.k; ++k) {
-    const double addend = static_cast<double>(in.at(row, k)) * unpack_at(weight, n, k);
+    const double addend = static_cast<double>(in.at(row, k)) * test::unpack_at(weight, n, k);
     sum.value += addend;
     sum.magnitude += std::fabs(addend);
   }
@@ -205,8 +205,9 @@ TEST_P(Product, AnotherOrderAlongKHasOtherBits) {
   OwnedTensor reversed_in(input_type(format()), 1, shape.k);
   for (int64_t k = 0; k < shape.k; ++k) reversed_in.set(0, k, operands.in.at(0, shape.k - 1 - k));
   OwnedWeight reversed(format(), shape.n, shape.k);
-  reversed.pack(
-      [&](int64_t n, int64_t k) { return unpack_at(operands.weight.view(), n, shape.k - 1 - k); });
+  reversed.pack([&](int64_t n, int64_t k) {
+    return test::unpack_at(operands.weight.view(), n, shape.k - 1 - k);
+  });
   EXPECT_NE(multiply(reversed_in, reversed.view()).bits(0),
             multiply(operands.in, operands.weight.view()).bits(0));
 }
@@ -227,7 +228,7 @@ TEST(PackedWeight, GivesBackWhatWasPackedRoundedToItsFormat) {
       for (int64_t k = 0; k < 67; ++k) {
         const float value = values.at(n, k);
         const float expected = format == PackedFormat::kF32 ? value : to_float(to_bf16(value));
-        ASSERT_EQ(unpack_at(weight.view(), n, k), expected);
+        ASSERT_EQ(test::unpack_at(weight.view(), n, k), expected);
         ASSERT_EQ(row[static_cast<size_t>(k)], expected);
       }
     }

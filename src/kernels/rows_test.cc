@@ -49,7 +49,7 @@ TEST_P(Rows, EmbeddingIsTheWeightsRowAndZeroBehindIt) {
     on_lanes(3, [&](Lane& lane) { kernels_.embed(lane, weight.view(), ids.data(), out.view()); });
     for (int64_t row = 0; row < 4; ++row) {
       for (int64_t k = 0; k < 70; ++k) {
-        ASSERT_EQ(out.at(row, k), unpack_at(weight.view(), ids[static_cast<size_t>(row)], k));
+        ASSERT_EQ(out.at(row, k), test::unpack_at(weight.view(), ids[static_cast<size_t>(row)], k));
       }
       for (int64_t k = 70; k < out.view().stride; ++k) ASSERT_EQ(out.at(row, k), 0.0f);
     }

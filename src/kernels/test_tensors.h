@@ -105,6 +105,20 @@ class OwnedWeight {
   PackedWeight view_;
 };
 
+// Channel n, input k, found by the layout as packed_weight.h words it.
+inline float unpack_at(const PackedWeight& weight, int64_t n, int64_t k) {
+  const unsigned char* panel =
+      weight.data + static_cast<size_t>(n / 16) * panel_bytes(weight.format, weight.k);
+  if (weight.format == PackedFormat::kF32) {
+    float value;
+    std::memcpy(&value, panel + k * 64 + n % 16 * 4, sizeof value);
+    return value;
+  }
+  Bf16 value;
+  std::memcpy(&value.bits, panel + k / 2 * 64 + n % 16 * 4 + k % 2 * 2, sizeof value.bits);
+  return to_float(value);
+}
+
 inline DType input_type(PackedFormat format) {
   return format == PackedFormat::kF32 ? DType::kF32 : DType::kBf16;
 }
