@@ -3,3 +3,44 @@
 add_test(NAME cmake.ChecksFindWhatTheyAreFor
   COMMAND ${CMAKE_COMMAND} -DFOLDER=${CMAKE_CURRENT_BINARY_DIR}/checks_test
           -P ${CMAKE_SOURCE_DIR}/cmake/checks_test.cmake)
+
+# Everything but the files with an instruction set's suffix is plain x86-64: qemu's smallest
+# processor, and one with AVX2 and nothing newer, must run the program and the lower layers. An
+# instruction that got out of its file ends them with SIGILL.
+#
+# Left out, because emulated floating point takes minutes for them: the tests of Attention with long
+# contexts (IsSoftmaxOverTheContextInRecycledBlocks, RowsBitsDoNotDependOnHowThePromptWasCut,
+# HeadsBitsDoNotDependOnItsPlaceInTheGroup, ScoresFarApartNeitherOverflowNorVanish). Because the
+# emulator does not obey limits on memory: WorkerPool.ThatCannotStartItsThreadsSaysSoAndStopsThose-
+# ItHas.
+set(long_attention "*Attention.IsSoftmax*:*Attention.RowsBits*:*Attention.HeadsBits*:*Attention.ScoresFarApart*")
+set(TIDEMILL_EMULATED_base "*")
+set(TIDEMILL_EMULATED_parallel "-WorkerPool.ThatCannotStart*")
+set(TIDEMILL_EMULATED_kernels "-${long_attention}")
+
+# emulated_tests(processor variant): `variant` is what inspect must choose there.
+function(emulated_tests processor variant)
+  set(prefix on_${processor})
+  add_test(NAME ${prefix}.inspect
+    COMMAND ${QEMU_X86_64} -cpu ${processor} $<TARGET_FILE:tidemill> inspect)
+  set_tests_properties(${prefix}.inspect PROPERTIES
+    PASS_REGULAR_EXPRESSION "chosen +${variant}\n" TIMEOUT 60)
+  foreach(name base parallel kernels)
+    add_test(NAME ${prefix}.${name}
+      COMMAND ${QEMU_X86_64} -cpu ${processor} $<TARGET_FILE:${name}_test> --gtest_brief=1
+              --gtest_filter=${TIDEMILL_EMULATED_${name}})
+    set_tests_properties(${prefix}.${name} PROPERTIES TIMEOUT 240)
+  endforeach()
+endfunction()
+
+find_program(QEMU_X86_64 qemu-x86_64)
+if(TIDEMILL_SANITIZE)
+  message(STATUS "no tests on emulated processors: sanitizers need a memory layout of their own")
+elseif(QEMU_X86_64)
+  emulated_tests(qemu64 reference)
+  emulated_tests(Haswell avx2)
+else()
+  add_test(NAME on_lesser_processors
+    COMMAND ${CMAKE_COMMAND} -E echo "skipped: qemu-x86_64 is not installed (package qemu-user)")
+  set_tests_properties(on_lesser_processors PROPERTIES SKIP_REGULAR_EXPRESSION "skipped: ")
+endif()
