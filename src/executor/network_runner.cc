@@ -35,9 +35,6 @@ NetworkRunner::NetworkRunner(const Kernels& kernels, WorkerPool& workers, const 
       cache_(kernels, model.architecture(), model.activation_type(), num_blocks),
       decoder_(kernels, model, cache_, communicator_, limits) {}
 
-// The loop's thread is worker 0.
-void NetworkRunner::enter_thread() { workers_.pin_caller(); }
-
 int32_t NetworkRunner::vocab_size() const {
   return static_cast<int32_t>(model_.architecture().vocab_size);
 }
@@ -76,5 +73,8 @@ StepResult NetworkRunner::run(const StepInput& input) {
   }
   return result;
 }
+
+// The loop's thread is worker 0.
+void NetworkRunner::enter_thread() { workers_.pin_caller(); }
 
 }  // namespace tidemill
