@@ -13,7 +13,6 @@
 
 #include "base/check.h"
 #include "parallel/futex.h"
-#include "parallel/topology.h"
 
 namespace tidemill {
 namespace {

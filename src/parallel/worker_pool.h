@@ -11,11 +11,12 @@
 #include <vector>
 
 #include "parallel/lane.h"
+#include "parallel/topology.h"
 
 namespace tidemill {
 
 struct WorkerPoolOptions {
-  int num_threads = 0;    // 0: one per physical core that this process may use
+  int num_threads = 0;    // 0: one for each of usable_cores() (topology.h)
   bool pin = true;        // each worker to its core
   int idle_spin_us = 50;  // how long workers spin for the next section before they sleep
 };
