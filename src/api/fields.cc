@@ -9,7 +9,6 @@
 namespace tidemill {
 namespace {
 
-constexpr size_t kMaxExcerptBytes = 64;
 constexpr double kMaxExactReal = 9.0e15;  // below 2^53: neighbouring integers are told apart
 
 }  // namespace
@@ -23,12 +22,6 @@ std::optional<int64_t> whole_number(const JsonValue& value) {
   const double number = value.number();
   if (std::abs(number) > kMaxExactReal || number != std::floor(number)) return std::nullopt;
   return static_cast<int64_t>(number);
-}
-
-std::string excerpt(std::string_view text) {
-  if (text.size() <= kMaxExcerptBytes) return std::string(text);
-  const std::string_view beginning = text.substr(0, kMaxExcerptBytes);
-  return std::string(beginning.substr(0, first_invalid_utf8(beginning).value_or(kMaxExcerptBytes)));
 }
 
 const JsonValue* Fields::find(std::string_view name) {

@@ -17,9 +17,6 @@ namespace tidemill {
 // An integer in either spelling, 5 or 5.0, that fits 64 bits.
 std::optional<int64_t> whole_number(const JsonValue& value);
 
-// The beginning of a client's text, for messages: whole characters, 64 bytes at most.
-std::string excerpt(std::string_view text);
-
 class Fields {
  public:
   // `path` is in front of every name in a message: "" or "parameters.".

@@ -3,8 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/utf8.h"
-
 namespace tidemill {
 namespace {
 
@@ -93,18 +91,6 @@ TEST(Fields, LaterWorkIsRefusedByNameUnlessItIsNeutral) {
   fields.refuse_unless("asked", 0, "Send 0.");
   EXPECT_EQ(*fields.first_problem(), (Error{ErrorKind::kUnsupportedParameter, "asked",
                                             "asked is not supported yet. Send 0."}));
-}
-
-TEST(Fields, AnExcerptIsShortAndCutsNoCharacter) {
-  EXPECT_EQ(excerpt("short"), "short");
-  for (size_t shift = 0; shift < 4; ++shift) {
-    std::string text(shift, 'x');
-    for (int i = 0; i < 40; ++i) text += "😀";
-    const std::string cut = excerpt(text);
-    EXPECT_LE(cut.size(), 64u);
-    EXPECT_GE(cut.size(), 61u);
-    EXPECT_FALSE(first_invalid_utf8(cut));
-  }
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "base/json.h"
+#include "base/utf8.h"
 
 namespace tidemill {
 namespace {
@@ -45,7 +46,7 @@ class TreeBuilder {
     text_.append(part.data(), part.size());
     Level& level = levels_.back();
     if (!level.keys.insert(text_).second) {
-      return fail("the key \"" + text_.substr(0, 64) + "\" stands twice in one object", ec);
+      return fail("the key \"" + excerpt(text_) + "\" stands twice in one object", ec);
     }
     level.key = std::move(text_);
     text_.clear();

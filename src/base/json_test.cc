@@ -84,6 +84,13 @@ TEST(Json, TheMessageNamesTheByte) {
   EXPECT_THAT(parse_json("[1] 2").error().message, HasSubstr("at byte 4"));
 }
 
+TEST(Json, AMessageNeverCutsACharacterOfTheKeyItNames) {
+  const std::string key = std::string(63, 'x') + "é";
+  const auto twice = parse_json("{\"" + key + "\":1,\"" + key + "\":2}");
+  ASSERT_FALSE(twice);
+  EXPECT_FALSE(first_invalid_utf8(twice.error().message)) << twice.error().message;
+}
+
 TEST(Json, DepthIsBounded) {
   const auto nested = [](size_t depth) {
     return std::string(depth, '[') + std::string(depth, ']');

@@ -3,6 +3,8 @@
 namespace tidemill {
 namespace {
 
+constexpr size_t kMaxExcerptBytes = 64;
+
 // Length of the character that begins at text[0]; 0 when it is not valid.
 size_t valid_length(std::string_view text) {
   const auto byte = [&](size_t i) {
@@ -61,6 +63,18 @@ size_t count_code_points(std::string_view text) {
   size_t count = 0;
   for (const char c : text) count += (static_cast<unsigned char>(c) & 0xc0) != 0x80;
   return count;
+}
+
+std::string excerpt(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const size_t length = valid_length(text.substr(0, 4));
+    const std::string_view shown = length == 0 ? "\ufffd" : text.substr(0, length);
+    if (out.size() + shown.size() > kMaxExcerptBytes) break;
+    out += shown;
+    text.remove_prefix(length == 0 ? 1 : length);
+  }
+  return out;
 }
 
 }  // namespace tidemill

@@ -23,5 +23,26 @@ TEST(Utf8, InvalidBytesAreFoundAtTheirOffset) {
   for (const auto& [text, offset] : cases) EXPECT_EQ(first_invalid_utf8(text), offset) << offset;
 }
 
+TEST(Utf8, AnExcerptIsShortAndCutsNoCharacter) {
+  EXPECT_EQ(excerpt("short"), "short");
+  for (size_t shift = 0; shift < 4; ++shift) {
+    std::string text(shift, 'x');
+    for (int i = 0; i < 40; ++i) text += "😀";
+    const std::string cut = excerpt(text);
+    EXPECT_LE(cut.size(), 64u);
+    EXPECT_GE(cut.size(), 61u);
+    EXPECT_FALSE(first_invalid_utf8(cut));
+  }
+}
+
+TEST(Utf8, AnExcerptOfBytesThatAreNoTextIsValidAllTheSame) {
+  EXPECT_EQ(excerpt("a\xff"
+                    "b\xe2\x82"),
+            "a\ufffd"
+            "b\ufffd\ufffd");
+  EXPECT_LE(excerpt(std::string(100, '\x80')).size(), 64u);
+  EXPECT_FALSE(first_invalid_utf8(excerpt(std::string(63, 'x') + "é")));
+}
+
 }  // namespace
 }  // namespace tidemill

@@ -6,6 +6,7 @@
 #include "api/error.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "server/pages.h"
 
 namespace tidemill {
@@ -81,7 +82,7 @@ Result<ModelView> GenerateTask::choose_model(const JsonValue& body) const {
                  .field = "model_version",
                  .message = format("Model not found: version {}. Models have no versions here; "
                                    "leave model_version out.",
-                                   version.substr(0, 64))};
+                                   excerpt(version))};
   }
   if (!route_.model.empty()) return context_.models.find(route_.model);
   if (route_.dialect == Dialect::kLmi) {

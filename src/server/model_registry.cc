@@ -4,6 +4,7 @@
 #include <ctime>
 
 #include "base/check.h"
+#include "base/utf8.h"
 
 namespace tidemill {
 
@@ -55,7 +56,7 @@ Result<ModelView> ModelRegistry::find(std::string_view name) const {
     return Error{.kind = ErrorKind::kModelNotFound,
                  .field = "model",
                  .message = format("Model not found: {}. GET /v1/models lists what is here.",
-                                   name.substr(0, 64))};
+                                   excerpt(name))};
   }
   if (found->view.state == ModelState::kLoading) {
     return Error{.kind = ErrorKind::kModelLoading,

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "base/utf8.h"
 
 namespace tidemill {
 namespace {
@@ -107,7 +108,7 @@ Answer one_model(const ModelRegistry& models, const std::string& name) {
   }
   return answer_error({.kind = ErrorKind::kModelNotFound,
                        .field = "model",
-                       .message = format("Model not found: {}.", name.substr(0, 64))},
+                       .message = format("Model not found: {}.", excerpt(name))},
                       Dialect::kOpenAi, "");
 }
 

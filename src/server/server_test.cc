@@ -323,6 +323,21 @@ TEST_F(ServerTest, TheModelIsChosenByPathQueryHeaderOrBody) {
               StartsWith("HTTP/1.1 404 "));
 }
 
+TEST_F(ServerTest, AnErrorsBodyIsValidJsonWhateverTheClientNamed) {
+  start({});
+  const std::string close = "Connection: close\r\n";
+  const std::string cut = std::string(63, 'x') + "é";
+  for (const std::string& request :
+       {get("/v1/models/%ff"), get("/v1/models/" + std::string(63, 'x') + "%c3%a9"),
+        post("/invocations", R"({"inputs":"x"})", close + "model_name: \xff\r\n"),
+        post("/invocations?model_version=%ff", R"({"inputs":"x"})", close),
+        post("/v1/completions", R"({"prompt":"x","model":")" + cut + R"("})", close)}) {
+    const std::string answer = exchange(request);
+    EXPECT_THAT(answer, StartsWith("HTTP/1.1 404 "));
+    EXPECT_TRUE(parse_json(answer.substr(answer.find("\r\n\r\n") + 4))) << answer;
+  }
+}
+
 TEST_F(ServerTest, RefusalsAreCountedByReason) {
   start({});
   exchange(post("/v1/completions", R"({"prompt":)"));
