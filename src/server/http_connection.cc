@@ -11,11 +11,11 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
+#include <boost/beast/http/status.hpp>
 
 #include "base/check.h"
 #include "base/log.h"
+#include "server/http_body.h"
 #include "server/pages.h"
 #include "server/request_id.h"
 
@@ -35,9 +35,6 @@ constexpr size_t kMaxPipelinedBytes = 64 << 10;
 constexpr milliseconds kBodyGrace{10'000};  // then a body brings 1 KiB per second
 constexpr int64_t kMinBodyBytesPerMs = 1;
 constexpr milliseconds kLingerTime{1000};
-constexpr size_t kMaxChunks = 65536;
-constexpr size_t kMaxChunkExtension = 256;
-constexpr size_t kMaxTrailerBytes = 8 << 10;
 constexpr int64_t kReservedConnections = 8;  // kept for health when all others are taken
 constexpr milliseconds kHeadPatience{1000};  // a stream's head waits so long for its first token
 
@@ -81,7 +78,7 @@ class Connection {
       co_return co_await refuse_route(head, *miss);
     }
     Route route = std::get<Route>(std::move(found));
-    if (const auto problem = body_problem(head, route)) {
+    if (const auto problem = body_problem(head)) {
       co_return co_await send_error(head, *problem, route.dialect, route.pattern);
     }
     std::string body;
@@ -111,8 +108,9 @@ class Connection {
     bool more = true;
     while (more && Clock::now() < deadline) {
       in_.clear();
-      more = co_await read_some(std::chrono::duration_cast<milliseconds>(deadline - Clock::now()) +
-                                milliseconds(1));
+      more = co_await read_some(
+          std::chrono::duration_cast<milliseconds>(deadline - Clock::now()) + milliseconds(1),
+          kReadBytes);
     }
   }
 
@@ -120,9 +118,8 @@ class Connection {
 
   // Some bytes into `in_`; false at the end, at an error, or after `wait`. The deadline is a timer
   // of ours: the stream's own would close the socket, and a 408 could not be said any more.
-  asio::awaitable<bool> read_some(milliseconds wait) {
+  asio::awaitable<bool> read_some(milliseconds wait, size_t room) {
     const size_t before = in_.size();
-    const size_t room = before == 0 ? kFirstReadBytes : kReadBytes;
     in_.resize(before + room);
     const int64_t watch = ++signal_->watch;
     signal_->timer.expires_after(wait);
@@ -170,7 +167,7 @@ class Connection {
         wait = std::max(milliseconds(1),
                         std::chrono::duration_cast<milliseconds>(deadline - Clock::now()));
       }
-      const bool got = co_await read_some(wait);
+      const bool got = co_await read_some(wait, in_.empty() ? kFirstReadBytes : kReadBytes);
       if (!got) {
         const bool late = timed_out_ && !in_.empty();
         const HeadProblem problem{408, "the head did not arrive in time"};
@@ -191,11 +188,11 @@ class Connection {
       co_return false;
     }
     head = std::get<HttpHead>(std::move(parsed));
-    head_bytes_ = end + 4;
+    in_.erase(0, end + 4);
     co_return true;
   }
 
-  std::optional<Error> body_problem(const HttpHead& head, const Route&) const {
+  std::optional<Error> body_problem(const HttpHead& head) const {
     const auto most = static_cast<uint64_t>(context_.options.max_request_size);
     if (head.content_length && *head.content_length > most) {
       return Error{.kind = ErrorKind::kBodyTooLarge,
@@ -211,46 +208,32 @@ class Connection {
     return std::nullopt;
   }
 
-  // The head has been checked; from here the library reads head and body, chunked or not.
-  asio::awaitable<bool> read_body(const HttpHead& head, const Route& route, std::string& body) {
-    http::request_parser<http::string_body> parser;
-    parser.eager(true);
-    parser.header_limit(static_cast<uint32_t>(head_bytes_ + kMaxTrailerBytes));
-    parser.body_limit(static_cast<uint64_t>(context_.options.max_request_size));
-    size_t chunks = 0;
-    auto on_chunk = [&chunks](uint64_t, beast::string_view extensions, Error_code& error) {
-      if (++chunks > kMaxChunks || extensions.size() > kMaxChunkExtension) {
-        error = http::error::bad_chunk_extension;
-      }
-    };
-    parser.on_chunk_header(on_chunk);
+  asio::awaitable<bool> read_body(const HttpHead& head, const Route& route, std::string& out) {
     if (head.expects_continue) {
       std::string go_on = "HTTP/1.1 100 Continue\r\n\r\n";
       const bool sent = co_await write_bytes(std::move(go_on));
       if (!sent) co_return false;
     }
-    Error_code error;
+    HttpBody body(head, context_.options.max_request_size);
     const auto begun = Clock::now();
     int64_t num_bytes = 0;
-    while (!parser.is_done()) {
-      const size_t used = parser.put(asio::buffer(in_), error);
+    for (;;) {
+      const size_t used = body.put(in_);
       in_.erase(0, used);
       num_bytes += static_cast<int64_t>(used);
-      if (error && error != http::error::need_more) break;
-      error = {};
-      if (parser.is_done()) break;
-      if (used > 0 && !in_.empty()) continue;
+      if (body.state() != HttpBody::State::kMore) break;
       const auto allowed = kBodyGrace + milliseconds(num_bytes / kMinBodyBytesPerMs);
       const auto left = std::chrono::duration_cast<milliseconds>(begun + allowed - Clock::now());
-      const bool got = co_await read_some(
-          std::clamp(left, milliseconds(1), milliseconds(context_.options.body_timeout_ms)));
+      const auto wait =
+          std::clamp(left, milliseconds(1), milliseconds(context_.options.body_timeout_ms));
+      const bool got = co_await read_some(wait, kReadBytes);
       if (!got) {
         const HeadProblem problem{408, "the body did not arrive in time"};
         if (timed_out_) co_await send_refusal(problem);
         co_return false;
       }
     }
-    if (error == http::error::body_limit) {
+    if (body.state() == HttpBody::State::kTooLarge) {
       const Error too_large{.kind = ErrorKind::kBodyTooLarge,
                             .field = "",
                             .message = format("the body has more bytes than max_request_size, {}.",
@@ -258,12 +241,12 @@ class Connection {
       co_await send_error(head, too_large, route.dialect, route.pattern);
       co_return false;
     }
-    if (error) {
+    if (body.state() == HttpBody::State::kMalformed) {
       const HeadProblem problem{400, "the body is not framed as HTTP asks"};
       co_await send_refusal(problem);
       co_return false;
     }
-    body = std::move(parser.get().body());
+    out = body.take();
     co_return true;
   }
 
@@ -492,7 +475,6 @@ class Connection {
   beast::tcp_stream stream_;
   std::shared_ptr<Signal> signal_;  // shared with wake-ups that are on their way
   std::string in_;                  // read and not yet used
-  size_t head_bytes_ = 0;
   std::string request_id_;
   Clock::time_point begun_{};
   int last_status_ = 200;
