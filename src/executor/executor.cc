@@ -1,6 +1,7 @@
 #include "executor/executor.h"
 
 #include <algorithm>
+#include <numeric>
 #include <thread>
 
 #include "base/check.h"
@@ -74,7 +75,7 @@ struct Executor::State {
                                int64_t count) const;
   Result<Done> take_places(const GenerationRequest& request, int64_t count);
   ResponseStream start(const GenerationRequest& request, std::vector<EncodedPrompt> prompts,
-                       const std::vector<int64_t>& rooms);
+                       const std::vector<int64_t>& rooms, RequestTimes::Time arrival);
   void send(const ResponseStream::State& stream, std::vector<Mail> mail,
             RequestTimes::Time arrival);
   Mail mail_for(const GenerationRequest& request, const EncodedPrompt& prompt, int64_t room,
@@ -213,8 +214,8 @@ ChoiceReader Executor::State::reader_for(const GenerationRequest& request,
 
 ResponseStream Executor::State::start(const GenerationRequest& request,
                                       std::vector<EncodedPrompt> prompts,
-                                      const std::vector<int64_t>& rooms) {
-  const auto arrival = std::chrono::steady_clock::now();
+                                      const std::vector<int64_t>& rooms,
+                                      RequestTimes::Time arrival) {
   auto stream = std::make_unique<ResponseStream::State>();
   stream->queue = std::make_shared<StreamQueue>(arrival);
   stream->mailbox = mailbox;
@@ -249,9 +250,9 @@ ResponseStream Executor::State::start(const GenerationRequest& request,
     stream->prompts.push_back(std::move(prompts[p].ids));
   }
   send(*stream, std::move(mail), arrival);
-  for (const int64_t tokens : stream->prompt_tokens) {
-    metrics.request_admitted(request.fields().num_choices, tokens);
-  }
+  const auto& counts = stream->prompt_tokens;
+  metrics.request_admitted(request.fields().num_choices,
+                           std::accumulate(counts.begin(), counts.end(), int64_t{0}));
   return ResponseStream(std::move(stream));
 }
 
@@ -282,7 +283,8 @@ Executor::~Executor() {
   }
 }
 
-Result<ResponseStream> Executor::submit(const GenerationRequest& request) {
+Result<ResponseStream> Executor::submit(const GenerationRequest& request,
+                                        RequestTimes::Time arrival) {
   // Before the text is looked at: under overload, saying no must cost little.
   const bool needs_places = request.fields().max_new_tokens != 0;
   auto refused = state_->refusal(request, state_->gauges.in_system.load(),
@@ -304,7 +306,7 @@ Result<ResponseStream> Executor::submit(const GenerationRequest& request) {
   const auto placed = state_->take_places(request, places);
   if (!placed) return placed.error();
   try {
-    return state_->start(request, std::move(prompts), rooms);
+    return state_->start(request, std::move(prompts), rooms, arrival);
   } catch (...) {
     state_->gauges.in_system.fetch_sub(places);  // the loop, which gives them back, has none of it
     throw;
@@ -331,6 +333,7 @@ ExecutorStats Executor::stats() const {
           .held_blocks = gauges.held_blocks.load(),
           .cached_blocks = gauges.cached_blocks.load(),
           .total_blocks = gauges.total_blocks.load(),
+          .ended = gauges.ended.load(),
           .heartbeat = gauges.heartbeat.load(),
           .failed = gauges.failed.load()};
 }

@@ -46,6 +46,7 @@ struct ExecutorStats {
   int64_t held_blocks = 0;
   int64_t cached_blocks = 0;
   int64_t total_blocks = 0;
+  int64_t ended = 0;                                  // sequences, since the start
   std::chrono::steady_clock::time_point heartbeat{};  // last step or idle tick
   bool failed = false;                                // the loop has ended with an exception
 };
@@ -59,8 +60,10 @@ class Executor {
   ~Executor();
 
   // On the caller's thread: renders, encodes, checks lengths (three numbers in the message), takes
-  // a place in the queue (kQueueFull), hands the tokens to the loop.
-  Result<ResponseStream> submit(const GenerationRequest& request);
+  // a place in the queue (kQueueFull), hands the tokens to the loop. Its times count from
+  // `arrival`: whoever let the request wait before, says since when.
+  Result<ResponseStream> submit(const GenerationRequest& request,
+                                RequestTimes::Time arrival = std::chrono::steady_clock::now());
 
   // Refuses new requests (kDraining); running ones go on.
   void drain();

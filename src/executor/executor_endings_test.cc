@@ -153,6 +153,17 @@ TEST_F(Endings, EachChoiceIsCountedAndItsPromptOnce) {
   EXPECT_EQ(count("vllm:request_params_n_count"), 1);
 }
 
+TEST_F(Endings, ARequestOfTwoPromptsIsOneRequest) {
+  start({.rules = {rule("*", "ab")}});
+  GenerationFields of = fields("four");
+  of.prompts.push_back(of.prompts.front());
+  ask(of);
+  expect_quiet();
+  EXPECT_EQ(count("vllm:prompt_tokens_total"), 8);
+  EXPECT_EQ(count("vllm:request_params_n_count"), 1);
+  EXPECT_EQ(executor_->stats().ended, 2);
+}
+
 TEST_F(Endings, AStopStringEndsAsAskedThoughTheLoopWentOn) {
   start_gated({.rules = {rule("*", "one END two three")}});
   GenerationFields of = fields("x");

@@ -288,6 +288,7 @@ void StepLoop::finish(SequenceId id, EndKind kind) {
                            .max_new_tokens = found->second.max_new_tokens});
   running_.erase(found);
   gauges_.in_system.fetch_sub(1);
+  gauges_.ended.fetch_add(1);
 }
 
 void StepLoop::fail(SequenceId id, const Error& error, EndKind kind) {

@@ -39,6 +39,7 @@ class StreamTable {
 struct LoopGauges {
   std::atomic<int64_t> running{0}, waiting{0}, held_blocks{0}, cached_blocks{0}, total_blocks{0};
   std::atomic<int64_t> in_system{0};  // sequences submitted and not ended
+  std::atomic<int64_t> ended{0};      // sequences, since the start
   std::atomic<std::chrono::steady_clock::time_point> heartbeat{};
   std::atomic<bool> failed{false};
 };
