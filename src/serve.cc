@@ -200,7 +200,7 @@ int serve(const SettingsReport& report) {
   const SignalThread signals(ending);  // before every other thread
   MetricsRegistry metrics;
   WorkerPool workers(settings.workers);
-  ModelRegistry registry;
+  ModelRegistry registry(metrics);
   Loading loading(settings, workers, metrics, registry, ending);
   if (settings.server.wait_model_loading) {
     loading.start();

@@ -2,29 +2,14 @@
 
 #include <numeric>
 
-#include "base/digest.h"
-
 namespace tidemill {
-namespace {
-
-constexpr size_t kLeastIdCharacters = 24;
-
-}  // namespace
 
 std::string answer_id(std::string_view prefix, const RequestContext& context) {
-  std::string id;
-  for (const char c : context.request_id) {
-    const bool digit = c >= '0' && c <= '9';
-    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    if (digit || letter) {
-      id += c;
-    } else if (c != '-') {
-      id.clear();  // left out, it might make two ids equal
-      break;
-    }
+  std::string id(prefix);
+  for (const char c : context.unique_id) {
+    if (c != '-') id += c;
   }
-  if (id.size() < kLeastIdCharacters) id = sha256_of(context.request_id).substr(0, 32);
-  return std::string(prefix) + id;
+  return id;
 }
 
 void read_facts(AnswerFacts& facts, const ResponseStream& stream) {

@@ -21,7 +21,7 @@ struct AnswerFacts {
   int64_t cached_tokens = 0;
 };
 
-// The prefix, and 24 or more letters and digits that the request's id decides.
+// The prefix, and the letters and digits of the request's UUID.
 std::string answer_id(std::string_view prefix, const RequestContext& context);
 
 // {"prompt_tokens": ..., ...}

@@ -46,6 +46,16 @@ constexpr Row kRows[] = {
     {ErrorKind::kInternal, "internal", 500, 500, "InternalServerException", true},
 };
 
+// Requests that are none, or that do not come.
+struct HttpRow {
+  int status;
+  std::string_view slug;
+};
+constexpr HttpRow kHttpRows[] = {
+    {400, "malformed_request"},       {408, "request_timeout"}, {414, "target_too_long"},
+    {431, "header_fields_too_large"}, {501, "not_implemented"}, {505, "version_not_supported"},
+};
+
 const Row& row_of(ErrorKind kind) {
   for (const Row& row : kRows) {
     if (row.kind == kind) return row;
@@ -66,15 +76,23 @@ std::string_view openai_type(int status) {
   }
 }
 
-std::string openai_body(const Row& row, const Error& error) {
-  const bool too_long = row.kind == ErrorKind::kPromptTooLong;
+// An error as it is printed.
+struct Printed {
+  int status;
+  std::string_view slug;
+  std::string_view lmi_type;
+  std::string_view field;
+  std::string_view message;
+};
+
+std::string openai_body(const Printed& error) {
   std::string body;
   JsonWriter out(&body);
   out.begin_object().key("error").begin_object();
-  out.key("message").value(error.message).key("type").value(openai_type(row.openai_status));
+  out.key("message").value(error.message).key("type").value(openai_type(error.status));
   out.key("param");
   error.field.empty() ? out.null() : out.value(error.field);
-  out.key("code").value(too_long ? std::string_view("context_length_exceeded") : row.slug);
+  out.key("code").value(error.slug);
   out.end_object().end_object();
   return body;
 }
@@ -93,16 +111,16 @@ void append_html_safe(std::string* out, std::string_view text) {
 }
 
 // Pretty, two blanks deep, with a newline at the end: the original's form.
-std::string lmi_body(const Row& row, const Error& error, std::string_view request_id) {
-  std::string body = format("{{\n  \"code\": {}", row.lmi_status);
+std::string lmi_body(const Printed& error, std::string_view request_id) {
+  std::string body = format("{{\n  \"code\": {}", error.status);
   const auto add = [&body](std::string_view name, std::string_view value) {
     body += format(",\n  \"{}\": ", name);
     append_html_safe(&body, value);
   };
-  add("type", row.lmi_type);
+  add("type", error.lmi_type);
   add("message", error.message);
   add("error", error.message);
-  add("reason", row.slug);
+  add("reason", error.slug);
   if (!error.field.empty()) add("param", error.field);
   add("request_id", request_id);
   return body + "\n}\n";
@@ -112,18 +130,47 @@ std::string lmi_body(const Row& row, const Error& error, std::string_view reques
 
 std::string_view error_slug(ErrorKind kind) { return row_of(kind).slug; }
 
-ErrorAnswer error_answer(const Error& error, Dialect dialect, std::string_view request_id) {
+std::vector<std::string_view> error_slugs() {
+  std::vector<std::string_view> slugs;
+  for (const Row& row : kRows) slugs.push_back(row.slug);
+  for (const HttpRow& row : kHttpRows) slugs.push_back(row.slug);
+  return slugs;
+}
+
+ErrorAnswer error_answer(const Error& error, Dialect dialect, std::string_view request_id,
+                         RefusedBy by) {
   const Row& row = row_of(error.kind);
-  if (dialect == Dialect::kLmi) {
-    return {.status = row.lmi_status,
-            .body = lmi_body(row, error, request_id),
-            .slug = row.slug,
-            .retryable = row.retryable};
-  }
-  return {.status = row.openai_status,
-          .body = openai_body(row, error),
+  const bool lmi = dialect == Dialect::kLmi;
+  const bool too_long = row.kind == ErrorKind::kPromptTooLong && !lmi;
+  const bool front = by == RefusedBy::kFront && row.openai_status == 400;
+  const Printed printed{.status = lmi && !front ? row.lmi_status : row.openai_status,
+                        .slug = too_long ? "context_length_exceeded" : row.slug,
+                        .lmi_type = row.lmi_type,
+                        .field = error.field,
+                        .message = error.message};
+  return {.status = printed.status,
+          .body = lmi ? lmi_body(printed, request_id) : openai_body(printed),
           .slug = row.slug,
           .retryable = row.retryable};
+}
+
+std::string_view http_error_slug(int status) {
+  for (const HttpRow& row : kHttpRows) {
+    if (row.status == status) return row.slug;
+  }
+  CHECK(false, "status {} has no row", status);
+}
+
+ErrorAnswer http_error_answer(int status, std::string_view message, Dialect dialect,
+                              std::string_view request_id) {
+  const Printed printed{.status = status,
+                        .slug = http_error_slug(status),
+                        .lmi_type = "BadRequestException",
+                        .field = "",
+                        .message = message};
+  return {.status = status,
+          .body = dialect == Dialect::kLmi ? lmi_body(printed, request_id) : openai_body(printed),
+          .slug = printed.slug};
 }
 
 }  // namespace tidemill

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "api/schema.h"
 #include "base/result.h"
@@ -17,7 +18,21 @@ struct ErrorAnswer {
   bool retryable = false;  // Retry-After on 429 and 503; x-should-retry
 };
 
-ErrorAnswer error_answer(const Error& error, Dialect dialect, std::string_view request_id);
+// Who refuses a bad request on LMI's routes: the front with 400, or the model's side with 424. The
+// other dialects make no difference.
+enum class RefusedBy { kFront, kModel };
+
+ErrorAnswer error_answer(const Error& error, Dialect dialect, std::string_view request_id,
+                         RefusedBy by = RefusedBy::kModel);
 std::string_view error_slug(ErrorKind kind);
+
+// What only HTTP can get wrong, by its status: 400, 408, 414, 431, 501, 505.
+ErrorAnswer http_error_answer(int status, std::string_view message, Dialect dialect,
+                              std::string_view request_id);
+
+std::string_view http_error_slug(int status);
+
+// Every slug there is, once: a closed set for metrics.
+std::vector<std::string_view> error_slugs();
 
 }  // namespace tidemill

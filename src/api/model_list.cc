@@ -9,7 +9,9 @@ void write_model(JsonWriter& out, const ModelListing& model) {
   out.begin_object().key("id").value(model.id).key("object").value("model");
   out.key("created").value(model.created).key("owned_by").value("tidemill");
   out.key("root").value(model.root).key("parent").null();
-  out.key("max_model_len").value(model.max_model_len).end_object();
+  out.key("max_model_len").value(model.max_model_len);
+  if (!model.status.empty()) out.key("status").value(model.status);
+  out.end_object();
 }
 
 }  // namespace

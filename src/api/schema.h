@@ -34,8 +34,8 @@ struct ModelFacts {
 
 // What the HTTP side knows about the request.
 struct RequestContext {
-  std::string request_id;  // unique among running requests
-  int64_t created = 0;     // Unix seconds
+  std::string unique_id;  // a UUID; the answer's id is made from it
+  int64_t created = 0;    // Unix seconds
 };
 
 // How one answer is spelled. Made by the parser; used by one thread at a time.
@@ -81,6 +81,7 @@ struct ModelListing {
   int64_t created = 0;
   std::string root;
   int64_t max_model_len = 0;
+  std::string_view status = "";  // "loading" or "failed"; empty when it can answer
 };
 std::string model_list_json(std::span<const ModelListing> models);
 std::string model_json(const ModelListing& model);

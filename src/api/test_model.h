@@ -51,7 +51,7 @@ class TestModel {
   }
 
   static RequestContext context() {
-    return {.request_id = "0123456789abcdef01234567", .created = 1700000000};
+    return {.unique_id = "0123456789abcdef01234567", .created = 1700000000};
   }
 
   Result<ApiCall> parse(Parser parser, std::string_view body) const {

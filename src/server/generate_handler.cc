@@ -3,11 +3,11 @@
 #include <ctime>
 #include <exception>
 
-#include "api/error.h"
 #include "base/check.h"
 #include "base/log.h"
-#include "base/utf8.h"
+#include "server/model_choice.h"
 #include "server/pages.h"
+#include "server/request_id.h"
 
 namespace tidemill {
 namespace {
@@ -47,62 +47,75 @@ GenerateTask::GenerateTask(const HandlerContext& context, Route route, HttpHead 
       request_id_(std::move(request_id)),
       exchange_(std::move(exchange)) {}
 
-// One job of this request; they do not overlap. What throws (a library, no memory) costs this
-// request alone.
-void GenerateTask::post(void (GenerateTask::*job)()) {
-  context_.pool.post([self = shared_from_this(), job] {
-    const std::lock_guard lock(self->mutex_);
-    try {
-      if (!self->abandoned_) ((*self).*job)();
-    } catch (const std::exception& error) {
-      log_error("request {}: {}", self->request_id_, error.what());
-      self->fail(
-          {.kind = ErrorKind::kInternal, .field = "", .message = "an internal error occurred."});
-    }
-  });
+// The right to touch what is not atomic; given back at the end of the scope. Sequentially
+// consistent like `abandoned_`: of a thread that gives it back and one that abandons and finds it
+// taken, one sees the other.
+class GenerateTask::Claim {
+ public:
+  explicit Claim(std::atomic<bool>& at_work) : at_work_(at_work), owned_(!at_work.exchange(true)) {}
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+  ~Claim() {
+    if (owned_) at_work_.store(false);
+  }
+  bool owned() const { return owned_; }
+
+ private:
+  std::atomic<bool>& at_work_;
+  const bool owned_;
+};
+
+void GenerateTask::start() { wake(); }
+
+void GenerateTask::resume() {
+  if (starved_.exchange(false)) wake();
 }
-
-void GenerateTask::start() { post(&GenerateTask::parse_and_submit); }
-
-void GenerateTask::resume() { post(&GenerateTask::drain); }
 
 void GenerateTask::abandon() {
-  context_.pool.post([self = shared_from_this()] {
-    const std::lock_guard lock(self->mutex_);
-    self->abandoned_ = true;
-    if (self->stream_) self->log_end("client left");
-    self->stream_.reset();
-  });
+  abandoned_.store(true);
+  let_go();
 }
 
-// The path, then (on DJL's routes) query and header, then the body (on /v1).
-Result<ModelView> GenerateTask::choose_model(const JsonValue& body) const {
-  if (const std::string_view version = route_.query_value("model_version"); !version.empty()) {
-    return Error{.kind = ErrorKind::kModelNotFound,
-                 .field = "model_version",
-                 .message = format("Model not found: version {}. Models have no versions here; "
-                                   "leave model_version out.",
-                                   excerpt(version))};
-  }
-  if (!route_.model.empty()) return context_.models.find(route_.model);
-  if (route_.dialect == Dialect::kLmi) {
-    std::string_view name = route_.query_value("model_name");
-    if (name.empty()) name = head_.field("model_name");
-    auto model = context_.models.find(name);
-    if (!model && model.error().kind == ErrorKind::kMissingParameter) {
-      return Error{.kind = ErrorKind::kMissingParameter,
-                   .field = "model_name",
-                   .message = "Parameter model_name is required."};
+void GenerateTask::wake() {
+  if (num_wakes_.fetch_add(1) == 0) enqueue();
+}
+
+void GenerateTask::enqueue() {
+  context_.pool.post([self = shared_from_this()] { self->run(); });
+}
+
+void GenerateTask::run() {
+  const int64_t answered = num_wakes_.load();
+  advance();
+  if (abandoned_.load()) let_go();
+  if (num_wakes_.fetch_sub(answered) > answered) enqueue();
+}
+
+// What throws (a library, no memory) costs this request alone.
+void GenerateTask::advance() {
+  const Claim claim(at_work_);
+  if (!claim.owned() || abandoned_.load()) return;
+  try {
+    if (phase_ == Phase::kNew) {
+      parse_and_submit();
+    } else {
+      drain();
     }
-    return model;
+  } catch (const std::exception& error) {
+    log_error("request {}: {}", request_id_, error.what());
+    fail({.kind = ErrorKind::kInternal, .field = "", .message = "an internal error occurred."});
   }
-  const auto name = requested_model(body);
-  if (!name) return name.error();
-  return context_.models.find(*name);
+}
+
+void GenerateTask::let_go() {
+  const Claim claim(at_work_);
+  if (!claim.owned() || phase_ == Phase::kEnded) return;
+  if (!stream_) context_.metrics.left_before_submit();  // else the executor counts it
+  end("client left");
 }
 
 Result<ApiCall> GenerateTask::parse(const JsonValue& body, const ModelFacts& facts) const {
-  const RequestContext context{.request_id = request_id_, .created = std::time(nullptr)};
+  const RequestContext context{.unique_id = random_uuid(), .created = std::time(nullptr)};
   switch (route_.kind) {
     case RouteKind::kCompletion:
       return parse_openai_completion(body, facts, context);
@@ -129,13 +142,27 @@ void GenerateTask::parse_and_submit() {
          .field = "",
          .message = format("the body is {}; it must be a JSON object.", body->kind_name())});
   }
-  const auto model = choose_model(*body);
-  if (!model) return fail(model.error());
+  const auto model = choose_model(route_, head_, *body, context_.models);
+  if (!model) return fail(model.error(), RefusedBy::kFront);
   auto call = parse(*body, *model->facts);
   if (!call) return fail(call.error());
-  auto stream = model->executor->submit(call->request);
-  if (!stream) return fail(stream.error());
+  if (abandoned_.load()) return;
+  auto stream = model->executor->submit(call->request, begun_);
+  if (!stream) return fail(refused_by(*model, stream.error()));
+  model->pace->observe(std::chrono::steady_clock::now(), model->executor->stats().ended);
   admitted(std::move(*call), std::move(*stream));
+}
+
+// A full queue says when to come back, and on DJL's routes in the original's words.
+Error GenerateTask::refused_by(const ModelView& model, Error error) {
+  if (error.kind != ErrorKind::kQueueFull) return error;
+  const ExecutorStats stats = model.executor->stats();
+  retry_after_ =
+      model.pace->seconds_for(std::chrono::steady_clock::now(), stats.ended, stats.waiting);
+  if (route_.dialect == Dialect::kLmi) {
+    error.message = format("Worker queue capacity exceeded for model: {}", model.name);
+  }
+  return error;
 }
 
 void GenerateTask::admitted(ApiCall call, ResponseStream stream) {
@@ -143,6 +170,7 @@ void GenerateTask::admitted(ApiCall call, ResponseStream stream) {
   const std::string ignored = ignored_header(call.ignored_fields);
   if (!ignored.empty()) headers_.emplace_back("x-ignored-parameters", ignored);
   if (route_.dialect == Dialect::kLmi) add_lmi_headers(headers_);
+  phase_ = Phase::kAdmitted;
   call_ = std::move(call);
   stream_ = std::move(stream);
   call_->format->begin(*stream_);
@@ -156,13 +184,13 @@ void GenerateTask::admitted(ApiCall call, ResponseStream stream) {
                              .headers = headers_});
   }
   stream_->on_ready([weak = weak_from_this()] {
-    if (const auto self = weak.lock()) self->post(&GenerateTask::drain);
+    if (const auto self = weak.lock()) self->wake();
   });
 }
 
 // What has arrived becomes bytes. A socket that does not keep up leaves it where it is.
 void GenerateTask::drain() {
-  if (!stream_ || exchange_->pending_bytes() > kMaxPendingBytes) return;
+  if (phase_ != Phase::kAdmitted || !has_room()) return;
   ResponseStream::Poll poll = stream_->poll();
   if (call_->stream) {
     exchange_->push(call_->format->chunk(poll.events));
@@ -177,8 +205,15 @@ void GenerateTask::drain() {
   } else {
     finish_whole();
   }
-  log_end("done");
-  stream_.reset();
+  end("done");
+}
+
+// The flag first, then the look: the connection that makes room in between sees the flag.
+bool GenerateTask::has_room() {
+  starved_.store(true);
+  if (exchange_->pending_bytes() > kMaxPendingBytes) return false;
+  starved_.store(false);
+  return true;
 }
 
 void GenerateTask::finish_whole() {
@@ -192,15 +227,23 @@ void GenerateTask::finish_whole() {
 }
 
 // Before the head of a stream is out, an error has its own status; afterwards it is a record.
-void GenerateTask::fail(const Error& error) {
+void GenerateTask::fail(const Error& error, RefusedBy by) {
   const std::string_view slug = error_slug(error.kind);
   if (!stream_) context_.metrics.rejected(slug);
-  Answer answer = answer_error(error, route_.dialect, request_id_);
+  Answer answer = answer_error(error, {.dialect = route_.dialect,
+                                       .request_id = request_id_,
+                                       .by = by,
+                                       .retry_after_seconds = retry_after_});
   if (!exchange_->respond(std::move(answer.head), std::move(answer.body))) {
     if (call_) exchange_->push(call_->format->stream_error(error));
     exchange_->end();
   }
-  log_end(slug);
+  end(slug);
+}
+
+void GenerateTask::end(std::string_view outcome) {
+  log_end(outcome);
+  phase_ = Phase::kEnded;
   stream_.reset();
 }
 

@@ -1,13 +1,17 @@
 // A generation request between its body and its answer: parses, submits, and turns what the stream
 // brings into bytes. Runs on the text pool; the connection holds it and may let go at any time.
+//
+// At most one job of a request is in the pool, and no job waits for another: a thread that finds
+// the request at work leaves it to the thread that has it.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
+#include "api/error.h"
 #include "api/schema.h"
 #include "server/exchange.h"
 #include "server/http_head.h"
@@ -33,18 +37,27 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   void start();
   // The connection has taken what there was: more may be made.
   void resume();
-  // The client has left; what runs is cancelled.
+  // The client has left; what runs is cancelled at once, whatever the pool is busy with.
   void abandon();
 
  private:
+  class Claim;
+  enum class Phase { kNew, kAdmitted, kEnded };
+
+  void wake();
+  void enqueue();
+  void run();
+  void advance();
+  void let_go();
   void parse_and_submit();
-  Result<ModelView> choose_model(const JsonValue& body) const;
   Result<ApiCall> parse(const JsonValue& body, const ModelFacts& facts) const;
+  Error refused_by(const ModelView& model, Error error);
   void admitted(ApiCall call, ResponseStream stream);
-  void post(void (GenerateTask::*job)());
   void drain();
+  bool has_room();
   void finish_whole();
-  void fail(const Error& error);
+  void fail(const Error& error, RefusedBy by = RefusedBy::kModel);
+  void end(std::string_view outcome);
   HeaderList timing_headers() const;
   void log_end(std::string_view outcome) const;
 
@@ -56,8 +69,14 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   const std::shared_ptr<Exchange> exchange_;  // shared with the connection
   const std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
 
-  std::mutex mutex_;  // jobs of one request do not overlap
-  bool abandoned_ = false;
+  std::atomic<int64_t> num_wakes_{
+      0};  // that no job has answered yet; a job is posted for the first
+  std::atomic<bool> abandoned_{false};
+  std::atomic<bool> starved_{false};  // drain() left something unread until the socket has room
+  std::atomic<bool> at_work_{false};  // whoever sets it owns what follows
+
+  Phase phase_ = Phase::kNew;
+  int64_t retry_after_ = 1;
   std::optional<ApiCall> call_;
   std::optional<ResponseStream> stream_;
   std::vector<TextEvent> events_;  // of a whole answer

@@ -291,14 +291,14 @@ class Connection {
                                    std::string_view pattern) {
     context_.handler.metrics.rejected(error_slug(error.kind));
     unread_ = true;
-    Answer answer = answer_error(error, dialect, request_id_);
+    Answer answer = answer_error(error, {.dialect = dialect, .request_id = request_id_});
     co_return co_await send_whole(head, std::move(answer), pattern);
   }
 
   asio::awaitable<bool> refuse_route(const HttpHead& head, const NoRoute& miss) {
     unread_ = true;
     Error error{.kind = miss.kind, .field = "", .message = miss.message};
-    Answer answer = answer_error(error, miss.dialect, request_id_);
+    Answer answer = answer_error(error, {.dialect = miss.dialect, .request_id = request_id_});
     if (!miss.allow.empty()) answer.head.headers.emplace_back("Allow", miss.allow);
     co_return co_await send_whole(head, std::move(answer), "none");
   }
@@ -310,7 +310,7 @@ class Connection {
     Answer answer = answer_error({.kind = ErrorKind::kInvalidParameter,
                                   .field = "",
                                   .message = format("malformed HTTP request: {}.", problem.reason)},
-                                 Dialect::kPlain, request_id_);
+                                 {.dialect = Dialect::kPlain, .request_id = request_id_});
     answer.head.status = problem.status;
     HttpHead closing{.method = "GET", .keep_alive = false};
     co_await send_whole(closing, std::move(answer), "none");

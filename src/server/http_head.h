@@ -27,7 +27,7 @@ struct HttpHead {
   std::string_view field(std::string_view name) const;
 };
 
-// Why a head is refused. Status 0: close without an answer.
+// Why a head is refused.
 struct HeadProblem {
   int status = 400;
   std::string_view reason;

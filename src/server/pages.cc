@@ -9,8 +9,13 @@
 namespace tidemill {
 namespace {
 
-// An idle loop beats five times a second; a step of a large prompt may take a while.
+// The loop beats with every step, and five times a second when it is idle. A model whose loop has
+// not beaten for so long is not healthy: /ping and /health say 503 until it does. Nothing is
+// restarted. A bound of its own, far above the longest healthy step; no setting changes it.
 constexpr std::chrono::seconds kWatchdog{120};
+
+// Loading takes a while; who asks sooner learns nothing new.
+constexpr int64_t kRetryWhileLoadingSeconds = 5;
 
 bool has_failed(const ModelView& model) {
   return model.state == ModelState::kFailed ||
@@ -63,7 +68,8 @@ Answer ready(const ModelRegistry& models, bool draining) {
     const bool failed = has_failed(model), stuck = is_stuck(model);
     if (!loading && !failed && !stuck && !draining) continue;
     answer.head.status = 503;
-    answer.head.headers.emplace_back("Retry-After", "1");
+    const int64_t retry = loading ? kRetryWhileLoadingSeconds : 1;
+    answer.head.headers.emplace_back("Retry-After", std::to_string(retry));
     out.begin_object();
     out.key("status").value(failed     ? "failed"
                             : loading  ? "loading"
@@ -88,28 +94,49 @@ Answer live(const ModelRegistry& models) {
   return answer;
 }
 
-std::vector<ModelListing> listings(const ModelRegistry& models) {
+// Every name of every model that can answer now; with `all` those that cannot, too.
+std::vector<ModelListing> listings(const ModelRegistry& models, bool all) {
   std::vector<ModelListing> list;
   for (const ModelView& model : models.all()) {
-    if (model.state != ModelState::kReady) continue;
-    for (const std::string& name : model.facts->served_names) {
-      list.push_back({.id = name,
-                      .created = model.ready_since,
-                      .root = model.facts->root,
-                      .max_model_len = model.facts->limits.max_model_len});
+    const bool is_ready = model.state == ModelState::kReady && !has_failed(model);
+    if (!is_ready && !all) continue;
+    ModelListing listing{.created = model.ready_since};
+    if (!is_ready) listing.status = has_failed(model) ? "failed" : "loading";
+    if (model.facts != nullptr) {
+      listing.root = model.facts->root;
+      listing.max_model_len = model.facts->limits.max_model_len;
+    }
+    for (const std::string& name : model.served_names) {
+      listing.id = name;
+      list.push_back(listing);
     }
   }
   return list;
 }
 
 Answer one_model(const ModelRegistry& models, const std::string& name) {
-  for (const ModelListing& listing : listings(models)) {
+  for (const ModelListing& listing : listings(models, false)) {
     if (listing.id == name) return {.body = model_json(listing)};
   }
   return answer_error({.kind = ErrorKind::kModelNotFound,
                        .field = "model",
                        .message = format("Model not found: {}.", excerpt(name))},
-                      Dialect::kOpenAi, "");
+                      {.dialect = Dialect::kOpenAi});
+}
+
+Answer in_dialect(ErrorAnswer error, Dialect dialect, int64_t retry_after_seconds) {
+  Answer answer{.head = {.status = error.status}, .body = std::move(error.body)};
+  HeaderList& headers = answer.head.headers;
+  const bool overload = error.status == 429 || error.status == 503;
+  if (error.retryable && overload) {
+    headers.emplace_back("Retry-After", std::to_string(retry_after_seconds));
+  }
+  if (error.status >= 429) {
+    headers.emplace_back("x-should-retry", error.retryable ? "true" : "false");
+  }
+  if (error.status == 401) headers.emplace_back("WWW-Authenticate", "Bearer");
+  if (dialect == Dialect::kLmi) add_lmi_headers(headers);
+  return answer;
 }
 
 }  // namespace
@@ -120,18 +147,16 @@ void add_lmi_headers(HeaderList& headers) {
   headers.emplace_back("Expires", "Thu, 01 Jan 1970 00:00:00 UTC");
 }
 
-Answer answer_error(const Error& error, Dialect dialect, std::string_view request_id) {
-  ErrorAnswer of_dialect = error_answer(error, dialect, request_id);
-  Answer answer{.head = {.status = of_dialect.status}, .body = std::move(of_dialect.body)};
-  HeaderList& headers = answer.head.headers;
-  const bool overload = answer.head.status == 429 || answer.head.status == 503;
-  if (of_dialect.retryable && overload) headers.emplace_back("Retry-After", "1");
-  if (answer.head.status >= 429) {
-    headers.emplace_back("x-should-retry", of_dialect.retryable ? "true" : "false");
-  }
-  if (answer.head.status == 401) headers.emplace_back("WWW-Authenticate", "Bearer");
-  if (dialect == Dialect::kLmi) add_lmi_headers(headers);
-  return answer;
+Answer answer_error(const Error& error, const ErrorContext& context) {
+  const bool loading = error.kind == ErrorKind::kModelLoading;
+  return in_dialect(error_answer(error, context.dialect, context.request_id, context.by),
+                    context.dialect,
+                    loading ? kRetryWhileLoadingSeconds : context.retry_after_seconds);
+}
+
+Answer answer_http_error(int status, std::string_view message, Dialect dialect,
+                         std::string_view request_id) {
+  return in_dialect(http_error_answer(status, message, dialect, request_id), dialect, 1);
 }
 
 Answer answer_page(const Route& route, const ModelRegistry& models, bool draining) {
@@ -143,7 +168,7 @@ Answer answer_page(const Route& route, const ModelRegistry& models, bool drainin
     case RouteKind::kReady:
       return ready(models, draining);
     case RouteKind::kModelList:
-      return {.body = model_list_json(listings(models))};
+      return {.body = model_list_json(listings(models, route.query_value("all") == "true"))};
     case RouteKind::kModel:
       return one_model(models, route.model);
     default:

@@ -19,8 +19,19 @@ struct Answer {
 // A route's answer when it takes no text pool: everything but generation.
 Answer answer_page(const Route& route, const ModelRegistry& models, bool draining);
 
+struct ErrorContext {
+  Dialect dialect = Dialect::kPlain;
+  std::string_view request_id;
+  RefusedBy by = RefusedBy::kModel;
+  int64_t retry_after_seconds = 1;  // where a retry helps
+};
+
 // An error in its dialect, with Retry-After, x-should-retry and what else belongs to it.
-Answer answer_error(const Error& error, Dialect dialect, std::string_view request_id);
+Answer answer_error(const Error& error, const ErrorContext& context);
+
+// The same for what only HTTP can get wrong: http_error_answer of api/error.h.
+Answer answer_http_error(int status, std::string_view message, Dialect dialect,
+                         std::string_view request_id);
 
 // The headers that the original puts on each of its routes.
 void add_lmi_headers(HeaderList& headers);

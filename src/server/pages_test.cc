@@ -62,16 +62,17 @@ TEST_F(PagesTest, MO_3_OnlyModelsThatCanAnswerAreListed) {
 }
 
 TEST_F(PagesTest, ER_3_RetriesAreToldWhereTheyHelp) {
-  const Answer full = answer_error({.kind = ErrorKind::kQueueFull}, Dialect::kOpenAi, "r");
+  const Answer full = answer_error({.kind = ErrorKind::kQueueFull}, {.dialect = Dialect::kOpenAi});
   EXPECT_EQ(full.head.status, 429);
   EXPECT_THAT(full.head.headers, Contains(Pair("Retry-After", "1")));
   EXPECT_THAT(full.head.headers, Contains(Pair("x-should-retry", "true")));
-  const Answer failed = answer_error({.kind = ErrorKind::kModelFailed}, Dialect::kLmi, "r");
+  const Answer failed = answer_error({.kind = ErrorKind::kModelFailed}, {.dialect = Dialect::kLmi});
   EXPECT_EQ(failed.head.status, 503);
   EXPECT_THAT(failed.head.headers, Not(Contains(Key("Retry-After"))));
   EXPECT_THAT(failed.head.headers, Contains(Pair("x-should-retry", "false")));
   EXPECT_THAT(failed.head.headers, Contains(Pair("Pragma", "no-cache")));
-  const Answer bad = answer_error({.kind = ErrorKind::kInvalidParameter}, Dialect::kOpenAi, "r");
+  const Answer bad =
+      answer_error({.kind = ErrorKind::kInvalidParameter}, {.dialect = Dialect::kOpenAi});
   EXPECT_THAT(bad.head.headers, Not(Contains(Key("x-should-retry"))));
 }
 

@@ -14,11 +14,22 @@ bool is_fit(std::string_view id) {
              std::string_view::npos;
 }
 
+// 256 bits of seed: two threads or processes that begin alike would give the same ids.
+std::mt19937_64 seeded() {
+  std::random_device device;
+  std::seed_seq seed{device(), device(), device(), device(),
+                     device(), device(), device(), device()};
+  return std::mt19937_64(seed);
+}
+
 }  // namespace
 
 std::string request_id_for(std::string_view wanted) {
-  if (is_fit(wanted)) return std::string(wanted);
-  static std::mt19937_64 random{std::random_device{}()};
+  return is_fit(wanted) ? std::string(wanted) : random_uuid();
+}
+
+std::string random_uuid() {
+  thread_local std::mt19937_64 random = seeded();
   const uint64_t high = random(), low = random();
   return format("{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xffff,
                 high & 0xfff, 0x8000 | ((low >> 48) & 0x3fff), low & 0xffffffffffff);

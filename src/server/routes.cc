@@ -145,6 +145,17 @@ std::string_view Route::query_value(std::string_view name) const {
   return {};
 }
 
+bool generates(RouteKind kind) {
+  return kind == RouteKind::kInvocation || kind == RouteKind::kCompletion ||
+         kind == RouteKind::kChat;
+}
+
+std::vector<RoutePattern> route_patterns() {
+  std::vector<RoutePattern> patterns;
+  for (const Row& row : kRows) patterns.push_back({row.pattern, row.post ? "POST" : "GET"});
+  return patterns;
+}
+
 std::variant<Route, NoRoute> find_route(std::string_view method, std::string_view target) {
   const size_t question = std::min(target.find('?'), target.size());
   const std::string_view raw_path = target.substr(0, question);

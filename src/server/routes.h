@@ -40,6 +40,16 @@ struct NoRoute {
   std::string message;
 };
 
+// Does that route compute, and take a place in the queue?
+bool generates(RouteKind kind);
+
+// Every route, with the method that it is mostly asked with: labels of metrics.
+struct RoutePattern {
+  std::string_view pattern;
+  std::string_view method;
+};
+std::vector<RoutePattern> route_patterns();
+
 // `target` as it stands in the request line. The path is decoded and normalised once, here.
 std::variant<Route, NoRoute> find_route(std::string_view method, std::string_view target);
 

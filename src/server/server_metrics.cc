@@ -4,14 +4,20 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <ctime>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "api/error.h"
+#include "server/routes.h"
 
 namespace tidemill {
 namespace {
+
+constexpr const char* kMemoryBytes = "tidemill:memory_bytes";
+constexpr const char* kMemoryHelp = "Memory by what it holds.";
 
 double resident_bytes(int column) {
   std::ifstream in("/proc/self/statm");
@@ -46,43 +52,76 @@ double most_descriptors() {
 
 }  // namespace
 
+// Every series of a closed set is there from the start, at 0 (ME-4).
 ServerMetrics::ServerMetrics(MetricsRegistry& registry)
     : registry_(registry),
+      left_(registry.counter("tidemill:requests_cancelled_total", "Sequences whose reader left.",
+                             {{"stage", "queued"}})),
       unknown_parameters_(registry.counter("tidemill:unknown_parameters_total",
                                            "Fields of requests that nobody knows.")),
       stalls_(registry.counter("tidemill:stream_stalls_total",
                                "Streams cancelled because nobody read them.")) {
-  for (int kind = 0; kind <= static_cast<int>(ErrorKind::kInternal); ++kind) {
-    rejections(error_slug(static_cast<ErrorKind>(kind)));  // there from the start, at 0
+  for (const std::string_view slug : error_slugs()) rejections(slug);
+  for (const RoutePattern& route : route_patterns()) {
+    requests(route.pattern, route.method, "2xx");
+    durations(route.pattern, route.method);
   }
+  register_process();
+  register_memory();
+}
+
+void ServerMetrics::register_process() {
   const double started = static_cast<double>(std::time(nullptr));
-  registry.callback("process_cpu_seconds_total", "CPU time of the process.", "counter", {},
-                    cpu_seconds);
-  registry.callback("process_resident_memory_bytes", "Resident memory.", "gauge", {},
-                    [] { return resident_bytes(1); });
-  registry.callback("process_virtual_memory_bytes", "Virtual memory.", "gauge", {},
-                    [] { return resident_bytes(0); });
-  registry.callback("process_open_fds", "Open descriptors.", "gauge", {}, open_descriptors);
-  registry.callback("process_max_fds", "Most descriptors.", "gauge", {}, most_descriptors);
-  registry.callback("process_start_time_seconds", "Start of the process, Unix time.", "gauge", {},
-                    [started] { return started; });
+  registry_.callback("process_cpu_seconds_total", "CPU time of the process.", "counter", {},
+                     cpu_seconds);
+  registry_.callback("process_resident_memory_bytes", "Resident memory.", "gauge", {},
+                     [] { return resident_bytes(1); });
+  registry_.callback("process_virtual_memory_bytes", "Virtual memory.", "gauge", {},
+                     [] { return resident_bytes(0); });
+  registry_.callback("process_open_fds", "Open descriptors.", "gauge", {}, open_descriptors);
+  registry_.callback("process_max_fds", "Most descriptors.", "gauge", {}, most_descriptors);
+  registry_.callback("process_start_time_seconds", "Start of the process, Unix time.", "gauge", {},
+                     [started] { return started; });
+}
+
+// Whoever loads a model sets its weights, KV cache and workspace; the rest of what is resident is
+// "other".
+void ServerMetrics::register_memory() {
+  std::vector<const Gauge*> parts;
+  for (const char* kind : {"weights", "kv", "workspace"}) {
+    parts.push_back(&registry_.gauge(kMemoryBytes, kMemoryHelp, {{"kind", kind}}));
+  }
+  registry_.callback(kMemoryBytes, kMemoryHelp, "gauge", {{"kind", "other"}}, [parts] {
+    double known = 0.0;
+    for (const Gauge* part : parts) known += part->value();
+    return std::max(0.0, resident_bytes(1) - known);
+  });
+}
+
+Counter& ServerMetrics::requests(std::string_view handler, std::string_view method,
+                                 std::string_view status) {
+  return registry_.counter("http_requests_total", "Answers by route.",
+                           {{"handler", std::string(handler)},
+                            {"method", std::string(method)},
+                            {"status", std::string(status)}});
+}
+
+Histogram& ServerMetrics::durations(std::string_view handler, std::string_view method) {
+  return registry_.histogram("http_request_duration_seconds",
+                             "Time from a request's first byte to its answer's end.",
+                             {.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300},
+                             {{"handler", std::string(handler)}, {"method", std::string(method)}});
 }
 
 void ServerMetrics::answered(std::string_view handler, std::string_view method, int status,
                              double seconds) {
-  const std::string known(method == "GET" || method == "POST" || method == "HEAD" ? method
-                                                                                  : "other");
-  const std::string family = std::to_string(status / 100) + "xx";
-  registry_
-      .counter("http_requests_total", "Answers by route.",
-               {{"handler", std::string(handler)}, {"method", known}, {"status", family}})
-      .add();
-  registry_
-      .histogram("http_request_duration_seconds", "Time from a request's head to its answer's end.",
-                 {.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300},
-                 {{"handler", std::string(handler)}, {"method", known}})
-      .observe(seconds);
+  const bool known = method == "GET" || method == "POST" || method == "HEAD";
+  const std::string_view shown = known ? method : "other";
+  requests(handler, shown, std::to_string(status / 100) + "xx").add();
+  durations(handler, shown).observe(seconds);
 }
+
+void ServerMetrics::left_before_submit() { left_.add(); }
 
 Counter& ServerMetrics::rejections(std::string_view slug) {
   return registry_.counter("tidemill:requests_rejected_total",

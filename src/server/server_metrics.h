@@ -12,14 +12,21 @@ class ServerMetrics {
   explicit ServerMetrics(MetricsRegistry& registry);
 
   void answered(std::string_view handler, std::string_view method, int status, double seconds);
+  // Of generation requests: refused, or left by their clients before the executor knew of them.
   void rejected(std::string_view slug);
+  void left_before_submit();
   void unknown_parameters(size_t count);
   void stalled();
 
  private:
+  Counter& requests(std::string_view handler, std::string_view method, std::string_view status);
+  Histogram& durations(std::string_view handler, std::string_view method);
   Counter& rejections(std::string_view slug);
+  void register_process();
+  void register_memory();
 
   MetricsRegistry& registry_;
+  Counter& left_;
   Counter& unknown_parameters_;
   Counter& stalls_;
 };

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <memory>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -99,20 +100,24 @@ class ServerTest : public testing::Test {
     listen(options);
   }
 
-  void load(std::vector<ScriptRule> rules) {
-    const auto tokenizer = std::make_shared<const Tokenizer>(byte_tokenizer_json());
-    const auto chat = std::make_shared<const ChatTemplate>(byte_chat_template(), JsonObject{});
-    ExecutorOptions options;
-    options.max_model_len = 4096;
-    options.scheduler.groups = {{.num_blocks = 1024}};
-    const TextParts text{.tokenizer = tokenizer, .chat_template = chat, .end_ids = {kScriptEndId}};
-    executor_ = std::make_unique<Executor>(
-        std::make_unique<ScriptRunner>(Script{.rules = std::move(rules)}), text, options, metrics_,
-        "m");
+  void load(std::vector<ScriptRule> rules, ExecutorOptions options = {}) {
+    executor_ = make_executor(std::move(rules), "m", options);
     facts_.name = "m";
     facts_.served_names = {"m", "alias"};
     facts_.limits = executor_->limits();
     registry_.set_ready(0, facts_, *executor_);
+  }
+
+  std::unique_ptr<Executor> make_executor(std::vector<ScriptRule> rules, std::string name,
+                                          ExecutorOptions options = {}) {
+    const auto tokenizer = std::make_shared<const Tokenizer>(byte_tokenizer_json());
+    const auto chat = std::make_shared<const ChatTemplate>(byte_chat_template(), JsonObject{});
+    options.max_model_len = 4096;
+    options.scheduler.groups = {{.num_blocks = 1024}};
+    const TextParts text{.tokenizer = tokenizer, .chat_template = chat, .end_ids = {kScriptEndId}};
+    return std::make_unique<Executor>(
+        std::make_unique<ScriptRunner>(Script{.rules = std::move(rules)}), text, options, metrics_,
+        std::move(name));
   }
 
   void listen(ServerOptions options) {
@@ -147,6 +152,18 @@ class ServerTest : public testing::Test {
            "\r\n\r\n" + std::string(body);
   }
 
+  // What a line of the metrics page says, whatever its labels are; their sum.
+  double metric(const std::string& name) const {
+    double sum = 0.0;
+    std::istringstream page(metrics_.text());
+    for (std::string line; std::getline(page, line);) {
+      if (line.starts_with(name + "{") || line.starts_with(name + " ")) {
+        sum += std::stod(line.substr(line.rfind(' ')));
+      }
+    }
+    return sum;
+  }
+
   // Waits for the loop to have nothing left; the client's leaving must bring this about.
   bool becomes_idle() const {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
@@ -160,7 +177,7 @@ class ServerTest : public testing::Test {
   MetricsRegistry metrics_;
   std::unique_ptr<Executor> executor_;
   ModelFacts facts_;
-  ModelRegistry registry_;
+  ModelRegistry registry_{metrics_};
   std::unique_ptr<Server> server_;
   std::thread thread_;
 };

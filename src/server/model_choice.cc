@@ -1,0 +1,98 @@
+#include "server/model_choice.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/utf8.h"
+
+namespace tidemill {
+namespace {
+
+constexpr std::string_view kAttributes = "x-amzn-sagemaker-custom-attributes";
+constexpr std::string_view kAdapter = "x-amzn-sagemaker-adapter-identifier";
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+  return text;
+}
+
+bool equal_ignoring_case(std::string_view a, std::string_view lower) {
+  return std::equal(a.begin(), a.end(), lower.begin(), lower.end(), [](char x, char y) {
+    return static_cast<char>(std::tolower(static_cast<unsigned char>(x))) == y;
+  });
+}
+
+// A query parameter, or else a property.
+std::string_view given(const Route& route, const HttpHead& head, std::string_view name) {
+  const std::string_view value = route.query_value(name);
+  return value.empty() ? request_property(head, name) : value;
+}
+
+std::optional<Error> refusal(const Route& route, const HttpHead& head) {
+  const bool lmi = route.dialect == Dialect::kLmi;
+  if (!head.field(kAdapter).empty() || (lmi && !given(route, head, "adapter").empty())) {
+    return Error{.kind = ErrorKind::kUnsupportedParameter,
+                 .field = head.field(kAdapter).empty() ? "adapter" : std::string(kAdapter),
+                 .message = "adapters are not supported yet. Serve the merged model instead."};
+  }
+  if (!lmi) return std::nullopt;
+  if (!request_property(head, "handler").empty()) {
+    return Error{.kind = ErrorKind::kUnsupportedParameter,
+                 .field = "handler",
+                 .message = "The handler can't be overridden in a request"};
+  }
+  if (const std::string_view version = given(route, head, "model_version"); !version.empty()) {
+    return Error{.kind = ErrorKind::kModelNotFound,
+                 .field = "model_version",
+                 .message = format("Model or workflow not found: version {}. Models have no "
+                                   "versions here; leave model_version out.",
+                                   excerpt(version))};
+  }
+  return std::nullopt;
+}
+
+// The original's words, which its clients compare.
+Error in_djl_words(Error error, std::string_view name) {
+  if (error.kind == ErrorKind::kMissingParameter) {
+    error.field = "model_name";
+    error.message = "Parameter model_name is required.";
+  } else if (error.kind == ErrorKind::kModelNotFound) {
+    error.field = "model_name";
+    error.message = format("Model or workflow not found: {}", excerpt(name));
+  }
+  return error;
+}
+
+}  // namespace
+
+std::string_view request_property(const HttpHead& head, std::string_view name) {
+  const std::string_view header = head.field(name);
+  if (!header.empty()) return header;
+  std::string_view rest = head.field(kAttributes);
+  while (!rest.empty()) {
+    const std::string_view item = rest.substr(0, rest.find(';'));
+    rest.remove_prefix(std::min(item.size() + 1, rest.size()));
+    const size_t equals = item.find('=');
+    if (equals == std::string_view::npos) continue;
+    if (equal_ignoring_case(trimmed(item.substr(0, equals)), name)) {
+      return trimmed(item.substr(equals + 1));
+    }
+  }
+  return {};
+}
+
+Result<ModelView> choose_model(const Route& route, const HttpHead& head, const JsonValue& body,
+                               const ModelRegistry& models) {
+  if (auto refused = refusal(route, head)) return std::move(*refused);
+  if (route.dialect != Dialect::kLmi) {
+    const auto name = requested_model(body);
+    return name ? models.find(*name) : name.error();
+  }
+  const std::string_view name =
+      route.model.empty() ? given(route, head, "model_name") : std::string_view(route.model);
+  auto model = models.find(name);
+  return model ? std::move(model) : in_djl_words(model.error(), name);
+}
+
+}  // namespace tidemill
