@@ -1,9 +1,5 @@
 #include "server/http_connection.h"
 
-#include <sys/socket.h>
-
-#include <cerrno>
-
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
@@ -15,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "server/client_watch.h"
 #include "server/http_body.h"
 #include "server/pages.h"
 #include "server/request_id.h"
@@ -31,11 +28,13 @@ using std::chrono::milliseconds;
 
 constexpr size_t kReadBytes = 32 << 10;
 constexpr size_t kFirstReadBytes = 4 << 10;  // what an idle connection holds
-constexpr size_t kMaxPipelinedBytes = 64 << 10;
-constexpr milliseconds kBodyGrace{10'000};  // then a body brings 1 KiB per second
+constexpr milliseconds kBodyGrace{10'000};   // then a body brings 1 KiB per second
 constexpr int64_t kMinBodyBytesPerMs = 1;
 constexpr milliseconds kLingerTime{1000};
-constexpr int64_t kReservedConnections = 8;  // kept for health when all others are taken
+// The last connections that fit are kept for health: they have little time for one request, which
+// is not one that computes, and are closed behind its answer.
+constexpr int64_t kReservedConnections = 8;
+constexpr milliseconds kReservedTime{1000};
 constexpr milliseconds kHeadPatience{1000};  // a stream's head waits so long for its first token
 
 std::string_view reason_phrase(int status) {
@@ -46,14 +45,14 @@ std::string_view reason_phrase(int status) {
 struct Signal {
   explicit Signal(asio::any_io_executor executor) : timer(executor) {}
   asio::steady_timer timer;
-  bool client_left = false;
-  int64_t watch = 0;  // the watch that counts; a handler of an older one finds nothing to do
+  int64_t reads = 0;  // a handler of an older read finds nothing to do
 };
 
 class Connection {
  public:
   Connection(asio::ip::tcp::socket socket, ConnectionContext& context)
       : context_(context),
+        reserved_(context.num_connections > context.options.max_connections - kReservedConnections),
         stream_(std::move(socket)),
         signal_(std::make_shared<Signal>(stream_.get_executor())) {}
 
@@ -71,31 +70,30 @@ class Connection {
     HttpHead head;
     const bool has_head = co_await read_head(head);
     if (!has_head) co_return false;
-    begun_ = Clock::now();
     request_id_ = request_id_for(head.field("x-request-id"));
     auto found = find_route(head.method, head.target);
     if (const auto* miss = std::get_if<NoRoute>(&found)) {
       co_return co_await refuse_route(head, *miss);
     }
     Route route = std::get<Route>(std::move(found));
-    if (const auto problem = body_problem(head)) {
-      co_return co_await send_error(head, *problem, route.dialect, route.pattern);
+    if (const auto problem = refusal(head, route)) {
+      co_return co_await send_error(head, *problem, route);
     }
     std::string body;
     const bool has_body = co_await read_body(head, route, body);
     if (!has_body) co_return false;
-    if (route.kind == RouteKind::kMetrics) {
-      Answer page{.head = {.content_type = "text/plain; version=0.0.4; charset=utf-8"},
-                  .body = context_.metrics.text()};
-      co_return co_await send_whole(head, page, route.pattern);
+    if (generates(route.kind)) {
+      co_return co_await generate(std::move(head), std::move(route), std::move(body));
     }
-    const bool generates = route.kind == RouteKind::kInvocation ||
-                           route.kind == RouteKind::kCompletion || route.kind == RouteKind::kChat;
-    if (!generates) {
-      Answer page = answer_page(route, context_.handler.models, context_.draining.load());
-      co_return co_await send_whole(head, page, route.pattern);
-    }
-    co_return co_await generate(std::move(head), std::move(route), std::move(body));
+    Answer page = route.kind == RouteKind::kMetrics
+                      ? metrics_page()
+                      : answer_page(route, context_.handler.models, context_.draining.load());
+    co_return co_await send_whole(head, page, route.pattern);
+  }
+
+  Answer metrics_page() const {
+    return {.head = {.content_type = "text/plain; version=0.0.4; charset=utf-8"},
+            .body = context_.metrics.text()};
   }
 
   // Closing a socket on unread bytes resets it, and the client may lose the answer that says why.
@@ -121,10 +119,10 @@ class Connection {
   asio::awaitable<bool> read_some(milliseconds wait, size_t room) {
     const size_t before = in_.size();
     in_.resize(before + room);
-    const int64_t watch = ++signal_->watch;
+    const int64_t read = ++signal_->reads;
     signal_->timer.expires_after(wait);
-    signal_->timer.async_wait([this, signal = signal_, watch](const Error_code& error) {
-      if (error || signal->watch != watch) return;  // this object may be gone
+    signal_->timer.async_wait([this, signal = signal_, read](const Error_code& error) {
+      if (error || signal->reads != read) return;  // this object may be gone
       timed_out_ = true;
       Error_code ignored;
       stream_.socket().cancel(ignored);
@@ -133,7 +131,7 @@ class Connection {
     Error_code error;
     const size_t count = co_await stream_.socket().async_read_some(
         asio::buffer(in_.data() + before, room), asio::redirect_error(asio::use_awaitable, error));
-    ++signal_->watch;
+    ++signal_->reads;
     signal_->timer.cancel();
     in_.resize(before + count);
     co_return !error;
@@ -141,11 +139,13 @@ class Connection {
 
   // False when there is no (good) request; what can be answered has been.
   asio::awaitable<bool> read_head(HttpHead& head) {
-    const auto keep_alive =
-        milliseconds(first_ ? context_.options.header_timeout_ms : context_.options.keep_alive_ms);
+    const auto patience =
+        reserved_ ? kReservedTime : milliseconds(context_.options.header_timeout_ms);
+    const auto keep_alive = first_ ? patience : milliseconds(context_.options.keep_alive_ms);
     first_ = false;
+    begun_ = Clock::now();  // what was sent ahead begins now; what is still to come, when it comes
+    bool has_begun = !in_.empty();
     size_t end = in_.find("\r\n\r\n");
-    Clock::time_point deadline{};
     while (end == std::string::npos) {
       if (is_other_protocol(in_)) co_return false;
       if (has_bare_line_feed(in_)) {  // it might wait for its end for ever
@@ -160,12 +160,9 @@ class Connection {
         co_return false;
       }
       milliseconds wait = keep_alive;
-      if (!in_.empty()) {
-        if (deadline == Clock::time_point{}) {
-          deadline = Clock::now() + milliseconds(context_.options.header_timeout_ms);
-        }
+      if (has_begun) {
         wait = std::max(milliseconds(1),
-                        std::chrono::duration_cast<milliseconds>(deadline - Clock::now()));
+                        std::chrono::duration_cast<milliseconds>(begun_ + patience - Clock::now()));
       }
       const bool got = co_await read_some(wait, in_.empty() ? kFirstReadBytes : kReadBytes);
       if (!got) {
@@ -174,6 +171,8 @@ class Connection {
         if (late) co_await send_refusal(problem);
         co_return false;
       }
+      if (!has_begun) begun_ = Clock::now();
+      has_begun = true;
       end = in_.find("\r\n\r\n");
     }
     if (is_other_protocol(in_)) co_return false;
@@ -192,7 +191,8 @@ class Connection {
     co_return true;
   }
 
-  std::optional<Error> body_problem(const HttpHead& head) const {
+  // What a request is refused for before its body is read.
+  std::optional<Error> refusal(const HttpHead& head, const Route& route) const {
     const auto most = static_cast<uint64_t>(context_.options.max_request_size);
     if (head.content_length && *head.content_length > most) {
       return Error{.kind = ErrorKind::kBodyTooLarge,
@@ -204,6 +204,17 @@ class Connection {
       return Error{.kind = ErrorKind::kUnsupportedMediaType,
                    .field = "",
                    .message = "Content-Encoding is not supported; send the body as it is."};
+    }
+    if (!generates(route.kind)) return std::nullopt;
+    if (context_.draining.load()) {
+      return Error{.kind = ErrorKind::kDraining,
+                   .field = "",
+                   .message = "the server is shutting down; send the request to another one."};
+    }
+    if (reserved_) {
+      return Error{.kind = ErrorKind::kQueueFull,
+                   .field = "",
+                   .message = "too many connections are open; try again later."};
     }
     return std::nullopt;
   }
@@ -224,12 +235,14 @@ class Connection {
       if (body.state() != HttpBody::State::kMore) break;
       const auto allowed = kBodyGrace + milliseconds(num_bytes / kMinBodyBytesPerMs);
       const auto left = std::chrono::duration_cast<milliseconds>(begun + allowed - Clock::now());
-      const auto wait =
-          std::clamp(left, milliseconds(1), milliseconds(context_.options.body_timeout_ms));
+      const auto patience =
+          reserved_ ? kReservedTime : milliseconds(context_.options.body_timeout_ms);
+      const auto wait = std::clamp(left, milliseconds(1), patience);
       const bool got = co_await read_some(wait, kReadBytes);
       if (!got) {
-        const HeadProblem problem{408, "the body did not arrive in time"};
-        if (timed_out_) co_await send_refusal(problem);
+        if (timed_out_) {
+          co_await send_http_error(head, 408, "the body did not arrive in time.", route);
+        }
         co_return false;
       }
     }
@@ -238,12 +251,11 @@ class Connection {
                             .field = "",
                             .message = format("the body has more bytes than max_request_size, {}.",
                                               context_.options.max_request_size)};
-      co_await send_error(head, too_large, route.dialect, route.pattern);
+      co_await send_error(head, too_large, route);
       co_return false;
     }
     if (body.state() == HttpBody::State::kMalformed) {
-      const HeadProblem problem{400, "the body is not framed as HTTP asks"};
-      co_await send_refusal(problem);
+      co_await send_http_error(head, 400, "the body is not framed as HTTP asks.", route);
       co_return false;
     }
     out = body.take();
@@ -274,7 +286,7 @@ class Connection {
   }
 
   bool keeps_alive(const HttpHead& head, int status) const {
-    return head.keep_alive && status < 400 && !context_.draining.load();
+    return head.keep_alive && status < 400 && !reserved_ && !context_.draining.load();
   }
 
   asio::awaitable<bool> send_whole(const HttpHead& head, Answer answer, std::string_view pattern) {
@@ -282,23 +294,34 @@ class Connection {
     const std::string framing = format("Content-Length: {}", answer.body.size());
     std::string bytes = head_text(answer.head, framing, keep_alive);
     if (head.method != "HEAD") bytes += answer.body;
-    count(head, pattern, answer.head.status);
     const bool sent = co_await write_bytes(std::move(bytes));
+    count(head, pattern, answer.head.status);
     co_return sent&& keep_alive;
   }
 
-  asio::awaitable<bool> send_error(const HttpHead& head, Error error, Dialect dialect,
-                                   std::string_view pattern) {
-    context_.handler.metrics.rejected(error_slug(error.kind));
+  asio::awaitable<bool> send_error(const HttpHead& head, Error error, const Route& route) {
+    if (generates(route.kind)) context_.handler.metrics.rejected(error_slug(error.kind));
     unread_ = true;
-    Answer answer = answer_error(error, {.dialect = dialect, .request_id = request_id_});
-    co_return co_await send_whole(head, std::move(answer), pattern);
+    const ErrorContext of_route{
+        .dialect = route.dialect, .request_id = request_id_, .by = RefusedBy::kFront};
+    Answer answer = answer_error(error, of_route);
+    co_return co_await send_whole(head, std::move(answer), route.pattern);
+  }
+
+  // A request whose head was good and whose body is not.
+  asio::awaitable<void> send_http_error(const HttpHead& head, int status, std::string_view message,
+                                        const Route& route) {
+    if (generates(route.kind)) context_.handler.metrics.rejected(http_error_slug(status));
+    unread_ = true;
+    Answer answer = answer_http_error(status, message, route.dialect, request_id_);
+    co_await send_whole(head, std::move(answer), route.pattern);
   }
 
   asio::awaitable<bool> refuse_route(const HttpHead& head, const NoRoute& miss) {
     unread_ = true;
     Error error{.kind = miss.kind, .field = "", .message = miss.message};
-    Answer answer = answer_error(error, {.dialect = miss.dialect, .request_id = request_id_});
+    const ErrorContext of_family{.dialect = miss.dialect, .request_id = request_id_};
+    Answer answer = answer_error(error, of_family);
     if (!miss.allow.empty()) answer.head.headers.emplace_back("Allow", miss.allow);
     co_return co_await send_whole(head, std::move(answer), "none");
   }
@@ -307,11 +330,9 @@ class Connection {
   asio::awaitable<void> send_refusal(HeadProblem problem) {
     request_id_ = request_id_for("");
     unread_ = true;
-    Answer answer = answer_error({.kind = ErrorKind::kInvalidParameter,
-                                  .field = "",
-                                  .message = format("malformed HTTP request: {}.", problem.reason)},
-                                 {.dialect = Dialect::kPlain, .request_id = request_id_});
-    answer.head.status = problem.status;
+    Answer answer =
+        answer_http_error(problem.status, format("malformed HTTP request: {}.", problem.reason),
+                          Dialect::kPlain, request_id_);
     HttpHead closing{.method = "GET", .keep_alive = false};
     co_await send_whole(closing, std::move(answer), "none");
   }
@@ -325,51 +346,39 @@ class Connection {
 
   asio::awaitable<bool> generate(HttpHead head, Route route, std::string body) {
     const std::string_view pattern = route.pattern;
-    const Dialect dialect = route.dialect;
-    if (context_.draining.load()) {
-      Error error{.kind = ErrorKind::kDraining,
-                  .field = "",
-                  .message = "the server is shutting down; send the request to another one."};
-      co_return co_await send_error(head, std::move(error), dialect, pattern);
-    }
-    if (context_.num_connections > context_.options.max_connections - kReservedConnections) {
-      Error error{.kind = ErrorKind::kQueueFull,
-                  .field = "",
-                  .message = "too many connections are open; try again later."};
-      co_return co_await send_error(head, std::move(error), dialect, pattern);
-    }
     auto exchange = std::make_shared<Exchange>();
     exchange->on_progress([signal = signal_, executor = stream_.get_executor()] {
       asio::post(executor, [signal] { signal->timer.cancel(); });
     });
     const auto task = std::make_shared<GenerateTask>(context_.handler, std::move(route), head,
                                                      std::move(body), request_id_, exchange);
-    Running running(context_, *signal_, exchange, task);
-    watch_client();
+    Running running(context_, watch_, exchange, task);
+    watch_.start([signal = signal_] { signal->timer.cancel(); });
     task->start();
     running.complete = co_await relay(head, *exchange, *task, pattern);
+    if (streamed_) count(head, pattern, last_status_);  // when it has ended, or was broken off
     co_return running.complete&& keeps_alive(head, last_status_);
   }
 
   // A generation request while the connection holds it. However that ends, the server's coming
   // down included, the pool wakes nobody afterwards and what still runs is cancelled.
   struct Running {
-    Running(ConnectionContext& of, Signal& wakes, std::shared_ptr<Exchange> to,
+    Running(ConnectionContext& of, ClientWatch& client, std::shared_ptr<Exchange> to,
             std::shared_ptr<GenerateTask> what)
-        : context(of), signal(wakes), exchange(std::move(to)), task(std::move(what)) {
+        : context(of), watch(client), exchange(std::move(to)), task(std::move(what)) {
       ++context.num_exchanges;
     }
     Running(const Running&) = delete;
     Running& operator=(const Running&) = delete;
     ~Running() {
-      ++signal.watch;
+      watch.stop();
       exchange->on_progress(nullptr);
       if (!complete) task->abandon();
       --context.num_exchanges;
     }
 
     ConnectionContext& context;
-    Signal& signal;
+    ClientWatch& watch;
     std::shared_ptr<Exchange> exchange;  // shared with the task
     std::shared_ptr<GenerateTask> task;  // shared with its jobs in the pool
     bool complete = false;
@@ -379,9 +388,9 @@ class Connection {
   asio::awaitable<bool> relay(const HttpHead& head, Exchange& exchange, GenerateTask& task,
                               std::string_view pattern) {
     const auto admitted = Clock::now();
-    bool head_out = false;
+    streamed_ = false;
     for (;;) {
-      if (signal_->client_left) co_return false;
+      if (watch_.client_left()) co_return false;
       Exchange::Output output = exchange.take();
       if (output.whole) {
         last_status_ = output.head->status;
@@ -394,8 +403,7 @@ class Connection {
         last_status_ = output.head->status;
         const char* framing = head.minor_version == 1 ? "Transfer-Encoding: chunked" : "";
         bytes = stream_head(*output.head, framing, head);
-        head_out = true;
-        count(head, pattern, output.head->status);
+        streamed_ = true;
       }
       append_chunk(bytes, output.body, head.minor_version == 1);
       if (output.ended && head.minor_version == 1) bytes += "0\r\n\r\n";
@@ -407,8 +415,8 @@ class Connection {
         continue;  // what came while the socket was busy has called nobody
       }
       if (output.ended) co_return head.minor_version == 1;
-      const bool quiet = co_await wait_for_progress(exchange, admitted, head_out);
-      if (quiet && head_out && is_event_stream_) {
+      const bool quiet = co_await wait_for_progress(exchange, admitted);
+      if (quiet && streamed_ && is_event_stream_) {
         std::string ping;
         append_chunk(ping, ": ping\n\n", head.minor_version == 1);
         const bool sent = co_await write_bytes(std::move(ping));
@@ -426,15 +434,16 @@ class Connection {
     return text;
   }
 
-  static void append_chunk(std::string& out, const std::string& bytes, bool chunked) {
+  static void append_chunk(std::string& out, std::string_view bytes, bool chunked) {
     if (bytes.empty()) return;
-    out += chunked ? format("{:x}\r\n", bytes.size()) + bytes + "\r\n" : bytes;
+    if (chunked) out += format("{:x}\r\n", bytes.size());
+    out += bytes;
+    if (chunked) out += "\r\n";
   }
 
   // True when nothing came for the ping interval.
-  asio::awaitable<bool> wait_for_progress(Exchange& exchange, Clock::time_point admitted,
-                                          bool head_out) {
-    const bool waits_for_head = !head_out && exchange.streaming();
+  asio::awaitable<bool> wait_for_progress(Exchange& exchange, Clock::time_point admitted) {
+    const bool waits_for_head = !streamed_ && exchange.streaming();
     const auto ping = milliseconds(context_.options.sse_ping_interval_ms);
     auto until = Clock::now() + (ping.count() > 0 ? ping : milliseconds(60'000));
     if (waits_for_head) until = admitted + kHeadPatience;
@@ -449,38 +458,19 @@ class Connection {
     co_return ping.count() > 0;
   }
 
-  // While a request is computed, the client's leaving is seen by reading on. Requests that it sends
-  // ahead are kept, up to a bound; beyond it the socket is left alone. A half-closed connection
-  // counts as left: it looks the same.
-  void watch_client() {
-    signal_->client_left = false;
-    const int64_t watch = ++signal_->watch;
-    stream_.socket().async_wait(asio::ip::tcp::socket::wait_read, [this, signal = signal_,
-                                                                   watch](const Error_code& error) {
-      if (error || signal->watch != watch) return;  // this object may be gone
-      char bytes[4096];
-      const auto got = ::recv(stream_.socket().native_handle(), bytes, sizeof bytes, MSG_DONTWAIT);
-      if (got < 0 && (errno == EAGAIN || errno == EINTR)) return watch_client();
-      if (got > 0) {
-        in_.append(bytes, static_cast<size_t>(got));
-        if (in_.size() < kMaxPipelinedBytes) watch_client();
-        return;
-      }
-      signal->client_left = true;
-      signal->timer.cancel();
-    });
-  }
-
   ConnectionContext& context_;
+  const bool reserved_;  // one of the last that fit: for health alone
   beast::tcp_stream stream_;
   std::shared_ptr<Signal> signal_;  // shared with wake-ups that are on their way
   std::string in_;                  // read and not yet used
+  ClientWatch watch_{stream_.socket(), in_};
   std::string request_id_;
   Clock::time_point begun_{};
   int last_status_ = 200;
   bool first_ = true;
   bool timed_out_ = false;
-  bool unread_ = false;  // the answer was a refusal; bytes may still be on their way
+  bool unread_ = false;    // the answer was a refusal; bytes may still be on their way
+  bool streamed_ = false;  // the head of a stream is out
   bool is_event_stream_ = false;
 };
 
