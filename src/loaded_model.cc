@@ -44,7 +44,21 @@ ModelFacts make_facts(const ModelSettings& settings, const Executor& executor,
                    .output_formatter = settings.output_formatter,
                    .strict_parameters = settings.strict_parameters};
   facts.name = facts.served_names.front();
+  if (const auto& chat = executor.text().chat_template) {
+    facts.template_takes_parts = chat->iterates_over_content();
+    facts.template_has_developer = chat->mentions_developer();
+  }
   return facts;
+}
+
+// The server has registered these: /metrics shows them before a model is loaded, too.
+void set_memory_metrics(MetricsRegistry& metrics, const MemoryPlan& plan) {
+  const std::pair<const char*, int64_t> kinds[] = {
+      {"weights", plan.weight_bytes}, {"kv", plan.kv_bytes()}, {"workspace", plan.workspace_bytes}};
+  for (const auto& [kind, bytes] : kinds) {
+    metrics.gauge("tidemill:memory_bytes", "Memory by what it holds.", {{"kind", kind}})
+        .set(static_cast<double>(bytes));
+  }
 }
 
 // A model's own defaults that the sampler does not know yet are not dropped in silence.
@@ -142,6 +156,7 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   if (const std::string refusal = plan.refusal(); !refusal.empty()) {
     throw std::runtime_error(refusal);
   }
+  set_memory_metrics(metrics, plan);
   ExecutorOptions options = settings.executor;
   options.max_model_len = limits.max_model_len;
   options.scheduler.groups = {{.num_blocks = plan.num_blocks}};

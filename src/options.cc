@@ -63,7 +63,9 @@ constexpr Option kOptions[] = {
     {"generation_config", kModel, kDoesIt, IN(model.generation_config), one_of(kGenerationConfigs),
      "none: /v1 ignores the sampling defaults of the model's generation_config.json.", kServe},
     {"output_formatter", kModel, kDoesIt, IN(model.output_formatter), one_of(kFormatters),
-     "Form of answers on /invocations; sse and none come with a later release.", kServe},
+     "Form of answers on /invocations, whatever a request's stream says; without it, json, or "
+     "jsonlines where stream is true. sse and none come with a later release.",
+     kServe},
     {"tensor_parallel_degree", kModel, kDoesIt, IN(model.tensor_parallel_degree), one_of(kDegrees),
      "Ranks that share one copy of the model. One rank uses all cores, and more ranks come with a "
      "later release: use 1 or max.",

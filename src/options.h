@@ -29,7 +29,7 @@ struct ModelSettings {
   std::string cache_dir;      // empty: see open_model.h
   std::string chat_template;  // file that replaces the checkpoint's
   std::string generation_config = "auto";
-  std::string output_formatter = "json";
+  std::string output_formatter;  // empty: `stream` decides
   std::string tensor_parallel_degree = "max";
   int64_t kv_cache_bytes = 0;  // 0: from what memory is left
   int64_t loading_timeout_ms = 240'000;

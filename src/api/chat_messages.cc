@@ -1,6 +1,7 @@
 #include "api/chat_messages.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/check.h"
 #include "base/utf8.h"
@@ -8,12 +9,13 @@
 namespace tidemill {
 namespace {
 
+constexpr int64_t kBytesPerToken = 32;  // as GenerationRequest bounds prompts
 constexpr std::string_view kRoles[] = {"system", "developer", "user", "assistant", "tool"};
 
 // One message after the other; `fields` keeps the first problem with its path.
 class MessageReader {
  public:
-  explicit MessageReader(Fields& fields) : fields_(fields) {}
+  MessageReader(Fields& fields, const ModelFacts& facts) : fields_(fields), facts_(facts) {}
 
   JsonValue read(const JsonValue& messages) {
     JsonArray out;
@@ -37,7 +39,8 @@ class MessageReader {
     }
     JsonValue out = message;
     const std::string role = read_role(message);
-    out.set("role", role == "developer" ? "system" : role);
+    const bool renamed = role == "developer" && !facts_.template_has_developer;
+    out.set("role", renamed ? "system" : role);
     out.set("content", read_content(message, role));
     check_tools(message, role);
     return out;
@@ -79,44 +82,66 @@ class MessageReader {
       return "";
     }
     if (content->is_string()) return *content;
-    if (content->is_array()) return join_parts(content->array());
+    if (content->is_array()) return read_parts(content->array());
     refuse(ErrorKind::kInvalidParameter, path_ + ".content",
            format("is {}; it must be a string or a list of parts.", content->kind_name()));
     return "";
   }
 
-  // Text parts are one text; other kinds of content need a model that takes them.
-  JsonValue join_parts(const JsonArray& parts) {
-    std::string text;
+  // Templates that go over the parts get them; for others they are one text. Other kinds of content
+  // need a model that takes them.
+  JsonValue read_parts(const JsonArray& parts) {
+    JsonArray list;
+    std::string joined;
     for (size_t i = 0; i < parts.size(); ++i) {
-      const std::string path = format("{}.content[{}]", path_, i);
-      const JsonValue* type = parts[i].find("type");
-      if (type == nullptr || !type->is_string()) {
-        refuse(ErrorKind::kInvalidParameter, path + ".type", "must be a string.");
-        return "";
-      }
-      const bool refusal = type->string() == "refusal";
-      if (type->string() != "text" && !refusal) {
-        refuse(ErrorKind::kUnsupportedContent, path + ".type",
-               format("is {}; this model takes text.", excerpt(type->string())));
-        return "";
-      }
-      const JsonValue* part = parts[i].find(refusal ? "refusal" : "text");
-      if (part == nullptr || !part->is_string()) {
-        refuse(ErrorKind::kInvalidParameter, path + ".text", "must be a string.");
-        return "";
-      }
-      if (i > 0) text += '\n';
-      text += part->string();
+      const auto text = read_part(parts[i], format("{}.content[{}]", path_, i));
+      if (!text) return "";
+      joined += (i > 0 ? "\n" : "") + *text;
+      list.push_back(JsonObject{{"type", "text"}, {"text", *text}});
     }
-    return text;
+    return facts_.template_takes_parts ? JsonValue(std::move(list)) : JsonValue(std::move(joined));
+  }
+
+  std::optional<std::string> read_part(const JsonValue& part, const std::string& path) {
+    const JsonValue* type = part.find("type");
+    if (type == nullptr || !type->is_string()) {
+      refuse(ErrorKind::kInvalidParameter, path + ".type", "must be a string.");
+      return std::nullopt;
+    }
+    const bool refusal = type->string() == "refusal";
+    if (type->string() != "text" && !refusal) {
+      refuse(ErrorKind::kUnsupportedContent, path + ".type",
+             format("is {}; this model takes text.", excerpt(type->string())));
+      return std::nullopt;
+    }
+    const JsonValue* text = part.find(refusal ? "refusal" : "text");
+    if (text != nullptr && text->is_string()) return text->string();
+    refuse(ErrorKind::kInvalidParameter, path + (refusal ? ".refusal" : ".text"),
+           "must be a string.");
+    return std::nullopt;
   }
 
   Fields& fields_;
+  const ModelFacts& facts_;
   std::string path_;
 };
 
-void read_template_options(Fields& fields, ChatPrompt& prompt) {
+// A template may show them, so the bound of a prompt holds for them, too.
+void check_kwargs(Fields& fields, const JsonValue& kwargs, const ModelFacts& facts) {
+  if (!kwargs.is_object()) {
+    fields.problem(ErrorKind::kInvalidParameter, "chat_template_kwargs",
+                   "chat_template_kwargs must be an object.");
+    return;
+  }
+  const int64_t limit = kBytesPerToken * facts.limits.max_model_len;
+  const auto bytes = static_cast<int64_t>(to_json(kwargs).size());
+  if (bytes <= limit) return;
+  fields.problem(ErrorKind::kPromptTooLong, "chat_template_kwargs",
+                 format("chat_template_kwargs has {} bytes; a model of {} tokens reads {} at most.",
+                        bytes, facts.limits.max_model_len, limit));
+}
+
+void read_template_options(Fields& fields, const ModelFacts& facts, ChatPrompt& prompt) {
   const auto generation_prompt = fields.boolean("add_generation_prompt");
   prompt.options.continue_final_message = fields.boolean("continue_final_message").value_or(false);
   prompt.options.add_generation_prompt =
@@ -126,10 +151,7 @@ void read_template_options(Fields& fields, ChatPrompt& prompt) {
                    "continue_final_message and add_generation_prompt exclude each other.");
   }
   if (const JsonValue* kwargs = fields.value("chat_template_kwargs")) {
-    if (!kwargs->is_object()) {
-      fields.problem(ErrorKind::kInvalidParameter, "chat_template_kwargs",
-                     "chat_template_kwargs must be an object.");
-    }
+    check_kwargs(fields, *kwargs, facts);
     prompt.options.kwargs = *kwargs;
   }
   fields.refuse_unless("chat_template", JsonValue(), "The server's template is used.");
@@ -138,7 +160,7 @@ void read_template_options(Fields& fields, ChatPrompt& prompt) {
 
 }  // namespace
 
-ChatPrompt read_chat_prompt(Fields& fields) {
+ChatPrompt read_chat_prompt(Fields& fields, const ModelFacts& facts) {
   ChatPrompt prompt;
   const JsonValue* messages = fields.value("messages");
   if (messages == nullptr || !messages->is_array() || messages->array().empty()) {
@@ -147,8 +169,8 @@ ChatPrompt read_chat_prompt(Fields& fields) {
         "messages", "messages must be a list with at least one message.");
     return prompt;
   }
-  prompt.messages = MessageReader(fields).read(*messages);
-  read_template_options(fields, prompt);
+  prompt.messages = MessageReader(fields, facts).read(*messages);
+  read_template_options(fields, facts, prompt);
   const JsonValue* last_role = prompt.messages.array().back().find("role");
   if (prompt.options.continue_final_message &&
       (last_role == nullptr || last_role->string() != "assistant")) {

@@ -6,8 +6,8 @@
 
 namespace tidemill {
 
-// Reads `messages` and everything that changes how they are rendered. Problems are kept in
-// `fields`.
-ChatPrompt read_chat_prompt(Fields& fields);
+// Reads `messages` and everything that changes how they are rendered, for that model's template.
+// Problems are kept in `fields`.
+ChatPrompt read_chat_prompt(Fields& fields, const ModelFacts& facts);
 
 }  // namespace tidemill

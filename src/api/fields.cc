@@ -139,6 +139,14 @@ Error Fields::unknown_field(const std::string& path) {
           .message = format("{} is not a known field.", shown)};
 }
 
+std::string Fields::given_name(std::initializer_list<std::string_view> names) const {
+  for (const std::string_view name : names) {
+    const JsonValue* value = object_.find(name);
+    if (value != nullptr && !value->is_null()) return path_of(name);
+  }
+  return path_of(*names.begin());
+}
+
 std::vector<std::string> Fields::unknown() const {
   std::vector<std::string> names;
   for (const JsonMember& member : object_.object()) {

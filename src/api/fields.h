@@ -49,6 +49,8 @@ class Fields {
   // Names of the object that nobody asked for, in its order.
   std::vector<std::string> unknown() const;
   std::string path_of(std::string_view name) const { return path_ + std::string(name); }
+  // The path of the first of those names that the object holds; of the first when it holds none.
+  std::string given_name(std::initializer_list<std::string_view> names) const;
 
  private:
   const JsonValue* find(std::string_view name);

@@ -10,6 +10,7 @@
 #include "api/answer_facts.h"
 #include "api/error.h"
 #include "api/fields.h"
+#include "api/openai_common.h"
 #include "api/token_pieces.h"
 #include "base/check.h"
 
@@ -194,8 +195,8 @@ void read_inputs(Fields& fields, LmiShape& shape, std::vector<Prompt>& prompts) 
   }
 }
 
-// An explicit name wins over `stream`. A name that nobody knows is as if it were absent, and is
-// reported so, as the original does: returns whether it was one.
+// A name wins over `stream`: the request's, or else the server's. A name that nobody knows is as if
+// it were absent, and is reported so, as the original does: returns whether it was one.
 bool read_formatter(Fields& parameters, const ModelFacts& facts, bool stream, LmiShape& shape) {
   const std::string asked = parameters.text("output_formatter").value_or("");
   if (std::find(std::begin(kLaterFormatters), std::end(kLaterFormatters), asked) !=
@@ -206,8 +207,10 @@ bool read_formatter(Fields& parameters, const ModelFacts& facts, bool stream, Lm
                                           asked));
   }
   const bool known = asked == "json" || asked == "jsonlines";
-  const std::string default_name = shape.list ? "json" : facts.output_formatter;
-  const std::string name = known ? asked : stream ? "jsonlines" : default_name;
+  // A list is answered by one array, whatever the server's own choice is.
+  const std::string configured = shape.list ? "" : facts.output_formatter;
+  const std::string by_stream = stream ? "jsonlines" : "json";
+  const std::string name = known ? asked : configured.empty() ? by_stream : configured;
   shape.formatter = name == "jsonlines" ? Formatter::kJsonLines : Formatter::kJson;
   return known || asked.empty();
 }
@@ -282,7 +285,20 @@ void refuse_parameters(Fields& fields) {
                            "decoding_strategy", "bad_words", "logit_bias"}) {
     fields.refuse_unless(name, JsonValue(), kNeutral);
   }
-  fields.accept({"spaces_between_special_tokens", "streaming", "use_lru_kv_cache"});
+  fields.accept({"streaming", "use_lru_kv_cache"});
+  refuse_spaces(fields);
+}
+
+// GenerationRequest calls some fields as every dialect does; here they stand inside `parameters`.
+Error inside_parameters(Error error) {
+  constexpr std::string_view kInside[] = {"temperature", "top_k", "top_p", "stop_token_ids"};
+  if (std::find(std::begin(kInside), std::end(kInside), error.field) == std::end(kInside)) {
+    return error;
+  }
+  const std::string path = "parameters." + error.field;
+  if (error.message.starts_with(error.field)) error.message.replace(0, error.field.size(), path);
+  error.field = path;
+  return error;
 }
 
 Result<ApiCall> parse_inputs(const JsonValue& body, const ModelFacts& facts) {
@@ -314,19 +330,21 @@ Result<ApiCall> parse_inputs(const JsonValue& body, const ModelFacts& facts) {
   if (fields.first_problem()) return *fields.first_problem();
 
   std::vector<std::string> unknown = fields.unknown();
-  for (const std::string& name : parameters.unknown()) unknown.push_back(name);
-  if (!known_formatter) unknown.emplace_back("output_formatter");
+  for (const std::string& name : parameters.unknown()) {
+    unknown.push_back(parameters.path_of(name));
+  }
+  if (!known_formatter) unknown.push_back(parameters.path_of("output_formatter"));
   if (facts.strict_parameters && !unknown.empty()) {
     return Fields::unknown_field(unknown.front());
   }
   const FieldNames names{.prompt = "inputs",
                          .max_new_tokens = "parameters.max_new_tokens",
-                         .min_new_tokens = "parameters.min_new_tokens",
+                         .min_new_tokens = parameters.given_name({"min_new_tokens", "min_tokens"}),
                          .num_choices = "parameters.n",
                          .num_logprobs = "parameters.logprobs",
-                         .stop_strings = "parameters.stop_sequences"};
+                         .stop_strings = parameters.given_name({"stop_sequences", "stop"})};
   auto request = GenerationRequest::make(std::move(generation), names, facts.limits);
-  if (!request) return request.error();
+  if (!request) return inside_parameters(request.error());
   return ApiCall{.request = std::move(*request),
                  .stream = shape.formatter == Formatter::kJsonLines,
                  .format = std::make_unique<LmiFormat>(shape),

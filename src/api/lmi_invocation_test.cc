@@ -78,11 +78,21 @@ TEST(LmiInvocation, AFormatterNobodyKnowsIsReportedAndIgnored) {
       model.parse(kParser, R"({"inputs":"x","parameters":{"output_formatter":"yaml"}})");
   ASSERT_TRUE(call);
   EXPECT_FALSE(call->stream);
-  EXPECT_THAT(call->ignored_fields, ElementsAre("output_formatter"));
+  EXPECT_THAT(call->ignored_fields, ElementsAre("parameters.output_formatter"));
 }
 
-TEST(LmiInvocation, TheOperatorsFormatterIsTheDefault) {
+TEST(LmiInvocation, WithoutAFormatterStreamDecides) {
+  TestModel model({});
+  EXPECT_FALSE(model.parse(kParser, R"({"inputs":"x"})")->stream);
+  EXPECT_TRUE(model.parse(kParser, R"({"inputs":"x","stream":true})")->stream);
+}
+
+TEST(LmiInvocation, TheOperatorsFormatterWinsOverStream) {
   TestModel model({script_rule("*", "a")});
+  model.facts.output_formatter = "json";
+  EXPECT_EQ(model.answer(kParser, R"({"inputs":"x","stream":true})"), R"({"generated_text": "a"})");
+  const auto lines = R"({"inputs":"x","parameters":{"output_formatter":"jsonlines"}})";
+  EXPECT_TRUE(model.parse(kParser, lines)->stream);
   model.facts.output_formatter = "jsonlines";
   EXPECT_TRUE(model.parse(kParser, R"({"inputs":"x"})")->stream);
   EXPECT_EQ(model.answer(kParser, R"({"inputs":["x"]})"), R"([{"generated_text": "a"}])");
@@ -145,8 +155,17 @@ TEST(LmiInvocation, WhatIsWrongIsNamed) {
       {R"({"inputs":"x","adapters":"a"})", "adapters", ErrorKind::kUnsupportedParameter},
       {with(R"("do_sample":1)"), "parameters.do_sample", ErrorKind::kInvalidParameter},
       {with(R"("max_new_tokens":-3)"), "parameters.max_new_tokens", ErrorKind::kInvalidParameter},
-      {with(R"("temperature":-1)"), "temperature", ErrorKind::kInvalidParameter},
-      {with(R"("do_sample":false,"temperature":-1)"), "temperature", ErrorKind::kInvalidParameter},
+      {with(R"("temperature":-1)"), "parameters.temperature", ErrorKind::kInvalidParameter},
+      {with(R"("do_sample":false,"temperature":-1)"), "parameters.temperature",
+       ErrorKind::kInvalidParameter},
+      {with(R"("top_p":7)"), "parameters.top_p", ErrorKind::kInvalidParameter},
+      {with(R"("top_k":-5)"), "parameters.top_k", ErrorKind::kInvalidParameter},
+      {with(R"("stop_token_ids":[-1])"), "parameters.stop_token_ids", ErrorKind::kInvalidParameter},
+      {with(R"("stop":"")"), "parameters.stop", ErrorKind::kInvalidParameter},
+      {with(R"("stop_sequences":[""])"), "parameters.stop_sequences", ErrorKind::kInvalidParameter},
+      {with(R"("min_tokens":-1)"), "parameters.min_tokens", ErrorKind::kInvalidParameter},
+      {with(R"("spaces_between_special_tokens":true,"skip_special_tokens":false)"),
+       "parameters.spaces_between_special_tokens", ErrorKind::kUnsupportedParameter},
       {with(R"("output_formatter":"sse")"), "parameters.output_formatter",
        ErrorKind::kUnsupportedParameter},
       {with(R"("logprobs":5)"), "parameters.logprobs", ErrorKind::kUnsupportedParameter},
@@ -164,10 +183,16 @@ TEST(LmiInvocation, WhatIsWrongIsNamed) {
   }
 }
 
+TEST(LmiInvocation, AMessageCallsAFieldByItsPath) {
+  TestModel model({});
+  EXPECT_THAT(model.refusal(kParser, R"({"inputs":"x","parameters":{"top_p":7}})").message,
+              testing::StartsWith("parameters.top_p is 7;"));
+}
+
 TEST(LmiInvocation, UnknownFieldsOfBothLevelsAreReported) {
   TestModel model({});
   const auto call = model.parse(kParser, R"({"inputs":"x","a":1,"parameters":{"b":2}})");
-  EXPECT_THAT(call->ignored_fields, ElementsAre("a", "b"));
+  EXPECT_THAT(call->ignored_fields, ElementsAre("a", "parameters.b"));
 }
 
 TEST(LmiInvocation, MessagesAndPromptsAreOpenAiRequests) {

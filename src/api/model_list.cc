@@ -1,4 +1,5 @@
 // GET /v1/models (apis.md 7), and which model a body names.
+#include "api/openai_common.h"
 #include "api/schema.h"
 #include "base/check.h"
 
@@ -41,7 +42,7 @@ Result<std::string> requested_model(const JsonValue& body) {
                  .message = format("model is {}; it must be a string.", model->kind_name())};
   }
   const std::string& name = model->string();
-  return name == "dummy" || name == "tgi" ? std::string() : name;
+  return names_no_model(name) ? std::string() : name;
 }
 
 }  // namespace tidemill

@@ -163,6 +163,22 @@ class ChatFormat : public ResponseFormat {
     write_bytes(out, bytes);
   }
 
+  // The best, and behind them the chosen one where sampling took another; nothing when none are
+  // wanted.
+  static void write_top(JsonWriter& out, const TokenText& token) {
+    bool has_chosen = token.top.empty();
+    for (const TokenText::Alternative& other : token.top) {
+      out.begin_object();
+      write_token(out, other.text, other.bytes, other.logprob);
+      out.end_object();
+      has_chosen = has_chosen || other.id == token.id;
+    }
+    if (has_chosen) return;
+    out.begin_object();
+    write_token(out, token.text, token.bytes, token.logprob);
+    out.end_object();
+  }
+
   void write_logprobs(JsonWriter& out, const TokenList& tokens) const {
     if (!logprobs_) {
       out.null();
@@ -173,11 +189,7 @@ class ChatFormat : public ResponseFormat {
       out.begin_object();
       write_token(out, token->text, token->bytes, token->logprob);
       out.key("top_logprobs").begin_array();
-      for (const TokenText::Alternative& other : token->top) {
-        out.begin_object();
-        write_token(out, other.text, other.bytes, other.logprob);
-        out.end_object();
-      }
+      write_top(out, *token);
       out.end_array().end_object();
     }
     out.end_array().key("refusal").null().end_object();
@@ -235,7 +247,7 @@ Result<ApiCall> parse_openai_chat(const JsonValue& body, const ModelFacts& facts
                      .created = context.created,
                      .model = answer_model(fields, facts),
                      .system_fingerprint = facts.system_fingerprint};
-  generation.prompts.push_back(read_chat_prompt(fields));
+  generation.prompts.push_back(read_chat_prompt(fields, facts));
   read_sampling(fields, facts, generation);
   FieldNames names{.prompt = "messages", .num_logprobs = "top_logprobs"};
   generation.max_new_tokens = fields.integer("max_tokens");
@@ -254,7 +266,7 @@ Result<ApiCall> parse_openai_chat(const JsonValue& body, const ModelFacts& facts
   refuse_later_work(fields);
   auto format = std::make_unique<ChatFormat>(
       std::move(answer), stream, generation.num_logprobs >= 0, generation.skip_special_tokens);
-  return finish_call(fields, std::move(generation), names, facts, stream.stream, std::move(format));
+  return finish_call(fields, std::move(generation), names, facts, stream, std::move(format));
 }
 
 }  // namespace tidemill

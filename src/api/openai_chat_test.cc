@@ -92,6 +92,76 @@ TEST(OpenAiChat, MessagesReachTheTemplateInOneForm) {
   EXPECT_TRUE(prompt.options.add_generation_prompt);
 }
 
+JsonArray messages_for(const TestModel& model, std::string_view json) {
+  const auto call = model.parse(kParser, json);
+  EXPECT_TRUE(call) << call.error().message;
+  return std::get<ChatPrompt>(call->request.fields().prompts[0]).messages.array();
+}
+
+TEST(OpenAiChat, CH_3_PartsReachATemplateThatGoesOverThem) {
+  TestModel model({});
+  model.facts.template_takes_parts = true;
+  const JsonArray messages = messages_for(
+      model, R"({"messages":[{"role":"user","content":[{"type":"text","text":"a"},)"
+             R"({"type":"text","text":"b"}]},{"role":"assistant","content":[{"type":"refusal",)"
+             R"("refusal":"no"}]},{"role":"user","content":"x"}]})");
+  EXPECT_EQ(to_json(*messages[0].find("content")),
+            R"([{"type":"text","text":"a"},{"type":"text","text":"b"}])");
+  EXPECT_EQ(to_json(*messages[1].find("content")), R"([{"type":"text","text":"no"}])");
+  EXPECT_EQ(messages[2].find("content")->string(), "x");
+}
+
+TEST(OpenAiChat, CH_1_TheDeveloperKeepsItsRoleWhereTheTemplateKnowsIt) {
+  TestModel model({});
+  const auto json = R"({"messages":[{"role":"developer","content":"x"}]})";
+  EXPECT_EQ(messages_for(model, json)[0].find("role")->string(), "system");
+  model.facts.template_has_developer = true;
+  EXPECT_EQ(messages_for(model, json)[0].find("role")->string(), "developer");
+}
+
+TEST(OpenAiChat, K_1_TemplateArgumentsAreBoundedLikeThePrompt) {
+  TestModel model({});
+  const auto with = [](size_t bytes) {
+    return body(R"("chat_template_kwargs":{"a":")" + std::string(bytes, 'x') + "\"}");
+  };
+  const size_t limit = 32 * 4096;
+  EXPECT_TRUE(model.parse(kParser, with(limit - 8)));
+  const Error error = model.refusal(kParser, with(limit - 7));
+  EXPECT_EQ(error.kind, ErrorKind::kPromptTooLong);
+  EXPECT_EQ(error.field, "chat_template_kwargs");
+}
+
+TEST(OpenAiChat, UnknownStreamOptionsAreReportedOrRefused) {
+  TestModel model({});
+  const std::string json = body(R"("stream":true,"stream_options":{"colour":1,)"
+                                R"("include_obfuscation":false})");
+  EXPECT_THAT(model.parse(kParser, json)->ignored_fields,
+              testing::ElementsAre("stream_options.colour"));
+  model.facts.strict_parameters = true;
+  EXPECT_EQ(model.refusal(kParser, json).field, "stream_options.colour");
+}
+
+TEST(OpenAiChat, RE_4_TheChosenTokenIsListedBehindTheBest) {
+  TestModel model({script_rule("*", "c")});
+  const TokenText chosen{.id = 3,
+                         .text = "c",
+                         .bytes = "c",
+                         .logprob = -4.0f,
+                         .top = {{1, "a", "a", -0.5f}, {2, "b", "b", -1.0f}}};
+  const std::vector<TextEvent> events = {
+      {.text = "c", .tokens = {chosen}, .finish = Finish{.completion_tokens = 1}}};
+  const auto json =
+      parse_json(model.spell(kParser, body(R"("logprobs":true,"top_logprobs":2)"), events));
+  EXPECT_EQ(to_json(*json->find("choices")
+                         ->array()[0]
+                         .find("logprobs")
+                         ->find("content")
+                         ->array()[0]
+                         .find("top_logprobs")),
+            R"([{"token":"a","logprob":-0.5,"bytes":[97]},{"token":"b","logprob":-1.0,)"
+            R"("bytes":[98]},{"token":"c","logprob":-4.0,"bytes":[99]}])");
+}
+
 TEST(OpenAiChat, TheNewerNameOfTheLengthWins) {
   TestModel model({});
   const auto call = model.parse(
@@ -144,6 +214,8 @@ TEST(OpenAiChat, WhatIsWrongIsNamedByItsPath) {
       {body(R"("logprobs":true,"top_logprobs":21)"), "top_logprobs", ErrorKind::kInvalidParameter},
       {body(R"("max_completion_tokens":0)"), "max_completion_tokens", ErrorKind::kInvalidParameter},
       {body(R"("tools":[])"), "tools", ErrorKind::kInvalidParameter},
+      {body(R"("spaces_between_special_tokens":true,"skip_special_tokens":false)"),
+       "spaces_between_special_tokens", ErrorKind::kUnsupportedParameter},
       {body(R"("chat_template_kwargs":[])"), "chat_template_kwargs", ErrorKind::kInvalidParameter},
   };
   for (const auto& [json, field, kind] : cases) {
@@ -160,7 +232,8 @@ TEST(OpenAiChat, LaterWorkIsRefusedByName) {
         R"("function_call":"auto")", R"("modalities":["audio"])", R"("audio":{})",
         R"("web_search_options":{})", R"("reasoning_effort":"low")", R"("chat_template":"x")",
         R"("documents":[{}])", R"("echo":true)", R"("add_special_tokens":true)",
-        R"("response_format":{"type":"json_schema"})", R"("logit_bias":{"1":1})"}) {
+        R"("request_id":"x")", R"("response_format":{"type":"json_schema"})",
+        R"("logit_bias":{"1":1})"}) {
     const Error error = model.refusal(kParser, body(field));
     EXPECT_EQ(error.kind, ErrorKind::kUnsupportedParameter) << field;
     EXPECT_THAT(std::string(field), HasSubstr("\"" + error.field + "\""));

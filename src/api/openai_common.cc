@@ -45,7 +45,9 @@ StreamChoices read_stream(Fields& fields) {
   Fields inner(*options, "stream_options.");
   choices.include_usage = inner.boolean("include_usage").value_or(false);
   choices.continuous_usage = inner.boolean("continuous_usage_stats").value_or(false);
+  inner.accept({"include_obfuscation"});
   fields.adopt(inner);
+  for (const std::string& name : inner.unknown()) choices.unknown.push_back(inner.path_of(name));
   return choices;
 }
 
@@ -73,27 +75,40 @@ void refuse_later_work(Fields& fields) {
   fields.refuse_unless("response_format", JsonObject{{"type", "text"}},
                        "Only {\"type\": \"text\"} is answered.");
   fields.accept({"user", "metadata", "store", "service_tier", "safety_identifier",
-                 "prompt_cache_key", "prompt_cache_retention", "prediction", "verbosity",
-                 "request_id", "spaces_between_special_tokens"});
+                 "prompt_cache_key", "prompt_cache_retention", "prediction", "verbosity"});
+  fields.refuse_unless("request_id", JsonValue(), "Send the header x-request-id.");
+  refuse_spaces(fields);
+}
+
+// Special tokens are never spaced here. Asking for it means nothing while they are skipped.
+void refuse_spaces(Fields& fields) {
+  const bool spaces = fields.boolean("spaces_between_special_tokens").value_or(false);
+  if (!spaces || fields.boolean("skip_special_tokens").value_or(true)) return;
+  fields.problem(ErrorKind::kUnsupportedParameter, "spaces_between_special_tokens",
+                 format("{} is not supported with skip_special_tokens: false. Send false.",
+                        fields.path_of("spaces_between_special_tokens")));
+}
+
+bool names_no_model(std::string_view name) {
+  return name.empty() || name == "dummy" || name == "tgi";
 }
 
 std::string answer_model(Fields& fields, const ModelFacts& facts) {
   const auto name = fields.text("model");
-  return name && !name->empty() && *name != "dummy" && *name != "tgi" ? *name : facts.name;
+  return name && !names_no_model(*name) ? *name : facts.name;
 }
 
 Result<ApiCall> finish_call(Fields& fields, GenerationFields generation, const FieldNames& names,
-                            const ModelFacts& facts, bool stream,
+                            const ModelFacts& facts, const StreamChoices& stream,
                             std::unique_ptr<ResponseFormat> format) {
   if (fields.first_problem()) return *fields.first_problem();
   std::vector<std::string> unknown = fields.unknown();
-  if (facts.strict_parameters && !unknown.empty()) {
-    return Fields::unknown_field(fields.path_of(unknown.front()));
-  }
+  unknown.insert(unknown.end(), stream.unknown.begin(), stream.unknown.end());
+  if (facts.strict_parameters && !unknown.empty()) return Fields::unknown_field(unknown.front());
   auto request = GenerationRequest::make(std::move(generation), names, facts.limits);
   if (!request) return request.error();
   return ApiCall{.request = std::move(*request),
-                 .stream = stream,
+                 .stream = stream.stream,
                  .format = std::move(format),
                  .ignored_fields = std::move(unknown)};
 }

@@ -12,6 +12,7 @@ struct StreamChoices {
   bool stream = false;
   bool include_usage = false;
   bool continuous_usage = false;
+  std::vector<std::string> unknown;  // members of stream_options that nobody knows
 };
 
 // temperature, top_p, top_k, seed, n, stop, ... with the model's own defaults underneath.
@@ -19,12 +20,15 @@ void read_sampling(Fields& fields, const ModelFacts& facts, GenerationFields& ou
 StreamChoices read_stream(Fields& fields);
 // Known fields that are not supported yet, refused by name; harmless ones, accepted.
 void refuse_later_work(Fields& fields);
+void refuse_spaces(Fields& fields);
+// What clients send that must name some model: absent, empty, "dummy", "tgi".
+bool names_no_model(std::string_view name);
 // The name the answer carries: the client's, or the model's.
 std::string answer_model(Fields& fields, const ModelFacts& facts);
 
 // Checks what was read, and makes the request. `fields` has been read completely.
 Result<ApiCall> finish_call(Fields& fields, GenerationFields generation, const FieldNames& names,
-                            const ModelFacts& facts, bool stream,
+                            const ModelFacts& facts, const StreamChoices& stream,
                             std::unique_ptr<ResponseFormat> format);
 
 }  // namespace tidemill

@@ -199,9 +199,11 @@ class CompletionFormat : public ResponseFormat {
     out.end_object();
   }
 
-  // Bytes that are no text alone are shown as such.
+  // A token is shown by its own bytes, so that it has one text as the chosen one and as another's
+  // alternative, a blank in front included. Bytes that are no text alone are shown as such.
   static std::string shown(const std::string& text, const std::string& bytes) {
-    if (bytes.empty() || !first_invalid_utf8(bytes)) return text.empty() ? bytes : text;
+    if (bytes.empty()) return text;
+    if (!first_invalid_utf8(bytes)) return bytes;
     std::string out = "bytes:";
     for (const char c : bytes) {
       out += ::tidemill::format("\\x{:02x}", static_cast<unsigned char>(c));
@@ -256,9 +258,13 @@ int64_t read_logprobs(Fields& fields) {
   return count.value_or(-1);
 }
 
-// 0, 1 and n mean n.
-void check_best_of(Fields& fields, int64_t num_choices) {
+// 0, 1 and n mean n. A stream cannot wait for the best.
+void check_best_of(Fields& fields, int64_t num_choices, bool stream) {
   const auto best_of = fields.integer("best_of");
+  if (best_of.value_or(0) > 1 && stream) {
+    fields.problem(ErrorKind::kInvalidParameter, "best_of",
+                   "best_of is not allowed with stream: true. Send one without the other.");
+  }
   if (!best_of || *best_of == 0 || *best_of == 1 || *best_of == num_choices) return;
   const bool too_few = *best_of < num_choices;
   fields.problem(too_few ? ErrorKind::kInvalidParameter : ErrorKind::kUnsupportedParameter,
@@ -294,7 +300,7 @@ Result<ApiCall> parse_openai_completion(const JsonValue& body, const ModelFacts&
                    "echo with logprobs is not supported yet. Send one without the other.");
   }
   fields.refuse_unless("suffix", "", "Leave it out.");
-  check_best_of(fields, generation.num_choices);
+  check_best_of(fields, generation.num_choices, stream.stream);
   refuse_later_work(fields);
   const CompletionShape shape{.stream = stream,
                               .echo = echo,
@@ -302,8 +308,7 @@ Result<ApiCall> parse_openai_completion(const JsonValue& body, const ModelFacts&
                               .skip_special_tokens = generation.skip_special_tokens,
                               .num_choices = std::max<int64_t>(generation.num_choices, 1)};
   auto format = std::make_unique<CompletionFormat>(std::move(answer), shape);
-  return finish_call(fields, std::move(generation), FieldNames{}, facts, stream.stream,
-                     std::move(format));
+  return finish_call(fields, std::move(generation), FieldNames{}, facts, stream, std::move(format));
 }
 
 }  // namespace tidemill

@@ -70,6 +70,22 @@ TEST(OpenAiCompletion, TheBestOfEachTokenAreListed) {
             R"([{"a":-0.5,"b":-1.5}])");
 }
 
+TEST(OpenAiCompletion, RE_5_ATokensBlankIsShownWhicheverListItStandsIn) {
+  TestModel model({script_rule("*", "a")});
+  // Alone, " the" and " a" are decoded without their blanks.
+  const TokenText chosen{.id = 1,
+                         .text = "the",
+                         .bytes = " the",
+                         .logprob = -0.5f,
+                         .top = {{1, "the", " the", -0.5f}, {2, "a", " a", -1.0f}}};
+  const std::vector<TextEvent> events = {
+      {.text = "the", .tokens = {chosen}, .finish = Finish{.completion_tokens = 1}}};
+  const auto json = parse_json(model.spell(kParser, R"({"prompt":"x","logprobs":2})", events));
+  const JsonValue& lists = *json->find("choices")->array()[0].find("logprobs");
+  EXPECT_EQ(to_json(*lists.find("tokens")), R"([" the"])");
+  EXPECT_EQ(to_json(*lists.find("top_logprobs")), R"([{" the":-0.5," a":-1.0}])");
+}
+
 TEST(OpenAiCompletion, EchoPutsThePromptInFront) {
   TestModel model({script_rule("*", "!")});
   const auto json = parse_json(model.answer(kParser, R"({"prompt":"hé","echo":true})"));
@@ -167,6 +183,9 @@ TEST(OpenAiCompletion, WhatIsWrongIsNamed) {
       {R"({"prompt":"x","best_of":3})", "best_of", ErrorKind::kUnsupportedParameter},
       {R"({"prompt":"x","best_of":-1})", "best_of", ErrorKind::kInvalidParameter},
       {R"({"prompt":"x","best_of":2,"n":3})", "best_of", ErrorKind::kInvalidParameter},
+      {R"({"prompt":"x","best_of":2,"n":2,"stream":true})", "best_of",
+       ErrorKind::kInvalidParameter},
+      {R"({"prompt":"x","request_id":"mine"})", "request_id", ErrorKind::kUnsupportedParameter},
       {R"({"prompt":"x","temperature":2.5})", "temperature", ErrorKind::kInvalidParameter},
       {R"({"prompt":"x","n":0})", "n", ErrorKind::kInvalidParameter},
       {R"({"prompt":"x","stop":""})", "stop", ErrorKind::kInvalidParameter},

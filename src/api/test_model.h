@@ -77,6 +77,15 @@ class TestModel {
     return stream ? read(*call, *stream) : "";
   }
 
+  // How the format of that request spells those events.
+  std::string spell(Parser parser, std::string_view body, std::span<const TextEvent> events) {
+    auto call = parse(parser, body);
+    EXPECT_TRUE(call) << body << ": " << call.error().message;
+    auto stream = executor_->submit(call->request);
+    call->format->begin(*stream);
+    return call->format->whole(events, *stream);
+  }
+
   ModelFacts facts;
 
  private:

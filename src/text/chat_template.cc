@@ -109,6 +109,7 @@ struct ChatTemplate::State {
   rust::TemplateHandle* handle = nullptr;
   JsonValue special_tokens;
   bool iterates_over_content = false;
+  bool mentions_developer = false;
 
   ~State() {
     if (handle != nullptr) rust::tidemill_template_free(handle);
@@ -151,11 +152,14 @@ ChatTemplate::ChatTemplate(std::string_view source, const JsonValue& special_tok
   }
   state_->special_tokens = special_tokens.is_object() ? special_tokens : JsonValue(JsonObject{});
   state_->iterates_over_content = state_->probe_content_parts();
+  state_->mentions_developer = source.find("developer") != std::string_view::npos;
 }
 ChatTemplate::~ChatTemplate() = default;
 ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 
 bool ChatTemplate::iterates_over_content() const { return state_->iterates_over_content; }
+
+bool ChatTemplate::mentions_developer() const { return state_->mentions_developer; }
 
 Result<std::string> ChatTemplate::render(const JsonValue& messages,
                                          const ChatTemplateOptions& options) const {

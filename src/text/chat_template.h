@@ -40,6 +40,8 @@ class ChatTemplate {
   // Messages whose content is a list of parts may be handed over as they are; otherwise the parts'
   // texts are joined first. Found by rendering a probe.
   bool iterates_over_content() const;
+  // Does its text know the role `developer`?
+  bool mentions_developer() const;
 
  private:
   struct State;
