@@ -81,8 +81,7 @@ struct MetricsRegistry::State {
     std::deque<Series> series;  // addresses stay
   };
 
-  Series& series(std::string_view name, std::string_view help, std::string_view type,
-                 const Labels& labels) {
+  Family& family_of(std::string_view name, std::string_view help, std::string_view type) {
     auto family = std::find_if(families.begin(), families.end(),
                                [&](const Family& f) { return f.name == name; });
     if (family == families.end()) {
@@ -90,11 +89,17 @@ struct MetricsRegistry::State {
       family = std::prev(families.end());
     }
     CHECK(family->type == type, "metric {} is a {}, not a {}", name, family->type, type);
-    for (Series& s : family->series) {
+    return *family;
+  }
+
+  Series& series(std::string_view name, std::string_view help, std::string_view type,
+                 const Labels& labels) {
+    Family& family = family_of(name, help, type);
+    for (Series& s : family.series) {
       if (s.labels == labels) return s;
     }
-    family->series.emplace_back().labels = labels;
-    return family->series.back();
+    family.series.emplace_back().labels = labels;
+    return family.series.back();
   }
 
   mutable std::mutex mutex;  // registration and printing; counting takes no lock
@@ -132,6 +137,13 @@ void MetricsRegistry::callback(std::string_view name, std::string_view help, std
                                const Labels& labels, std::function<double()> read) {
   const std::lock_guard lock(state_->mutex);
   state_->series(name, help, type, labels).read = std::move(read);
+}
+
+void MetricsRegistry::declare_like(const MetricsRegistry& other) {
+  const std::scoped_lock lock(state_->mutex, other.state_->mutex);
+  for (const State::Family& family : other.state_->families) {
+    state_->family_of(family.name, family.help, family.type);
+  }
 }
 
 std::string MetricsRegistry::text() const {

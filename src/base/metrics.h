@@ -66,6 +66,10 @@ class MetricsRegistry {
   void callback(std::string_view name, std::string_view help, std::string_view type,
                 const Labels& labels, std::function<double()> read);
 
+  // The families of another registry, without its series: HELP and TYPE stand on the page before
+  // anything can be counted.
+  void declare_like(const MetricsRegistry& other);
+
   std::string text() const;
 
  private:

@@ -136,6 +136,13 @@ ExecutorMetrics::ExecutorMetrics(MetricsRegistry& registry, const std::string& m
   registry.gauge("vllm:cache_config_info", "How the KV cache is set up.", config).set(1);
 }
 
+void declare_executor_metrics(MetricsRegistry& registry) {
+  MetricsRegistry sample;
+  const ExecutorMetrics metrics(sample, "", /*max_model_len=*/1, /*num_blocks=*/0,
+                                /*prefix_cache=*/false);
+  registry.declare_like(sample);
+}
+
 void ExecutorMetrics::request_admitted(int64_t num_choices, int64_t prompt_tokens) {
   params_n_.observe(static_cast<double>(num_choices));
   prompt_tokens_.add(prompt_tokens);

@@ -22,6 +22,9 @@ struct EndedSequence {
   int64_t max_new_tokens = 0;
 };
 
+// Puts the families on the page of a registry whose model is still to come.
+void declare_executor_metrics(MetricsRegistry& registry);
+
 class ExecutorMetrics {
  public:
   ExecutorMetrics(MetricsRegistry& registry, const std::string& model_name, int64_t max_model_len,

@@ -59,6 +59,9 @@ TEST_F(PagesTest, MO_3_OnlyModelsThatCanAnswerAreListed) {
   EXPECT_THAT(list, Not(HasSubstr("loading")));
   EXPECT_THAT(page(RouteKind::kModel, "alias").body, HasSubstr("\"id\":\"alias\""));
   EXPECT_EQ(page(RouteKind::kModel, "loading").head.status, 404);
+  const Route all{.kind = RouteKind::kModelList, .query = {{"all", "true"}}};
+  EXPECT_THAT(answer_page(all, registry_, false).body,
+              HasSubstr(R"("max_model_len":0,"status":"loading"})"));
 }
 
 TEST_F(PagesTest, ER_3_RetriesAreToldWhereTheyHelp) {
@@ -74,6 +77,13 @@ TEST_F(PagesTest, ER_3_RetriesAreToldWhereTheyHelp) {
   const Answer bad =
       answer_error({.kind = ErrorKind::kInvalidParameter}, {.dialect = Dialect::kOpenAi});
   EXPECT_THAT(bad.head.headers, Not(Contains(Key("x-should-retry"))));
+}
+
+TEST_F(PagesTest, WhoAsksWhileAModelLoadsIsToldToTakeHisTime) {
+  registry_.add("m", {"m"});
+  EXPECT_THAT(page(RouteKind::kReady).head.headers, Contains(Pair("Retry-After", "5")));
+  const Answer loading = answer_error(registry_.find("m").error(), {.dialect = Dialect::kOpenAi});
+  EXPECT_THAT(loading.head.headers, Contains(Pair("Retry-After", "5")));
 }
 
 TEST_F(PagesTest, CO_15_AModelAnswersToEachOfItsNames) {

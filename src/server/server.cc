@@ -54,8 +54,8 @@ struct Server::State {
   ModelRegistry& models;
   ServerMetrics metrics;
   std::atomic<bool> draining{false};
-  // `io` holds the connections; as it goes, they hand what still runs to the pool, which then ends
-  // it. So both outlive it.
+  // `io` holds the connections; as it goes, they let go of what still runs, and what a job of the
+  // pool is at, that job ends. So both outlive it.
   TextPool pool;
   ConnectionContext connections;
   asio::io_context io{1};

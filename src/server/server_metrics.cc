@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "api/error.h"
+#include "executor/executor_metrics.h"
 #include "server/routes.h"
 
 namespace tidemill {
@@ -66,6 +67,7 @@ ServerMetrics::ServerMetrics(MetricsRegistry& registry)
     requests(route.pattern, route.method, "2xx");
     durations(route.pattern, route.method);
   }
+  declare_executor_metrics(registry);
   register_process();
   register_memory();
 }

@@ -342,6 +342,28 @@ TEST_F(ServerTest, AnErrorsBodyIsValidJsonWhateverTheClientNamed) {
   }
 }
 
+TEST_F(ServerTest, ME_4_AllFamiliesAreThereBeforeAModelIs) {
+  registry_.add("m", {"m"});
+  listen({});
+  const std::string page = exchange(get("/metrics"));
+  for (const char* line :
+       {"# TYPE vllm:num_requests_running gauge\n", "# TYPE vllm:request_success_total counter\n",
+        "# TYPE vllm:time_to_first_token_seconds histogram\n",
+        "# TYPE vllm:request_prompt_tokens histogram\n", "# TYPE tidemill:step_seconds histogram\n",
+        "tidemill:model_state{model=\"m\",state=\"loading\"} 1\n",
+        "tidemill:model_state{model=\"m\",state=\"ready\"} 0\n",
+        "tidemill:model_load_seconds{model=\"m\",phase=\"all\"} 0\n",
+        "tidemill:memory_bytes{kind=\"weights\"} 0\n", "tidemill:memory_bytes{kind=\"other\"} ",
+        "http_requests_total{handler=\"/v1/completions\",method=\"POST\",status=\"2xx\"} 0\n",
+        "http_request_duration_seconds_count{handler=\"/ping\",method=\"GET\"} 0\n"}) {
+    EXPECT_THAT(page, HasSubstr(line));
+  }
+  load({});
+  const std::string after = exchange(get("/metrics"));
+  EXPECT_THAT(after, HasSubstr("tidemill:model_state{model=\"m\",state=\"ready\"} 1\n"));
+  EXPECT_THAT(after, HasSubstr("vllm:num_requests_running{model_name=\"m\",engine=\"0\"} 0\n"));
+}
+
 TEST_F(ServerTest, RefusalsAreCountedByReason) {
   start({});
   exchange(post("/v1/completions", R"({"prompt":)"));
