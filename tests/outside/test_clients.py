@@ -146,8 +146,20 @@ def test_invocations_error_form(script_server):
     assert answer.status_code == 424
     body = answer.json()
     assert list(body) == ["code", "type", "message", "error", "reason", "param", "request_id"]
-    assert body["param"] == "top_p" and body["reason"] == "invalid_parameter"
+    assert body["param"] == "parameters.top_p" and body["reason"] == "invalid_parameter"
     assert answer.headers["x-request-id"] == body["request_id"]
+
+
+def test_sagemakers_attributes_choose_the_model(script_server):
+    for attributes, status in [("model_name=script", 200), ("a=b; model_name = nobody", 404)]:
+        answer = httpx.post(script_server.url + "/invocations", json={"inputs": "hello"}, headers={
+            "X-Amzn-SageMaker-Custom-Attributes": attributes})
+        assert answer.status_code == status
+    assert answer.json()["message"] == "Model or workflow not found: nobody"
+    adapter = httpx.post(script_server.url + "/invocations", json={"inputs": "hello"}, headers={
+        "X-Amzn-SageMaker-Adapter-Identifier": "tuned"})
+    assert adapter.status_code == 400
+    assert adapter.json()["param"] == "x-amzn-sagemaker-adapter-identifier"
 
 
 def test_request_id_is_echoed_and_unknown_fields_are_named(script_server):
