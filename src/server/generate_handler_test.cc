@@ -41,6 +41,16 @@ class GenerateTaskTest : public ServerTest {
   }
   void release() { released_.set_value(); }
 
+  // Within ten seconds.
+  static bool comes_true(const std::function<bool()>& condition) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!condition()) {
+      if (std::chrono::steady_clock::now() > deadline) return false;
+      std::this_thread::yield();
+    }
+    return true;
+  }
+
   // When everything that was posted so far has run.
   void settle() {
     std::promise<void> settled;
@@ -72,7 +82,7 @@ TEST_F(GenerateTaskTest, Q_4_WhoLeavesIsLetGoThoughThePoolIsBusy) {
   open({scripted("*", std::string(3000, 'z'), 5)});
   const auto task = make_task(R"({"prompt":"x","max_tokens":3000})");
   task->start();
-  while (executor_->stats().running == 0) std::this_thread::yield();
+  ASSERT_TRUE(comes_true([&] { return executor_->stats().running > 0; }));
   occupy();
   task->abandon();
   EXPECT_TRUE(becomes_idle());
@@ -96,17 +106,39 @@ TEST_F(GenerateTaskTest, Q_5_WhoLeavesAtAnyMomentIsCountedOnceAndHoldsNothing) {
   EXPECT_EQ(never_submitted + metric("vllm:request_success_total"), kRequests);
 }
 
+TEST_F(GenerateTaskTest, Q_6_WhatASlowReaderLeftUnreadGoesOnWhenThereIsRoom) {
+  constexpr size_t kMostPending = 256 * 1024;
+  constexpr int kTokens = 3000;
+  open({scripted("*", std::string(kTokens, 'z'))});
+  const auto task = make_task(
+      R"({"prompt":"x","max_tokens":3000,"stream":true,"logprobs":20,"ignore_eos":true})");
+  task->start();
+  ASSERT_TRUE(comes_true([&] { return exchange_->pending_bytes() > kMostPending; }));
+  ASSERT_TRUE(becomes_idle());  // nobody calls the task any more
+  std::string all;
+  EXPECT_TRUE(comes_true([&] {
+    const Exchange::Output output = exchange_->take();
+    all += output.body;
+    task->resume();
+    return output.ended;
+  }));
+  int tokens = 0;
+  for (size_t at = all.find("\"z\":"); at != std::string::npos; at = all.find("\"z\":", at + 1)) {
+    ++tokens;
+  }
+  EXPECT_EQ(tokens, kTokens);
+  EXPECT_TRUE(all.ends_with("data: [DONE]\n\n"));
+}
+
 TEST_F(GenerateTaskTest, TimesCountFromTheRequestsArrival) {
   open({scripted("*", "ok")});
   occupy();
   const auto task = make_task(R"({"prompt":"x"})");
   task->start();
-  const auto begin = std::chrono::steady_clock::now();
-  while (std::chrono::steady_clock::now() < begin + std::chrono::milliseconds(30)) {
-    std::this_thread::yield();
-  }
+  const auto later = std::chrono::steady_clock::now() + std::chrono::milliseconds(30);
+  ASSERT_TRUE(comes_true([&] { return std::chrono::steady_clock::now() >= later; }));
   release();
-  while (metric("vllm:e2e_request_latency_seconds_count") == 0) std::this_thread::yield();
+  ASSERT_TRUE(comes_true([&] { return metric("vllm:e2e_request_latency_seconds_count") > 0; }));
   EXPECT_GE(metric("vllm:e2e_request_latency_seconds_sum"), 0.030);
   EXPECT_GE(metric("vllm:time_to_first_token_seconds_sum"), 0.030);
 }
