@@ -158,6 +158,20 @@ void read_template_options(Fields& fields, const ModelFacts& facts, ChatPrompt& 
   fields.refuse_unless("documents", JsonArray{}, "Put them into a message.");
 }
 
+// A template is asked to write the final message as it stands, so it gets one text.
+void join_final_content(JsonValue& messages) {
+  JsonValue& message = messages.array().back();
+  const JsonValue* content = message.find("content");
+  if (content == nullptr || !content->is_array()) return;
+  std::string joined;
+  const char* between = "";
+  for (const JsonValue& part : content->array()) {
+    joined += between + part.find("text")->string();
+    between = "\n";
+  }
+  message.set("content", joined);
+}
+
 }  // namespace
 
 ChatPrompt read_chat_prompt(Fields& fields, const ModelFacts& facts) {
@@ -171,6 +185,7 @@ ChatPrompt read_chat_prompt(Fields& fields, const ModelFacts& facts) {
   }
   prompt.messages = MessageReader(fields, facts).read(*messages);
   read_template_options(fields, facts, prompt);
+  if (prompt.options.continue_final_message) join_final_content(prompt.messages);
   const JsonValue* last_role = prompt.messages.array().back().find("role");
   if (prompt.options.continue_final_message &&
       (last_role == nullptr || last_role->string() != "assistant")) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "base/json.h"
 
 namespace tidemill {
@@ -69,6 +71,40 @@ TEST(Error, EveryKindThereIsHasARow) {
   for (int kind = 0; kind <= static_cast<int>(ErrorKind::kInternal); ++kind) {
     EXPECT_FALSE(error_slug(static_cast<ErrorKind>(kind)).empty());
   }
+}
+
+TEST(Error, WhatTheFrontRefusesOnDjlsRoutesIs400) {
+  const Error error{.kind = ErrorKind::kMissingParameter, .field = "model_name", .message = "no"};
+  const ErrorAnswer front = error_answer(error, Dialect::kLmi, "id", RefusedBy::kFront);
+  EXPECT_EQ(front.status, 400);
+  EXPECT_EQ(parse_json(front.body)->find("code")->integer(), 400);
+  EXPECT_EQ(error_answer(error, Dialect::kLmi, "id").status, 424);
+  const Error full{.kind = ErrorKind::kQueueFull, .field = "", .message = "no"};
+  EXPECT_EQ(error_answer(full, Dialect::kLmi, "id", RefusedBy::kFront).status, 503);
+  EXPECT_EQ(error_answer(full, Dialect::kOpenAi, "id", RefusedBy::kFront).status, 429);
+}
+
+TEST(Error, WhatOnlyHttpCanGetWrongHasItsStatusAndCode) {
+  for (const auto& [status, slug] : {std::pair(400, "malformed_request"),
+                                     {408, "request_timeout"},
+                                     {414, "target_too_long"},
+                                     {431, "header_fields_too_large"},
+                                     {501, "not_implemented"},
+                                     {505, "version_not_supported"}}) {
+    const ErrorAnswer openai = http_error_answer(status, "no", Dialect::kOpenAi, "id");
+    const ErrorAnswer lmi = http_error_answer(status, "no", Dialect::kLmi, "id");
+    EXPECT_EQ(openai.status, status);
+    EXPECT_EQ(parse_json(openai.body)->find("error")->find("code")->string(), slug);
+    EXPECT_EQ(parse_json(lmi.body)->find("code")->integer(), status);
+    EXPECT_EQ(parse_json(lmi.body)->find("reason")->string(), slug);
+    EXPECT_EQ(http_error_slug(status), slug);
+  }
+}
+
+TEST(Error, SlugsAreAClosedSetWithoutRepetition) {
+  const auto slugs = error_slugs();
+  EXPECT_EQ(std::set(slugs.begin(), slugs.end()).size(), slugs.size());
+  EXPECT_THAT(slugs, testing::IsSupersetOf({"queue_full", "internal", "request_timeout"}));
 }
 
 TEST(Error, OpenAiNamesAllFourMembers) {

@@ -111,6 +111,16 @@ TEST(OpenAiChat, CH_3_PartsReachATemplateThatGoesOverThem) {
   EXPECT_EQ(messages[2].find("content")->string(), "x");
 }
 
+TEST(OpenAiChat, CH_8_AFinalMessageThatIsContinuedIsOneText) {
+  TestModel model({});
+  model.facts.template_takes_parts = true;
+  const JsonArray messages = messages_for(
+      model, R"({"messages":[{"role":"user","content":"x"},{"role":"assistant","content":[)"
+             R"({"type":"text","text":"a"},{"type":"text","text":"b"}]}],)"
+             R"("continue_final_message":true})");
+  EXPECT_EQ(messages[1].find("content")->string(), "a\nb");
+}
+
 TEST(OpenAiChat, CH_1_TheDeveloperKeepsItsRoleWhereTheTemplateKnowsIt) {
   TestModel model({});
   const auto json = R"({"messages":[{"role":"developer","content":"x"}]})";

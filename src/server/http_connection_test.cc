@@ -98,6 +98,18 @@ TEST_F(HttpConnectionTest, AStreamIsCountedWhenItHasEnded) {
   EXPECT_GE(metric("http_request_duration_seconds_sum"), 8 * 0.020);
 }
 
+TEST_F(HttpConnectionTest, TheTimeOfARequestBeginsWithItsFirstByte) {
+  start({});
+  const std::string request = get("/health");
+  Client client(server_->port());
+  client.send(request.substr(0, 10));
+  const auto later = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+  while (std::chrono::steady_clock::now() < later) std::this_thread::yield();
+  client.send(request.substr(10));
+  client.read_all();
+  EXPECT_GE(metric("http_request_duration_seconds_sum"), 0.040);
+}
+
 TEST_F(HttpConnectionTest, AStreamThatIsBrokenOffIsCountedToo) {
   start({scripted("*", std::string(3000, 'z'), 5)});
   {
