@@ -129,6 +129,11 @@ TEST(OpenAiChat, CH_1_TheDeveloperKeepsItsRoleWhereTheTemplateKnowsIt) {
   EXPECT_EQ(messages_for(model, json)[0].find("role")->string(), "developer");
 }
 
+TEST(OpenAiChat, CH_1_WhetherATemplateKnowsTheDeveloperIsReadFromItsText) {
+  EXPECT_TRUE(ChatTemplate("{# developer or system #}", JsonObject{}).mentions_developer());
+  EXPECT_FALSE(ChatTemplate(byte_chat_template(), JsonObject{}).mentions_developer());
+}
+
 TEST(OpenAiChat, K_1_TemplateArgumentsAreBoundedLikeThePrompt) {
   TestModel model({});
   const auto with = [](size_t bytes) {
