@@ -35,6 +35,16 @@ TEST(Metrics, RegisteringAgainGivesTheSameObject) {
   EXPECT_NE(&registry.counter("a", "A."), &registry.counter("a", "A.", {{"l", "1"}}));
 }
 
+TEST(Metrics, FamiliesMayBeDeclaredBeforeTheyHaveSeries) {
+  MetricsRegistry sample, registry;
+  sample.counter("c_total", "Count.", {{"a", "b"}}).add();
+  registry.declare_like(sample);
+  EXPECT_EQ(registry.text(), "# HELP c_total Count.\n# TYPE c_total counter\n");
+  registry.counter("c_total", "Count.");
+  registry.declare_like(sample);  // what is there stays
+  EXPECT_EQ(registry.text(), "# HELP c_total Count.\n# TYPE c_total counter\nc_total 0\n");
+}
+
 TEST(Metrics, NoCountIsLostBetweenThreads) {
   MetricsRegistry registry;
   Counter& counter = registry.counter("a", "A.");
