@@ -5,7 +5,6 @@
 
 #include "base/check.h"
 #include "base/json.h"
-#include "base/mapped_file.h"
 #include "base/text_file.h"
 #include "checkpoint/safetensors.h"
 
@@ -22,8 +21,8 @@ class Reader {
         json_path_(folder / (precise_ ? "expected.json" : "greedy.json")),
         tensors_path_(folder / (precise_ ? "expected.safetensors" : "logits.safetensors")),
         architecture_(architecture),
-        mapped_(tensors_path_),
-        tensors_(read_safetensors(mapped_.bytes(), tensors_path_.string())) {}
+        source_(tensors_path_),
+        tensors_(read_safetensors(source_)) {}
 
   ReferenceOutputs read() const {
     const JsonValue json = read_json();
@@ -134,7 +133,7 @@ class Reader {
   const fs::path json_path_;
   const fs::path tensors_path_;
   const Architecture& architecture_;
-  const MappedFile mapped_;
+  const SourceFile source_;
   const std::vector<StoredTensor> tensors_;
 };
 

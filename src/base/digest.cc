@@ -3,9 +3,11 @@
 #include <openssl/evp.h>
 
 #include <array>
+#include <fstream>
+#include <stdexcept>
+#include <vector>
 
 #include "base/check.h"
-#include "base/mapped_file.h"
 
 namespace tidemill {
 
@@ -41,9 +43,14 @@ std::string sha256_of(std::string_view text) {
 }
 
 std::string sha256_of_file(const std::filesystem::path& path) {
-  const MappedFile file(path);
+  // Not mapped: a file that shrinks meanwhile would end the process.
+  std::ifstream file(path, std::ios::binary);
+  std::vector<char> chunk(size_t{1} << 20);
   Sha256 digest;
-  digest.add(file.bytes());
+  while (file.read(chunk.data(), static_cast<std::streamsize>(chunk.size())), file.gcount() > 0) {
+    digest.add(std::string_view(chunk.data(), static_cast<size_t>(file.gcount())));
+  }
+  if (!file.eof()) throw std::runtime_error(format("{}: cannot be read", path.string()));
   return digest.hex();
 }
 

@@ -1,45 +1,54 @@
 #include "checkpoint/checkpoint.h"
 
 #include <algorithm>
-#include <fstream>
+#include <deque>
 #include <iterator>
+#include <span>
+#include <system_error>
 #include <unordered_map>
 
 #include "base/check.h"
-#include "base/mapped_file.h"
 #include "checkpoint/detect.h"
 #include "checkpoint/gguf.h"
 #include "checkpoint/gguf_config.h"
 #include "checkpoint/safetensors.h"
+#include "checkpoint/source_file.h"
 
 namespace tidemill {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uintmax_t kMaxTokenizerBytes = uintmax_t{64} << 20;
-constexpr uintmax_t kMaxSideFileBytes = uintmax_t{4} << 20;
-constexpr uintmax_t kMaxIndexBytes = uintmax_t{64} << 20;
+constexpr uint64_t kMaxTokenizerBytes = uint64_t{64} << 20;
+constexpr uint64_t kMaxSideFileBytes = uint64_t{4} << 20;
+constexpr uint64_t kMaxIndexBytes = uint64_t{64} << 20;
 
-void check_regular(const fs::path& path) {
-  if (!fs::is_regular_file(path)) {
-    throw CheckpointError(format("{} must be a file.", path.string()));
+// Side files that say what the engine becomes. Others are only looked for, to be named in messages.
+constexpr const char* kSideFiles[] = {
+    "config.json",           "generation_config.json",  "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
+
+std::string read_bounded(const fs::path& path, uint64_t most) {
+  const SourceFile file(path);
+  if (file.size() > most) {
+    throw CheckpointError(
+        format("{} has {} bytes; {} are allowed.", path.string(), file.size(), most));
   }
+  std::string text(file.size(), '\0');
+  file.read(0, std::as_writable_bytes(std::span(text)));
+  return text;
 }
 
-std::string read_text(const fs::path& path, uintmax_t most) {
-  check_regular(path);
-  if (fs::file_size(path) > most) {
-    throw CheckpointError(
-        format("{} has {} bytes; {} are allowed.", path.string(), fs::file_size(path), most));
+std::vector<FileIdentity> side_files_of(const fs::path& folder) {
+  std::vector<FileIdentity> files;
+  for (const char* name : kSideFiles) {
+    if (fs::is_regular_file(folder / name)) files.push_back(identity_of(folder / name));
   }
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw CheckpointError(format("{} cannot be read.", path.string()));
-  return {std::istreambuf_iterator<char>(in), {}};
+  return files;
 }
 
 JsonValue read_json_file(const fs::path& path) {
-  auto json = parse_json(read_text(path, kMaxSideFileBytes), kFileJsonLimits);
+  auto json = parse_json(read_bounded(path, kMaxSideFileBytes), kFileJsonLimits);
   if (!json) throw CheckpointError(format("{}: {}.", path.string(), json.error().message));
   return std::move(*json);
 }
@@ -88,16 +97,10 @@ struct Checkpoint::State {
   JsonValue config;
   JsonValue generation_config;
   JsonValue gguf_metadata;
-  std::vector<MappedFile> files;  // what the tensors' bytes lie in
-  std::vector<fs::path> weight_files;
+  std::deque<SourceFile> files;          // what the tensors lie in; they keep their addresses
+  std::vector<FileIdentity> side_files;  // as they were before config.json was read
   std::vector<StoredTensor> tensors;
   std::unordered_map<std::string_view, const StoredTensor*> by_name;
-
-  std::span<const std::byte> map(const fs::path& file) {
-    check_regular(file);
-    weight_files.push_back(file);
-    return files.emplace_back(file).bytes();
-  }
 
   void add(std::vector<StoredTensor> more) {
     std::move(more.begin(), more.end(), std::back_inserter(tensors));
@@ -108,14 +111,14 @@ struct Checkpoint::State {
     for (const StoredTensor& tensor : tensors) {
       if (!by_name.emplace(tensor.name, &tensor).second) {
         throw CheckpointError(fmt::format("{}: tensor \"{}\" stands in another file, too.",
-                                          tensor.file, tensor.name));
+                                          tensor.file(), tensor.name));
       }
     }
   }
 
   void read_shards(const fs::path& index_path) {
     const ShardIndex shards =
-        read_shard_index(read_text(index_path, kMaxIndexBytes), index_path.string());
+        read_shard_index(read_bounded(index_path, kMaxIndexBytes), index_path.string());
     for (const std::string& name : shards.files) {
       const fs::path file = path / name;
       if (!fs::exists(file)) {
@@ -124,12 +127,12 @@ struct Checkpoint::State {
                         index_path.string(), name));
       }
       check_link(path, file);
-      add(read_safetensors(map(file), file.string()));
+      add(read_safetensors(files.emplace_back(file)));
     }
     index();
     for (const auto& [tensor, name] : shards.file_of_tensor) {
       const auto stored = by_name.find(tensor);
-      if (stored == by_name.end() || fs::path(stored->second->file).filename() != name) {
+      if (stored == by_name.end() || fs::path(stored->second->file()).filename() != name) {
         throw CheckpointError(fmt::format("{} says that {} holds tensor \"{}\", which it does not.",
                                           index_path.string(), name, tensor));
       }
@@ -137,6 +140,7 @@ struct Checkpoint::State {
   }
 
   void read_folder() {
+    side_files = side_files_of(path);
     config = read_json_file(path / "config.json");
     if (fs::exists(path / "generation_config.json")) {
       generation_config = read_json_file(path / "generation_config.json");
@@ -147,7 +151,7 @@ struct Checkpoint::State {
       return;
     }
     const fs::path file = only_safetensors(path);
-    add(read_safetensors(map(file), file.string()));
+    add(read_safetensors(files.emplace_back(file)));
     index();
   }
 
@@ -158,7 +162,7 @@ struct Checkpoint::State {
       if (!fs::exists(part)) throw CheckpointError(format_missing_part(first, part));
     }
     for (size_t i = 0; i < parts.size(); ++i) {
-      GgufFile file = read_gguf(map(parts[i]), parts[i].string());
+      GgufFile file = read_gguf(files.emplace_back(parts[i]));
       check_split(file.metadata, parts[i], i, parts.size());
       if (gguf_metadata.is_null()) gguf_metadata = std::move(file.metadata);
       add(std::move(file.tensors));
@@ -217,19 +221,34 @@ std::optional<std::string> Checkpoint::side_file(std::string_view name) const {
   if (state_->kind == CheckpointFormat::kGguf) return std::nullopt;
   const fs::path file = state_->path / name;
   if (!fs::is_regular_file(file)) return std::nullopt;
-  return read_text(file, name == "tokenizer.json" ? kMaxTokenizerBytes : kMaxSideFileBytes);
+  return read_bounded(file, name == "tokenizer.json" ? kMaxTokenizerBytes : kMaxSideFileBytes);
 }
 
-std::vector<fs::path> Checkpoint::source_files() const {
-  std::vector<fs::path> files = state_->weight_files;
-  if (state_->kind == CheckpointFormat::kGguf) return files;
-  for (const char* name :
-       {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-        "special_tokens_map.json", "chat_template.jinja"}) {
-    if (fs::is_regular_file(state_->path / name)) files.push_back(state_->path / name);
-  }
-  return files;
+std::vector<FileIdentity> Checkpoint::sources() const {
+  std::vector<FileIdentity> sources;
+  for (const SourceFile& file : state_->files) sources.push_back(file.identity());
+  sources.insert(sources.end(), state_->side_files.begin(), state_->side_files.end());
+  return sources;
 }
+
+void Checkpoint::check_unchanged() const {
+  for (const FileIdentity& source : sources()) {
+    std::error_code ignored;
+    if (fs::exists(source.path, ignored) && identity_of(source.path) == source) continue;
+    throw CheckpointError(
+        fmt::format("{}: was written or replaced while it was read. Start again when nobody "
+                    "writes to it.",
+                    source.path));
+  }
+  if (state_->kind == CheckpointFormat::kHuggingFace &&
+      side_files_of(state_->path) != state_->side_files) {
+    throw CheckpointError(
+        fmt::format("{}: a file came in while it was read. Start again when nobody writes to it.",
+                    state_->path.string()));
+  }
+}
+
+const std::string& StoredTensor::file() const { return source->name(); }
 
 std::string_view name_of(StoredType type) {
   switch (type) {

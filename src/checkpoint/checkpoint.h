@@ -7,12 +7,12 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/file_identity.h"
 #include "base/json.h"
 
 namespace tidemill {
@@ -44,13 +44,18 @@ enum class StoredType {
 };
 std::string_view name_of(StoredType type);
 
-// A tensor of a checkpoint, row-major, as [rows..., columns]; the numbers stay in the mapped file.
+class SourceFile;
+
+// A tensor of a checkpoint, row-major, as [rows..., columns]; the numbers stay in the file.
 struct StoredTensor {
   std::string name;  // as the file spells it
   StoredType type;
-  std::vector<int64_t> shape;  // outermost first, whatever the format's own order
-  std::span<const std::byte> bytes;
-  std::string file;  // for messages
+  std::vector<int64_t> shape;          // outermost first, whatever the format's own order
+  const SourceFile* source = nullptr;  // owned by the checkpoint
+  uint64_t offset = 0;                 // of the numbers in it
+  uint64_t bytes = 0;
+
+  const std::string& file() const;  // for messages
 };
 
 enum class CheckpointFormat { kHuggingFace, kGguf };
@@ -82,8 +87,11 @@ class Checkpoint {
   // chat_template.jinja, ...); nullopt when it does not exist. Bounded in size.
   std::optional<std::string> side_file(std::string_view name) const;
 
-  // The files whose bytes decide what compile makes of this checkpoint, for the engine's digest.
-  std::vector<std::filesystem::path> source_files() const;
+  // The files whose bytes decide what compile makes of this checkpoint, for the engine's digest, as
+  // they were before the first of them was read.
+  std::vector<FileIdentity> sources() const;
+  // Throws CheckpointError when one of them was written or replaced since, or came or went.
+  void check_unchanged() const;
 
  private:
   struct State;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <functional>
 
 #include "checkpoint/test_files.h"
 
@@ -42,12 +43,44 @@ class OpenFolder : public testing::Test {
   }
   std::vector<std::string> source_names() const {
     std::vector<std::string> names;
-    for (const fs::path& file : open().source_files()) names.push_back(file.filename().string());
+    for (const FileIdentity& file : open().sources()) {
+      names.push_back(fs::path(file.path).filename().string());
+    }
     return names;
   }
 
   ScratchFolder folder_;
 };
+
+TEST_F(OpenFolder, M_2_AFileThatShrinksAfterItWasOpenedIsAnError) {
+  write("model.safetensors",
+        safetensors_file(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "1234"));
+  const Checkpoint checkpoint = open();
+  fs::resize_file(folder_.path() / "model.safetensors", 20);
+  float value = 0.0f;
+  EXPECT_THAT(refusal_of([&] { read_rows(*checkpoint.find("a"), 0, 1, &value); }),
+              AllOf(HasSubstr("model.safetensors: at byte"), HasSubstr("cut off")));
+}
+
+TEST_F(OpenFolder, AFileThatIsWrittenReplacedAddedOrRemovedSinceIsNoticed) {
+  write("model.safetensors", one_tensor("a"));
+  write("tokenizer.json", "{}");
+  write("new", "{}");
+  const auto notices = [&](const std::function<void()>& change) {
+    const Checkpoint checkpoint = open();
+    checkpoint.check_unchanged();
+    change();
+    return refusal_of([&] { checkpoint.check_unchanged(); });
+  };
+  const fs::path dir = folder_.path();
+  EXPECT_THAT(notices([&] { write("model.safetensors", one_tensor("abc")); }),
+              HasSubstr("model.safetensors: was written or replaced"));
+  EXPECT_THAT(notices([&] { fs::rename(dir / "new", dir / "tokenizer.json"); }),
+              HasSubstr("tokenizer.json: was written or replaced"));
+  EXPECT_THAT(notices([&] { write("chat_template.jinja", "x"); }), HasSubstr("a file came in"));
+  EXPECT_THAT(notices([&] { fs::remove(dir / "tokenizer.json"); }),
+              HasSubstr("tokenizer.json: was written or replaced"));
+}
 
 TEST_F(OpenFolder, GivesConfigurationAndTensorsByName) {
   write("model.safetensors", one_tensor("a"));
@@ -60,7 +93,7 @@ TEST_F(OpenFolder, GivesConfigurationAndTensorsByName) {
   EXPECT_TRUE(checkpoint.gguf_metadata().is_null());
   EXPECT_THAT(checkpoint.tensors(), SizeIs(1));
   ASSERT_NE(checkpoint.find("a"), nullptr);
-  EXPECT_EQ(checkpoint.find("a")->bytes.size(), 2u);
+  EXPECT_EQ(checkpoint.find("a")->bytes, 2u);
   EXPECT_EQ(checkpoint.find("b"), nullptr);
 }
 
@@ -247,7 +280,8 @@ TEST_F(OpenGguf, AFileGivesTheConfigurationOfItsMetadata) {
   EXPECT_EQ(checkpoint.gguf_metadata().find("llama.block_count")->integer(), 4);
   EXPECT_TRUE(checkpoint.generation_config().is_null());
   EXPECT_EQ(checkpoint.side_file("m.gguf"), std::nullopt);
-  EXPECT_THAT(checkpoint.source_files(), ElementsAre(file));
+  ASSERT_THAT(checkpoint.sources(), SizeIs(1));
+  EXPECT_EQ(checkpoint.sources()[0].path, file);
 }
 
 TEST_F(OpenGguf, WithoutAnEmbeddingItIsNoModel) {
@@ -263,7 +297,7 @@ TEST_F(OpenGguf, PartsAreOneModelWithTheMetadataOfTheFirst) {
   const Checkpoint checkpoint = open_parts();
   EXPECT_THAT(checkpoint.tensors(), SizeIs(2));
   EXPECT_FALSE(checkpoint.config().find("tie_word_embeddings")->boolean());
-  EXPECT_THAT(checkpoint.source_files(), SizeIs(2));
+  EXPECT_THAT(checkpoint.sources(), SizeIs(2));
 }
 
 TEST_F(OpenGguf, PartsThatDisagreeAreRefused) {

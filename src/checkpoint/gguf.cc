@@ -225,10 +225,8 @@ std::vector<StoredTensor> place(ByteReader& reader, std::vector<Entry> entries,
     return (n + alignment - 1) / alignment * alignment;
   };
   const uint64_t padding = padded(reader.offset()) - reader.offset();
-  if (!entries.empty()) reader.take(padding, "the padding before the data");
+  if (!entries.empty()) reader.skip(padding, "the padding before the data");
   const uint64_t available = reader.remaining();
-  const auto data =
-      entries.empty() ? std::span<const std::byte>() : reader.take(available, "the data");
   std::vector<StoredTensor> tensors;
   uint64_t expected = 0;
   for (Entry& entry : entries) {
@@ -248,8 +246,9 @@ std::vector<StoredTensor> place(ByteReader& reader, std::vector<Entry> entries,
     tensors.push_back({.name = std::move(entry.name),
                        .type = *entry.type->type,
                        .shape = std::move(entry.shape),
-                       .bytes = data.subspan(entry.offset, entry.bytes),
-                       .file = reader.file()});
+                       .source = &reader.file(),
+                       .offset = reader.offset() + entry.offset,
+                       .bytes = entry.bytes});
   }
   return tensors;
 }
@@ -265,8 +264,8 @@ void check_head(ByteReader& reader) {
 
 }  // namespace
 
-GgufFile read_gguf(std::span<const std::byte> bytes, const std::string& file) {
-  ByteReader reader(bytes, file);
+GgufFile read_gguf(const SourceFile& file) {
+  ByteReader reader(file);
   check_head(reader);
   const auto tensor_count = reader.read<uint64_t>("the number of tensors");
   const auto key_count = reader.read<uint64_t>("the number of keys");

@@ -9,15 +9,17 @@
 
 #include "base/json.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/source_file.h"
 
 namespace tidemill {
 
 struct GgufFile {
   JsonValue metadata;                 // object: keys as the file spells them
-  std::vector<StoredTensor> tensors;  // shapes outermost first; spans point into the file's bytes
+  std::vector<StoredTensor> tensors;  // shapes outermost first
 };
 
-GgufFile read_gguf(std::span<const std::byte> bytes, const std::string& file);
+// `file` outlives the tensors.
+GgufFile read_gguf(const SourceFile& file);
 
 // NAME-00001-of-00003.gguf: the paths of all parts in order; just `path` when it is no part.
 std::vector<std::filesystem::path> gguf_parts(const std::filesystem::path& path);

@@ -21,8 +21,8 @@ using testing::StartsWith;
 constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
 
 std::string refusal(std::string_view file) {
-  const std::vector<std::byte> bytes = bytes_of(file);
-  return refusal_of([&] { read_gguf(bytes, "m.gguf"); });
+  const SourceFile source(bytes_of(file), "m.gguf");
+  return refusal_of([&] { read_gguf(source); });
 }
 std::string refusal(const GgufMaker& maker) { return refusal(maker.file()); }
 
@@ -52,16 +52,16 @@ TEST(Gguf, ATensorIsItsNameTypeShapeOutermostFirstAndBytes) {
   for (const uint32_t version : {2u, 3u}) {
     GgufMaker maker = two_tensors();
     maker.version = version;
-    const auto bytes = bytes_of(maker.file());
-    const GgufFile file = read_gguf(bytes, "m.gguf");
+    const SourceFile source(bytes_of(maker.file()), "m.gguf");
+    const GgufFile file = read_gguf(source);
     ASSERT_EQ(file.tensors.size(), 2u);
     EXPECT_EQ(file.tensors[0].name, "a");
     EXPECT_EQ(file.tensors[0].type, StoredType::kQ8_0);
     EXPECT_THAT(file.tensors[0].shape, ElementsAre(2, 32));
-    EXPECT_EQ(file.tensors[0].bytes.size(), 68u);
-    EXPECT_EQ(file.tensors[1].bytes.data() - file.tensors[0].bytes.data(), 96) << "padded to 32";
-    EXPECT_EQ(static_cast<char>(file.tensors[1].bytes[11]), 'b');
-    EXPECT_EQ(file.tensors[1].file, "m.gguf");
+    EXPECT_EQ(file.tensors[0].bytes, 68u);
+    EXPECT_EQ(file.tensors[1].offset - file.tensors[0].offset, 96u) << "padded to 32";
+    EXPECT_EQ(text_of(file.tensors[1]).at(11), 'b');
+    EXPECT_EQ(file.tensors[1].file(), "m.gguf");
   }
 }
 
@@ -75,10 +75,10 @@ TEST(Gguf, EveryReadableTypeHasItsOwnBlockSize) {
                           Form{2, StoredType::kQ4_0, 18}, Form{3, StoredType::kQ4_1, 20},
                           Form{8, StoredType::kQ8_0, 34}, Form{26, StoredType::kI32, 128},
                           Form{28, StoredType::kF64, 256}, Form{30, StoredType::kBf16, 64}}) {
-    const auto bytes = bytes_of(with_tensor({32}, form.id, form.bytes).file());
-    const GgufFile file = read_gguf(bytes, "m");
+    const SourceFile source(bytes_of(with_tensor({32}, form.id, form.bytes).file()), "m");
+    const GgufFile file = read_gguf(source);
     EXPECT_EQ(file.tensors.at(0).type, form.type);
-    EXPECT_EQ(file.tensors.at(0).bytes.size(), form.bytes) << name_of(form.type);
+    EXPECT_EQ(file.tensors.at(0).bytes, form.bytes) << name_of(form.type);
   }
 }
 
@@ -98,7 +98,7 @@ TEST(Gguf, MetadataKeepsItsTypes) {
   maker.key("i64", 11, little_endian(int64_t{-9}));
   maker.key("f64", 12, little_endian(0.1));
   maker.array("strings", 8, 2, GgufMaker::text("x") + GgufMaker::text(""));
-  const JsonValue metadata = read_gguf(bytes_of(maker.file()), "m").metadata;
+  const JsonValue metadata = read_gguf(SourceFile(bytes_of(maker.file()), "m")).metadata;
   EXPECT_EQ(metadata.find("u8")->integer(), 255);
   EXPECT_EQ(metadata.find("i8")->integer(), -1);
   EXPECT_EQ(metadata.find("u16")->integer(), 65535);
@@ -309,12 +309,12 @@ TEST(Gguf, RandomDamageIsReadOrRefusedAndNeverMore) {
   int refused = 0;
   constexpr int kRounds = 5000;
   for (int round = 0; round < kRounds; ++round) {
-    const auto bytes = bytes_of(damaged(valid, valid.size() - 128, random));
+    const SourceFile source(bytes_of(damaged(valid, valid.size() - 128, random)), "m");
     try {
-      const GgufFile file = read_gguf(bytes, "m");
+      const GgufFile file = read_gguf(source);
       for (const StoredTensor& tensor : file.tensors) {
-        const std::byte* end = tensor.bytes.data() + tensor.bytes.size();
-        ASSERT_TRUE(tensor.bytes.data() >= bytes.data() && end <= bytes.data() + bytes.size());
+        ASSERT_LE(tensor.bytes, source.size());
+        ASSERT_LE(tensor.offset, source.size() - tensor.bytes);
       }
     } catch (const CheckpointError&) {
       ++refused;

@@ -1,9 +1,11 @@
 // Stored numbers as floats. Formulas of the block types: checkpoints.md 8.3 (GGUF).
 #include <cstring>
+#include <memory>
 
 #include "base/check.h"
 #include "base/float16.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/source_file.h"
 
 namespace tidemill {
 namespace {
@@ -78,7 +80,7 @@ Reader reader_of(const StoredTensor& tensor) {
       break;
   }
   throw CheckpointError(format("{}: tensor \"{}\": numbers of type {} are not read yet.",
-                               tensor.file, tensor.name, name_of(tensor.type)));
+                               tensor.file(), tensor.name, name_of(tensor.type)));
 }
 
 }  // namespace
@@ -87,14 +89,17 @@ void read_rows(const StoredTensor& tensor, int64_t first_row, int64_t num_rows, 
   const Reader reader = reader_of(tensor);
   const int64_t columns = tensor.shape.empty() ? 1 : tensor.shape.back();
   const int64_t row_bytes = columns / reader.elements * reader.bytes;
-  const auto available = static_cast<int64_t>(tensor.bytes.size());
-  CHECK(first_row >= 0 && num_rows >= 0 && (first_row + num_rows) * row_bytes <= available,
+  CHECK(first_row >= 0 && num_rows >= 0 &&
+            (first_row + num_rows) * row_bytes <= static_cast<int64_t>(tensor.bytes),
         "rows {} to {} of tensor {} with {} bytes", first_row, first_row + num_rows, tensor.name,
-        available);
-  const std::byte* block = tensor.bytes.data() + first_row * row_bytes;
+        tensor.bytes);
+  const auto bytes = static_cast<size_t>(num_rows * row_bytes);
+  const auto stored = std::make_unique_for_overwrite<std::byte[]>(bytes);
+  tensor.source->read(tensor.offset + static_cast<uint64_t>(first_row * row_bytes),
+                      {stored.get(), bytes});
   const int64_t blocks = num_rows * (columns / reader.elements);
   for (int64_t i = 0; i < blocks; ++i) {
-    reader.read(block + i * reader.bytes, out + i * reader.elements);
+    reader.read(stored.get() + i * reader.bytes, out + i * reader.elements);
   }
 }
 

@@ -16,10 +16,14 @@ using testing::HasSubstr;
 
 // One row behind a byte that is not ours: nothing in a file is aligned.
 std::vector<float> read(StoredType type, std::vector<int64_t> shape, std::string_view data) {
-  const std::vector<std::byte> bytes = bytes_of("x" + std::string(data));
+  const SourceFile source(bytes_of("x" + std::string(data)), "f");
   const int64_t rows = shape.size() == 2 ? shape[0] : 1;
-  const StoredTensor tensor{
-      .name = "t", .type = type, .shape = shape, .bytes = std::span(bytes).subspan(1), .file = "f"};
+  const StoredTensor tensor{.name = "t",
+                            .type = type,
+                            .shape = shape,
+                            .source = &source,
+                            .offset = 1,
+                            .bytes = data.size()};
   std::vector<float> out(static_cast<size_t>(rows * (shape.empty() ? 1 : shape.back())));
   read_rows(tensor, 0, rows, out.data());
   return out;
@@ -127,8 +131,12 @@ TEST(ReadRows, RowsInTheMiddleAreThoseOfTheWholeMatrix) {
     constexpr int64_t kColumns = 96;
     std::vector<std::byte> bytes(static_cast<size_t>(kRows * kColumns / 32 * form.block_bytes));
     for (std::byte& b : bytes) b = static_cast<std::byte>(random() % 0x70);  // no infinities
-    const StoredTensor tensor{
-        .name = "t", .type = form.type, .shape = {kRows, kColumns}, .bytes = bytes, .file = "f"};
+    const SourceFile source(bytes, "f");
+    const StoredTensor tensor{.name = "t",
+                              .type = form.type,
+                              .shape = {kRows, kColumns},
+                              .source = &source,
+                              .bytes = source.size()};
     std::vector<float> whole(kRows * kColumns);
     std::vector<float> part(2 * kColumns);
     read_rows(tensor, 0, kRows, whole.data());

@@ -131,9 +131,9 @@ void check_metadata(const std::string& file, const JsonValue& metadata) {
   if (!valid) throw CheckpointError(format("{}: __metadata__ must hold strings only.", file));
 }
 
-std::string_view header_of(std::span<const std::byte> bytes, const std::string& file) {
-  ByteReader reader(bytes, file);
-  if (bytes.size() < 8) reader.fail("the file is shorter than its header's length field");
+// Valid while the reader does not move on: what remains then is the buffer.
+std::string_view take_header(ByteReader& reader) {
+  if (reader.remaining() < 8) reader.fail("the file is shorter than its header's length field");
   const auto length = reader.read<uint64_t>("the header's length");
   if (length > kMaxHeaderBytes) {
     reader.fail(
@@ -190,12 +190,11 @@ bool is_plain_name(std::string_view name) {
 
 }  // namespace
 
-std::vector<StoredTensor> read_safetensors(std::span<const std::byte> bytes,
-                                           const std::string& file) {
-  const std::string_view header = header_of(bytes, file);
-  std::vector<Entry> entries = read_header(header, file);
-  const auto buffer = bytes.subspan(8 + header.size());
-  check_layout(entries, buffer.size(), file);
+std::vector<StoredTensor> read_safetensors(const SourceFile& source) {
+  const std::string& file = source.name();
+  ByteReader reader(source);
+  std::vector<Entry> entries = read_header(take_header(reader), file);
+  check_layout(entries, reader.remaining(), file);
   std::vector<StoredTensor> tensors;
   for (Entry& entry : entries) {
     if (!entry.type->type) {
@@ -204,8 +203,9 @@ std::vector<StoredTensor> read_safetensors(std::span<const std::byte> bytes,
     tensors.push_back({.name = std::move(entry.name),
                        .type = *entry.type->type,
                        .shape = std::move(entry.shape),
-                       .bytes = buffer.subspan(entry.begin, entry.end - entry.begin),
-                       .file = file});
+                       .source = &source,
+                       .offset = reader.offset() + entry.begin,
+                       .bytes = entry.end - entry.begin});
   }
   return tensors;
 }

@@ -7,14 +7,13 @@
 #include <string_view>
 #include <vector>
 
-#include "base/mapped_file.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/source_file.h"
 
 namespace tidemill {
 
-// The tensors of one file. Their spans point into `bytes`; `file` is for messages.
-std::vector<StoredTensor> read_safetensors(std::span<const std::byte> bytes,
-                                           const std::string& file);
+// The tensors of one file, which outlives them.
+std::vector<StoredTensor> read_safetensors(const SourceFile& file);
 
 // model.safetensors.index.json: file names by tensor. File names are plain names ending in
 // .safetensors.

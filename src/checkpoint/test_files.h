@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/source_file.h"
 
 namespace tidemill {
 
@@ -62,6 +63,13 @@ inline std::vector<std::byte> bytes_of(std::string_view text) {
   std::vector<std::byte> bytes(text.size());
   if (!text.empty()) std::memcpy(bytes.data(), text.data(), text.size());
   return bytes;
+}
+
+// The stored bytes of a tensor.
+inline std::string text_of(const StoredTensor& tensor) {
+  std::string text(tensor.bytes, '\0');
+  tensor.source->read(tensor.offset, std::as_writable_bytes(std::span(text)));
+  return text;
 }
 
 template <typename Number>

@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "base/json.h"
-#include "base/mapped_file.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/safetensors.h"
 #include "compiler/compile.h"
@@ -52,7 +51,7 @@ inline std::vector<TokenId> ids_of(const JsonValue& list) {
 class StoredLogits {
  public:
   explicit StoredLogits(const std::filesystem::path& path)
-      : file_(path), tensors_(read_safetensors(file_.bytes(), path.string())) {}
+      : file_(path), tensors_(read_safetensors(file_)) {}
 
   // All values of a tensor, row after row.
   std::vector<float> values(std::string_view name) const {
@@ -65,7 +64,7 @@ class StoredLogits {
   }
 
  private:
-  MappedFile file_;
+  SourceFile file_;
   std::vector<StoredTensor> tensors_;
 };
 

@@ -2,28 +2,18 @@
 // option. Two checkpoints with the same bytes give the same engine, wherever they lie.
 #pragma once
 
-#include <cstdint>
-#include <filesystem>
 #include <string>
 
 #include "checkpoint/checkpoint.h"
+#include "compiler/digest_memory.h"
 #include "compiler/progress.h"
 #include "kernels/packed_weight.h"
 #include "parallel/worker_pool.h"
 
 namespace tidemill {
 
-// Where digests of files are remembered, keyed by path, size, times and inode, so that a warm start
-// does not read a large checkpoint again. The folder need not exist; where it cannot be written,
-// nothing is remembered.
-struct DigestMemory {
-  std::filesystem::path dir;
-  // A file that was written more recently may be written again within the same tick of its clock:
-  // it is not remembered.
-  int64_t settle_ms = 2000;
-};
-
-// Reads every file that is not remembered, once.
+// Reads every file that is not remembered, once. Throws CheckpointError when the files are no
+// longer those that were opened.
 std::string source_digest(const Checkpoint& checkpoint, PackedFormat format,
                           const DigestMemory& memory, WorkerPool& pool, const Progress& progress);
 

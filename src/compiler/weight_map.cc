@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <unordered_set>
 
@@ -155,7 +156,7 @@ class Mapper {
     RopeDescription& rope = map_.architecture.rope;
     const int64_t pairs = map_.architecture.head_dim / 2;
     if (stored.shape != std::vector<int64_t>{pairs}) {
-      misshapen_.push_back(format("{}: {} is {} instead of [{}]", stored.file, stored.name,
+      misshapen_.push_back(format("{}: {} is {} instead of [{}]", stored.file(), stored.name,
                                   shown(stored.shape), pairs));
       return;
     }
@@ -164,7 +165,7 @@ class Mapper {
     for (const float divisor : divisors) {
       if (!(divisor > 0.0f)) {
         throw CheckpointError(format("{}: {} holds {}; rotary divisors must be above 0",
-                                     stored.file, stored.name, divisor));
+                                     stored.file(), stored.name, divisor));
       }
     }
     rope.divisors.assign(divisors.begin(), divisors.end());
@@ -216,11 +217,11 @@ class Mapper {
                       (may_be_longer && stored.shape.size() == 2 && stored.shape[0] > part.rows &&
                        stored.shape[1] == part.columns);
     if (!fits) {
-      misshapen_.push_back(format("{}: {} is {} instead of {}", stored.file, stored.name,
+      misshapen_.push_back(format("{}: {} is {} instead of {}", stored.file(), stored.name,
                                   shown(stored.shape), shown(expected)));
     } else if (!can_be_read(stored.type)) {
-      misshapen_.push_back(format("{}: {} holds {}, which cannot be read as a weight", stored.file,
-                                  stored.name, name_of(stored.type)));
+      misshapen_.push_back(format("{}: {} holds {}, which cannot be read as a weight",
+                                  stored.file(), stored.name, name_of(stored.type)));
     }
   }
 
