@@ -125,6 +125,7 @@ CompileOutcome compile_model(const Checkpoint& checkpoint, const CompileOptions&
   progress("write to disk", 0);
   write_text_files(stage.path(), text.files);
   write_manifest(stage.path(), manifest);
+  checkpoint.check_unchanged();  // else old weights would stand under the digest of new ones
   stage.publish();
   return CompileOutcome::kCompiled;
 }

@@ -6,7 +6,9 @@
 #include <atomic>
 #include <cmath>
 #include <fstream>
+#include <functional>
 #include <thread>
+#include <utility>
 
 #include "base/digest.h"
 #include "compiler/test_checkpoint.h"
@@ -190,6 +192,44 @@ TEST_F(Compile, ConcurrentCompilersMakeOneEngine) {
   for (std::thread& compiler : compilers) compiler.join();
   EXPECT_EQ(compiled, 1);
   EXPECT_NO_THROW(Model(target(), WeightCheck::kContents));
+}
+
+// What compile_model says when `change` happens to the sources after the first weights were packed.
+std::string refusal_when_changed(const fs::path& folder, const fs::path& target, WorkerPool& pool,
+                                 const std::function<void()>& change) {
+  try {
+    const Checkpoint checkpoint = Checkpoint::open(folder);
+    bool done = false;
+    compile_model(checkpoint,
+                  {.format = PackedFormat::kF32, .source_digest = "", .source_name = ""}, target,
+                  pool, [&](const std::string& phase, int percent) {
+                    if (phase != "pack" || percent == 0 || std::exchange(done, true)) return;
+                    change();
+                  });
+  } catch (const CheckpointError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST_F(Compile, M_2_ASourceThatShrinksWhileItIsPackedIsAnErrorAndNotTheEnd) {
+  made_.write(folder());
+  const fs::path file = folder() / "model.safetensors";
+  EXPECT_THAT(refusal_when_changed(folder(), target(), pool_, [&] { fs::resize_file(file, 4096); }),
+              testing::ContainsRegex("model.safetensors: at byte .* cut off"));
+  EXPECT_THAT(names(), ElementsAre("checkpoint"));
+}
+
+TEST_F(Compile, ASourceThatIsReplacedWhileItIsPackedIsNotStoredUnderTheNewDigest) {
+  made_.write(folder());
+  made_.write(dir_.path() / "newer");
+  EXPECT_THAT(refusal_when_changed(folder(), target(), pool_,
+                                   [&] {
+                                     fs::rename(dir_.path() / "newer" / "model.safetensors",
+                                                folder() / "model.safetensors");
+                                   }),
+              HasSubstr("model.safetensors: was written or replaced"));
+  EXPECT_FALSE(fs::exists(target()));
 }
 
 TEST_F(Compile, ProgressOnlyRises) {
