@@ -33,11 +33,12 @@ int compile(const SettingsReport& report) {
   const Checkpoint checkpoint = Checkpoint::open(path);
   const std::filesystem::path cache_dir =
       model.cache_dir.empty() ? default_cache_dir() : std::filesystem::path(model.cache_dir);
-  const CompileOptions options{.format = packed_format,
-                               .source_digest = source_digest(
-                                   checkpoint, packed_format,
-                                   {.dir = EngineCache::digest_dir(cache_dir)}, workers, progress),
-                               .source_name = model.model_id};
+  const DigestMemory memory{.dir = EngineCache::digest_dir(cache_dir)};
+  const CompileOptions options{
+      .format = packed_format,
+      .source_digest = source_digest(checkpoint, packed_format, memory, workers, progress),
+      .source_name = model.model_id,
+      .memory = memory};
   const CompileOutcome outcome = compile_model(checkpoint, options, out, workers, progress);
   bar.finish();
   const double megabytes =

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
+#include "compiler/check_engine.h"
 #include "compiler/compile.h"
 #include "compiler/engine_cache.h"
 #include "compiler/source_digest.h"
@@ -69,20 +70,23 @@ fs::path open_engine(const std::string& model, const OpenOptions& options, Worke
                      const Progress& progress) {
   const PackedFormat packed_format = packed_format_of(options.dtype);
   const fs::path path = local_model(model);
+  const fs::path cache_dir = options.cache_dir.empty() ? default_cache_dir() : options.cache_dir;
   if (is_engine_dir(path)) {
     refuse_other_dtype(path, options);
+    progress("check", 0);
+    check_engine(path, {.dir = EngineCache::digest_dir(cache_dir)});
     return path;
   }
   progress("read checkpoint", 0);
   const Checkpoint checkpoint = Checkpoint::open(path);
-  const fs::path cache_dir = options.cache_dir.empty() ? default_cache_dir() : options.cache_dir;
   const EngineCache cache(cache_dir);
-  const std::string digest = source_digest(
-      checkpoint, packed_format, {.dir = EngineCache::digest_dir(cache_dir)}, pool, progress);
+  const DigestMemory memory{.dir = EngineCache::digest_dir(cache_dir)};
+  const std::string digest = source_digest(checkpoint, packed_format, memory, pool, progress);
   const fs::path engine = cache.engine_dir(digest);
-  if (!holds_engine(engine, digest)) {
+  progress("check", 0);
+  if (!find_engine(engine, digest, memory).whole) {
     const CompileOptions compile_options{
-        .format = packed_format, .source_digest = digest, .source_name = model};
+        .format = packed_format, .source_digest = digest, .source_name = model, .memory = memory};
     compile_model(checkpoint, compile_options, engine, pool, progress);
   }
   return engine;

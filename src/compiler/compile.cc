@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "compiler/check_engine.h"
 #include "compiler/pack_weights.h"
 #include "compiler/staged_dir.h"
 #include "compiler/text_files.h"
@@ -85,17 +86,6 @@ std::vector<EngineTensor> targets_of(const std::vector<MappedTensor>& tensors) {
 
 }  // namespace
 
-bool holds_engine(const fs::path& target, const std::string& source_digest) {
-  if (!is_engine_dir(target)) return false;
-  try {
-    const Manifest manifest = read_manifest(target);
-    check_layout(manifest, target);
-    return manifest.source_digest == source_digest;
-  } catch (const std::runtime_error&) {
-    return false;  // damaged, or of another version: to be compiled again
-  }
-}
-
 CompileOutcome compile_model(const Checkpoint& checkpoint, const CompileOptions& options,
                              const fs::path& target, WorkerPool& pool, const Progress& progress) {
   refuse_foreign_target(target);
@@ -105,7 +95,12 @@ CompileOutcome compile_model(const Checkpoint& checkpoint, const CompileOptions&
   map.architecture.eos_token_ids = text.end_token_ids;
 
   StagedDir stage(target, [&] { progress("wait for another process", 0); });
-  if (holds_engine(target, options.source_digest)) return CompileOutcome::kAlreadyThere;
+  const FoundEngine found = find_engine(target, options.source_digest, options.memory);
+  if (found.whole) return CompileOutcome::kAlreadyThere;
+  if (!found.damage.empty()) {
+    log_warning("{} It is kept as {}.bad and compiled again now.", found.damage, target.string());
+    set_aside(target);
+  }
 
   Manifest manifest;
   manifest.format = options.format;
@@ -123,7 +118,7 @@ CompileOutcome compile_model(const Checkpoint& checkpoint, const CompileOptions&
   manifest.weights_digest = packed.digest;
 
   progress("write to disk", 0);
-  write_text_files(stage.path(), text.files);
+  manifest.text_digests = write_text_files(stage.path(), text.files);
   write_manifest(stage.path(), manifest);
   checkpoint.check_unchanged();  // else old weights would stand under the digest of new ones
   stage.publish();

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "checkpoint/checkpoint.h"
+#include "compiler/digest_memory.h"
 #include "compiler/progress.h"
 #include "kernels/packed_weight.h"
 #include "parallel/worker_pool.h"
@@ -16,6 +17,7 @@ struct CompileOptions {
   PackedFormat format = PackedFormat::kBf16;
   std::string source_digest;  // source_digest.h: of the checkpoint and every build option
   std::string source_name;    // the model as configured, for people
+  DigestMemory memory{};      // of the weights files that were found whole
 };
 
 enum class CompileOutcome {
@@ -23,12 +25,10 @@ enum class CompileOutcome {
   kAlreadyThere,  // the target is an engine of the same digest: another process was faster, perhaps
 };
 
-// True when `target` holds a complete engine of that digest.
-bool holds_engine(const std::filesystem::path& target, const std::string& source_digest);
-
 // Throws CheckpointError or std::runtime_error; then there is nothing under the target's name that
-// was not there before. A target that is an older engine is replaced; any other folder that is not
-// empty is refused. What the conversion changes in the numbers is logged.
+// was not there before. A target that is an older engine is replaced, a damaged one set aside
+// (check_engine.h); any other folder that is not empty is refused. What the conversion changes in
+// the numbers is logged.
 CompileOutcome compile_model(const Checkpoint& checkpoint, const CompileOptions& options,
                              const std::filesystem::path& target, WorkerPool& pool,
                              const Progress& progress);

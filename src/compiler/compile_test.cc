@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/digest.h"
+#include "compiler/check_engine.h"
 #include "compiler/test_checkpoint.h"
 #include "kernels/test_tensors.h"
 #include "model/load.h"
@@ -62,7 +63,8 @@ class Compile : public testing::Test {
 
 TEST_F(Compile, EveryNumberArrivesWhereTheKernelsReadIt) {
   EXPECT_EQ(compile(), CompileOutcome::kCompiled);
-  const Model model(target(), WeightCheck::kContents);
+  check_engine(target(), {});
+  const Model model(target());
   const LayerWeights& layer = model.layers()[1];
   for (int64_t row = 0; row < 8; ++row) {
     for (int64_t k = 0; k < 24; ++k) {
@@ -143,23 +145,23 @@ TEST_F(Compile, TheManifestSaysWhatItWasMadeFrom) {
 TEST_F(Compile, AnEngineOfTheSameDigestIsKept) {
   compile("abc");
   EXPECT_EQ(compile("abc"), CompileOutcome::kAlreadyThere);
-  EXPECT_TRUE(holds_engine(target(), "abc"));
-  EXPECT_FALSE(holds_engine(target(), "abd"));
+  EXPECT_TRUE(find_engine(target(), "abc", {}).whole);
+  EXPECT_FALSE(find_engine(target(), "abd", {}).whole);
 }
 
 TEST_F(Compile, AnEngineOfAnotherDigestIsReplaced) {
   compile("abc");
   EXPECT_EQ(compile("abd"), CompileOutcome::kCompiled);
-  EXPECT_TRUE(holds_engine(target(), "abd"));
+  EXPECT_TRUE(find_engine(target(), "abd", {}).whole);
   EXPECT_THAT(names(), testing::UnorderedElementsAre("checkpoint", "engine"));
 }
 
 TEST_F(Compile, ADamagedEngineIsMadeAnew) {
   compile("abc");
   fs::resize_file(target() / kWeightsFileName, 4096);
-  EXPECT_FALSE(holds_engine(target(), "abc"));
+  EXPECT_FALSE(find_engine(target(), "abc", {}).whole);
   EXPECT_EQ(compile("abc"), CompileOutcome::kCompiled);
-  EXPECT_NO_THROW(Model(target(), WeightCheck::kContents));
+  EXPECT_NO_THROW(check_engine(target(), {}));
 }
 
 TEST_F(Compile, AFolderOfSomebodyElseIsNotTouched) {
@@ -191,7 +193,7 @@ TEST_F(Compile, ConcurrentCompilersMakeOneEngine) {
   }
   for (std::thread& compiler : compilers) compiler.join();
   EXPECT_EQ(compiled, 1);
-  EXPECT_NO_THROW(Model(target(), WeightCheck::kContents));
+  EXPECT_NO_THROW(check_engine(target(), {}));
 }
 
 // What compile_model says when `change` happens to the sources after the first weights were packed.

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <fstream>
 #include <system_error>
+#include <utility>
 
 #include "base/check.h"
+#include "base/digest.h"
 #include "base/mapped_file.h"
 #include "model/json_fields.h"
 
@@ -18,6 +20,13 @@ struct FormatName {
   std::string_view name;
 };
 constexpr FormatName kFormatNames[] = {{PackedFormat::kF32, "f32"}, {PackedFormat::kBf16, "bf16"}};
+
+constexpr const char* kDigestKey = "digest";
+
+DamagedEngine damaged(const std::filesystem::path& path, std::string_view reason) {
+  return DamagedEngine(
+      format("{}: damaged engine: {}. Compile the checkpoint again.", path.string(), reason));
+}
 
 PackedFormat format_named(const JsonFields& fields) {
   const std::string name = fields.text("format");
@@ -84,13 +93,12 @@ EngineTensor tensor_from_json(const JsonValue& value) {
           .bytes = fields.integer({"bytes"}, kBounds)};
 }
 
-void check_version(const JsonFields& fields) {
-  const JsonValue* version = fields.find("version");
-  if (version == nullptr || *version != JsonValue(kEngineVersion)) {
-    throw std::runtime_error(format(
-        "{}: the engine's version is {}, this program reads {}. Compile the checkpoint "
-        "again.",
-        fields.source(), version == nullptr ? "missing" : to_json(*version), kEngineVersion));
+void check_version(const JsonFields& fields, const JsonValue& version) {
+  if (version != JsonValue(kEngineVersion)) {
+    throw std::runtime_error(
+        format("{}: the engine's version is {}, this program reads {}. Compile the checkpoint "
+               "again.",
+               fields.source(), to_json(version), kEngineVersion));
   }
   const std::string family = fields.text("layout_family");
   if (family != kLayoutFamily) {
@@ -101,15 +109,35 @@ void check_version(const JsonFields& fields) {
   }
 }
 
+// The manifest's digest is that of its members before it, spelled as JsonWriter spells them: blanks
+// do not count, every value does.
+void check_own_digest(const JsonFields& fields, const JsonObject& members) {
+  const std::string digest = fields.text(kDigestKey);
+  const JsonObject others(members.begin(), members.end() - 1);
+  if (members.back().first != kDigestKey || digest != sha256_of(to_json(JsonValue(others)))) {
+    throw std::runtime_error(format("{}: its contents do not have its digest", fields.source()));
+  }
+}
+
+std::map<std::string, std::string> digests_from_json(const JsonFields& fields) {
+  std::map<std::string, std::string> digests;
+  const JsonFields names = fields.object("text_digests");
+  for (const auto& [name, digest] : fields.find("text_digests")->object()) {
+    digests[name] = names.text(name);
+  }
+  return digests;
+}
+
 Manifest manifest_from_json(const JsonValue& value) {
   const JsonFields fields(value, kManifestFileName);
-  check_version(fields);
+  check_own_digest(fields, value.object());
   Manifest manifest;
   manifest.ranks = static_cast<int>(fields.integer({"ranks"}, {1, 1}));
   manifest.format = format_named(fields);
   manifest.source_digest = fields.text("source_digest");
   manifest.source_name = fields.text("source_name");
   manifest.weights_digest = fields.text("weights_digest");
+  manifest.text_digests = digests_from_json(fields);
   if (fields.find("architecture") != nullptr) {
     manifest.architecture = architecture_from_json(*fields.find("architecture"));
   } else {
@@ -136,10 +164,20 @@ void write_text(const std::filesystem::path& path, std::string_view text) {
   }
 }
 
-JsonValue parse_file(const std::filesystem::path& path) {
-  Result<JsonValue> value = parse_json(read_text(path), kFileJsonLimits);
-  if (!value) throw std::runtime_error(format("{}: {}", path.string(), value.error().message));
-  return std::move(*value);
+// A file of text, held against its digest; nullopt when the manifest names none of that name.
+std::optional<std::string> read_checked(const std::filesystem::path& dir, const Manifest& manifest,
+                                        const char* name) {
+  const auto digest = manifest.text_digests.find(name);
+  std::error_code ignored;
+  const bool there = std::filesystem::exists(dir / name, ignored);
+  if (digest == manifest.text_digests.end() && !there) return std::nullopt;
+  if (digest == manifest.text_digests.end()) throw damaged(dir, format("{} is not its own", name));
+  if (!there) throw damaged(dir, format("{} is missing", name));
+  std::string text = read_text(dir / name);
+  if (sha256_of(text) != digest->second) {
+    throw damaged(dir, format("the SHA-256 of {} is not {}", name, digest->second));
+  }
+  return text;
 }
 
 }  // namespace
@@ -185,41 +223,51 @@ Manifest read_manifest(const std::filesystem::path& dir) {
                "`tidemill compile MODEL --out DIR`.",
                dir.string(), kManifestFileName));
   }
-  const JsonValue value = parse_file(dir / kManifestFileName);
+  const std::filesystem::path path = dir / kManifestFileName;
+  Result<JsonValue> value = parse_json(read_text(path), kFileJsonLimits);
+  if (!value) throw damaged(path, value.error().message);
+  const JsonValue* version = value->find("version");
+  if (version == nullptr || !version->is_integer()) throw damaged(path, "it says no version");
+  check_version(JsonFields(*value, path.string()), *version);
   try {
-    return manifest_from_json(value);
+    return manifest_from_json(*value);
   } catch (const std::runtime_error& error) {
-    throw std::runtime_error(format("{}/{}", dir.string(), error.what()));
+    throw damaged(dir, error.what());
   }
 }
 
 void check_layout(const Manifest& manifest, const std::filesystem::path& dir) {
-  const auto damaged = [&](const std::string& reason) {
-    return std::runtime_error(
-        format("{}: damaged engine: {}. Compile the checkpoint again.", dir.string(), reason));
-  };
   const std::vector<EngineTensor> expected = engine_tensors(manifest.architecture, manifest.format);
   const auto [wanted, listed] = std::mismatch(expected.begin(), expected.end(),
                                               manifest.tensors.begin(), manifest.tensors.end());
   if (wanted != expected.end() || listed != manifest.tensors.end()) {
-    throw damaged(
-        format("tensor {} does not have the shape and place that the architecture asks "
-               "for",
-               wanted != expected.end() ? wanted->name : listed->name));
+    throw damaged(dir,
+                  format("tensor {} does not have the shape and place that the architecture asks "
+                         "for",
+                         wanted != expected.end() ? wanted->name : listed->name));
   }
   std::error_code error;
   const uintmax_t bytes = std::filesystem::file_size(dir / kWeightsFileName, error);
-  if (error) throw damaged(format("{}: {}", kWeightsFileName, error.message()));
+  if (error) throw damaged(dir, format("{}: {}", kWeightsFileName, error.message()));
   if (bytes != static_cast<uintmax_t>(weights_file_bytes(expected))) {
-    throw damaged(format("{} has {} bytes instead of {}", kWeightsFileName, bytes,
-                         weights_file_bytes(expected)));
+    throw damaged(dir, format("{} has {} bytes instead of {}", kWeightsFileName, bytes,
+                              weights_file_bytes(expected)));
+  }
+}
+
+void check_weights(const Manifest& manifest, const std::filesystem::path& dir) {
+  const std::string digest = sha256_of_file(dir / kWeightsFileName);
+  if (digest != manifest.weights_digest) {
+    throw damaged(dir, format("the SHA-256 of {} is {} instead of {}", kWeightsFileName, digest,
+                              manifest.weights_digest));
   }
 }
 
 JsonValue to_json(const Manifest& manifest) {
+  JsonObject text_digests(manifest.text_digests.begin(), manifest.text_digests.end());
   JsonArray tensors;
   for (const EngineTensor& tensor : manifest.tensors) tensors.push_back(to_json(tensor));
-  return JsonObject{
+  JsonValue json = JsonObject{
       {"version", manifest.version},
       {"layout_family", manifest.layout_family},
       {"ranks", manifest.ranks},
@@ -227,9 +275,12 @@ JsonValue to_json(const Manifest& manifest) {
       {"source_digest", manifest.source_digest},
       {"source_name", manifest.source_name},
       {"weights_digest", manifest.weights_digest},
+      {"text_digests", std::move(text_digests)},
       {"architecture", to_json(manifest.architecture)},
       {"tensors", std::move(tensors)},
   };
+  json.set(kDigestKey, sha256_of(to_json(json)));
+  return json;
 }
 
 void write_manifest(const std::filesystem::path& dir, const Manifest& manifest) {
@@ -237,12 +288,14 @@ void write_manifest(const std::filesystem::path& dir, const Manifest& manifest) 
 }
 
 TextFiles read_text_files(const std::filesystem::path& dir) {
-  const JsonValue value = parse_file(dir / kTextFileName);
-  const JsonFields fields(value, (dir / kTextFileName).string());
+  const Manifest manifest = read_manifest(dir);
+  const std::optional<std::string> text = read_checked(dir, manifest, kTextFileName);
+  if (!text) throw damaged(dir, format("{} is missing", kTextFileName));
+  const Result<JsonValue> value = parse_json(*text, kFileJsonLimits);
+  if (!value) throw damaged(dir, format("{}: {}", kTextFileName, value.error().message));
+  const JsonFields fields(*value, (dir / kTextFileName).string());
   TextFiles files;
-  if (std::filesystem::exists(dir / kTokenizerFileName)) {
-    files.tokenizer_json = read_text(dir / kTokenizerFileName);
-  }
+  files.tokenizer_json = read_checked(dir, manifest, kTokenizerFileName);
   if (fields.find("chat_template") != nullptr) files.chat_template = fields.text("chat_template");
   files.special_tokens = JsonObject{};
   files.generation_defaults = JsonObject{};
@@ -257,14 +310,21 @@ TextFiles read_text_files(const std::filesystem::path& dir) {
   return files;
 }
 
-void write_text_files(const std::filesystem::path& dir, const TextFiles& files) {
-  if (files.tokenizer_json) write_text(dir / kTokenizerFileName, *files.tokenizer_json);
+std::map<std::string, std::string> write_text_files(const std::filesystem::path& dir,
+                                                    const TextFiles& files) {
   const JsonValue value = JsonObject{
       {"chat_template", files.chat_template ? JsonValue(*files.chat_template) : JsonValue()},
       {"special_tokens", files.special_tokens},
       {"generation_defaults", files.generation_defaults},
   };
-  write_text(dir / kTextFileName, to_json(value) + "\n");
+  std::map<std::string, std::string> texts{{kTextFileName, to_json(value) + "\n"}};
+  if (files.tokenizer_json) texts[kTokenizerFileName] = *files.tokenizer_json;
+  std::map<std::string, std::string> digests;
+  for (const auto& [name, text] : texts) {
+    write_text(dir / name, text);
+    digests[name] = sha256_of(text);
+  }
+  return digests;
 }
 
 }  // namespace tidemill

@@ -6,12 +6,17 @@
 //   text.json        special tokens, chat template, generation defaults
 //
 // Written beside the target and renamed: a directory with the final name is complete. One whose
-// manifest does not match what is asked for is built again, never guessed at.
+// manifest does not match what is asked for is built again, never guessed at. engine.json holds the
+// SHA-256 of every other file, and of itself: a byte that changed is found before a token is
+// computed from it. The small files are compared whenever they are read; the weights when an engine
+// is opened (compiler/check_engine.h), because that takes as long as reading them.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,7 +28,13 @@
 namespace tidemill {
 
 // Raised when the layout of packed weights or the manifest changes.
-inline constexpr int kEngineVersion = 1;
+inline constexpr int kEngineVersion = 2;
+
+// An engine of this version whose files are not what was written. Others (of another version, of
+// nobody) are a plain std::runtime_error.
+class DamagedEngine : public std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 // A tensor of rank0.weights. Vectors (norms, biases) are f32, unpacked, with k = 0.
 struct EngineTensor {
@@ -54,6 +65,7 @@ struct Manifest {
   std::string source_digest;   // of the checkpoint's files and every build option
   std::string source_name;     // the model id or folder as configured, for people
   std::string weights_digest;  // SHA-256 of rank0.weights
+  std::map<std::string, std::string> text_digests;  // SHA-256 by file name
   Architecture architecture;
   std::vector<EngineTensor> tensors;
 };
@@ -76,15 +88,22 @@ std::string_view name_of(PackedFormat format);
 
 // Says only that the folder calls itself an engine; read_manifest says whether it is a good one.
 bool is_engine_dir(const std::filesystem::path& dir);
-// Throws std::runtime_error with the reason: missing, other version, other layout, damaged.
+// Throws DamagedEngine, or std::runtime_error with another reason: missing, other version, other
+// layout.
 Manifest read_manifest(const std::filesystem::path& dir);
-// Throws std::runtime_error unless the tensors are those of engine_tensors() and fill the weights
-// file of `dir` exactly.
+// Throws DamagedEngine unless the tensors are those of engine_tensors() and fill the weights file
+// of `dir` exactly.
 void check_layout(const Manifest& manifest, const std::filesystem::path& dir);
+// Throws DamagedEngine unless the weights file has its digest. Reads all of it.
+void check_weights(const Manifest& manifest, const std::filesystem::path& dir);
+// Throws DamagedEngine when a file is not the one that the manifest of `dir` names.
 TextFiles read_text_files(const std::filesystem::path& dir);
 
+// With the digest of everything else as its last member.
 JsonValue to_json(const Manifest& manifest);
 void write_manifest(const std::filesystem::path& dir, const Manifest& manifest);
-void write_text_files(const std::filesystem::path& dir, const TextFiles& files);
+// Returns the digests of what it wrote, for the manifest.
+std::map<std::string, std::string> write_text_files(const std::filesystem::path& dir,
+                                                    const TextFiles& files);
 
 }  // namespace tidemill

@@ -48,18 +48,26 @@ class EngineDir : public testing::Test {
     const std::string zeros(static_cast<size_t>(weights_file_bytes(manifest_.tensors)), '\0');
     std::ofstream(dir_ / kWeightsFileName, std::ios::binary) << zeros;
     manifest_.weights_digest = sha256_of(zeros);
+    write(TextFiles{.tokenizer_json = {},
+                    .chat_template = {},
+                    .special_tokens = JsonObject{},
+                    .generation_defaults = JsonObject{}});
+  }
+  void write(const TextFiles& files) {
+    manifest_.text_digests = write_text_files(dir_, files);
     write_manifest(dir_, manifest_);
-    write_text_files(dir_, {.tokenizer_json = {},
-                            .chat_template = {},
-                            .special_tokens = JsonObject{},
-                            .generation_defaults = JsonObject{}});
   }
+  // A manifest that says something else, with the digest that belongs to it.
   void rewrite_manifest(const JsonValue& json) {
-    std::ofstream(dir_ / kManifestFileName) << to_json(json);
+    JsonObject members = json.object();
+    members.pop_back();
+    JsonValue sealed = members;
+    sealed.set("digest", sha256_of(to_json(sealed)));
+    std::ofstream(dir_ / kManifestFileName) << to_json(sealed);
   }
-  std::string refusal(WeightCheck check = WeightCheck::kLayout) {
+  std::string refusal() {
     try {
-      const Model model(dir_, check);
+      const Model model(dir_);
     } catch (const std::runtime_error& error) {
       return error.what();
     }
@@ -115,7 +123,7 @@ TEST_F(EngineDir, TextFilesAreReadBack) {
                   .chat_template = "{{ messages }}\n",
                   .special_tokens = JsonObject{{"bos_token", "<s>"}},
                   .generation_defaults = JsonObject{{"temperature", 0.6}}};
-  write_text_files(dir_, files);
+  write(files);
   const TextFiles copy = read_text_files(dir_);
   EXPECT_EQ(copy.tokenizer_json, files.tokenizer_json);
   EXPECT_EQ(copy.chat_template, files.chat_template);
@@ -132,7 +140,7 @@ TEST_F(EngineDir, ACheckpointWithoutTokenizerHasNoneHere) {
 TEST_F(EngineDir, BindsEveryTensorOfItsLayers) {
   manifest_.architecture.qk_norm = manifest_.architecture.qkv_bias = true;
   write();
-  const Model model(dir_, WeightCheck::kContents);
+  const Model model(dir_);
   ASSERT_EQ(model.layers().size(), 2u);
   const LayerWeights& layer = model.layers()[1];
   EXPECT_EQ(layer.qkv.n, (3 + 2) * 8);
@@ -170,7 +178,8 @@ TEST_F(EngineDir, AnotherVersionIsRefusedWithTheWayOut) {
   JsonValue json = to_json(manifest_);
   json.set("version", kEngineVersion + 1);
   rewrite_manifest(json);
-  EXPECT_THAT(refusal(), AllOf(HasSubstr("version is 2"), HasSubstr("Compile")));
+  EXPECT_THAT(refusal(),
+              AllOf(HasSubstr(format("version is {}", kEngineVersion + 1)), HasSubstr("Compile")));
   json.set("version", kEngineVersion);
   json.set("layout_family", "cuda");
   rewrite_manifest(json);
@@ -201,8 +210,61 @@ TEST_F(EngineDir, AFlippedBitIsFoundWhenContentsAreChecked) {
   file.seekp(5000);
   file.put('\1');
   file.close();
-  EXPECT_EQ(refusal(WeightCheck::kLayout), "accepted");
-  EXPECT_THAT(refusal(WeightCheck::kContents), HasSubstr("SHA-256"));
+  EXPECT_EQ(refusal(), "accepted");
+  EXPECT_THROW(check_weights(manifest_, dir_), DamagedEngine);
+}
+
+std::string read(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST_F(EngineDir, X_3_AFlippedBitOfAnyByteOfTheManifestNeverChangesWhatItSays) {
+  const std::string whole = read(dir_ / kManifestFileName);
+  const JsonValue said = to_json(manifest_);
+  int refused = 0;
+  for (size_t i = 0; i < whole.size(); ++i) {
+    std::string flipped = whole;
+    flipped[i] ^= static_cast<char>(1 << (i % 7));
+    std::ofstream(dir_ / kManifestFileName, std::ios::binary) << flipped;
+    try {
+      ASSERT_EQ(to_json(read_manifest(dir_)), said) << "byte " << i;
+    } catch (const std::runtime_error&) {
+      ++refused;
+    }
+  }
+  EXPECT_GE(refused, static_cast<int>(whole.size()) - 1) << "the line's end may be another blank";
+}
+
+TEST_F(EngineDir, X_3_ADigitOfThetaIsNotReadWrong) {
+  std::string text = read(dir_ / kManifestFileName);
+  const size_t at = text.find("\"theta\":1");
+  ASSERT_NE(at, std::string::npos);
+  text[at + 8] = '7';
+  std::ofstream(dir_ / kManifestFileName, std::ios::binary) << text;
+  EXPECT_THROW(Model{dir_}, DamagedEngine);
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("damaged engine"), HasSubstr("Compile")));
+}
+
+TEST_F(EngineDir, X_3_TextFilesThatAreNotItsOwnAreRefused) {
+  write(TextFiles{.tokenizer_json = R"({"version": "1.0"})",
+                  .chat_template = "{{ messages }}",
+                  .special_tokens = JsonObject{},
+                  .generation_defaults = JsonObject{}});
+  for (const char* name : {kTextFileName, kTokenizerFileName}) {
+    const std::string whole = read(dir_ / name);
+    std::string flipped = whole;
+    flipped[3] ^= 1;
+    std::ofstream(dir_ / name, std::ios::binary) << flipped;
+    EXPECT_THROW(read_text_files(dir_), DamagedEngine) << name;
+    fs::remove(dir_ / name);
+    EXPECT_THROW(read_text_files(dir_), DamagedEngine) << name;
+    std::ofstream(dir_ / name, std::ios::binary) << whole;
+    EXPECT_NO_THROW(read_text_files(dir_)) << name;
+  }
+  manifest_.text_digests.erase(kTokenizerFileName);
+  write_manifest(dir_, manifest_);
+  EXPECT_THROW(read_text_files(dir_), DamagedEngine) << "a tokenizer that somebody added";
 }
 
 TEST_F(EngineDir, TruncatedJsonIsRefusedWithTheFilesName) {

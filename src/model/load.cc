@@ -4,20 +4,9 @@
 #include <unordered_map>
 
 #include "base/check.h"
-#include "base/digest.h"
 
 namespace tidemill {
 namespace {
-
-void check_contents(const Manifest& manifest, const std::filesystem::path& dir) {
-  const std::string digest = sha256_of_file(dir / kWeightsFileName);
-  if (digest != manifest.weights_digest) {
-    throw std::runtime_error(
-        format("{}/{}: damaged: its SHA-256 is {} instead of {}. Compile the "
-               "checkpoint again.",
-               dir.string(), kWeightsFileName, digest, manifest.weights_digest));
-  }
-}
 
 // Finds tensors of the mapped file by our names. What the architecture does not have is null.
 class Binder {
@@ -64,10 +53,9 @@ LayerWeights bind_layer(const Binder& binder, int64_t index) {
 
 }  // namespace
 
-Model::Model(const std::filesystem::path& engine_dir, WeightCheck check)
+Model::Model(const std::filesystem::path& engine_dir)
     : manifest_(read_manifest(engine_dir)), file_(engine_dir / kWeightsFileName) {
   check_layout(manifest_, engine_dir);
-  if (check == WeightCheck::kContents) check_contents(manifest_, engine_dir);
 
   const Binder binder(manifest_, file_.bytes());
   embedding_ = binder.weight("embedding");

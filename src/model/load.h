@@ -27,15 +27,12 @@ struct LayerWeights {
   const float* down_bias = nullptr;
 };
 
-// What is compared when an engine is loaded: its list of tensors and the size of its file, in
-// milliseconds; or every byte of the file as well, against its SHA-256.
-enum class WeightCheck { kLayout, kContents };
-
 class Model {
  public:
   // Throws std::runtime_error when the directory is not a complete engine of this version; every
-  // tensor's shape is checked against the architecture.
-  explicit Model(const std::filesystem::path& engine_dir, WeightCheck check = WeightCheck::kLayout);
+  // tensor's shape is checked against the architecture. The bytes of the weights are taken as they
+  // are: compiler/check_engine.h looks at them.
+  explicit Model(const std::filesystem::path& engine_dir);
 
   const Manifest& manifest() const { return manifest_; }
   const Architecture& architecture() const { return manifest_.architecture; }

@@ -1,0 +1,52 @@
+#include "compiler/check_engine.h"
+
+#include <stdexcept>
+
+#include "base/file_identity.h"
+#include "model/engine_dir.h"
+
+namespace tidemill {
+namespace {
+
+namespace fs = std::filesystem;
+
+void check_known_weights(const Manifest& manifest, const fs::path& dir,
+                         const DigestMemory& memory) {
+  const FileIdentity before = identity_of(dir / kWeightsFileName);
+  if (memory.recall(before) == manifest.weights_digest) return;
+  check_weights(manifest, dir);
+  if (identity_of(dir / kWeightsFileName) == before) {
+    memory.remember(before, manifest.weights_digest);
+  }
+}
+
+}  // namespace
+
+void check_engine(const fs::path& dir, const DigestMemory& memory) {
+  const Manifest manifest = read_manifest(dir);
+  check_layout(manifest, dir);
+  read_text_files(dir);  // complains about what is not its own
+  check_known_weights(manifest, dir, memory);
+}
+
+FoundEngine find_engine(const fs::path& dir, const std::string& source_digest,
+                        const DigestMemory& memory) {
+  if (!is_engine_dir(dir)) return {};
+  try {
+    if (read_manifest(dir).source_digest != source_digest) return {};
+    check_engine(dir, memory);
+    return {.whole = true};
+  } catch (const DamagedEngine& error) {
+    return {.damage = error.what()};
+  } catch (const std::runtime_error&) {
+    return {};  // of another version: to be compiled again
+  }
+}
+
+void set_aside(const fs::path& dir) {
+  const fs::path bad = dir.string() + ".bad";
+  fs::remove_all(bad);
+  fs::rename(dir, bad);
+}
+
+}  // namespace tidemill
