@@ -75,8 +75,10 @@ class Metadata {
  private:
   void check_layers(std::string_view name, size_t num_values) const {
     const JsonValue* layers = find("block_count");
-    if (layers == nullptr || *layers == JsonValue(static_cast<int64_t>(num_values))) return;
-    fail(name, format("has {} values, and there are {} layers", num_values, to_json(*layers)));
+    if (layers == nullptr) return;
+    if (!layers->fits_int64()) fail("block_count", "must be an integer");
+    if (layers->integer() == static_cast<int64_t>(num_values)) return;
+    fail(name, format("has {} values, and there are {} layers", num_values, layers->integer()));
   }
 
   const JsonValue& values_;

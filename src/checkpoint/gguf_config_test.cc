@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "checkpoint/test_files.h"
 
 namespace tidemill {
@@ -198,6 +200,14 @@ TEST_F(GgufConfig, EndsAreAllTokensThatEndSomething) {
 TEST_F(GgufConfig, NoHeadsAreNoCrash) {
   set("llama.attention.head_count", 0);
   EXPECT_EQ(value("num_attention_heads"), JsonValue(0)) << "the architecture's bounds refuse it";
+}
+
+TEST_F(GgufConfig, ANumberOfLayersThatIsNoIntegerIsRefusedWhereverItIsNeeded) {
+  set("llama.attention.head_count_kv", JsonArray{JsonValue(2), JsonValue(2), JsonValue(2)});
+  set("llama.block_count", std::numeric_limits<double>::quiet_NaN());
+  EXPECT_THAT(refusal(), HasSubstr("llama.block_count must be an integer"));
+  set("llama.attention.head_count", JsonArray{JsonValue(4), JsonValue(4), JsonValue(4)});
+  EXPECT_THAT(refusal(), HasSubstr("llama.block_count must be an integer"));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -163,8 +164,8 @@ class Mapper {
     std::vector<float> divisors(static_cast<size_t>(pairs));
     read_rows(stored, 0, 1, divisors.data());
     for (const float divisor : divisors) {
-      if (!(divisor > 0.0f)) {
-        throw CheckpointError(format("{}: {} holds {}; rotary divisors must be above 0",
+      if (!(divisor > 0.0f) || !std::isnormal(divisor)) {
+        throw CheckpointError(format("{}: {} holds {}; rotary divisors must be finite and above 0",
                                      stored.file(), stored.name, divisor));
       }
     }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "compiler/test_checkpoint.h"
@@ -54,7 +55,10 @@ class TestGguf {
       }
       append<int32_t>(text, 0);
       append<uint64_t>(text, data.size());
-      for (int64_t i = 0; i < count; ++i) append<float>(data, 1.0f + static_cast<float>(i));
+      const auto value = values.find(name);
+      for (int64_t i = 0; i < count; ++i) {
+        append<float>(data, value != values.end() ? value->second : 1.0f + static_cast<float>(i));
+      }
       pad(data);
     }
     pad(text);
@@ -63,6 +67,7 @@ class TestGguf {
 
   std::map<std::string, uint32_t> integers;
   std::map<std::string, std::vector<int64_t>> shapes;
+  std::map<std::string, float> values;  // of all elements; absent: 1, 2, 3 ...
 
  private:
   template <typename T>
@@ -150,6 +155,14 @@ TEST_F(GgufWeightMap, RotaryDivisorsBecomePartOfTheArchitecture) {
   EXPECT_THAT(map_.unused, IsEmpty());
   made_.shapes["rope_freqs.weight"] = {8};
   EXPECT_THAT(refusal(), HasSubstr("rope_freqs.weight is [8] instead of [4]"));
+}
+
+TEST_F(GgufWeightMap, M_3_RotaryDivisorsThatNothingCanBeDividedByAreRefused) {
+  made_.shapes["rope_freqs.weight"] = {4};
+  for (const float value : {0.0f, -1.0f, INFINITY, NAN, 1e-45f}) {
+    made_.values["rope_freqs.weight"] = value;
+    EXPECT_THAT(refusal(), HasSubstr("rotary divisors must be finite and above 0")) << value;
+  }
 }
 
 }  // namespace

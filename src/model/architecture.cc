@@ -1,6 +1,7 @@
 #include "model/architecture.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string_view>
 
 #include "base/check.h"
@@ -45,7 +46,6 @@ constexpr JsonFields::Bounds kHeadBounds{1, 1024};
 constexpr JsonFields::Bounds kHeadDimBounds{2, 1024};
 constexpr JsonFields::Bounds kIntermediateBounds{1, int64_t{1} << 20};
 constexpr JsonFields::Bounds kVocabBounds{1, int64_t{1} << 21};
-constexpr JsonFields::Bounds kPositionBounds{1, int64_t{1} << 27};
 
 std::string supported_families() {
   std::string names;
@@ -157,6 +157,16 @@ void check_together(const Architecture& architecture, std::string_view source) {
   }
 }
 
+// The numbers of rotary embedding are sane one by one; their quotients must be, too.
+void check_frequencies(const Architecture& architecture, std::string_view source) {
+  for (const float frequency : rope_frequencies(architecture, architecture.max_positions)) {
+    if (std::isfinite(frequency)) continue;
+    throw std::runtime_error(
+        format("{}: theta, factor or divisors of rotary embedding give a frequency of {}", source,
+               frequency));
+  }
+}
+
 void read_sizes(const JsonFields& config, Architecture& architecture) {
   Architecture& a = architecture;
   a.hidden_size = config.integer({"hidden_size", "n_embd", "n_embed", "d_model"}, kHiddenBounds);
@@ -203,6 +213,7 @@ Architecture read_architecture(const JsonValue& value) {
   check_layer_types(config, architecture.sliding_window);
   check_together(architecture, config.source());
   architecture.rope = read_rope(config, architecture.head_dim, architecture.max_positions);
+  check_frequencies(architecture, config.source());
 
   const std::vector<TokenId> bos = read_ids(config, "bos_token_id", architecture.vocab_size);
   if (!bos.empty()) architecture.bos_token_id = bos.front();
@@ -257,6 +268,7 @@ Architecture architecture_from_json(const JsonValue& value) {
   a.sliding_window = fields.integer({"sliding_window"}, {0, kPositionBounds.max});
   check_together(a, fields.source());
   a.rope = rope_from_json(fields.object("rope"), a.head_dim);
+  check_frequencies(a, fields.source());
   const std::vector<TokenId> bos = read_ids(fields, "bos_token_id", a.vocab_size);
   if (!bos.empty()) a.bos_token_id = bos.front();
   a.eos_token_ids = read_ids(fields, "eos_token_ids", a.vocab_size);

@@ -117,6 +117,14 @@ TEST(Architecture, AWindowCountsOnlyWhereTheFamilyHasOne) {
   EXPECT_THAT(refusal(with(config, "max_window_layers", "1")), HasSubstr("max_window_layers is 1"));
 }
 
+TEST(Architecture, FrequenciesThatAreNoFloatsAreRefused) {
+  EXPECT_THAT(
+      refusal(with(sparse_llama(), "rope_scaling", R"({"type": "linear", "factor": 1e-60})")),
+      HasSubstr("give a frequency of inf"));
+  EXPECT_EQ(refusal(with(sparse_llama(), "rope_scaling", R"({"type": "linear", "factor": 1e60})")),
+            "accepted");
+}
+
 TEST(Architecture, LayersOfDifferentKindsAreRefused) {
   EXPECT_THAT(
       refusal(with(sparse_llama(), "layer_types", R"(["full_attention", "sliding_attention"])")),

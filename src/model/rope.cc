@@ -20,8 +20,6 @@ constexpr ScalingName kScalingNames[] = {
     {"yarn", RopeScaling::kYarn},
 };
 
-constexpr JsonFields::Bounds kPositionBounds{1, int64_t{1} << 27};
-
 RopeScaling scaling_named(const JsonFields& fields, std::string_view key) {
   const std::string name = fields.text(key);
   for (const ScalingName& row : kScalingNames) {
@@ -54,6 +52,15 @@ double yarn_attention_factor(const JsonFields& fields, double factor) {
   return temperature(1.0);
 }
 
+// Each number alone may be sane, and what follows from all of them not. It is a float in the end.
+void check_attention_factor(const JsonFields& fields, double factor) {
+  if (factor > 0.0 && std::isnormal(static_cast<float>(factor))) return;
+  throw std::runtime_error(
+      format("{}: cos and sin would be multiplied by {}, which follows from factor, mscale, "
+             "mscale_all_dim or attention_factor; it must be above 0 and no larger than a float",
+             fields.source(), factor));
+}
+
 void read_scaling(const JsonFields& fields, int64_t max_positions, RopeDescription& rope) {
   const std::string_view type_key = fields.find("rope_type") != nullptr ? "rope_type" : "type";
   if (fields.find(type_key) == nullptr) {
@@ -84,6 +91,7 @@ void read_scaling(const JsonFields& fields, int64_t max_positions, RopeDescripti
     rope.beta_slow = positive(fields, {"beta_slow"}, 1.0);
     rope.truncate = fields.boolean("truncate", true);
     rope.attention_factor = yarn_attention_factor(fields, rope.factor);
+    check_attention_factor(fields, rope.attention_factor);
   }
 }
 
@@ -238,6 +246,7 @@ RopeDescription rope_from_json(const JsonFields& fields, int64_t head_dim) {
       .truncate = fields.boolean("truncate"),
       .divisors = {},
   };
+  check_attention_factor(fields, rope.attention_factor);
   for (const JsonValue& divisor : fields.array("divisors")) {
     if (!divisor.is_number() || !(divisor.number() > 0.0)) {
       throw fields.wrong("divisors", divisor, "numbers above 0");

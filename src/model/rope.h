@@ -9,6 +9,9 @@
 
 namespace tidemill {
 
+// How many positions a model may have, or have had before it was stretched.
+inline constexpr JsonFields::Bounds kPositionBounds{1, int64_t{1} << 27};
+
 // `rope_scaling` of published configurations, or `rope_parameters` of newer ones. Refuses kinds of
 // scaling that are not supported, and rotation of only a part of each head, by name.
 RopeDescription read_rope(const JsonFields& config, int64_t head_dim, int64_t max_positions);

@@ -151,6 +151,17 @@ TEST(Rope, OtherKindsAreRefusedByName) {
               HasSubstr("partial_rotary_factor is 0.5"));
 }
 
+TEST(Rope, AnAttentionFactorThatIsNoPositiveFloatIsRefused) {
+  for (const char* rest : {R"("factor": 1e300, "mscale": 1e308, "mscale_all_dim": 1)",
+                           R"("factor": 4.0, "mscale": -100, "mscale_all_dim": 1)",
+                           R"("factor": 4.0, "attention_factor": 1e300)",
+                           R"("factor": 4.0, "attention_factor": 1e-300)"}) {
+    EXPECT_THAT(refusal(format(R"({{"rope_scaling": {{"type": "yarn", {}}}}})", rest)),
+                HasSubstr("cos and sin would be multiplied by"))
+        << rest;
+  }
+}
+
 TEST(Rope, IncompleteOrSenselessScalingIsRefused) {
   EXPECT_THAT(refusal(R"({"rope_scaling": {"type": "linear"}})"), HasSubstr("factor is missing"));
   EXPECT_THAT(refusal(R"({"rope_scaling": {"factor": 2.0}})"), HasSubstr("no rope_type"));
