@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/check.h"
+#include "kernels/kv_layout.h"
 #include "model/json_fields.h"
 #include "model/rope.h"
 
@@ -43,7 +44,7 @@ constexpr Family kFamilies[] = {
 constexpr JsonFields::Bounds kHiddenBounds{1, 65536};
 constexpr JsonFields::Bounds kLayerBounds{1, 1024};
 constexpr JsonFields::Bounds kHeadBounds{1, 1024};
-constexpr JsonFields::Bounds kHeadDimBounds{2, 1024};
+constexpr JsonFields::Bounds kHeadDimBounds{2, kMaxHeadDim};
 constexpr JsonFields::Bounds kIntermediateBounds{1, int64_t{1} << 20};
 constexpr JsonFields::Bounds kVocabBounds{1, int64_t{1} << 21};
 
@@ -89,19 +90,25 @@ void refuse_unsupported(const JsonFields& config) {
   }
 }
 
+// What transformers takes where a configuration is silent.
+constexpr int64_t kDefaultWindow = 4096;
+constexpr int64_t kDefaultMaxWindowLayers = 28;
+
 int64_t window_of(const JsonFields& config, Window rule, int64_t num_layers) {
   if (rule == Window::kNone) return 0;
   if (rule == Window::kUseSlidingWindowKey && !config.boolean("use_sliding_window", false)) {
     return 0;
   }
-  const int64_t window = config.integer({"sliding_window"}, kPositionBounds, 0);
-  if (window == 0) return 0;
+  // null switches it off; where there is no such key, transformers has a default.
+  if (config.is_null("sliding_window")) return 0;
+  const int64_t window = config.integer({"sliding_window"}, kPositionBounds, kDefaultWindow);
   // Where only some layers are windowed, the cache would need a second group of blocks.
   if (rule == Window::kUseSlidingWindowKey) {
-    const int64_t first = config.integer({"max_window_layers"}, {0, kLayerBounds.max}, 0);
+    const int64_t first =
+        config.integer({"max_window_layers"}, {0, kLayerBounds.max}, kDefaultMaxWindowLayers);
     if (first >= num_layers) return 0;
     if (first > 0) {
-      throw config.wrong("max_window_layers", *config.find("max_window_layers"),
+      throw config.wrong("max_window_layers", first,
                          format("0, or at least {} (windows on some of the layers only are not "
                                 "supported)",
                                 num_layers));
@@ -111,8 +118,13 @@ int64_t window_of(const JsonFields& config, Window rule, int64_t num_layers) {
 }
 
 // "layer_types" of newer exports must say for every layer what the older keys say for all.
-void check_layer_types(const JsonFields& config, int64_t window) {
+void check_layer_types(const JsonFields& config, int64_t window, int64_t num_layers) {
   if (config.find("layer_types") == nullptr) return;
+  const auto count = static_cast<int64_t>(config.array("layer_types").size());
+  if (count != num_layers) {
+    throw std::runtime_error(format("{}: layer_types has {} entries, and there are {} layers",
+                                    config.source(), count, num_layers));
+  }
   const JsonValue expected(window > 0 ? "sliding_attention" : "full_attention");
   for (const JsonValue& type : config.array("layer_types")) {
     if (type != expected) {
@@ -144,6 +156,11 @@ void check_together(const Architecture& architecture, std::string_view source) {
   if (architecture.num_heads % architecture.num_kv_heads != 0) {
     throw std::runtime_error(format("{}: {} attention heads cannot share {} key-value heads evenly",
                                     source, architecture.num_heads, architecture.num_kv_heads));
+  }
+  if (architecture.head_dim < kHeadDimBounds.min || architecture.head_dim > kHeadDimBounds.max) {
+    throw std::runtime_error(format("{}: the head size is {}; it must lie between {} and {}",
+                                    source, architecture.head_dim, kHeadDimBounds.min,
+                                    kHeadDimBounds.max));
   }
   if (architecture.head_dim % 2 != 0) {
     throw std::runtime_error(
@@ -210,7 +227,7 @@ Architecture read_architecture(const JsonValue& value) {
   architecture.mlp_bias = family.mlp_bias_key && config.boolean("mlp_bias", false);
   architecture.qk_norm = family.qk_norm;
   architecture.sliding_window = window_of(config, family.window, architecture.num_layers);
-  check_layer_types(config, architecture.sliding_window);
+  check_layer_types(config, architecture.sliding_window, architecture.num_layers);
   check_together(architecture, config.source());
   architecture.rope = read_rope(config, architecture.head_dim, architecture.max_positions);
   check_frequencies(architecture, config.source());

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
+#include "kernels/kv_layout.h"
 
 namespace tidemill {
 namespace {
@@ -112,9 +113,39 @@ TEST(Architecture, AWindowCountsOnlyWhereTheFamilyHasOne) {
   config = with(config, "architectures", R"(["Qwen2ForCausalLM"])");
   EXPECT_EQ(read_architecture(config).sliding_window, 0) << "use_sliding_window is false";
   config = with(config, "use_sliding_window", "true");
-  EXPECT_EQ(read_architecture(config).sliding_window, 32);
+  EXPECT_EQ(read_architecture(with(config, "max_window_layers", "0")).sliding_window, 32);
   EXPECT_EQ(read_architecture(with(config, "max_window_layers", "2")).sliding_window, 0);
   EXPECT_THAT(refusal(with(config, "max_window_layers", "1")), HasSubstr("max_window_layers is 1"));
+}
+
+TEST(Architecture, WhereAWindowIsNotMentionedItIsTheOneThatTheFamilyHas) {
+  JsonValue mistral = with(sparse_llama(), "architectures", R"(["MistralForCausalLM"])");
+  EXPECT_EQ(read_architecture(mistral).sliding_window, 4096);
+
+  JsonValue qwen = with(sparse_llama(), "architectures", R"(["Qwen2ForCausalLM"])");
+  qwen = with(qwen, "use_sliding_window", "true");
+  EXPECT_EQ(read_architecture(qwen).sliding_window, 0) << "from layer 28 on, and there are two";
+  EXPECT_EQ(read_architecture(with(qwen, "max_window_layers", "0")).sliding_window, 4096);
+  EXPECT_THAT(refusal(with(qwen, "num_hidden_layers", "29")),
+              HasSubstr("max_window_layers is 28; it must be 0, or at least 29"));
+}
+
+TEST(Architecture, LayerTypesAreOnePerLayer) {
+  EXPECT_EQ(refusal(with(sparse_llama(), "layer_types", R"(["full_attention", "full_attention"])")),
+            "accepted");
+  EXPECT_THAT(refusal(with(sparse_llama(), "layer_types", R"(["full_attention"])")),
+              HasSubstr("layer_types has 1 entries, and there are 2 layers"));
+}
+
+TEST(Architecture, AHeadIsNoLargerThanTheKernelsHaveRoomFor) {
+  JsonValue config = with(sparse_llama(), "head_dim", "256");
+  EXPECT_EQ(read_architecture(config).head_dim, kMaxHeadDim);
+  EXPECT_THAT(refusal(with(config, "head_dim", "257")), HasSubstr("head_dim is 257"));
+  config = with(with(sparse_llama(), "hidden_size", "1032"), "num_attention_heads", "4");
+  EXPECT_THAT(refusal(config), HasSubstr("the head size is 258; it must lie between 2 and 256"));
+  Architecture compiled = read_architecture(sparse_llama());
+  compiled.head_dim = 258;
+  EXPECT_THROW(architecture_from_json(to_json(compiled)), std::runtime_error);
 }
 
 TEST(Architecture, FrequenciesThatAreNoFloatsAreRefused) {
@@ -153,7 +184,7 @@ TEST(Architecture, SizesThatNoModelHasAreRefused) {
                                    {"num_hidden_layers", "1025"},
                                    {"hidden_size", "65537"},
                                    {"num_attention_heads", "-4"},
-                                   {"head_dim", "1025"},
+                                   {"head_dim", "257"},
                                    {"intermediate_size", "1048577"},
                                    {"vocab_size", "2097153"},
                                    {"vocab_size", "\"431\""},

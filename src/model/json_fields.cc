@@ -32,6 +32,11 @@ const JsonValue* JsonFields::find(std::string_view key) const {
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
+bool JsonFields::is_null(std::string_view key) const {
+  const JsonValue* value = object_->find(key);
+  return value != nullptr && value->is_null();
+}
+
 JsonFields::Member JsonFields::first_of(Keys keys) const {
   for (const std::string_view key : keys) {
     if (const JsonValue* value = find(key)) return {key, value};

@@ -27,6 +27,7 @@ class JsonFields {
   };
 
   const JsonValue* find(std::string_view key) const;  // null when absent
+  bool is_null(std::string_view key) const;           // present, and null
   const std::string& source() const { return source_; }
 
   // Without a default these throw when the member is absent.
