@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "checkpoint/checkpoint.h"
 
 namespace tidemill {
@@ -93,8 +94,17 @@ void refuse_foreign(const fs::path& folder) {
            "FasterTransformer models are not read. Name the checkpoint it was converted "
            "from.");
   }
-  if (has("model.py")) {
-    refuse(folder, "handler scripts (model.py) are not supported yet. Name a checkpoint.");
+}
+
+// A script beside the weights is how such a folder asks for other answers than the network's.
+void refuse_handler(const fs::path& folder) {
+  if (fs::exists(folder / "model.py")) {
+    refuse(folder,
+           "handler scripts (model.py) are not supported yet. Take model.py out of the folder to "
+           "serve the checkpoint without it, or name a folder that holds a checkpoint alone.");
+  }
+  if (fs::exists(folder / "requirements.txt")) {
+    log_warning("{}: requirements.txt is not installed: no Python runs here", folder.string());
   }
 }
 
@@ -138,6 +148,7 @@ FoundFormat detect_format(const fs::path& path) {
     refuse(path, "this file is no GGUF. Name a GGUF file, or the folder of a checkpoint.");
   }
   if (!fs::is_directory(path)) refuse(path, "there is no such file or folder.");
+  refuse_handler(path);
   const auto ggufs = files_ending(path, ".gguf");
   const bool has_safetensors = !files_ending(path, ".safetensors").empty();
   if (!ggufs.empty() && !has_safetensors) return {.gguf = only_gguf(path, ggufs)};

@@ -130,9 +130,23 @@ TEST_F(Detect, FasterTransformerIsRefusedByName) {
   expect_refused("FasterTransformer");
 }
 
-TEST_F(Detect, HandlerScriptsAreRefusedByName) {
+TEST_F(Detect, M_7_HandlerScriptsAreRefusedByNameWhateverLiesBesideThem) {
   files({{"model.py", ""}});
   expect_refused("handler scripts (model.py) are not supported yet");
+  files({{"config.json", kConfig}, {"model.safetensors", ""}});
+  expect_refused("handler scripts (model.py) are not supported yet. Take model.py out of");
+  fs::remove(folder_.path() / "config.json");
+  fs::remove(folder_.path() / "model.safetensors");
+  files({{"model.gguf", "GGUF"}});
+  expect_refused("handler scripts (model.py)");
+}
+
+TEST_F(Detect, M_7_RequirementsAreNotInstalledAndThatIsSaid) {
+  files({{"config.json", kConfig}, {"model.safetensors", ""}, {"requirements.txt", "torch"}});
+  testing::internal::CaptureStderr();
+  detect_format(folder_.path());
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("requirements.txt is not installed"));
 }
 
 struct Quantised {
