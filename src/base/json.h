@@ -79,6 +79,7 @@ class JsonValue {
 struct JsonLimits {
   size_t max_depth = 64;
   size_t max_values = 100'000;
+  size_t max_members = static_cast<size_t>(-1);  // of any one object
   // Files of other projects spell "unlimited" as an integer beyond 64 bits; read it as a real.
   // In requests such a number is refused.
   bool huge_integers_as_reals = false;

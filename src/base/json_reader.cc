@@ -45,6 +45,9 @@ class TreeBuilder {
   bool on_key(bj::string_view part, std::size_t, bj::error_code& ec) {
     text_.append(part.data(), part.size());
     Level& level = levels_.back();
+    if (level.keys.size() == limits_.max_members) {
+      return fail(format("one object holds more than {} members", limits_.max_members), ec);
+    }
     if (!level.keys.insert(text_).second) {
       return fail("the key \"" + excerpt(text_) + "\" stands twice in one object", ec);
     }

@@ -175,6 +175,16 @@ JsonValue random_tree(std::mt19937_64& random, int depth) {
   }
 }
 
+TEST(Json, OneObjectMayBeAllowedOnlySoManyMembers) {
+  const JsonLimits limits{.max_members = 2};
+  EXPECT_TRUE(parse_json(R"({"a":{"c":0,"d":0},"b":[1,2,3]})", limits));
+  const auto refused = parse_json(R"({"a":{"c":0,"d":0,"e":0}})", limits);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("at byte 20: one object holds more than 2 members"),
+            std::string::npos)
+      << refused.error().message;
+}
+
 TEST(Json, WhatIsWrittenReadsBackEqual) {
   std::mt19937_64 random(7);
   for (int round = 0; round < 2000; ++round) {

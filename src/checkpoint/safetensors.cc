@@ -144,7 +144,10 @@ std::string_view take_header(ByteReader& reader) {
 }
 
 std::vector<Entry> read_header(std::string_view header, const std::string& file) {
-  const auto json = parse_json(header, {.max_depth = 4, .max_values = 12 * kMaxTensors});
+  // The tensors and __metadata__. More are refused while they come in: in memory they take twenty
+  // times their bytes in the file.
+  const auto json = parse_json(
+      header, {.max_depth = 4, .max_values = 12 * kMaxTensors, .max_members = kMaxTensors + 1});
   if (!json) throw CheckpointError(format("{}: header: {}.", file, json.error().message));
   if (!json->is_object()) throw CheckpointError(format("{}: the header is no object.", file));
   if (json->object().size() > kMaxTensors + 1) {
