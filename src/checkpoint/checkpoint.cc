@@ -288,6 +288,20 @@ std::string_view name_of(StoredType type) {
       return "F8_E4M3";
     case StoredType::kF8E5M2:
       return "F8_E5M2";
+    case StoredType::kF8E8M0:
+      return "F8_E8M0";
+    case StoredType::kF8E4M3Fnuz:
+      return "F8_E4M3FNUZ";
+    case StoredType::kF8E5M2Fnuz:
+      return "F8_E5M2FNUZ";
+    case StoredType::kF6E2M3:
+      return "F6_E2M3";
+    case StoredType::kF6E3M2:
+      return "F6_E3M2";
+    case StoredType::kF4:
+      return "F4";
+    case StoredType::kC64:
+      return "C64";
   }
   return "?";
 }

@@ -40,7 +40,14 @@ enum class StoredType {
   kI64,
   kU64,
   kF8E4M3,
-  kF8E5M2,  // parsed, not yet read
+  kF8E5M2,
+  kF8E8M0,
+  kF8E4M3Fnuz,
+  kF8E5M2Fnuz,
+  kF6E2M3,
+  kF6E3M2,
+  kF4,
+  kC64,  // listed, and refused where one of them is needed
 };
 std::string_view name_of(StoredType type);
 

@@ -1,7 +1,6 @@
 #include "checkpoint/safetensors.h"
 
 #include <algorithm>
-#include <optional>
 #include <unordered_set>
 
 #include "base/check.h"
@@ -19,7 +18,7 @@ constexpr int64_t kMaxNumber = (int64_t{1} << 48) - 1;  // of the format's schem
 
 struct NamedType {
   std::string_view name;
-  std::optional<StoredType> type;  // absent: known, but nothing here can use it
+  StoredType type;
   uint64_t bits;
 };
 
@@ -39,13 +38,13 @@ constexpr NamedType kTypes[] = {
     {"F64", StoredType::kF64, 64},
     {"F8_E4M3", StoredType::kF8E4M3, 8},
     {"F8_E5M2", StoredType::kF8E5M2, 8},
-    {"F8_E8M0", std::nullopt, 8},
-    {"F8_E4M3FNUZ", std::nullopt, 8},
-    {"F8_E5M2FNUZ", std::nullopt, 8},
-    {"F4", std::nullopt, 4},
-    {"F6_E2M3", std::nullopt, 6},
-    {"F6_E3M2", std::nullopt, 6},
-    {"C64", std::nullopt, 64},
+    {"F8_E8M0", StoredType::kF8E8M0, 8},
+    {"F8_E4M3FNUZ", StoredType::kF8E4M3Fnuz, 8},
+    {"F8_E5M2FNUZ", StoredType::kF8E5M2Fnuz, 8},
+    {"F4", StoredType::kF4, 4},
+    {"F6_E2M3", StoredType::kF6E2M3, 6},
+    {"F6_E3M2", StoredType::kF6E3M2, 6},
+    {"C64", StoredType::kC64, 64},
 };
 
 [[noreturn]] void fail(const std::string& file, std::string_view tensor, std::string_view reason) {
@@ -200,11 +199,8 @@ std::vector<StoredTensor> read_safetensors(const SourceFile& source) {
   check_layout(entries, reader.remaining(), file);
   std::vector<StoredTensor> tensors;
   for (Entry& entry : entries) {
-    if (!entry.type->type) {
-      fail(file, entry.name, format("dtype {} is not supported", entry.type->name));
-    }
     tensors.push_back({.name = std::move(entry.name),
-                       .type = *entry.type->type,
+                       .type = entry.type->type,
                        .shape = std::move(entry.shape),
                        .source = &source,
                        .offset = reader.offset() + entry.begin,

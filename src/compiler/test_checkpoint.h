@@ -40,6 +40,7 @@ class TemporaryDir {
 struct TestTensor {
   std::vector<int64_t> shape;
   std::vector<float> values;
+  std::string dtype = "F32";  // another one of four bytes: what the header claims of the same bytes
 };
 
 // Tensors of a two-layer Llama with sizes that fill neither panels nor tiles, random but the same
@@ -93,7 +94,7 @@ class TestCheckpoint {
       const auto begin = static_cast<int64_t>(data.size());
       data.append(reinterpret_cast<const char*>(tensor.values.data()), tensor.values.size() * 4);
       header.set(name,
-                 JsonObject{{"dtype", "F32"},
+                 JsonObject{{"dtype", tensor.dtype},
                             {"shape", JsonArray(tensor.shape.begin(), tensor.shape.end())},
                             {"data_offsets", JsonArray{begin, static_cast<int64_t>(data.size())}}});
     }

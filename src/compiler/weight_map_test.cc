@@ -134,6 +134,29 @@ TEST(WeightMap, EverythingThatIsMissingOrMisshapenIsListedAtOnce) {
             HasSubstr("input_layernorm.weight is [1, 24] instead of [24]")));
 }
 
+TEST(WeightMap, M_3_ATypeThatIsNoWeightIsRefusedWhereOneIsNeeded) {
+  TestCheckpoint broken;
+  broken.tensors.at("model.layers.0.mlp.down_proj.weight").dtype = "I32";
+  broken.tensors.at("model.norm.weight").dtype = "U32";
+  EXPECT_THAT(
+      refusal(broken),
+      AllOf(HasSubstr("2 tensors do not fit"),
+            HasSubstr("model.layers.0.mlp.down_proj.weight holds I32, which cannot be read"),
+            HasSubstr("model.norm.weight holds U32, which cannot be read")));
+}
+
+TEST(WeightMap, ATypeThatNobodyReadsMayLieBesideTheNetwork) {
+  TestCheckpoint more;
+  more.add("extra.scales", {2});
+  for (const char* dtype : {"C64", "F8_E8M0", "F4"}) {
+    more.tensors.at("extra.scales").shape = {std::string_view(dtype) == "C64"  ? 1
+                                             : std::string_view(dtype) == "F4" ? 16
+                                                                               : 8};
+    more.tensors.at("extra.scales").dtype = dtype;
+    EXPECT_THAT(Mapped(more).map.unused, ElementsAre("extra.scales")) << dtype;
+  }
+}
+
 TEST(WeightMap, BiasesAreAskedForExactlyWhenTheArchitectureHasThem) {
   TestCheckpoint with_bias;
   with_bias.config.set("mlp_bias", true);
