@@ -179,8 +179,15 @@ struct Checkpoint::State {
       throw CheckpointError(
           fmt::format("{}: tensor \"token_embd.weight\" is missing.", first.string()));
     }
-    config = config_from_gguf(gguf_metadata, by_name.contains("output.weight"),
-                              embedding->second->shape[0], first.string());
+    const JsonValue* tokens = gguf_metadata.find("tokenizer.ggml.tokens");
+    const int64_t rows = embedding->second->shape[0];
+    if (tokens != nullptr && tokens->is_array() &&
+        static_cast<int64_t>(tokens->array().size()) > rows) {
+      throw CheckpointError(fmt::format("{}: there are {} tokens, and the embedding has {} rows.",
+                                        first.string(), tokens->array().size(), rows));
+    }
+    config =
+        config_from_gguf(gguf_metadata, by_name.contains("output.weight"), rows, first.string());
   }
 
   static std::string format_missing_part(const fs::path& first, const fs::path& part) {

@@ -291,6 +291,22 @@ TEST_F(OpenGguf, WithoutAnEmbeddingItIsNoModel) {
               HasSubstr("m.gguf: tensor \"token_embd.weight\" is missing"));
 }
 
+TEST_F(OpenGguf, M_5_MoreTokensThanTheEmbeddingHasRowsAreRefused) {
+  const auto tokens = [](int count) {
+    std::string coded;
+    for (int i = 0; i < count; ++i) coded += GgufMaker::text(std::to_string(i));
+    return coded;
+  };
+  GgufMaker four = first_;
+  four.array("tokenizer.ggml.tokens", GgufMaker::kString, 4, tokens(4));
+  const fs::path file = folder_.write("m.gguf", four.file());
+  EXPECT_THAT(refusal_of([&] { Checkpoint::open(file); }),
+              HasSubstr("m.gguf: there are 4 tokens, and the embedding has 3 rows"));
+  first_.array("tokenizer.ggml.tokens", GgufMaker::kString, 2, tokens(2));
+  folder_.write("m.gguf", first_.file());
+  EXPECT_EQ(refusal_of([&] { Checkpoint::open(file); }), "accepted") << "rows may be padding";
+}
+
 TEST_F(OpenGguf, PartsAreOneModelWithTheMetadataOfTheFirst) {
   add_split(first_, 0, 2, 2);
   add_split(second_, 1, 2, 2);
