@@ -33,7 +33,7 @@ int compile(const SettingsReport& report) {
   const Checkpoint checkpoint = Checkpoint::open(path);
   const std::filesystem::path cache_dir =
       model.cache_dir.empty() ? default_cache_dir() : std::filesystem::path(model.cache_dir);
-  const DigestMemory memory{.dir = EngineCache::digest_dir(cache_dir)};
+  const DigestMemory memory = digest_memory_of(cache_dir);
   const CompileOptions options{
       .format = packed_format,
       .source_digest = source_digest(checkpoint, packed_format, memory, workers, progress),

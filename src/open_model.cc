@@ -74,13 +74,13 @@ fs::path open_engine(const std::string& model, const OpenOptions& options, Worke
   if (is_engine_dir(path)) {
     refuse_other_dtype(path, options);
     progress("check", 0);
-    check_engine(path, {.dir = EngineCache::digest_dir(cache_dir)});
+    check_engine(path, digest_memory_of(cache_dir));
     return path;
   }
   progress("read checkpoint", 0);
   const Checkpoint checkpoint = Checkpoint::open(path);
   const EngineCache cache(cache_dir);
-  const DigestMemory memory{.dir = EngineCache::digest_dir(cache_dir)};
+  const DigestMemory memory = cache.digest_memory();
   const std::string digest = source_digest(checkpoint, packed_format, memory, pool, progress);
   const fs::path engine = cache.engine_dir(digest);
   progress("check", 0);

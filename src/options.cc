@@ -91,7 +91,9 @@ constexpr Option kOptions[] = {
     {"pin_threads", kServer, kDoesIt, IN(workers.pin), any(), "Each worker stays on its core.",
      kWorks},
     {"cache_dir", kServer, kDoesIt, IN(model.cache_dir), any(),
-     "Where compiled models are kept; default $XDG_CACHE_HOME/tidemill.", kWorks},
+     "Where compiled models are kept; default $XDG_CACHE_HOME/tidemill, else "
+     "$HOME/.cache/tidemill, else /tmp/tidemill-cache. Must be yours alone to write.",
+     kWorks},
     // The server.
     {"inference_address", kServer, kDoesIt, IN(inference_address), any(),
      "http://HOST:PORT to listen on; default http://0.0.0.0:8080.", kServe},

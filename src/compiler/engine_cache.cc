@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "compiler/staged_dir.h"
 
 namespace tidemill {
@@ -20,8 +21,8 @@ constexpr mode_t kPrivate = 0700;
 
 std::runtime_error refusal(const fs::path& dir, std::string_view reason) {
   return std::runtime_error(
-      format("{}: cannot hold compiled engines: {}. Name another folder with "
-             "--cache-dir.",
+      format("{}: cannot hold compiled engines: {}. Name another folder with --cache-dir; one "
+             "that does not exist is made.",
              dir.string(), reason));
 }
 
@@ -37,7 +38,8 @@ fs::path default_cache_dir() {
   return "/tmp/tidemill-cache";
 }
 
-EngineCache::EngineCache(const fs::path& dir) : dir_(fs::absolute(dir)) {
+EngineCache::EngineCache(const fs::path& dir) : dir_(fs::absolute(dir).lexically_normal()) {
+  if (!dir_.has_filename()) dir_ = dir_.parent_path();  // "cache/"
   std::error_code error;
   fs::create_directories(dir_.parent_path(), error);
   if (!error && ::mkdir(dir_.c_str(), kPrivate) != 0 && errno != EEXIST) {
@@ -46,14 +48,12 @@ EngineCache::EngineCache(const fs::path& dir) : dir_(fs::absolute(dir)) {
   if (error) throw refusal(dir_, error.message());
 
   struct stat status {};
-  struct stat parent {};
-  if (::stat(dir_.c_str(), &status) != 0 || !S_ISDIR(status.st_mode) ||
-      ::stat(dir_.parent_path().c_str(), &parent) != 0) {
+  if (::lstat(dir_.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
     throw refusal(dir_, "it is not a folder");
   }
-  const bool anybody_could = (parent.st_mode & S_IWOTH) != 0;
-  if (anybody_could && status.st_uid != ::geteuid()) {
-    throw refusal(dir_, "it belongs to another user");
+  if (status.st_uid != ::geteuid()) throw refusal(dir_, "it belongs to another user");
+  if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    throw refusal(dir_, "others may write to it (chmod go-w would end that)");
   }
   if (::access(dir_.c_str(), W_OK | X_OK) != 0) throw refusal(dir_, "it cannot be written to");
   fs::create_directories(dir_ / "engines");
@@ -64,6 +64,15 @@ fs::path EngineCache::engine_dir(const std::string& source_digest) const {
   return dir_ / "engines" / source_digest;
 }
 
-fs::path EngineCache::digest_dir(const fs::path& cache_dir) { return cache_dir / "digests"; }
+DigestMemory EngineCache::digest_memory() const { return {.dir = dir_ / "digests"}; }
+
+DigestMemory digest_memory_of(const fs::path& cache_dir) {
+  try {
+    return EngineCache(cache_dir).digest_memory();
+  } catch (const std::runtime_error& error) {
+    log_warning("{} Until then every start reads the whole model to check it.", error.what());
+    return {};
+  }
+}
 
 }  // namespace tidemill

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <string>
 
+#include "compiler/digest_memory.h"
+
 namespace tidemill {
 
 // $XDG_CACHE_HOME/tidemill; else $HOME/.cache/tidemill where HOME is a folder that we may write to;
@@ -13,18 +15,21 @@ std::filesystem::path default_cache_dir();
 
 class EngineCache {
  public:
-  // Makes the folder with mode 0700; throws std::runtime_error when it cannot, or when it stands
-  // where anybody may make folders (/tmp) and somebody else made it. Folders that an interrupted
-  // compilation left behind are removed.
+  // Makes the folder with mode 0700. Throws std::runtime_error when it cannot, and when what stands
+  // there is no folder (a link to one is none), belongs to somebody else, or may be written to by
+  // others: whoever writes there decides what is computed. Folders that an interrupted compilation
+  // left behind are removed.
   explicit EngineCache(const std::filesystem::path& dir);
 
   std::filesystem::path engine_dir(const std::string& source_digest) const;
-
-  // For source_digest(). It need not exist: then nothing is remembered.
-  static std::filesystem::path digest_dir(const std::filesystem::path& cache_dir);
+  DigestMemory digest_memory() const;
 
  private:
   std::filesystem::path dir_;
 };
+
+// For who needs no place for engines: what is remembered in that cache; where it cannot be used,
+// nothing, which is said.
+DigestMemory digest_memory_of(const std::filesystem::path& cache_dir);
 
 }  // namespace tidemill

@@ -63,6 +63,57 @@ TEST(EngineCache, IsPrivate) {
   EXPECT_EQ(cache.engine_dir("abc"), dir.path() / "a" / "cache" / "engines" / "abc");
 }
 
+std::string refusal_of_cache(const fs::path& dir) {
+  try {
+    const EngineCache cache(dir);
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(EngineCache, X_4_OthersMayNotWriteToIt) {
+  const TemporaryDir dir;
+  const fs::path cache = dir.path() / "cache";
+  fs::create_directories(cache);
+  for (const mode_t mode : {0777, 0720, 0702}) {
+    ASSERT_EQ(::chmod(cache.c_str(), mode), 0);
+    EXPECT_THAT(refusal_of_cache(cache), HasSubstr("others may write to it")) << mode;
+  }
+  ASSERT_EQ(::chmod(cache.c_str(), 0755), 0);
+  EXPECT_EQ(refusal_of_cache(cache), "accepted");
+}
+
+TEST(EngineCache, X_4_ALinkIsNotFollowed) {
+  const TemporaryDir dir;
+  fs::create_directories(dir.path() / "real");
+  fs::create_directory_symlink(dir.path() / "real", dir.path() / "planted");
+  EXPECT_THAT(refusal_of_cache(dir.path() / "planted"), HasSubstr("it is not a folder"));
+  EXPECT_THAT(refusal_of_cache(dir.path() / "planted" / ""), HasSubstr("it is not a folder"));
+  EXPECT_TRUE(fs::is_empty(dir.path() / "real"));
+}
+
+TEST(EngineCache, X_4_AnotherUsersFolderIsRefusedWhereverItStands) {
+  const TemporaryDir dir;
+  const fs::path cache = dir.path() / "cache";
+  fs::create_directories(cache);
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a folder away";
+  ASSERT_EQ(::chown(cache.c_str(), 12345, 12345), 0);
+  EXPECT_THAT(refusal_of_cache(cache), HasSubstr("it belongs to another user"));
+}
+
+TEST(EngineCache, X_4_WhereItCannotBeUsedNothingIsRemembered) {
+  const TemporaryDir dir;
+  const fs::path cache = dir.path() / "cache";
+  fs::create_directories(cache);
+  ASSERT_EQ(::chmod(cache.c_str(), 0777), 0);
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(digest_memory_of(cache).dir, "");
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("others may write to it"));
+  ASSERT_EQ(::chmod(cache.c_str(), 0700), 0);
+  EXPECT_EQ(digest_memory_of(cache).dir, cache / "digests");
+}
+
 TEST(EngineCache, ForgetsWhatAnInterruptionLeft) {
   const TemporaryDir dir;
   fs::create_directories(dir.path() / "cache" / "engines" / ".abc.compiling");
