@@ -160,6 +160,11 @@ JsonValue sequence(JsonArray steps) {
 
 JsonValue single_digits() { return JsonObject{{"type", "Digits"}, {"individual_digits", true}}; }
 
+bool is_llama3(std::string_view kind) {
+  return kind == "llama-bpe" || kind == "llama3" || kind == "llama-v3";
+}
+bool is_qwen2(std::string_view kind) { return kind == "qwen2" || kind == "deepseek-r1-qwen"; }
+
 // tokenizer.ggml.pre names the way in which text is cut before merging. The patterns are the ones
 // that the models' own tokenizer.json files hold.
 JsonValue pre_tokenizer(std::string_view kind) {
@@ -167,10 +172,10 @@ JsonValue pre_tokenizer(std::string_view kind) {
       R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
   constexpr const char* kQwen2 =
       R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-  if (kind == "llama-bpe" || kind == "llama3" || kind == "llama-v3") {
+  if (is_llama3(kind)) {
     return sequence({split(kLlama3), byte_level(false)});
   }
-  if (kind == "qwen2" || kind == "deepseek-r1-qwen") {
+  if (is_qwen2(kind)) {
     return sequence({split(kQwen2), byte_level(false)});
   }
   if (kind == "smollm" || kind == "starcoder" || kind == "refact" || kind == "command-r") {
@@ -232,13 +237,16 @@ JsonValue byte_level_tokenizer(const JsonValue& metadata, const Vocabulary& voca
   const std::string kind = pre_tokenizer_name(metadata);
   JsonValue model = bpe_model(vocabulary_object(vocabulary), *merges, false, JsonValue());
   // Llama 3: a piece that is a token is one, whatever the merges say.
-  if (kind == "llama-bpe") model.set("ignore_merges", true);
-  const bool begin_first = flag(metadata, "tokenizer.ggml.add_bos_token", kind == "llama-bpe");
+  if (is_llama3(kind)) model.set("ignore_merges", true);
+  const bool begin_first = flag(metadata, "tokenizer.ggml.add_bos_token", is_llama3(kind));
+  // The metadata have no word for it; the models' own tokenizer.json composes characters first.
+  JsonValue normalizer;
+  if (is_qwen2(kind)) normalizer = JsonObject{{"type", "NFC"}};
   return JsonObject{{"version", "1.0"},
                     {"truncation", JsonValue()},
                     {"padding", JsonValue()},
                     {"added_tokens", added_tokens(vocabulary)},
-                    {"normalizer", JsonValue()},
+                    {"normalizer", std::move(normalizer)},
                     {"pre_tokenizer", pre_tokenizer(kind)},
                     {"post_processor", post_processor(metadata, vocabulary, begin_first)},
                     {"decoder", byte_level(true)},

@@ -133,8 +133,10 @@ TEST_F(ByteLevel, WithoutANameTheDefaultIsMeant) {
 TEST_F(ByteLevel, OnlyLlama3TakesWholePiecesBeforeMerges) {
   if (!has_text()) GTEST_SKIP() << "built with TIDEMILL_TEXT=OFF";
   merges_.erase(merges_.begin() + 1, merges_.begin() + 3);  // "123" can no longer be merged
-  pre_ = "llama-bpe";
-  EXPECT_THAT(pieces(*tokenizer_of(metadata()), "123"), ElementsAre("123"));
+  for (const char* name : {"llama-bpe", "llama3", "llama-v3"}) {
+    pre_ = name;
+    EXPECT_THAT(pieces(*tokenizer_of(metadata()), "123"), ElementsAre("123")) << name;
+  }
   pre_ = "gpt-2";
   EXPECT_THAT(pieces(*tokenizer_of(metadata()), "123"), ElementsAre("12", "3"));
 }
@@ -159,8 +161,22 @@ TEST_F(ByteLevel, BeginAndEndAreAddedWhereTheFileSaysSo) {
   extra_.set("tokenizer.ggml.eos_token_id", 0);  // one token for both
   EXPECT_THAT(encoded(), ElementsAre(0, 15, 0));
   extra_ = JsonObject{{"tokenizer.ggml.bos_token_id", 0}};
-  pre_ = "llama-bpe";
-  EXPECT_THAT(encoded(), ElementsAre(0, 15)) << "Llama 3's default";
+  for (const char* name : {"llama-bpe", "llama3", "llama-v3"}) {
+    pre_ = name;
+    EXPECT_THAT(encoded(), ElementsAre(0, 15)) << "Llama 3's default, as " << name;
+  }
+}
+
+TEST_F(ByteLevel, QwensComposeCharactersFirst) {
+  const JsonValue nfc = JsonObject{{"type", "NFC"}};
+  for (const char* name : {"qwen2", "deepseek-r1-qwen"}) {
+    pre_ = name;
+    EXPECT_EQ(*json_of(metadata()).find("normalizer"), nfc) << name;
+  }
+  for (const char* name : {"llama-bpe", "gpt-2", "smollm"}) {
+    pre_ = name;
+    EXPECT_TRUE(json_of(metadata()).find("normalizer")->is_null()) << name;
+  }
 }
 
 TEST_F(ByteLevel, WhatIsWrittenIsStrictJson) {
