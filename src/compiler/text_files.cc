@@ -53,6 +53,12 @@ std::optional<std::string> spelling_in(const JsonValue& object, std::string_view
   return token->string();
 }
 
+// null is an answer, too: there is no such token, whatever other files say.
+bool says_none(const JsonValue& object, std::string_view name) {
+  const JsonValue* token = object.find(name);
+  return token != nullptr && token->is_null();
+}
+
 // The spellings and ids of a tokenizer.json.
 class Vocabulary {
  public:
@@ -80,6 +86,24 @@ class Vocabulary {
       }
     }
     return {};
+  }
+  // -1 when there are none.
+  int64_t largest_id() const {
+    int64_t largest = -1;
+    for (const JsonValue& token : added()) {
+      largest = std::max<int64_t>(largest, as_id(token.find("id")).value_or(-1));
+    }
+    const JsonValue* model = tokenizer_.find("model");
+    const JsonValue* vocab = model == nullptr ? nullptr : model->find("vocab");
+    if (vocab != nullptr && vocab->is_array()) {  // Unigram: ids are places
+      largest = std::max(largest, static_cast<int64_t>(vocab->array().size()) - 1);
+    }
+    if (vocab != nullptr && vocab->is_object()) {
+      for (const auto& [spelling, id] : vocab->object()) {
+        largest = std::max<int64_t>(largest, as_id(&id).value_or(-1));
+      }
+    }
+    return largest;
   }
   std::optional<std::string> special_spelling(TokenId id) const {
     for (const JsonValue& token : added()) {
@@ -128,6 +152,7 @@ JsonValue special_tokens_of(const Checkpoint& checkpoint, const JsonValue& token
   const JsonValue map = side_json(checkpoint, "special_tokens_map.json");
   JsonValue special = JsonObject{};
   for (const std::string_view name : kSpecialNames) {
+    if (says_none(tokenizer_config, name)) continue;
     std::optional<std::string> spelling = spelling_in(tokenizer_config, name);
     if (!spelling) spelling = spelling_in(map, name);
     if (!spelling && name == "bos_token" && architecture.bos_token_id) {
@@ -161,23 +186,17 @@ void say_if_no_tokenizer(const Checkpoint& checkpoint) {
   }
 }
 
-TextFiles hugging_face_files(const Checkpoint& checkpoint, const Architecture& architecture) {
-  TextFiles files;
-  files.tokenizer_json = checkpoint.side_file("tokenizer.json");
-  if (!files.tokenizer_json) say_if_no_tokenizer(checkpoint);
+void add_hugging_face_text(const Checkpoint& checkpoint, const Architecture& architecture,
+                           const Vocabulary& vocabulary, TextFiles& files) {
   const JsonValue config = side_json(checkpoint, "tokenizer_config.json");
   files.chat_template = chat_template_of(checkpoint, config);
-  files.special_tokens =
-      special_tokens_of(checkpoint, config, Vocabulary(files.tokenizer_json), architecture);
+  files.special_tokens = special_tokens_of(checkpoint, config, vocabulary, architecture);
   files.generation_defaults = generation_defaults_of(checkpoint.generation_config());
-  return files;
 }
 
-TextFiles gguf_files(const JsonValue& metadata) {
-  TextFiles files;
+void add_gguf_text(const JsonValue& metadata, TextFiles& files) {
   files.special_tokens = JsonObject{};
   files.generation_defaults = JsonObject{};
-  files.tokenizer_json = gguf_tokenizer_json(metadata);
   if (const JsonValue* source = metadata.find("tokenizer.chat_template")) {
     if (source->is_string()) files.chat_template = source->string();
   }
@@ -190,7 +209,26 @@ TextFiles gguf_files(const JsonValue& metadata) {
       files.special_tokens.set(special.name, tokens->array()[index]);
     }
   }
-  return files;
+}
+
+std::optional<std::string> tokenizer_of(const Checkpoint& checkpoint) {
+  if (checkpoint.format() == CheckpointFormat::kGguf) {
+    return gguf_tokenizer_json(checkpoint.gguf_metadata());
+  }
+  std::optional<std::string> tokenizer = checkpoint.side_file("tokenizer.json");
+  if (!tokenizer) say_if_no_tokenizer(checkpoint);
+  return tokenizer;
+}
+
+// Text that holds such a token is refused when a request brings it: the network has no row for it.
+void say_ids_without_rows(const Checkpoint& checkpoint, const Vocabulary& vocabulary,
+                          const Architecture& architecture) {
+  const int64_t largest = vocabulary.largest_id();
+  if (largest < architecture.vocab_size) return;
+  log_warning(
+      "{}: the tokenizer has ids up to {}, and the network ids up to {}: text with the others will "
+      "be refused",
+      checkpoint.path().string(), largest, architecture.vocab_size - 1);
 }
 
 // Collects end ids without repetition, each from 0 to vocab_size - 1.
@@ -223,11 +261,10 @@ class EndIds {
 };
 
 std::vector<TokenId> end_ids_of(const Checkpoint& checkpoint, const Architecture& architecture,
-                                const TextFiles& files) {
+                                const Vocabulary& vocabulary, const TextFiles& files) {
   EndIds ends(architecture.eos_token_ids, architecture.vocab_size);
   ends.add_all(checkpoint.generation_config().find("eos_token_id"),
                "generation_config.json: eos_token_id");
-  const Vocabulary vocabulary(files.tokenizer_json);
   if (const auto spelling = spelling_in(files.special_tokens, "eos_token")) {
     ends.add(vocabulary.find(*spelling));
   }
@@ -243,10 +280,20 @@ std::vector<TokenId> end_ids_of(const Checkpoint& checkpoint, const Architecture
 
 CheckpointText collect_text(const Checkpoint& checkpoint, const Architecture& architecture) {
   CheckpointText text;
-  text.files = checkpoint.format() == CheckpointFormat::kGguf
-                   ? gguf_files(checkpoint.gguf_metadata())
-                   : hugging_face_files(checkpoint, architecture);
-  text.end_token_ids = end_ids_of(checkpoint, architecture, text.files);
+  text.files.tokenizer_json = tokenizer_of(checkpoint);
+  const Vocabulary vocabulary(text.files.tokenizer_json);
+  if (checkpoint.format() == CheckpointFormat::kGguf) {
+    add_gguf_text(checkpoint.gguf_metadata(), text.files);
+  } else {
+    add_hugging_face_text(checkpoint, architecture, vocabulary, text.files);
+  }
+  say_ids_without_rows(checkpoint, vocabulary, architecture);
+  text.end_token_ids = end_ids_of(checkpoint, architecture, vocabulary, text.files);
+  if (text.end_token_ids.empty()) {
+    log_warning(
+        "{}: no file names a token that ends a text: every answer will be as long as it may",
+        checkpoint.path().string());
+  }
   return text;
 }
 

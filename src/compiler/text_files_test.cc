@@ -12,6 +12,7 @@ namespace fs = std::filesystem;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 constexpr std::string_view kTokenizer = R"({"version": "1.0",
   "added_tokens": [{"id": 0, "content": "<unk>", "special": true},
@@ -78,10 +79,50 @@ TEST_F(CollectText, SpecialTokensAreSpelledByTheFirstFileThatDoes) {
   EXPECT_EQ(special("bos_token"), "<s>") << "the tokenizer's spelling of bos_token_id";
   file("special_tokens_map.json", R"({"bos_token": {"content": "<map>"}, "pad_token": "<pad>"})");
   EXPECT_EQ(special("bos_token"), "<map>");
-  file("tokenizer_config.json", R"({"bos_token": "<config>", "pad_token": null})");
+  file("tokenizer_config.json", R"({"bos_token": "<config>"})");
   EXPECT_EQ(special("bos_token"), "<config>");
   EXPECT_EQ(special("pad_token"), "<pad>");
   EXPECT_EQ(special("sep_token"), "none");
+}
+
+TEST_F(CollectText, NullInTheTokenizersConfigurationMeansThatThereIsNoSuchToken) {
+  file("tokenizer.json", kTokenizer);
+  made_.config.set("bos_token_id", 1);
+  made_.write(dir_.path());
+  file("special_tokens_map.json", R"({"bos_token": "<map>"})");
+  file("tokenizer_config.json", R"({"bos_token": null})");
+  EXPECT_EQ(special("bos_token"), "none");
+}
+
+TEST_F(CollectText, M_5_ACheckpointWithoutAnyEndTokenIsSaidAloud) {
+  testing::internal::CaptureStderr();
+  collect();
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), Not(HasSubstr("ends a text")));
+  made_.config.set("eos_token_id", JsonValue());
+  made_.write(dir_.path());
+  testing::internal::CaptureStderr();
+  EXPECT_THAT(collect().end_token_ids, IsEmpty());
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("no file names a token that ends a text"));
+}
+
+TEST_F(CollectText, M_5_ATokenizerLargerThanTheNetworkIsSaidAloud) {
+  file("tokenizer.json", kTokenizer);
+  testing::internal::CaptureStderr();
+  collect();
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), Not(HasSubstr("ids up to")));
+  for (const char* larger :
+       {R"({"added_tokens": [{"id": 17, "content": "<x>"}]})",
+        R"({"model": {"type": "BPE", "vocab": {"a": 3, "b": 17}}})",
+        R"({"model": {"type": "Unigram", "vocab": [[0,0],[0,0],[0,0],[0,0],[0,0],[0,0],[0,0],[0,0],
+            [0,0],[0,0],[0,0],[0,0],[0,0],[0,0],[0,0],[0,0],[0,0],[0,0]]}})"}) {
+    file("tokenizer.json", larger);
+    testing::internal::CaptureStderr();
+    collect();
+    EXPECT_THAT(testing::internal::GetCapturedStderr(),
+                HasSubstr("the tokenizer has ids up to 17, and the network ids up to 16"))
+        << larger;
+  }
 }
 
 TEST_F(CollectText, EndIdsAreTheUnionOfEveryPlaceThatNamesOne) {
