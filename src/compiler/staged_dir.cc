@@ -86,6 +86,12 @@ fs::path named(const fs::path& target) {
   return path.has_filename() ? path : path.parent_path();
 }
 
+// Where the old folder goes for a moment, when names cannot be exchanged.
+fs::path replaced_name(const fs::path& target) {
+  return target.parent_path() /
+         ("." + target.filename().string() + ".replaced" + std::string(kStageSuffix));
+}
+
 }  // namespace
 
 StagedDir::StagedDir(const fs::path& target, const std::function<void()>& on_wait)
@@ -103,6 +109,7 @@ StagedDir::StagedDir(const fs::path& target, const std::function<void()>& on_wai
     if (lock) lock_ = lock.release();
   }
   remove_contents(path_);
+  fs::remove_all(replaced_name(target_));
 }
 
 StagedDir::~StagedDir() {
@@ -130,12 +137,17 @@ void StagedDir::replace_target() {
     fs::remove_all(path_);
     return;
   }
-  // A file system that cannot exchange names: for an instant there is none.
+  // A file system that cannot exchange names: for an instant there is none. The old folder leaves
+  // its name whole; removed under it, it could be met with half of its files.
   if (errno != EINVAL && errno != ENOENT) fail(target_, "cannot be replaced");
-  fs::remove_all(target_);
+  const fs::path replaced = replaced_name(target_);
+  if (::rename(target_.c_str(), replaced.c_str()) != 0 && errno != ENOENT) {
+    fail(target_, "cannot be replaced");
+  }
   if (::rename(path_.c_str(), target_.c_str()) != 0) {
     fail(target_, "cannot be given its final name");
   }
+  fs::remove_all(replaced);
 }
 
 void remove_abandoned_stages(const fs::path& parent) {
