@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 #include "base/digest.h"
-#include "base/mapped_file.h"
+#include "base/text_file.h"
 #include "model/json_fields.h"
 
 namespace tidemill {
@@ -149,11 +149,6 @@ Manifest manifest_from_json(const JsonValue& value) {
   return manifest;
 }
 
-std::string read_text(const std::filesystem::path& path) {
-  const MappedFile file(path);
-  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
-}
-
 void write_text(const std::filesystem::path& path, std::string_view text) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file.write(text.data(), static_cast<std::streamsize>(text.size()));
@@ -173,7 +168,7 @@ std::optional<std::string> read_checked(const std::filesystem::path& dir, const 
   if (digest == manifest.text_digests.end() && !there) return std::nullopt;
   if (digest == manifest.text_digests.end()) throw damaged(dir, format("{} is not its own", name));
   if (!there) throw damaged(dir, format("{} is missing", name));
-  std::string text = read_text(dir / name);
+  std::string text = read_text_file(dir / name);
   if (sha256_of(text) != digest->second) {
     throw damaged(dir, format("the SHA-256 of {} is not {}", name, digest->second));
   }
@@ -224,7 +219,7 @@ Manifest read_manifest(const std::filesystem::path& dir) {
                dir.string(), kManifestFileName));
   }
   const std::filesystem::path path = dir / kManifestFileName;
-  Result<JsonValue> value = parse_json(read_text(path), kFileJsonLimits);
+  Result<JsonValue> value = parse_json(read_text_file(path), kFileJsonLimits);
   if (!value) throw damaged(path, value.error().message);
   const JsonValue* version = value->find("version");
   if (version == nullptr || !version->is_integer()) throw damaged(path, "it says no version");
