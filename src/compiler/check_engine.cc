@@ -1,7 +1,9 @@
 #include "compiler/check_engine.h"
 
 #include <stdexcept>
+#include <system_error>
 
+#include "base/check.h"
 #include "base/file_identity.h"
 #include "model/engine_dir.h"
 
@@ -9,6 +11,12 @@ namespace tidemill {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Nobody else writes a file of that name: what stands there was an engine.
+bool holds_weights(const fs::path& dir) {
+  std::error_code ignored;
+  return fs::exists(dir / kWeightsFileName, ignored);
+}
 
 void check_known_weights(const Manifest& manifest, const fs::path& dir,
                          const DigestMemory& memory) {
@@ -31,7 +39,11 @@ void check_engine(const fs::path& dir, const DigestMemory& memory) {
 
 FoundEngine find_engine(const fs::path& dir, const std::string& source_digest,
                         const DigestMemory& memory) {
-  if (!is_engine_dir(dir)) return {};
+  if (!is_engine_dir(dir)) {
+    if (!holds_weights(dir)) return {};
+    return {.damage =
+                format("{}: damaged engine: {} is missing.", dir.string(), kManifestFileName)};
+  }
   try {
     if (read_manifest(dir).source_digest != source_digest) return {};
     check_engine(dir, memory);

@@ -15,7 +15,7 @@ void check_engine(const std::filesystem::path& dir, const DigestMemory& memory);
 // What stands under an engine's name.
 struct FoundEngine {
   bool whole = false;  // a complete engine of the digest that was asked for
-  std::string damage;  // not empty: an engine of that digest once, and what is wrong with it now
+  std::string damage;  // not empty: it was an engine once, and this is wrong with it now
 };
 FoundEngine find_engine(const std::filesystem::path& dir, const std::string& source_digest,
                         const DigestMemory& memory);

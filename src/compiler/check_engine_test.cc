@@ -70,6 +70,16 @@ TEST_F(CheckEngine, X_3_ADamagedEngineIsSetAsideAndBuiltAgain) {
   EXPECT_TRUE(is_whole()) << "an older .bad does not stand in the way";
 }
 
+TEST_F(CheckEngine, X_3_AnEngineThatLostAFileIsSetAsideAndBuiltAgain) {
+  for (const char* name : {kManifestFileName, kWeightsFileName, kTextFileName}) {
+    fs::remove(engine() / name);
+    EXPECT_THAT(damage(), HasSubstr("damaged")) << name;
+    compile();
+    EXPECT_TRUE(is_whole()) << name;
+    EXPECT_FALSE(fs::exists(dir_.path() / "engine.bad" / name));
+  }
+}
+
 TEST_F(CheckEngine, X_3_AnEngineOfAnotherVersionIsAMissAndNotDamage) {
   std::ofstream(engine() / kManifestFileName) << R"({"version": 1, "layout_family": "host"})";
   EXPECT_FALSE(is_whole());

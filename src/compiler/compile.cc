@@ -22,6 +22,7 @@ namespace fs = std::filesystem;
 void refuse_foreign_target(const fs::path& target) {
   if (!fs::exists(target) || is_engine_dir(target)) return;
   if (fs::is_directory(target) && fs::is_empty(target)) return;
+  if (fs::exists(target / kWeightsFileName)) return;  // an engine that lost its manifest
   throw std::runtime_error(
       format("{}: exists and is not an engine directory. Name a folder that "
              "does not exist yet, or an engine to be replaced.",
