@@ -41,7 +41,7 @@ impl Bytes {
 #[no_mangle]
 pub unsafe extern "C" fn tidemill_bytes_free(bytes: Bytes) {
     if !bytes.data.is_null() {
-        drop(Box::from_raw(std::ptr::slice_from_raw_parts_mut(bytes.data, bytes.len)));
+        free(|| drop(Box::from_raw(std::ptr::slice_from_raw_parts_mut(bytes.data, bytes.len))));
     }
 }
 
@@ -65,4 +65,12 @@ pub fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String>
             .unwrap_or("unknown reason");
         Err(format!("the text library failed: {reason}"))
     })
+}
+
+/// Frees something. A panic on the way costs what was not freed yet: there is nobody to tell.
+pub fn free(work: impl FnOnce()) {
+    let _ = guarded(|| {
+        work();
+        Ok(())
+    });
 }

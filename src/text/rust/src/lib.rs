@@ -5,5 +5,7 @@
 //! `tidemill_bytes_free`.
 
 mod abi;
+mod json;
+mod memory;
 mod template;
 mod tokenizer;

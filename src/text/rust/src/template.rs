@@ -1,18 +1,24 @@
 //! Chat templates as `transformers` renders them: Jinja with the Python methods that templates use,
-//! bounded in steps, depth and output.
+//! bounded in steps, depth, memory and output.
 
-use crate::abi::{answer, guarded, Bytes, Text};
-use minijinja::value::{Kwargs, Value};
+use crate::abi::{answer, free, guarded, Bytes, Text};
+use crate::json::to_json;
+use crate::memory::{bounded, Outcome, MAX_BYTES, MAX_BYTES_PER_INPUT_BYTE};
+use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind};
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 const MAX_STEPS: u64 = 1_000_000;
 const MAX_DEPTH: usize = 100;
-const MAX_OUTPUT_BYTES: usize = 16 << 20;
+pub const MAX_OUTPUT_BYTES: usize = 16 << 20;
 const NAME: &str = "chat";
 
 pub struct Handle {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
+    /// It once asked for too much memory, which is not given back: it is not run again.
+    exhausted: AtomicBool,
 }
 
 #[no_mangle]
@@ -24,14 +30,21 @@ pub unsafe extern "C" fn tidemill_template_new(source: Text, error: *mut Bytes) 
         environment.set_fuel(Some(MAX_STEPS));
         environment.set_recursion_limit(MAX_DEPTH);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", to_json);
+        // For people who write templates; on nested values their time has no bound.
+        environment.remove_filter("pprint");
+        environment.remove_global("debug");
         environment
             .add_template_owned(NAME, without_generation_tags(source.as_str()?))
             .map_err(|e| e.to_string())?;
-        Ok(Box::new(Handle { environment }))
+        Ok(Box::new(Handle {
+            environment: Arc::new(environment),
+            exhausted: AtomicBool::new(false),
+        }))
     });
     match made {
         Ok(handle) => Box::into_raw(handle),
@@ -44,7 +57,7 @@ pub unsafe extern "C" fn tidemill_template_new(source: Text, error: *mut Bytes) 
 
 #[no_mangle]
 pub unsafe extern "C" fn tidemill_template_free(handle: *mut Handle) {
-    drop(Box::from_raw(handle));
+    free(|| drop(Box::from_raw(handle)));
 }
 
 /// `variables` is a JSON object. On failure the bytes are the template's own message where it
@@ -56,18 +69,34 @@ pub unsafe extern "C" fn tidemill_template_render(
     out: *mut Bytes,
 ) -> bool {
     answer(out, || {
-        let variables: serde_json::Value =
-            serde_json::from_str(variables.as_str()?).map_err(|e| e.to_string())?;
-        let template = (*handle).environment.get_template(NAME).map_err(|e| e.to_string())?;
-        let mut output = Bounded(Vec::new());
-        match template.render_captured_to(Value::from_serialize(&variables), &mut output) {
-            Ok(_) => Ok(output.0),
-            Err(_) if output.0.len() >= MAX_OUTPUT_BYTES => {
-                Err(format!("the template wrote more than {MAX_OUTPUT_BYTES} bytes"))
+        let handle = &*handle;
+        let variables = variables.as_str()?.to_owned();
+        let environment = handle.environment.clone();
+        if !handle.exhausted.load(Ordering::Relaxed) {
+            match bounded(variables.len(), move || render(&environment, &variables)) {
+                Outcome::Done(result) => return result,
+                Outcome::Exhausted => handle.exhausted.store(true, Ordering::Relaxed),
             }
-            Err(error) => Err(message_of(&error)),
         }
+        Err(format!(
+            "the template took more than {MAX_BYTES} bytes of memory and \
+             {MAX_BYTES_PER_INPUT_BYTE} for each byte of its input"
+        ))
     })
+}
+
+fn render(environment: &Environment<'_>, variables: &str) -> Result<Vec<u8>, String> {
+    let variables: serde_json::Value =
+        serde_json::from_str(variables).map_err(|e| e.to_string())?;
+    let template = environment.get_template(NAME).map_err(|e| e.to_string())?;
+    let mut output = Bounded(Vec::new());
+    match template.render_captured_to(Value::from_serialize(&variables), &mut output) {
+        Ok(_) => Ok(output.0),
+        Err(_) if output.0.len() >= MAX_OUTPUT_BYTES => {
+            Err(format!("the template wrote more than {MAX_OUTPUT_BYTES} bytes"))
+        }
+        Err(error) => Err(message_of(&error)),
+    }
 }
 
 /// The reason without file, line and kind, which say nothing to a client.
@@ -122,64 +151,6 @@ fn without_generation_tags(source: &str) -> String {
     out
 }
 
-/// json.dumps as templates expect it: no HTML escapes, blanks behind comma and colon, `indent`.
-fn to_json(value: Value, kwargs: Kwargs) -> Result<String, Error> {
-    let indent: Option<usize> = kwargs.get("indent")?;
-    for ignored in ["ensure_ascii", "sort_keys", "separators"] {
-        let _: Option<Value> = kwargs.get(ignored)?;
-    }
-    kwargs.assert_all_used()?;
-    let tree = serde_json::to_value(&value)
-        .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
-    let mut out = String::new();
-    write_json(&tree, indent, 0, &mut out);
-    Ok(out)
-}
-
-fn write_json(value: &serde_json::Value, indent: Option<usize>, depth: usize, out: &mut String) {
-    use serde_json::Value as Json;
-    match value {
-        Json::Array(items) if !items.is_empty() => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                separate(i, indent, depth + 1, out);
-                write_json(item, indent, depth + 1, out);
-            }
-            close(']', indent, depth, out);
-        }
-        Json::Object(members) if !members.is_empty() => {
-            out.push('{');
-            for (i, (key, item)) in members.iter().enumerate() {
-                separate(i, indent, depth + 1, out);
-                out.push_str(&Json::from(key.as_str()).to_string());
-                out.push_str(": ");
-                write_json(item, indent, depth + 1, out);
-            }
-            close('}', indent, depth, out);
-        }
-        other => out.push_str(&other.to_string()),
-    }
-}
-
-fn separate(index: usize, indent: Option<usize>, depth: usize, out: &mut String) {
-    match indent {
-        Some(width) => {
-            out.push_str(if index > 0 { ",\n" } else { "\n" });
-            out.extend(std::iter::repeat_n(' ', width * depth));
-        }
-        None if index > 0 => out.push_str(", "),
-        None => {}
-    }
-}
-
-fn close(bracket: char, indent: Option<usize>, depth: usize, out: &mut String) {
-    if let Some(width) = indent {
-        out.push('\n');
-        out.extend(std::iter::repeat_n(' ', width * depth));
-    }
-    out.push(bracket);
-}
-
 /// The C library's broken-down time (Linux).
 #[repr(C)]
 struct Tm {
@@ -196,7 +167,8 @@ extern "C" {
 
 fn strftime_now(format: String) -> Result<String, Error> {
     let refuse = |reason| Error::new(ErrorKind::InvalidOperation, reason);
-    let format = std::ffi::CString::new(format).map_err(|_| refuse("strftime_now: NUL in format"))?;
+    let format =
+        std::ffi::CString::new(format).map_err(|_| refuse("strftime_now: NUL in format"))?;
     let mut broken_down = Tm { fields: [0; 9], gmtoff: 0, zone: std::ptr::null() };
     let mut buffer = [0u8; 256];
     let length = unsafe {
