@@ -3,19 +3,14 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "base/check.h"
 #include "base/utf8.h"
+#include "text/disguise.h"
 #include "text/rust_abi.h"
 
 namespace tidemill {
 namespace {
 
 constexpr size_t kMaxMessageBytes = 256;  // of a template's own complaint
-
-// A character of the private use area stands for a control token that a user spelled, while the
-// template runs.
-constexpr uint32_t kFirstSentinel = 0xe000;
-constexpr uint32_t kLastSentinel = 0xf8ff;
 
 constexpr const char* kReserved[] = {"messages", "tools", "documents", "add_generation_prompt"};
 
@@ -28,85 +23,11 @@ Error template_error(std::string_view message) {
       .message = format("the chat template refuses the messages: {}", message.substr(0, length))};
 }
 
-// Calls `change` on every string inside.
-template <typename Change>
-void for_each_string(JsonValue& value, Change change) {
-  if (value.is_string()) {
-    std::string text = value.string();
-    if (change(text)) value = std::move(text);
-  } else if (value.is_array()) {
-    for (JsonValue& item : value.array()) for_each_string(item, change);
-  } else if (value.is_object()) {
-    for (JsonMember& member : value.object()) for_each_string(member.second, change);
-  }
-}
-
-void replace_all(std::string& text, std::string_view what, std::string_view by) {
-  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + by.size())) {
-    text.replace(at, what.size(), by);
-  }
-}
-
-// Control tokens that a user spelled, and the characters that stand for them.
-struct Disguise {
-  std::vector<std::pair<std::string, std::string>> sentinel_of;  // token, character
-
-  void put_on(std::string& text) const {
-    for (const auto& [token, sentinel] : sentinel_of) replace_all(text, token, sentinel);
-  }
-  void take_off(std::string& text) const {
-    for (const auto& [token, sentinel] : sentinel_of) replace_all(text, sentinel, token);
-  }
-};
-
-// Longer tokens first, so that "<|im_end|>" inside "<|im_end|>x" does not hide the longer one.
-Disguise disguise_for(const JsonValue& messages, const std::vector<std::string>& control_tokens) {
-  std::string all = to_json(messages);
-  std::vector<std::string> spelled;
-  for (const std::string& token : control_tokens) {
-    std::string in_json;
-    append_json_string(&in_json, token);
-    const std::string_view inner = std::string_view(in_json).substr(1, in_json.size() - 2);
-    if (!token.empty() && all.find(inner) != std::string::npos) spelled.push_back(token);
-  }
-  std::sort(spelled.begin(), spelled.end(),
-            [](const auto& a, const auto& b) { return a.size() > b.size(); });
-  Disguise disguise;
-  uint32_t next = kFirstSentinel;
-  for (const std::string& token : spelled) {
-    std::string sentinel;
-    do {
-      CHECK(next <= kLastSentinel, "every private-use character stands in one conversation");
-      sentinel.clear();
-      append_utf8(&sentinel, next++);
-    } while (all.find(sentinel) != std::string::npos);
-    disguise.sentinel_of.emplace_back(token, sentinel);
-  }
-  return disguise;
-}
-
-// The leftmost control token in `text`, the longest of those that begin there.
-struct Found {
-  size_t at = std::string::npos;
-  std::string_view token;
-};
-Found first_control_token(std::string_view text, const std::vector<std::string>& control_tokens) {
-  Found best;
-  for (const std::string& token : control_tokens) {
-    if (token.empty()) continue;
-    const size_t at = text.find(token);
-    if (at < best.at ||
-        (at == best.at && at != std::string::npos && token.size() > best.token.size())) {
-      best = {at, token};
-    }
-  }
-  return best;
-}
-
 }  // namespace
 
 struct ChatTemplate::State {
   rust::TemplateHandle* handle = nullptr;
+  JsonValue texts;  // the source and the special tokens: what a template writes by itself
   JsonValue special_tokens;
   bool iterates_over_content = false;
   bool mentions_developer = false;
@@ -151,6 +72,7 @@ ChatTemplate::ChatTemplate(std::string_view source, const JsonValue& special_tok
     throw std::runtime_error(format("the chat template cannot be read: {}.", error.view()));
   }
   state_->special_tokens = special_tokens.is_object() ? special_tokens : JsonValue(JsonObject{});
+  state_->texts = JsonArray{std::string(source), state_->special_tokens};
   state_->iterates_over_content = state_->probe_content_parts();
   state_->mentions_developer = source.find("developer") != std::string_view::npos;
 }
@@ -198,34 +120,16 @@ Result<std::string> ChatTemplate::render(const JsonValue& messages,
 Result<std::vector<TokenId>> ChatTemplate::encode(const Tokenizer& tokenizer,
                                                   const JsonValue& messages,
                                                   const ChatTemplateOptions& options) const {
-  const auto& control_tokens = tokenizer.control_tokens();
-  const Disguise disguise = disguise_for(messages, control_tokens);
-  if (disguise.sentinel_of.empty()) {  // the normal case: exactly as the reference does it
-    const auto text = render(messages, options);
-    if (!text) return text.error();
-    return tokenizer.encode(*text, {.add_special_tokens = false});
-  }
-  JsonValue disguised = messages;
-  for_each_string(disguised, [&](std::string& text) {
-    disguise.put_on(text);
-    return true;
-  });
-  const auto text = render(disguised, options);
+  Disguise disguise(tokenizer.control_tokens(), {&state_->texts, &messages, &options.kwargs});
+  const auto disguised = disguise.put_on(messages);
+  if (!disguised) return disguised.error();
+  const auto text = render(*disguised, options);
   if (!text) return text.error();
-  std::vector<TokenId> ids;
-  for (std::string_view rest = *text; !rest.empty();) {
-    const Found found = first_control_token(rest, control_tokens);
-    std::string plain(rest.substr(0, std::min(found.at, rest.size())));
-    disguise.take_off(plain);
-    const auto piece =
-        tokenizer.encode(plain, {.add_special_tokens = false, .parse_control_tokens = false});
-    if (!piece) return piece.error();
-    ids.insert(ids.end(), piece->begin(), piece->end());
-    if (found.at == std::string::npos) break;
-    ids.push_back(*tokenizer.find(found.token));
-    rest.remove_prefix(found.at + found.token.size());
-  }
-  return ids;
+  // The normal case, exactly as the reference does it.
+  if (!disguise.is_worn()) return tokenizer.encode(*text, {.add_special_tokens = false});
+  const auto marked = disguise.take_off(*text);
+  if (!marked) return marked.error();
+  return tokenizer.encode(*marked, {.add_special_tokens = false, .parse_control_tokens = false});
 }
 
 }  // namespace tidemill

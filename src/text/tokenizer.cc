@@ -92,7 +92,7 @@ struct Tokenizer::State {
   bool byte_level = false;
   int32_t size = 0;
   std::unordered_map<TokenId, bool> added;  // id to "is special"
-  std::vector<std::string> control_tokens;
+  std::vector<ControlToken> control_tokens;
 
   ~State() {
     if (handle != nullptr) rust::tidemill_tokenizer_free(handle);
@@ -104,10 +104,13 @@ struct Tokenizer::State {
     const auto description = parse_json(answer.view(), kFileJsonLimits);
     CHECK(description.has_value(), "the text library's own JSON");
     byte_level = mentions_type(*description->find("decoder"), "ByteLevel");
-    for (const JsonValue& token : description->find("added")->array()) {
-      const bool special = token.find("special")->boolean();
-      added.emplace(static_cast<TokenId>(token.find("id")->integer()), special);
-      if (special) control_tokens.push_back(token.find("content")->string());
+    for (const JsonValue& id : description->find("added")->array()) {
+      added.emplace(static_cast<TokenId>(id.integer()), false);
+    }
+    for (const JsonValue& token : description->find("control")->array()) {
+      added[static_cast<TokenId>(token.find("id")->integer())] = true;
+      control_tokens.push_back(
+          {.spelling = token.find("spelling")->string(), .mark = token.find("mark")->string()});
     }
     size = static_cast<int32_t>(rust::tidemill_tokenizer_size(handle));
   }
@@ -174,6 +177,8 @@ std::optional<TokenId> Tokenizer::find(std::string_view token) const {
 
 int32_t Tokenizer::vocab_size() const { return state_->size; }
 
-const std::vector<std::string>& Tokenizer::control_tokens() const { return state_->control_tokens; }
+const std::vector<ControlToken>& Tokenizer::control_tokens() const {
+  return state_->control_tokens;
+}
 
 }  // namespace tidemill

@@ -16,8 +16,17 @@
 namespace tidemill {
 
 struct EncodeOptions {
-  bool add_special_tokens = true;    // what the post-processor adds: begin of sequence, ...
-  bool parse_control_tokens = true;  // control tokens spelled in the text become their ids
+  bool add_special_tokens = true;  // what the post-processor adds: begin of sequence, ...
+  // Control tokens spelled in the text become their ids; otherwise only their marks do.
+  bool parse_control_tokens = true;
+};
+
+// A special token. Its mark stands for it in a text whose author may spell control tokens without
+// meaning them; marks hold kMarkBorder, a noncharacter, which must not stand elsewhere in the text.
+inline constexpr std::string_view kMarkBorder = "\U0010ffff";
+struct ControlToken {
+  std::string spelling;
+  std::string mark;
 };
 
 class Tokenizer {
@@ -39,8 +48,8 @@ class Tokenizer {
   std::optional<TokenId> find(std::string_view token) const;
   int32_t vocab_size() const;  // with added tokens
 
-  // The spellings that parse_control_tokens acts on.
-  const std::vector<std::string>& control_tokens() const;
+  // What parse_control_tokens acts on.
+  const std::vector<ControlToken>& control_tokens() const;
 
  private:
   struct State;

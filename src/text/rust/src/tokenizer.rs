@@ -1,26 +1,110 @@
 //! The reference tokenizers, as they are.
 
-use crate::abi::{answer, guarded, Bytes, Text};
+use crate::abi::{answer, free, guarded, Bytes, Text};
+use serde_json::{json, Value as Json};
+use std::collections::HashMap;
 use std::str::FromStr;
 use tokenizers::Tokenizer;
 
 pub struct Handle {
     /// Control tokens spelled in a text become their ids.
     parsing: Tokenizer,
-    /// They stay plain text.
-    plain: Tokenizer,
+    /// Only their marks do; a spelling is plain text.
+    marked: Tokenizer,
+}
+
+impl Handle {
+    /// Id, spelling and mark of every control token.
+    fn control_tokens(&self) -> Result<Vec<(u32, String, String)>, String> {
+        let added = self.parsing.get_added_tokens_decoder().into_iter();
+        added
+            .filter(|(_, token)| token.special)
+            .map(|(id, token)| match self.marked.id_to_token(id) {
+                Some(mark) if mark.starts_with(BORDER) => Ok((id, token.content, mark)),
+                _ => Err(format!("the control token {} cannot be told from text", token.content)),
+            })
+            .collect()
+    }
+}
+
+/// A noncharacter: no text holds it.
+const BORDER: char = '\u{10ffff}';
+
+/// What stands for a control token in a text for `marked`.
+fn mark_of(index: usize) -> String {
+    format!("{BORDER}{index}{BORDER}")
+}
+
+/// The tokenizer of `json` with every control token spelled as its mark, in the vocabulary, too:
+/// some models (Unigram) find the spelling there without the help of added tokens. Ids stay.
+fn with_marks(json: &str) -> Result<Tokenizer, String> {
+    let mut file: Json = serde_json::from_str(json).map_err(|e| e.to_string())?;
+    let mut marks = HashMap::new();
+    let added = file.get_mut("added_tokens").and_then(Json::as_array_mut);
+    for token in added.into_iter().flatten() {
+        let content = token["content"].as_str().unwrap_or_default().to_owned();
+        if content.is_empty() || token["special"] != true {
+            continue;
+        }
+        let next = mark_of(marks.len());
+        token["content"] = marks.entry(content).or_insert(next).clone().into();
+        token["normalized"] = false.into(); // a mark is a mark wherever it stands
+        token["single_word"] = false.into();
+    }
+    rename(&mut file["model"], &marks);
+    serde_json::from_value(file).map_err(|e| e.to_string())
+}
+
+fn rename(model: &mut Json, marks: &HashMap<String, String>) {
+    let renamed = |piece: &Json| piece.as_str().and_then(|p| marks.get(p)).cloned();
+    match model.get_mut("vocab") {
+        Some(Json::Array(pieces)) => {
+            for piece in pieces {
+                if let Some(mark) = renamed(&piece[0]) {
+                    piece[0] = mark.into();
+                }
+            }
+        }
+        Some(Json::Object(pieces)) => {
+            let old = std::mem::take(pieces);
+            pieces.extend(
+                old.into_iter()
+                    .map(|(piece, id)| (marks.get(&piece).cloned().unwrap_or(piece), id)),
+            );
+        }
+        _ => {}
+    }
+    if let Some(mark) = renamed(&model["unk_token"]) {
+        model["unk_token"] = mark.into();
+    }
+    if let Some(merges) = model.get_mut("merges").and_then(Json::as_array_mut) {
+        merges.retain(|merge| !pieces_of(merge).iter().any(|piece| marks.contains_key(piece)));
+    }
+}
+
+/// Both parts of a merge and what it makes.
+fn pieces_of(merge: &Json) -> [String; 3] {
+    let (left, right) = match merge.as_str() {
+        Some(pair) => pair.split_once(' ').unwrap_or((pair, "")),
+        None => (merge[0].as_str().unwrap_or(""), merge[1].as_str().unwrap_or("")),
+    };
+    [left.to_owned(), right.to_owned(), format!("{left}{right}")]
 }
 
 #[no_mangle]
 pub unsafe extern "C" fn tidemill_tokenizer_new(json: Text, error: *mut Bytes) -> *mut Handle {
     let made = guarded(|| {
-        let mut parsing = Tokenizer::from_str(json.as_str()?).map_err(|e| e.to_string())?;
-        // Settings of a training run; serving neither cuts nor pads.
-        parsing.with_truncation(None).map_err(|e| e.to_string())?;
-        parsing.with_padding(None);
-        let mut plain = parsing.clone();
-        plain.set_encode_special_tokens(true);
-        Ok(Box::new(Handle { parsing, plain }))
+        let json = json.as_str()?;
+        let mut parsing = Tokenizer::from_str(json).map_err(|e| e.to_string())?;
+        let mut marked = with_marks(json)?;
+        for tokenizer in [&mut parsing, &mut marked] {
+            // Settings of a training run; serving neither cuts nor pads.
+            tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
+            tokenizer.with_padding(None);
+        }
+        let handle = Handle { parsing, marked };
+        handle.control_tokens()?; // every one has a mark
+        Ok(Box::new(handle))
     });
     match made {
         Ok(handle) => Box::into_raw(handle),
@@ -33,7 +117,7 @@ pub unsafe extern "C" fn tidemill_tokenizer_new(json: Text, error: *mut Bytes) -
 
 #[no_mangle]
 pub unsafe extern "C" fn tidemill_tokenizer_free(handle: *mut Handle) {
-    drop(Box::from_raw(handle));
+    free(|| drop(Box::from_raw(handle)));
 }
 
 /// Ids as 32-bit little-endian numbers.
@@ -46,11 +130,9 @@ pub unsafe extern "C" fn tidemill_tokenizer_encode(
     out: *mut Bytes,
 ) -> bool {
     answer(out, || {
-        let tokenizer =
-            if parse_control_tokens { &(*handle).parsing } else { &(*handle).plain };
-        let encoding = tokenizer
-            .encode_fast(text.as_str()?, add_special_tokens)
-            .map_err(|e| e.to_string())?;
+        let tokenizer = if parse_control_tokens { &(*handle).parsing } else { &(*handle).marked };
+        let encoding =
+            tokenizer.encode_fast(text.as_str()?, add_special_tokens).map_err(|e| e.to_string())?;
         Ok(encoding.get_ids().iter().flat_map(|id| id.to_le_bytes()).collect())
     })
 }
@@ -100,21 +182,25 @@ pub unsafe extern "C" fn tidemill_tokenizer_size(handle: *const Handle) -> u32 {
     .unwrap_or(0)
 }
 
-/// JSON: {"decoder": ..., "added": [{"id", "content", "special"}, ...]} in the order of ids.
+/// JSON: {"decoder": ..., "added": [id, ...], "control": [{"id", "spelling", "mark"}, ...]} in the
+/// order of ids.
 #[no_mangle]
-pub unsafe extern "C" fn tidemill_tokenizer_describe(handle: *const Handle, out: *mut Bytes) -> bool {
+pub unsafe extern "C" fn tidemill_tokenizer_describe(
+    handle: *const Handle,
+    out: *mut Bytes,
+) -> bool {
     answer(out, || {
         let tokenizer = &(*handle).parsing;
-        let mut added: Vec<_> = tokenizer.get_added_tokens_decoder().into_iter().collect();
-        added.sort_by_key(|(id, _)| *id);
-        let added: Vec<_> = added
+        let mut added: Vec<u32> = tokenizer.get_added_tokens_decoder().into_keys().collect();
+        added.sort_unstable();
+        let mut control = (*handle).control_tokens()?;
+        control.sort_unstable();
+        let control: Vec<Json> = control
             .into_iter()
-            .map(|(id, token)| {
-                serde_json::json!({"id": id, "content": token.content, "special": token.special})
-            })
+            .map(|(id, spelling, mark)| json!({"id": id, "spelling": spelling, "mark": mark}))
             .collect();
         let decoder = serde_json::to_value(tokenizer.get_decoder()).map_err(|e| e.to_string())?;
-        let description = serde_json::json!({"decoder": decoder, "added": added});
+        let description = json!({"decoder": decoder, "added": added, "control": control});
         Ok(description.to_string().into_bytes())
     })
 }

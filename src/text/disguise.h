@@ -1,0 +1,72 @@
+// Keeps control tokens that a user spells apart from those that a chat template writes. While the
+// template runs, a private-use character stands for each that the user spelled; afterwards the
+// user's are spelled out again, and the template's become their marks (tokenizer.h).
+#pragma once
+
+#include <bitset>
+#include <functional>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "text/tokenizer.h"
+
+namespace tidemill {
+
+// Finds spellings in a text in one pass: from left to right, the longest that begins at a place.
+class Spellings {
+ public:
+  explicit Spellings(const std::vector<std::string>& spellings);  // empty ones are never found
+
+  // `by` gives what stands for the spelling of that index.
+  std::string replace(std::string_view text,
+                      const std::function<std::string_view(size_t index)>& by) const;
+
+ private:
+  struct Entry {
+    std::string spelling;
+    size_t index;
+  };
+  const Entry* longest_at(std::string_view text) const;
+
+  std::vector<Entry> sorted_;
+  std::bitset<256> first_bytes_;
+};
+
+// Of one conversation; one thread at a time.
+class Disguise {
+ public:
+  // `control_tokens` outlives this. `others` is what else may come out of the template: none of
+  // its characters is taken for a control token.
+  Disguise(const std::vector<ControlToken>& control_tokens,
+           std::initializer_list<const JsonValue*> others);
+
+  // kTemplateError when the conversation leaves no private-use character for a control token.
+  Result<JsonValue> put_on(const JsonValue& messages);
+  // Did put_on() find any?
+  bool is_worn() const { return !worn_.empty(); }
+  // kTemplateError when the text holds what marks are made of.
+  Result<std::string> take_off(std::string_view rendered) const;
+
+ private:
+  static constexpr uint32_t kFirst = 0xe000;  // the private use area
+  static constexpr uint32_t kLast = 0xf8ff;
+
+  void reserve(std::string_view text);
+  void reserve_all(const JsonValue& value);
+  void hide(JsonValue& value, const Spellings& control);
+  std::string_view character_for(size_t token);
+
+  const std::vector<ControlToken>& control_tokens_;
+  std::bitset<kLast - kFirst + 1> taken_;
+  std::vector<std::string> characters_;  // of each control token; empty until it is needed
+  std::vector<size_t> worn_;             // those that have one
+  bool exhausted_ = false;
+};
+
+}  // namespace tidemill
