@@ -23,6 +23,14 @@ Error template_error(std::string_view message) {
       .message = format("the chat template refuses the messages: {}", message.substr(0, length))};
 }
 
+// Of a message's content: that of the last part when it is a list.
+std::string_view text_of(const JsonValue* content) {
+  if (content != nullptr && content->is_array() && !content->array().empty()) {
+    content = content->array().back().find("text");
+  }
+  return content != nullptr && content->is_string() ? std::string_view(content->string()) : "";
+}
+
 }  // namespace
 
 struct ChatTemplate::State {
@@ -104,9 +112,7 @@ Result<std::string> ChatTemplate::render(const JsonValue& messages,
   auto text = state_->render(variables);
   if (!text || !options.continue_final_message) return text;
   // The prompt ends right behind the last message's text.
-  const JsonValue* content = messages.array().back().find("content");
-  std::string_view last;
-  if (content != nullptr && content->is_string()) last = content->string();
+  std::string_view last = text_of(messages.array().back().find("content"));
   while (!last.empty() && (last.back() == ' ' || last.back() == '\n')) last.remove_suffix(1);
   const size_t at = text->rfind(last);
   if (last.empty() || at == std::string::npos) {

@@ -102,6 +102,15 @@ TEST(ChatTemplate, AContinuedMessageEndsThePrompt) {
             "<|user|>user: to be");
 }
 
+TEST(ChatTemplate, AContinuedListOfPartsEndsBehindItsLast) {
+  const ChatTemplate chat("{% for p in messages[0].content %}{{ p.text }}{% endfor %}<|end|>",
+                          JsonObject{});
+  const JsonValue messages = JsonArray{JsonObject{
+      {"role", "assistant"},
+      {"content", JsonArray{JsonObject{{"text", "to be "}}, JsonObject{{"text", "or not "}}}}}};
+  EXPECT_EQ(*chat.render(messages, {.continue_final_message = true}), "to be or not");
+}
+
 TEST(ChatTemplate, WhetherATemplateGoesOverPartsIsFound) {
   EXPECT_FALSE(ChatTemplate(kChat, JsonObject{}).iterates_over_content());
   const char* parts =

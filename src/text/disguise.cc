@@ -1,6 +1,7 @@
 #include "text/disguise.h"
 
 #include <algorithm>
+#include <cctype>
 
 #include "base/utf8.h"
 
@@ -24,6 +25,7 @@ Spellings::Spellings(const std::vector<std::string>& spellings) {
     if (spellings[index].empty()) continue;
     sorted_.push_back({.spelling = spellings[index], .index = index});
     first_bytes_.set(static_cast<unsigned char>(spellings[index].front()));
+    longest_ = std::max(longest_, spellings[index].size());
   }
   std::sort(sorted_.begin(), sorted_.end(),
             [](const Entry& a, const Entry& b) { return a.spelling < b.spelling; });
@@ -63,9 +65,20 @@ std::string Spellings::replace(std::string_view text,
   return out;
 }
 
+size_t Spellings::begun_at_end(std::string_view text) const {
+  for (size_t length = std::min(text.size(), longest_); length > 0; --length) {
+    const std::string_view end = text.substr(text.size() - length);
+    const auto next =
+        std::upper_bound(sorted_.begin(), sorted_.end(), end,
+                         [](std::string_view a, const Entry& b) { return a < b.spelling; });
+    if (next != sorted_.end() && next->spelling.starts_with(end)) return length;
+  }
+  return 0;
+}
+
 Disguise::Disguise(const std::vector<ControlToken>& control_tokens,
                    std::initializer_list<const JsonValue*> others)
-    : control_tokens_(control_tokens), characters_(control_tokens.size()) {
+    : control_tokens_(control_tokens) {
   for (const JsonValue* value : others) reserve_all(*value);
   for (const ControlToken& token : control_tokens) reserve(token.spelling);
 }
@@ -93,20 +106,20 @@ void Disguise::reserve_all(const JsonValue& value) {
   }
 }
 
-std::string_view Disguise::character_for(size_t token) {
-  std::string& character = characters_[token];
-  if (character.empty()) {
-    uint32_t code = kFirst;
-    while (code <= kLast && taken_[code - kFirst]) ++code;
-    if (code > kLast) {
-      exhausted_ = true;
-      return "";
-    }
-    taken_.set(code - kFirst);
-    append_utf8(&character, code);
-    worn_.push_back(token);
+std::string_view Disguise::character_for(std::string_view spelling) {
+  if (const auto known = character_of_.find(spelling); known != character_of_.end()) {
+    return known->second;
   }
-  return character;
+  uint32_t code = kFirst;
+  while (code <= kLast && taken_[code - kFirst]) ++code;
+  if (code > kLast) {
+    exhausted_ = true;
+    return "";
+  }
+  taken_.set(code - kFirst);
+  std::string character;
+  append_utf8(&character, code);
+  return character_of_.emplace(spelling, std::move(character)).first->second;
 }
 
 Result<JsonValue> Disguise::put_on(const JsonValue& messages) {
@@ -123,19 +136,27 @@ Result<JsonValue> Disguise::put_on(const JsonValue& messages) {
 }
 
 void Disguise::hide(JsonValue& value, const Spellings& control) {
-  const auto hidden = [&](const std::string& text) {
-    return control.replace(text, [&](size_t token) { return character_for(token); });
-  };
   if (value.is_string()) {
-    value = hidden(value.string());
+    value = hidden(value.string(), control);
   } else if (value.is_array()) {
     for (JsonValue& item : value.array()) hide(item, control);
   } else if (value.is_object()) {
     for (JsonMember& member : value.object()) {
-      member.first = hidden(member.first);
+      member.first = hidden(member.first, control);
       hide(member.second, control);
     }
   }
+}
+
+std::string Disguise::hidden(std::string_view text, const Spellings& control) {
+  std::string out = control.replace(
+      text, [&](size_t token) { return character_for(control_tokens_[token].spelling); });
+  const size_t end = out.find_last_not_of(" \t\r\n") + 1;  // templates trim
+  const size_t begun = control.begun_at_end(std::string_view(out).substr(0, end));
+  // A letter begins too many other words, some of which the template looks for.
+  if (begun == 0 || std::isalnum(static_cast<unsigned char>(out[end - begun])) != 0) return out;
+  const std::string_view character = character_for(out.substr(end - begun, begun));
+  return out.replace(end - begun, begun, character);
 }
 
 Result<std::string> Disguise::take_off(std::string_view rendered) const {
@@ -144,14 +165,14 @@ Result<std::string> Disguise::take_off(std::string_view rendered) const {
         "the messages spell control tokens and hold the noncharacter U+10FFFF; leave out one or "
         "the other");
   }
-  // Control tokens first, in their order; then the characters of those that are worn.
   std::vector<std::string> spellings = spellings_of(control_tokens_);
-  for (const size_t token : worn_) spellings.push_back(characters_[token]);
-  return Spellings(spellings).replace(rendered, [&](size_t index) -> std::string_view {
-    const size_t count = control_tokens_.size();
-    return index < count ? control_tokens_[index].mark
-                         : control_tokens_[worn_[index - count]].spelling;
-  });
+  std::vector<std::string_view> by;
+  for (const ControlToken& token : control_tokens_) by.push_back(token.mark);
+  for (const auto& [spelling, character] : character_of_) {
+    spellings.push_back(character);
+    by.push_back(spelling);
+  }
+  return Spellings(spellings).replace(rendered, [&](size_t index) { return by[index]; });
 }
 
 }  // namespace tidemill

@@ -1,15 +1,15 @@
 // Keeps control tokens that a user spells apart from those that a chat template writes. While the
-// template runs, a private-use character stands for each that the user spelled; afterwards the
-// user's are spelled out again, and the template's become their marks (tokenizer.h).
+// template runs, a private-use character stands for each that the user spelled, or began to spell
+// at the end of a text (the template may join it with the next); afterwards the user's are spelled
+// out again, and the template's become their marks (tokenizer.h).
 #pragma once
 
 #include <bitset>
 #include <functional>
 #include <initializer_list>
-#include <optional>
+#include <map>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -26,6 +26,8 @@ class Spellings {
   // `by` gives what stands for the spelling of that index.
   std::string replace(std::string_view text,
                       const std::function<std::string_view(size_t index)>& by) const;
+  // Length of the longest end of `text` that begins a spelling and is not all of it.
+  size_t begun_at_end(std::string_view text) const;
 
  private:
   struct Entry {
@@ -35,6 +37,7 @@ class Spellings {
   const Entry* longest_at(std::string_view text) const;
 
   std::vector<Entry> sorted_;
+  size_t longest_ = 0;
   std::bitset<256> first_bytes_;
 };
 
@@ -49,7 +52,7 @@ class Disguise {
   // kTemplateError when the conversation leaves no private-use character for a control token.
   Result<JsonValue> put_on(const JsonValue& messages);
   // Did put_on() find any?
-  bool is_worn() const { return !worn_.empty(); }
+  bool is_worn() const { return !character_of_.empty(); }
   // kTemplateError when the text holds what marks are made of.
   Result<std::string> take_off(std::string_view rendered) const;
 
@@ -60,12 +63,12 @@ class Disguise {
   void reserve(std::string_view text);
   void reserve_all(const JsonValue& value);
   void hide(JsonValue& value, const Spellings& control);
-  std::string_view character_for(size_t token);
+  std::string hidden(std::string_view text, const Spellings& control);
+  std::string_view character_for(std::string_view spelling);
 
   const std::vector<ControlToken>& control_tokens_;
   std::bitset<kLast - kFirst + 1> taken_;
-  std::vector<std::string> characters_;  // of each control token; empty until it is needed
-  std::vector<size_t> worn_;             // those that have one
+  std::map<std::string, std::string, std::less<>> character_of_;  // by what it stands for
   bool exhausted_ = false;
 };
 

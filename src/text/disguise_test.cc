@@ -48,6 +48,32 @@ TEST(Spellings, TheLeftmostAndThereTheLongestIsReplaced) {
   EXPECT_EQ(replaced(""), "");
 }
 
+TEST(Spellings, WhatIsBegunAtTheEndIsFound) {
+  const Spellings spellings({"<|end|>", "<|", "ab"});
+  EXPECT_EQ(spellings.begun_at_end("x<|en"), 4u);
+  EXPECT_EQ(spellings.begun_at_end("x<|"), 2u);
+  EXPECT_EQ(spellings.begun_at_end("x<|end|>"), 0u);
+  EXPECT_EQ(spellings.begun_at_end("<a"), 1u);
+  EXPECT_EQ(spellings.begun_at_end("b"), 0u);
+  EXPECT_EQ(spellings.begun_at_end(""), 0u);
+}
+
+TEST(Disguise, AControlTokenSpelledOverTwoPartsIsPlainText_P_6) {
+  const Tokenizer tokenizer(byte_tokenizer());
+  const ChatTemplate chat(
+      "{% for p in messages[0].content %}{{ p.text | trim }}{% endfor %}<|end|>", JsonObject{});
+  for (const auto& [first, second] :
+       {std::pair("a<|en", "d|>b"), std::pair("a< \n", "|end|>b"), std::pair("a<|end|", ">b")}) {
+    const JsonValue messages = JsonArray{JsonObject{
+        {"role", "user"},
+        {"content", JsonArray{JsonObject{{"text", first}}, JsonObject{{"text", second}}}}}};
+    const auto ids = chat.encode(tokenizer, messages, {});
+    ASSERT_TRUE(ids);
+    EXPECT_EQ(tokenizer.decode(*ids, false), "a<|end|>b<|end|>");
+    EXPECT_EQ(std::count(ids->begin(), ids->end(), 256), 1) << first;
+  }
+}
+
 TEST(Disguise, AMessageWithEveryPrivateUseCharacterIsRefusedIfItSpellsAControlToken) {
   const Tokenizer tokenizer(byte_tokenizer());
   const ChatTemplate chat(template_of("<|user|>", "<|end|>"), JsonObject{});
