@@ -3,6 +3,7 @@
 
 #include <random>
 
+#include "base/check.h"
 #include "base/json.h"
 #include "base/utf8.h"
 #include "text/detokenizer.h"
@@ -43,6 +44,39 @@ TEST(Tokenizer, BytesOfATokenAreThoseItStandsFor) {
   const Tokenizer pieces(sentencepiece_tokenizer());
   EXPECT_EQ(pieces.token_bytes(3 + 0xe2), "\xe2");
   EXPECT_EQ(pieces.token_bytes(264), " ab");
+}
+
+std::string with_added(const char* tokens) {
+  std::string file = sentencepiece_tokenizer();
+  const std::string none = R"("added_tokens":[])";
+  return file.replace(file.find(none), none.size(), format(R"("added_tokens":[{}])", tokens));
+}
+
+// Older Llama checkpoints: the library knows </s> as "\u2581</s>", which a client must not see.
+TEST(Tokenizer, ASpecialTokenThatIsNormalisedIsSpelledAndSkippedLikeAnother) {
+  const Tokenizer tokenizer(
+      with_added(R"({"id":2,"content":"</s>","single_word":false,"lstrip":false,"rstrip":false,)"
+                 R"("normalized":true,"special":true})"));
+  EXPECT_TRUE(tokenizer.is_special(2));
+  EXPECT_EQ(tokenizer.token_bytes(2), "</s>");
+  EXPECT_EQ(tokenizer.decode(std::vector<TokenId>{264, 2}, true), "ab");
+}
+
+TEST(Tokenizer, AddedTokensSwallowBlanksAndMatchWholeWordsAsTheySay) {
+  const Tokenizer tokenizer(
+      with_added(R"({"id":265,"content":"[L]","single_word":false,"lstrip":true,"rstrip":false,)"
+                 R"("normalized":false,"special":false},)"
+                 R"({"id":266,"content":"[R]","single_word":false,"lstrip":false,"rstrip":true,)"
+                 R"("normalized":false,"special":false},)"
+                 R"({"id":267,"content":"bab","single_word":true,"lstrip":false,"rstrip":false,)"
+                 R"("normalized":false,"special":false})"));
+  const auto ids = [&](const char* text) {
+    return *tokenizer.encode(text, {.add_special_tokens = false});
+  };
+  EXPECT_THAT(ids("ab  [L]"), ElementsAre(264, 265));
+  EXPECT_THAT(ids("[R]  ab"), ElementsAre(266, 264));
+  EXPECT_THAT(ids("ab bab"), ElementsAre(264, 259, 267));
+  EXPECT_THAT(ids("abab"), testing::Not(testing::Contains(267)));
 }
 
 TEST(Tokenizer, TextThatIsNotUtf8IsRefused) {

@@ -4,7 +4,7 @@ use crate::abi::{answer, free, guarded, Bytes, Text};
 use serde_json::{json, Value as Json};
 use std::collections::HashMap;
 use std::str::FromStr;
-use tokenizers::Tokenizer;
+use tokenizers::{AddedToken, Tokenizer};
 
 pub struct Handle {
     /// Control tokens spelled in a text become their ids.
@@ -120,6 +120,10 @@ pub unsafe extern "C" fn tidemill_tokenizer_free(handle: *mut Handle) {
     free(|| drop(Box::from_raw(handle)));
 }
 
+fn added(tokenizer: &Tokenizer, id: u32) -> Option<&AddedToken> {
+    tokenizer.get_added_vocabulary().get_added_tokens_decoder().get(&id)
+}
+
 /// Ids as 32-bit little-endian numbers.
 #[no_mangle]
 pub unsafe extern "C" fn tidemill_tokenizer_encode(
@@ -147,7 +151,14 @@ pub unsafe extern "C" fn tidemill_tokenizer_decode(
 ) -> bool {
     answer(out, || {
         let ids = if count == 0 { &[] } else { std::slice::from_raw_parts(ids, count) };
-        let text = (*handle).parsing.decode(ids, skip_special_tokens).map_err(|e| e.to_string())?;
+        let tokenizer = &(*handle).parsing;
+        // The library would compare spellings, and a normaliser may have changed them.
+        let ids: Vec<u32> = ids
+            .iter()
+            .copied()
+            .filter(|id| !skip_special_tokens || !added(tokenizer, *id).is_some_and(|t| t.special))
+            .collect();
+        let text = tokenizer.decode(&ids, false).map_err(|e| e.to_string())?;
         Ok(text.into_bytes())
     })
 }
@@ -160,7 +171,12 @@ pub unsafe extern "C" fn tidemill_tokenizer_piece(
     out: *mut Bytes,
 ) -> bool {
     answer(out, || {
-        (*handle).parsing.id_to_token(id).map(String::into_bytes).ok_or_else(String::new)
+        let tokenizer = &(*handle).parsing;
+        let piece = match added(tokenizer, id) {
+            Some(token) => Some(token.content.clone()), // as it is spelled, not as it is matched
+            None => tokenizer.id_to_token(id),
+        };
+        piece.map(String::into_bytes).ok_or_else(String::new)
     })
 }
 
