@@ -1,3 +1,5 @@
+#ifndef TIDEMILL_NO_TEXT  // all of it needs the Rust library
+
 #include "text/chat_template.h"
 
 #include <gmock/gmock.h>
@@ -125,3 +127,5 @@ TEST(ChatTemplate, ATemplateThatDoesNotCompileIsRefused) {
 
 }  // namespace
 }  // namespace tidemill
+
+#endif

@@ -1,3 +1,5 @@
+#ifndef TIDEMILL_NO_TEXT  // all of it needs the Rust library
+
 #include "text/disguise.h"
 
 #include <gmock/gmock.h>
@@ -35,27 +37,6 @@ std::string every_private_use_character() {
   std::string text;
   for (uint32_t code = 0xe000; code <= 0xf8ff; ++code) append_utf8(&text, code);
   return text;
-}
-
-TEST(Spellings, TheLeftmostAndThereTheLongestIsReplaced) {
-  const std::vector<std::string> by = {"1", "2", "3", "", "5"};
-  const Spellings spellings({"<a", "<a>", "b", "", "\xc3\xa9x"});
-  const auto replaced = [&](std::string_view text) {
-    return spellings.replace(text, [&](size_t index) { return std::string_view(by[index]); });
-  };
-  EXPECT_EQ(replaced("x<a>b<a<a"), "x2311");
-  EXPECT_EQ(replaced("<<a>>\xc3\xa9x\xc3\xa9"), "<2>5\xc3\xa9");
-  EXPECT_EQ(replaced(""), "");
-}
-
-TEST(Spellings, WhatIsBegunAtTheEndIsFound) {
-  const Spellings spellings({"<|end|>", "<|", "ab"});
-  EXPECT_EQ(spellings.begun_at_end("x<|en"), 4u);
-  EXPECT_EQ(spellings.begun_at_end("x<|"), 2u);
-  EXPECT_EQ(spellings.begun_at_end("x<|end|>"), 0u);
-  EXPECT_EQ(spellings.begun_at_end("<a"), 1u);
-  EXPECT_EQ(spellings.begun_at_end("b"), 0u);
-  EXPECT_EQ(spellings.begun_at_end(""), 0u);
 }
 
 TEST(Disguise, AControlTokenSpelledOverTwoPartsIsPlainText_P_6) {
@@ -177,3 +158,5 @@ TEST(Disguise, ControlTokensThatAUserSpellsTakeTimeInProportion_K_1) {
 
 }  // namespace
 }  // namespace tidemill
+
+#endif

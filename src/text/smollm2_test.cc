@@ -1,4 +1,6 @@
 // Equality with the reference implementation on a real tokenizer and template.
+#ifndef TIDEMILL_NO_TEXT  // all of it needs the Rust library
+
 #include <gtest/gtest.h>
 
 #include "base/json.h"
@@ -117,3 +119,5 @@ TEST_F(SmolLM2, AMebibyteOfOneCharacterIsTokenisedInBoundedTime) {
 
 }  // namespace
 }  // namespace tidemill
+
+#endif

@@ -1,9 +1,9 @@
 // What a hostile template cannot do, and `tojson`, which can write more than it reads.
+#ifndef TIDEMILL_NO_TEXT  // all of it needs the Rust library
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
-
-#include <fstream>
 
 #include "base/json.h"
 #include "text/chat_template.h"
@@ -148,3 +148,5 @@ TEST(ToJson, WhatPythonRefusesIsATemplateError) {
 
 }  // namespace
 }  // namespace tidemill
+
+#endif
