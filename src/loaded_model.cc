@@ -13,6 +13,7 @@
 #include "executor/script_runner.h"
 #include "kernels/select.h"
 #include "memory_room.h"
+#include "text/text_library.h"
 
 namespace tidemill {
 namespace {
@@ -109,7 +110,7 @@ OpenOptions engine_options(const ModelSettings& settings) {
 TextParts make_text_parts(const TextFiles& files, const Architecture& architecture,
                           const ModelSettings& settings) {
   TextParts parts{.end_ids = architecture.eos_token_ids, .begin_id = architecture.bos_token_id};
-  if (!files.tokenizer_json) return parts;
+  if (!files.tokenizer_json || !kHasTextLibrary) return parts;
   parts.tokenizer = std::make_shared<const Tokenizer>(*files.tokenizer_json);
   std::optional<std::string> source = files.chat_template;
   if (!settings.chat_template.empty()) source = read_text_file(settings.chat_template);
