@@ -191,7 +191,7 @@ void add_checkpoint(FactSheet& sheet, const fs::path& path, const Settings& sett
   int64_t bytes = 0;
   TensorTable tensors;
   for (const StoredTensor& tensor : checkpoint.tensors()) {
-    bytes += static_cast<int64_t>(tensor.bytes.size());
+    bytes += static_cast<int64_t>(tensor.bytes);
     tensors.add(tensor.name, name_of(tensor.type), tensor.shape);
   }
   const bool gguf = checkpoint.format() == CheckpointFormat::kGguf;
