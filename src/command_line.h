@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "options.h"
+#include "settings/options.h"
 
 namespace tidemill {
 

@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "base/json.h"
-#include "logits_runner.h"
+#include "model/logits_runner.h"
 #include "reference_outputs.h"
 
 namespace tidemill {

@@ -3,8 +3,8 @@
 
 #include "kernels/kernels.h"
 #include "model/load.h"
-#include "options.h"
 #include "parallel/worker_pool.h"
+#include "settings/options.h"
 
 namespace tidemill {
 

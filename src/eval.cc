@@ -16,7 +16,7 @@
 #include "compare_logits.h"
 #include "kernels/select.h"
 #include "loaded_model.h"
-#include "logits_runner.h"
+#include "model/logits_runner.h"
 #include "progress_bar.h"
 #include "verbs.h"
 

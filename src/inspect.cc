@@ -12,8 +12,8 @@
 #include "fact_sheet.h"
 #include "kernels/select.h"
 #include "loaded_model.h"
-#include "memory_room.h"
 #include "model/load.h"
+#include "parallel/available_memory.h"
 #include "parallel/topology.h"
 #include "verbs.h"
 

@@ -12,7 +12,7 @@
 #include "executor/network_runner.h"
 #include "executor/script_runner.h"
 #include "kernels/select.h"
-#include "memory_room.h"
+#include "parallel/available_memory.h"
 #include "text/text_library.h"
 
 namespace tidemill {

@@ -10,11 +10,11 @@
 #include "api/schema.h"
 #include "base/metrics.h"
 #include "executor/executor.h"
-#include "memory_plan.h"
 #include "model/load.h"
+#include "model/memory_plan.h"
 #include "open_model.h"
-#include "options.h"
 #include "parallel/worker_pool.h"
+#include "settings/options.h"
 
 namespace tidemill {
 

@@ -2,9 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <stdexcept>
+#include <string>
 
 #include "base/check.h"
 
@@ -49,7 +51,8 @@ class ReferenceOutputsTest : public testing::Test {
     return "";
   }
 
-  const fs::path folder_ = fs::path(testing::TempDir()) / "tidemill-reference-outputs-test";
+  const fs::path folder_ = fs::path(testing::TempDir()) /
+                           ("tidemill-reference-outputs-test-" + std::to_string(::getpid()));
 };
 
 TEST_F(ReferenceOutputsTest, BothFormsAreRead) {

@@ -5,7 +5,7 @@
 
 #include "base/json.h"
 #include "executor/generation_request.h"
-#include "options.h"
+#include "settings/options.h"
 
 namespace tidemill {
 

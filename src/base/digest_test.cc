@@ -1,8 +1,10 @@
 #include "base/digest.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
+#include <string>
 
 namespace tidemill {
 namespace {
@@ -22,7 +24,8 @@ TEST(Sha256, PiecesCountAsTheirWhole) {
 }
 
 TEST(Sha256, AFileCountsAsItsBytes) {
-  const auto path = std::filesystem::path(testing::TempDir()) / "tidemill-digest-test";
+  const auto path = std::filesystem::path(testing::TempDir()) /
+                    ("tidemill-digest-test-" + std::to_string(::getpid()));
   const std::string text(3'000'000, 'x');
   std::ofstream(path, std::ios::binary) << text;
   EXPECT_EQ(sha256_of_file(path), sha256_of(text));

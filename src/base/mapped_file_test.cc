@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -20,8 +21,8 @@ class MappedFileTest : public testing::Test {
     return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
   }
 
-  const std::filesystem::path path_ =
-      std::filesystem::path(testing::TempDir()) / "tidemill-mapped-file-test";
+  const std::filesystem::path path_ = std::filesystem::path(testing::TempDir()) /
+                                      ("tidemill-mapped-file-test-" + std::to_string(::getpid()));
 };
 
 TEST_F(MappedFileTest, HoldsTheFilesBytes) {

@@ -1,5 +1,5 @@
 // The machinery behind a table of settings: where a value goes, what it may be, and how its text is
-// read. Knows no setting by name; the product's table is src/options.cc.
+// read. Knows no setting by name; the product's table is src/settings/options.cc.
 #pragma once
 
 #include <cstdint>

@@ -2,9 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <stdexcept>
+#include <string>
 
 namespace tidemill {
 namespace {
@@ -12,7 +14,8 @@ namespace {
 namespace fs = std::filesystem;
 
 TEST(TextFile, EveryByteIsReadAsItIs) {
-  const fs::path path = fs::path(testing::TempDir()) / "tidemill-text-file-test";
+  const fs::path path =
+      fs::path(testing::TempDir()) / ("tidemill-text-file-test-" + std::to_string(::getpid()));
   const std::string text = std::string(100'000, 'x') + std::string("\r\n\0é", 5);
   std::ofstream(path, std::ios::binary) << text;
   EXPECT_EQ(read_text_file(path), text);

@@ -23,10 +23,10 @@ struct RopeDescription {
   double low_freq_factor = 1.0;   // llama3
   double high_freq_factor = 4.0;  // llama3
   int64_t original_max_positions = 0;
-  double beta_fast = 32.0;        // yarn
-  double beta_slow = 1.0;         // yarn
-  double attention_factor = 1.0;  // yarn: cos and sin are multiplied by it
-  bool truncate = true;           // yarn
+  double beta_fast = 32.0;         // yarn
+  double beta_slow = 1.0;          // yarn
+  double attention_factor = 1.0;   // yarn: cos and sin are multiplied by it
+  bool truncate = true;            // yarn
   std::vector<double> divisors{};  // GGUF rope_freqs: frequency j is divided by divisors[j]
 };
 

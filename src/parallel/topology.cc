@@ -4,7 +4,6 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
-#include <optional>
 #include <set>
 #include <sstream>
 #include <string>
@@ -12,6 +11,7 @@
 #include <thread>
 
 #include "base/check.h"
+#include "parallel/control_groups.h"
 
 namespace tidemill {
 namespace {
@@ -67,49 +67,22 @@ std::string siblings_of(const fs::path& root, int cpu) {
 }
 
 // CPUs' worth of time that one group allows. A quota of "max" (v2) or -1 (v1) is no limit.
-double quota_v2(const fs::path& group) {
-  std::ifstream in(group / "cpu.max");
+double quota_of(const ControlGroup& group) {
   double quota = 0.0, period = 0.0;
-  return in >> quota >> period && quota > 0 && period > 0 ? quota / period : kUnlimited;
-}
-
-double quota_v1(const fs::path& group) {
-  std::ifstream quota_file(group / "cpu.cfs_quota_us"), period_file(group / "cpu.cfs_period_us");
-  double quota = 0.0, period = 0.0;
-  const bool limited = quota_file >> quota && period_file >> period && quota > 0 && period > 0;
-  return limited ? quota / period : kUnlimited;
-}
-
-// Every group up to the root limits those below it. In a container the path may be that of the
-// host, of which only the root, the container's own group, is mounted: what is not there does not
-// limit.
-double least_quota(const fs::path& mount, fs::path group, double (*quota)(const fs::path&)) {
-  double least = quota(mount);
-  for (; group.has_relative_path(); group = group.parent_path()) {
-    least = std::min(least, quota(mount / group.relative_path()));
+  if (group.version == 2) {
+    std::ifstream in(group.folder / "cpu.max");
+    in >> quota >> period;
+  } else {
+    std::ifstream(group.folder / "cpu.cfs_quota_us") >> quota;
+    std::ifstream(group.folder / "cpu.cfs_period_us") >> period;
   }
-  return least;
+  return quota > 0 && period > 0 ? quota / period : kUnlimited;
 }
 
-// CPUs' worth of time that this process's cgroups allow.
-double cgroup_cpus(const fs::path& root) {
-  const fs::path mounts = root / "sys/fs/cgroup";
-  // Where nothing names the groups, what is mounted is ours.
-  double least = std::min(quota_v2(mounts), quota_v1(mounts / "cpu"));
-  std::ifstream in(root / "proc/self/cgroup");
-  // "0::/group" is v2; "4:cpu,cpuacct:/group" is v1.
-  for (std::string line; std::getline(in, line);) {
-    std::istringstream fields(line);
-    std::string hierarchy, controllers, group;
-    std::getline(fields, hierarchy, ':');
-    std::getline(fields, controllers, ':');
-    std::getline(fields, group);
-    if (controllers.empty()) {
-      least = std::min(least, least_quota(mounts, group, quota_v2));
-    } else if ((',' + controllers + ',').find(",cpu,") != std::string::npos) {
-      const fs::path mount = mounts / (fs::exists(mounts / "cpu") ? "cpu" : controllers);
-      least = std::min(least, least_quota(mount, group, quota_v1));
-    }
+double least_quota(const fs::path& root) {
+  double least = kUnlimited;
+  for (const ControlGroup& group : control_groups("cpu", root)) {
+    least = std::min(least, quota_of(group));
   }
   return least;
 }
@@ -122,7 +95,7 @@ std::vector<int> usable_cores(const fs::path& root) {
   for (const int cpu : allowed_cpus(root)) {
     if (seen.insert(siblings_of(root, cpu)).second) cores.push_back(cpu);
   }
-  const double limit = std::max(1.0, std::floor(cgroup_cpus(root)));
+  const double limit = std::max(1.0, std::floor(least_quota(root)));
   if (static_cast<double>(cores.size()) > limit) cores.resize(static_cast<size_t>(limit));
   return cores;
 }

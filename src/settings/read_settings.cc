@@ -7,8 +7,8 @@
 #include "base/check.h"
 #include "base/properties.h"
 #include "base/text_file.h"
-#include "find_model.h"
-#include "options.h"
+#include "settings/find_model.h"
+#include "settings/options.h"
 
 extern char** environ;
 

@@ -1,11 +1,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
+#include <string>
 
-#include "options.h"
+#include "settings/options.h"
 
 namespace tidemill {
 namespace {
@@ -50,7 +52,8 @@ class ReadSettingsTest : public testing::Test {
     return "";
   }
 
-  const fs::path root_ = fs::path(testing::TempDir()) / "tidemill-read-settings-test";
+  const fs::path root_ =
+      fs::path(testing::TempDir()) / ("tidemill-read-settings-test-" + std::to_string(::getpid()));
 };
 
 TEST_F(ReadSettingsTest, TheFileOfANamedFolderNamesTheModel) {

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "options.h"
+#include "settings/options.h"
 
 namespace tidemill {
 

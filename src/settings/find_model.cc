@@ -1,4 +1,4 @@
-#include "find_model.h"
+#include "settings/find_model.h"
 
 #include <algorithm>
 #include <stdexcept>

@@ -1,4 +1,4 @@
-#include "logits_runner.h"
+#include "model/logits_runner.h"
 
 #include <algorithm>
 #include <cmath>

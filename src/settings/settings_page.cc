@@ -2,7 +2,7 @@
 #include <string>
 
 #include "base/check.h"
-#include "options.h"
+#include "settings/options.h"
 
 namespace tidemill {
 namespace {

@@ -1,6 +1,7 @@
-#include "memory_room.h"
+#include "parallel/available_memory.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <string>
@@ -12,13 +13,13 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMiB = 1 << 20;
 
-class MemoryRoomTest : public testing::Test {
+class AvailableMemory : public testing::Test {
  protected:
-  MemoryRoomTest() {
+  AvailableMemory() {
     fs::remove_all(root_);
     write("proc/meminfo", "MemTotal: 16384000 kB\nMemFree: 1 kB\nMemAvailable: 8192000 kB\n");
   }
-  ~MemoryRoomTest() override { fs::remove_all(root_); }
+  ~AvailableMemory() override { fs::remove_all(root_); }
 
   void write(const std::string& path, const std::string& text) const {
     fs::create_directories((root_ / path).parent_path());
@@ -32,27 +33,28 @@ class MemoryRoomTest : public testing::Test {
                                      "\nactive_file " + std::to_string(active_file) + "\n");
   }
 
-  const fs::path root_ = fs::path(testing::TempDir()) / "tidemill-memory-room-test";
+  const fs::path root_ =
+      fs::path(testing::TempDir()) / ("available-memory-" + std::to_string(::getpid()));
 };
 
-TEST_F(MemoryRoomTest, WithoutAGroupTheMachineDecides) {
+TEST_F(AvailableMemory, WithoutAGroupTheMachineDecides) {
   EXPECT_EQ(available_memory(root_), 8192000 * 1024LL);
 }
 
-TEST_F(MemoryRoomTest, PageCacheOfTheGroupIsRoom) {
+TEST_F(AvailableMemory, PageCacheOfTheGroupIsRoom) {
   write("proc/self/cgroup", "0::/\n");
   group("sys/fs/cgroup", 1000 * kMiB, 900 * kMiB, 500 * kMiB, 200 * kMiB);
   EXPECT_EQ(available_memory(root_), 800 * kMiB);
 }
 
-TEST_F(MemoryRoomTest, AGroupWithoutALimitDoesNotCount) {
+TEST_F(AvailableMemory, AGroupWithoutALimitDoesNotCount) {
   write("proc/self/cgroup", "0::/\n");
   group("sys/fs/cgroup", 1000 * kMiB, 0);
   write("sys/fs/cgroup/memory.max", "max\n");
   EXPECT_EQ(available_memory(root_), 8192000 * 1024LL);
 }
 
-TEST_F(MemoryRoomTest, TheTightestOfNestedGroupsCounts) {
+TEST_F(AvailableMemory, TheTightestOfNestedGroupsCounts) {
   write("proc/self/cgroup", "0::/a/b\n");
   group("sys/fs/cgroup/a/b", 3000 * kMiB, 100 * kMiB);
   group("sys/fs/cgroup/a", 1000 * kMiB, 400 * kMiB);
@@ -61,7 +63,7 @@ TEST_F(MemoryRoomTest, TheTightestOfNestedGroupsCounts) {
   EXPECT_EQ(available_memory(root_), 200 * kMiB);
 }
 
-TEST_F(MemoryRoomTest, GroupsOfTheFirstVersionAreRead) {
+TEST_F(AvailableMemory, GroupsOfTheFirstVersionAreRead) {
   write("proc/self/cgroup", "9:name=systemd:/\n4:hugetlb,memory:/docker/x\n0::/\n");
   const std::string mount = "sys/fs/cgroup/memory";
   write(mount + "/docker/x/memory.limit_in_bytes", std::to_string(1000 * kMiB));
@@ -71,13 +73,13 @@ TEST_F(MemoryRoomTest, GroupsOfTheFirstVersionAreRead) {
   EXPECT_EQ(available_memory(root_), 400 * kMiB);
 }
 
-TEST_F(MemoryRoomTest, TheHostsPathIsNotNeededInsideAContainer) {
+TEST_F(AvailableMemory, TheHostsPathIsNotNeededInsideAContainer) {
   write("proc/self/cgroup", "0::/system.slice/docker-1.scope\n");
   group("sys/fs/cgroup", 1000 * kMiB, 400 * kMiB);
   EXPECT_EQ(available_memory(root_), 600 * kMiB);
 }
 
-TEST_F(MemoryRoomTest, AGroupThatIsFullHasNoRoom) {
+TEST_F(AvailableMemory, AGroupThatIsFullHasNoRoom) {
   write("proc/self/cgroup", "0::/\n");
   group("sys/fs/cgroup", 1000 * kMiB, 1001 * kMiB);
   EXPECT_EQ(available_memory(root_), 0);

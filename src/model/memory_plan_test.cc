@@ -1,4 +1,4 @@
-#include "memory_plan.h"
+#include "model/memory_plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
