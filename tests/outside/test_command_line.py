@@ -257,15 +257,15 @@ WORDS = {"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "Whites
 
 
 def test_text_with_ids_beyond_the_model_is_not_scored(tmp_path):
-    folder = need(ROOT / "tests/data/tiny/llama")  # it has ids 0 to 430
-    engine = tmp_path / "engine"
-    run("compile", folder, "--out", engine, "--cache-dir", tmp_path / "cache")
-    (engine / "tokenizer.json").write_text(json.dumps(WORDS))
+    folder = tmp_path / "llama"
+    shutil.copytree(need(ROOT / "tests/data/tiny/llama"), folder)  # it has ids 0 to 430
+    (folder / "tokenizer.json").write_text(json.dumps(WORDS))
     text = tmp_path / "text"
+    arguments = ("eval", folder, "--file", text, "--window", "4", "--cache-dir", tmp_path / "cache")
     text.write_text("a a a a")
-    assert "over 3 tokens" in run("eval", engine, "--file", text, "--window", "4").stdout
+    assert "over 3 tokens" in run(*arguments).stdout
     text.write_text("a b a a")
-    assert "id 431" in run("eval", engine, "--file", text, "--window", "4", code=1).stderr
+    assert "id 431" in run(*arguments, code=1).stderr
 
 
 def test_a_checkpoint_without_tokenizer_serves_token_ids(serve, engines):
