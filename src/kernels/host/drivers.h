@@ -122,6 +122,19 @@ void finish_tile(const ProductTile& tile, int64_t first_row, int64_t first_panel
   }
 }
 
+// Where the tile of the rows from `row` on finds panels to fetch: the second and third tile of a
+// group (the first is held up by memory itself) bring the group behind it into L2, as long as both
+// groups have room there.
+inline const unsigned char* ahead_of(const unsigned char* next_group, int64_t num_next_panels,
+                                     int64_t panel_stride, int64_t row) {
+  constexpr int64_t kMaxGroupBytes = 400 * 1024;  // two of them in the smallest L2, 1 MiB
+  constexpr int64_t kPanelsPerTile = kTilePanels / 4 * kPanelsAhead;
+  const int64_t first = (row / kTileRows - 1) * kPanelsPerTile;
+  const bool wanted = first >= 0 && first < num_next_panels;
+  const bool fits = kTilePanels * panel_stride <= kMaxGroupBytes;
+  return wanted && fits ? next_group + first * panel_stride : nullptr;
+}
+
 // Each lane takes a contiguous range of panels; a group of panels is read from memory once and used
 // by all rows while it is in the cache.
 template <const Inner& kInner>
@@ -133,11 +146,15 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
       weight.format == PackedFormat::kF32 ? kInner.product_f32 : kInner.product_bf16;
   alignas(64) float sums[kTileRows * kTilePanels * kPanelChannels];
   for (int64_t panel = panels.begin; panel < panels.end; panel += kTilePanels) {
+    const unsigned char* group = weight.data + panel * panel_stride;
+    const unsigned char* next_group = group + kTilePanels * panel_stride;
+    const int64_t num_next_panels = panels.end - panel - kTilePanels;
     for (int64_t row = 0; row < in.rows; row += kTileRows) {
       const ProductTile tile{.in = row_of(in, row),
                              .in_stride = in.stride * element_bytes(in.type),
                              .num_rows = std::min<int64_t>(kTileRows, in.rows - row),
-                             .panels = weight.data + panel * panel_stride,
+                             .panels = group,
+                             .ahead = ahead_of(next_group, num_next_panels, panel_stride, row),
                              .panel_stride = panel_stride,
                              .num_panels = std::min<int64_t>(kTilePanels, panels.end - panel),
                              .num_steps = panel_stride / 64,

@@ -18,6 +18,11 @@ struct LogitSummary;
 inline constexpr int kTileRows = 6;
 inline constexpr int kTilePanels = 8;
 
+// While many rows pass over panels that are in the cache, memory is idle: they fetch this many of
+// the next panels for each four of their own. Two lines for 24 products of a line each are about
+// what memory gives in that time.
+inline constexpr int kPanelsAhead = 2;
+
 // A tile of a product: sums[r * kTilePanels * 16 + 16 p + c] = in row r times channel c of panel p,
 // over all of K in order, one accumulator each. Whatever the tile's size, an output's bits are the
 // same.
@@ -26,9 +31,12 @@ struct ProductTile {
   int64_t in_stride;            // bytes
   int64_t num_rows;             // 1 .. kTileRows
   const unsigned char* panels;  // first panel
-  int64_t panel_stride;         // bytes
-  int64_t num_panels;           // 1 .. kTilePanels
-  int64_t num_steps;            // 64-byte rows of a panel
+  // Panels that are wanted in L2 meanwhile, kPanelsAhead for each four of num_panels; null: none. A
+  // hint: a variant for which memory is no bottleneck may leave it.
+  const unsigned char* ahead;
+  int64_t panel_stride;  // bytes
+  int64_t num_panels;    // 1 .. kTilePanels
+  int64_t num_steps;     // 64-byte rows of a panel
   float* sums;
 };
 

@@ -18,7 +18,9 @@ void tile_bf16(const ProductTile& tile) {
     TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) sums[r][p] = _mm512_setzero_ps();
   }
+  const unsigned char* ahead = panels_ahead(tile);
   for (int64_t step = 0; step < tile.num_steps; ++step) {
+    if constexpr (kRows * kPanels >= 12) fetch_panels(ahead, tile.panel_stride, step);
     __m512bh weights[kPanels];
     TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {

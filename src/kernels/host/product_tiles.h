@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "kernels/host/inner.h"
+#include "kernels/host/unroll.h"
 
 namespace tidemill {
 namespace {
@@ -23,6 +24,19 @@ void fetch_ahead(const unsigned char* panel_row) {
   }
 }
 
+// What `tile.ahead` asks for, a line of each panel for every step. Without a wish these are lines
+// of the tile itself, which are there.
+inline const unsigned char* panels_ahead(const ProductTile& tile) {
+  return tile.ahead != nullptr ? tile.ahead : tile.panels;
+}
+
+inline void fetch_panels(const unsigned char* ahead, int64_t panel_stride, int64_t step) {
+  TIDEMILL_UNROLL
+  for (int p = 0; p < kPanelsAhead; ++p) {
+    _mm_prefetch(reinterpret_cast<const char*>(ahead + p * panel_stride + step * 64), _MM_HINT_T1);
+  }
+}
+
 // tiles[rows - 1][w] computes 2^w panels; null where registers do not suffice. The widest first:
 // more panels at once are more streams through memory.
 template <int kRowKinds, int kWidths>
@@ -34,6 +48,7 @@ void run_tiles(ProductTile part, const Tile (&tiles)[kRowKinds][kWidths]) {
     while (of_rows[width_log] != nullptr && left >= width) {
       of_rows[width_log](part);
       part.panels += width * part.panel_stride;
+      if (part.ahead != nullptr) part.ahead += kPanelsAhead * part.panel_stride;
       part.sums += width * 16;
       left -= width;
     }
