@@ -6,13 +6,14 @@
 // "prompt_tokens"} and, with --logprobs, "logprobs".
 #include <cstdio>
 #include <deque>
-#include <fstream>
+#include <sstream>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
 #include "base/check.h"
 #include "base/json.h"
+#include "base/text_file.h"
 #include "loaded_model.h"
 #include "progress_bar.h"
 #include "sampling_arguments.h"
@@ -146,8 +147,7 @@ struct FileRequest {
 // All of them: a mistake in the last line shows before the first is computed.
 std::vector<FileRequest> read_requests(const LoadedModel& model, const GenerationFields& fields,
                                        const std::string& path) {
-  std::ifstream file(path);
-  if (!file) throw std::runtime_error(format("{} cannot be read.", path));
+  std::istringstream file(read_text_file(path));
   std::vector<FileRequest> requests;
   std::string text;
   for (size_t number = 1; std::getline(file, text); ++number) {

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <initializer_list>
-#include <iterator>
 #include <stdexcept>
 #include <thread>
 
 #include "base/check.h"
 #include "base/json.h"
+#include "base/text_file.h"
 #include "executor/byte_tokenizer.h"
 #include "sampling/random.h"
 #include "scheduler/prefix_cache.h"
@@ -142,10 +141,7 @@ void sleep_ms(int64_t milliseconds) {
 }  // namespace
 
 Script read_script(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw std::runtime_error(format("{} cannot be read.", path.string()));
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  const auto json = parse_json(text, kFileJsonLimits);
+  const auto json = parse_json(read_text_file(path), kFileJsonLimits);
   if (!json) throw std::runtime_error(format("{}: {}.", path.string(), json.error().message));
   return ScriptReader(path.string()).read(*json);
 }

@@ -1,4 +1,4 @@
-// A script that stands in for the network and the choice of tokens: `serve --model script:FILE`.
+// A script that stands in for the network and the choice of tokens: `serve script:FILE`.
 // Scheduler, block pool, streams and server are real; only the arithmetic is not.
 //
 // The file is JSON (tests/scripts/hello.json is one); a member that is not listed is refused:

@@ -78,7 +78,9 @@ constexpr Option kOptions[] = {
     {"max_model_len", kModel, kDoesIt, IN(executor.max_model_len), between(1, 134217728),
      "Most tokens of prompt and answer together; default: what the model was made for.", kPlans},
     {"kv_cache_bytes", kModel, kDoesIt, IN(model.kv_cache_bytes), between(1, 1e15),
-     "Memory for keys and values; default: 0.9 of what is left after the weights.", kPlans},
+     "Memory for keys and values; default: what the running sequences can use, at most 0.9 of what "
+     "is left after the weights.",
+     kPlans},
     {"enable_prefix_caching", kModel, kDoesIt, IN(executor.scheduler.prefix_cache), any(),
      "Keeps computed blocks for prompts that begin alike.", kTalks},
     {"model_loading_timeout", kModel, kDoesIt, SECONDS(model.loading_timeout_ms),

@@ -26,7 +26,7 @@ struct ModelSettings {
   std::string model_name;  // the DJL name: /predictions/{name} and /ping
   std::string dtype = "auto";
   std::string isa = "auto";
-  std::string cache_dir;      // empty: see open_model.h
+  std::string cache_dir;      // empty: default_cache_dir() of engine_cache.h
   std::string chat_template;  // file that replaces the checkpoint's
   std::string generation_config = "auto";
   std::string output_formatter;  // empty: `stream` decides

@@ -127,7 +127,7 @@ void finish_tile(const ProductTile& tile, int64_t first_row, int64_t first_panel
 // groups have room there.
 inline const unsigned char* ahead_of(const unsigned char* next_group, int64_t num_next_panels,
                                      int64_t panel_stride, int64_t row) {
-  constexpr int64_t kMaxGroupBytes = 400 * 1024;  // two of them in the smallest L2, 1 MiB
+  constexpr int64_t kMaxGroupBytes = 400 * 1024;  // two of them in 1 MiB of L2
   constexpr int64_t kPanelsPerTile = kTilePanels / 4 * kPanelsAhead;
   const int64_t first = (row / kTileRows - 1) * kPanelsPerTile;
   const bool wanted = first >= 0 && first < num_next_panels;
