@@ -26,7 +26,7 @@ Progress ProgressBar::callback() {
 }
 
 void ProgressBar::show(const std::string& phase, int percent) {
-  if (signals_) signals_->check();
+  if (signals_) StopSignals::check();
   if (phase != phase_) {
     end_phase();
     phase_ = phase;
@@ -42,8 +42,10 @@ void ProgressBar::show(const std::string& phase, int percent) {
 
 void ProgressBar::finish() {
   end_phase();
-  if (signals_) signals_->check();
+  // The usual handlers first: no signal falls between the last look and them.
+  const bool listened = signals_.has_value();
   signals_.reset();
+  if (listened) StopSignals::check();
 }
 
 void ProgressBar::end_phase() {

@@ -31,7 +31,7 @@ StopSignals::~StopSignals() {
   sigaction(SIGTERM, &old_terminate_, nullptr);
 }
 
-void StopSignals::check() const {
+void StopSignals::check() {
   if (const int signal = signal_that_came.load()) throw Stopped(signal);
 }
 

@@ -26,7 +26,8 @@ class StopSignals {
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
 
-  void check() const;  // throws Stopped when a signal has come
+  // Throws Stopped when a signal has come since the last of these was made.
+  static void check();
 
  private:
   struct sigaction old_interrupt_ {};

@@ -8,9 +8,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "base/check.h"
@@ -86,6 +88,9 @@ fs::path named(const fs::path& target) {
   return path.has_filename() ? path : path.parent_path();
 }
 
+// Between two looks at a target that another process builds.
+constexpr std::chrono::milliseconds kWaitInterval{100};
+
 // Where the old folder goes for a moment, when names cannot be exchanged.
 fs::path replaced_name(const fs::path& target) {
   return target.parent_path() /
@@ -104,12 +109,13 @@ StagedDir::StagedDir(const fs::path& target, const std::function<void()>& on_wai
     LockedDir lock = LockedDir::lock(path_, LOCK_EX | LOCK_NB);
     if (lock.busy()) {
       on_wait();
-      lock = LockedDir::lock(path_, LOCK_EX);
+      std::this_thread::sleep_for(kWaitInterval);
+    } else if (lock) {
+      remove_contents(path_);
+      fs::remove_all(replaced_name(target_));
+      lock_ = lock.release();
     }
-    if (lock) lock_ = lock.release();
   }
-  remove_contents(path_);
-  fs::remove_all(replaced_name(target_));
 }
 
 StagedDir::~StagedDir() {

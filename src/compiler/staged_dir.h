@@ -13,8 +13,9 @@ namespace tidemill {
 
 class StagedDir {
  public:
-  // Waits while another process builds the same target, and says so once through `on_wait`: look
-  // afterwards whether the target is there now. Throws std::runtime_error with path and reason.
+  // Waits while another process builds the same target, and says so through `on_wait` several times
+  // a second, which may throw to wait no longer: look afterwards whether the target is there now.
+  // Throws std::runtime_error with path and reason.
   explicit StagedDir(
       const std::filesystem::path& target, const std::function<void()>& on_wait = [] {});
   StagedDir(const StagedDir&) = delete;

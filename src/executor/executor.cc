@@ -170,10 +170,13 @@ std::optional<Error> Executor::State::refusal(const GenerationRequest& request, 
 }
 
 Result<Done> Executor::State::take_places(const GenerationRequest& request, int64_t count) {
-  auto refused = refusal(request, gauges.in_system.fetch_add(count), count);
-  if (!refused) return Done{};
-  gauges.in_system.fetch_sub(count);
-  return std::move(*refused);
+  // Taken only where there are so many: one that is refused takes no place from anybody meanwhile.
+  int64_t present = gauges.in_system.load();
+  do {
+    auto refused = refusal(request, present, count);
+    if (refused) return std::move(*refused);
+  } while (!gauges.in_system.compare_exchange_weak(present, present + count));
+  return Done{};
 }
 
 // The prefix scope stays empty: model, rotary settings and KV format are those of the one pool that

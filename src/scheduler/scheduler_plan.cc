@@ -81,17 +81,18 @@ void Scheduler::State::plan_admissions(StepPlan& plan) {
 }
 
 // How many tokens of a prefill fit this step: all that are pending, or whole blocks of at least
-// min_chunk_tokens, or, so that a step is never empty, whatever fits. 0: not in this step.
+// min_chunk_tokens (or half a step, where that is less), or whatever fits where a step is so small
+// that decodes would keep every block out of it, or is empty. 0: not in this step.
 int32_t Scheduler::State::chunk_tokens(const StepPlan& plan, const Entry& entry) const {
   const int32_t pending = entry.sequence.num_pending_tokens();
   const int32_t budget = budget_left(plan);
   if (pending <= budget) return pending;
   const int32_t whole_blocks = budget / kBlockTokens * kBlockTokens;
-  const int32_t most = options.max_step_tokens / kBlockTokens * kBlockTokens;
-  if (whole_blocks > 0 && whole_blocks >= std::min(options.min_chunk_tokens, most)) {
+  const int32_t half_step = options.max_step_tokens / 2 / kBlockTokens * kBlockTokens;
+  if (whole_blocks > 0 && whole_blocks >= std::min(options.min_chunk_tokens, half_step)) {
     return whole_blocks;
   }
-  return plan.rows.empty() ? budget : 0;
+  return plan.rows.empty() || half_step == 0 ? budget : 0;
 }
 
 bool Scheduler::State::plan_chunk(StepPlan& plan, Entry& entry, int32_t tokens) {

@@ -82,6 +82,19 @@ TEST(Scheduler, ChunksAreWholeBlocksOfAtLeastTheMinimum) {
   EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 5), prefill(2, 0, 96, false)));
 }
 
+TEST(Scheduler, APromptGoesOnBesideDecodesHoweverSmallTheStep) {
+  for (const auto& [max_step_tokens, chunk] : {std::pair{96, 64}, {64, 32}, {32, 31}, {8, 7}}) {
+    SchedulerOptions options = with_blocks(64);
+    options.max_step_tokens = max_step_tokens;
+    Scheduler scheduler(options);
+    scheduler.add({.id = 1, .prompt = prompt_of(5), .max_new_tokens = 99});
+    scheduler.commit(answer(scheduler.next_step()));
+    scheduler.add({.id = 2, .prompt = prompt_of(300, 500), .max_new_tokens = 9});
+    EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 5), prefill(2, 0, chunk, false)))
+        << max_step_tokens;
+  }
+}
+
 TEST(Scheduler, NoMoreSequencesRunThanAllowedAndFreedPlacesAreFilledAtOnce) {
   SchedulerOptions options = with_blocks(64);
   options.max_sequences = 2;

@@ -195,12 +195,15 @@ void fill_from_folder(SettingsReport& report, const std::string& implied_model) 
   }
 }
 
-// Nobody waits for an offline verb's prompts in a queue, and no client's patience ends.
+// Nobody waits for an offline verb's prompts in a queue, and no client's patience ends. No answer
+// is paused either: the verb reads its streams one after the other, and the one that it waits for
+// might wait for the blocks of one that it does not read yet.
 void lift_server_limits(ExecutorOptions& executor) {
   constexpr int64_t kYearMs = int64_t{365} * 24 * 3600 * 1000;
   executor.queue_timeout_ms = kYearMs;
   executor.request_timeout_ms = kYearMs;
   executor.job_queue_size = std::numeric_limits<int32_t>::max();
+  executor.stream_pause_bytes = std::numeric_limits<int64_t>::max();
 }
 
 }  // namespace
