@@ -70,6 +70,7 @@ class Connection {
     HttpHead head;
     const bool has_head = co_await read_head(head);
     if (!has_head) co_return false;
+    const Exchanging exchanging(context_);
     request_id_ = request_id_for(head.field("x-request-id"));
     auto found = find_route(head.method, head.target);
     if (const auto* miss = std::get_if<NoRoute>(&found)) {
@@ -352,7 +353,7 @@ class Connection {
     });
     const auto task = std::make_shared<GenerateTask>(context_.handler, std::move(route), head,
                                                      std::move(body), request_id_, exchange);
-    Running running(context_, watch_, exchange, task);
+    Running running(watch_, exchange, task);
     watch_.start([signal = signal_] { signal->timer.cancel(); });
     task->start();
     running.complete = co_await relay(head, *exchange, *task, pattern);
@@ -363,21 +364,16 @@ class Connection {
   // A generation request while the connection holds it. However that ends, the server's coming
   // down included, the pool wakes nobody afterwards and what still runs is cancelled.
   struct Running {
-    Running(ConnectionContext& of, ClientWatch& client, std::shared_ptr<Exchange> to,
-            std::shared_ptr<GenerateTask> what)
-        : context(of), watch(client), exchange(std::move(to)), task(std::move(what)) {
-      ++context.num_exchanges;
-    }
+    Running(ClientWatch& client, std::shared_ptr<Exchange> to, std::shared_ptr<GenerateTask> what)
+        : watch(client), exchange(std::move(to)), task(std::move(what)) {}
     Running(const Running&) = delete;
     Running& operator=(const Running&) = delete;
     ~Running() {
       watch.stop();
       exchange->on_progress(nullptr);
       if (!complete) task->abandon();
-      --context.num_exchanges;
     }
 
-    ConnectionContext& context;
     ClientWatch& watch;
     std::shared_ptr<Exchange> exchange;  // shared with the task
     std::shared_ptr<GenerateTask> task;  // shared with its jobs in the pool

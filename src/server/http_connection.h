@@ -19,7 +19,19 @@ struct ConnectionContext {
   MetricsRegistry& metrics;
   const std::atomic<bool>& draining;
   int64_t num_connections = 0;
-  int64_t num_exchanges = 0;  // generation requests that are not answered yet
+  int64_t num_exchanges = 0;  // requests whose head has come and that are not answered yet
+};
+
+// From a request's head to the end of its answer: a drain waits for it.
+class Exchanging {
+ public:
+  explicit Exchanging(ConnectionContext& context) : context_(context) { ++context_.num_exchanges; }
+  Exchanging(const Exchanging&) = delete;
+  Exchanging& operator=(const Exchanging&) = delete;
+  ~Exchanging() { --context_.num_exchanges; }
+
+ private:
+  ConnectionContext& context_;
 };
 
 // Ends when either side closes. Never throws.

@@ -12,6 +12,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <csignal>
+#include <new>
 #include <stdexcept>
 
 #include "base/check.h"
@@ -102,7 +103,11 @@ asio::awaitable<void> Server::State::accept() {
       continue;
     }
     socket.set_option(tcp::no_delay(true), error);
-    asio::co_spawn(io, serve_connection(std::move(socket), connections), asio::detached);
+    try {
+      asio::co_spawn(io, serve_connection(std::move(socket), connections), asio::detached);
+    } catch (const std::bad_alloc&) {  // it costs this client alone; the next may find memory
+      log_warning("no memory for a connection; it was closed");
+    }
   }
 }
 

@@ -301,6 +301,23 @@ TEST_F(ServerTest, S_2_DrainingFinishesWhatRunsAndRefusesTheNew) {
   thread_.join();
 }
 
+TEST_F(ServerTest, S_2_ARequestWhoseBodyIsStillComingIsAnswered) {
+  start({});
+  Client client(server_->port());
+  const std::string body = R"({"prompt":"x"})";
+  client.send(
+      format("POST /v1/completions HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n"
+             "Expect: 100-continue\r\n\r\n",
+             body.size()));
+  client.read_until("100 Continue\r\n\r\n");
+  server_->drain();
+  EXPECT_THAT(exchange(get("/health/live")), StartsWith("HTTP/1.1 200 "));
+  client.send(body);
+  EXPECT_THAT(client.read_all(),
+              testing::AllOf(StartsWith("HTTP/1.1 503 "), HasSubstr("draining")));
+  thread_.join();
+}
+
 TEST_F(ServerTest, S_2_WhatDoesNotEndInTimeGetsItsRecord) {
   ServerOptions options;
   options.drain_time_ms = 50;
