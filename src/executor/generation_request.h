@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -38,9 +39,24 @@ struct GenerationFields {
   double max_temperature = 2.0;  // the dialect's bound
   int64_t top_k = 0;             // 0 or -1: off
   double top_p = 1.0;
+  double min_p = 0.0;      // 0: off
+  double typical_p = 1.0;  // 1: off
+  double repetition_penalty = 1.0;
+  double frequency_penalty = 0.0;
+  double presence_penalty = 0.0;
+  std::vector<std::pair<int64_t, double>> logit_bias;  // id, what is added to its logit
+  std::vector<std::string> bad_words;                  // never generated
+  std::optional<std::vector<int64_t>> allowed_token_ids;
   std::optional<uint64_t> seed;  // absent: random
-  int64_t num_choices = 1;       // n
-  int64_t num_logprobs = -1;     // -1 none, 0 the chosen token, N the N best
+  int64_t num_choices = 1;       // n: what the client sees
+  // Generated per prompt; the num_choices with the highest mean log-probability are shown, best
+  // first. Absent: num_choices. More than num_choices means events come only at the end.
+  std::optional<int64_t> best_of;
+  int64_t num_logprobs = -1;         // -1 none, 0 the chosen token, N the N best
+  int64_t num_prompt_logprobs = -1;  // the same of the prompt's tokens
+  std::optional<int64_t> truncate_prompt_tokens;  // keeps the last so many
+  int64_t priority = 0;                           // lower first
+  std::optional<std::string> cache_salt;          // prefixes are shared under one salt only
   std::vector<std::string> stop_strings;
   std::vector<int64_t> stop_token_ids;
   bool ignore_end = false;  // go on after an end-of-sequence id
@@ -57,6 +73,9 @@ struct FieldNames {
   std::string num_choices = "n";
   std::string num_logprobs = "logprobs";
   std::string stop_strings = "stop";
+  std::string best_of = "best_of";
+  std::string num_prompt_logprobs = "prompt_logprobs";
+  std::string truncate_prompt_tokens = "truncate_prompt_tokens";
 };
 
 // Limits of the model and the server that requests are checked against.
@@ -71,6 +90,7 @@ struct RequestLimits {
   int64_t max_stop_strings = 16;
   int64_t max_stop_string_bytes = 256;
   int64_t max_stop_token_ids = 64;
+  int64_t max_logit_bias = 1024;
 };
 
 class GenerationRequest {

@@ -150,6 +150,18 @@ const std::vector<int64_t>& ResponseStream::prompt_tokens() const { return state
 
 int64_t ResponseStream::cached_tokens() const { return state_->queue->cached_tokens(); }
 
+const std::vector<TokenId>& ResponseStream::prompt_ids(int64_t prompt) const {
+  return state_->prompts[static_cast<size_t>(prompt)];
+}
+
+std::vector<TokenText> ResponseStream::prompt_logprobs(int64_t) const { return {}; }
+
+int64_t ResponseStream::completion_tokens() const {
+  int64_t count = 0;
+  for (const ChoiceReader& choice : state_->choices) count += choice.completion_tokens;
+  return count;
+}
+
 std::string ResponseStream::prompt_text(int64_t prompt) const {
   const auto index = static_cast<size_t>(prompt);
   if (!state_->prompt_texts[index].empty()) return state_->prompt_texts[index];

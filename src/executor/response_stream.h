@@ -84,6 +84,12 @@ class ResponseStream {
   int64_t num_choices() const;
   const std::vector<int64_t>& prompt_tokens() const;  // per prompt
   int64_t cached_tokens() const;  // prompt tokens served from the prefix cache, all prompts
+  const std::vector<TokenId>& prompt_ids(int64_t prompt) const;
+  // The prompt's tokens with their log-probabilities, where the request asked for those; the first
+  // token has none (0, empty `top`). Complete when that prompt's first choice has its first event.
+  std::vector<TokenText> prompt_logprobs(int64_t prompt) const;
+  // Generated ids of all choices so far, those that best_of leaves out included.
+  int64_t completion_tokens() const;
   // The rendered and decoded prompt (for echo and return_full_text) of one prompt.
   std::string prompt_text(int64_t prompt) const;
   uint64_t seed() const;
