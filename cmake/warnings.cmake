@@ -13,7 +13,12 @@ endif()
 if(TIDEMILL_WERROR)
   target_compile_options(tidemill_flags INTERFACE -Werror)
 endif()
-if(TIDEMILL_SANITIZE)
+if(TIDEMILL_SANITIZE STREQUAL "thread")
+  # The fences of the spinning barrier are not modelled; its atomics are.
+  target_compile_options(tidemill_flags INTERFACE -fsanitize=thread -Wno-tsan
+    -fno-omit-frame-pointer)
+  target_link_options(tidemill_flags INTERFACE -fsanitize=thread)
+elseif(TIDEMILL_SANITIZE)
   target_compile_options(tidemill_flags INTERFACE -fsanitize=address,undefined
     -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(tidemill_flags INTERFACE -fsanitize=address,undefined)

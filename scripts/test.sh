@@ -18,7 +18,10 @@ for argument in "$@"; do
   esac
 done
 
-install_packages curl libgtest-dev libgmock-dev libbenchmark-dev binutils python3-venv qemu-user
+javascript=()  # nodejs of another origin brings npm with it, and Debian's would conflict
+command -v npm >/dev/null || javascript=(nodejs npm)
+install_packages curl libgtest-dev libgmock-dev libbenchmark-dev binutils python3-venv qemu-user \
+  "${javascript[@]}"
 jobs=$(nproc)
 passed=0
 failed=0
