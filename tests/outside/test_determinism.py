@@ -140,3 +140,54 @@ def test_another_arithmetic_is_noticed(serve, mid_size_model, engines):
     ours = ask(usual, [prompt(0, 300)], 8)[0][1]
     assert others != ours
     assert max(abs(a - b) for a, b in zip(others, ours)) < 0.1
+
+
+def ask_once(server, sampling, stream, length=130):
+    """The text and the log-probabilities of one short answer, whole or as a stream."""
+    body = {"prompt": prompt(0, length), "max_tokens": 16, "ignore_eos": True, "logprobs": 0,
+            "stream": stream, **sampling}
+    answer = httpx.post(server.url + "/v1/completions", json=body, timeout=300)
+    assert answer.status_code == 200, answer.text
+    if not stream:
+        choice = answer.json()["choices"][0]
+        return choice["text"], choice["logprobs"]["token_logprobs"]
+    events = [json.loads(line[6:]) for line in answer.text.split("\n\n")
+              if line.startswith("data: {")]
+    choices = [choice for event in events for choice in event["choices"]]
+    return ("".join(choice["text"] for choice in choices),
+            [value for choice in choices for value in (choice["logprobs"] or {}).get(
+                "token_logprobs", [])])
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 1, "seed": 7}],
+                         ids=["greedy", "seeded"])
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+@pytest.mark.parametrize("isa", [pytest.param("reference", marks=pytest.mark.long), "avx2",
+                                 "avx512", "amx"])
+def test_every_variant_keeps_its_bits(serve, mid_size_model, engines, isa, dtype, sampling):
+    """Chunked, with neighbours, with a prefix hit, as a stream, with other threads, in another
+    process: the bits of one whole prefill alone. Of each variant that this machine can run."""
+    if subprocess.run([BINARY, "inspect", "--isa", isa], capture_output=True).returncode != 0:
+        pytest.skip(f"the processor has no {isa}")
+    common = [str(mid_size_model), "--cache-dir", str(engines), "--dtype", dtype, "--isa", isa]
+    alone = serve(*common, "--enable-prefix-caching", "false", "--threads", "1")
+    wanted = ask_once(alone, sampling, stream=False)
+    assert alone.stop() == 0
+    server = serve(*common, "--max-rolling-batch-prefill-tokens", "96", "--threads", "2")
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        others = [pool.submit(ask, server, [prompt(seed, 3 + 5 * seed), prompt(seed + 10, 7)], 16)
+                  for seed in range(1, 4)]
+        assert ask_once(server, sampling, stream=False) == wanted
+        for other in others:
+            other.result()
+    hits = server.metric("vllm:prefix_cache_hits_total")
+    assert ask_once(server, sampling, stream=True) == wanted
+    assert server.metric("vllm:prefix_cache_hits_total") > hits
+
+
+def test_a_fresh_engine_and_a_cached_one_give_the_same_bits(serve, mid_size_model, engines,
+                                                            expected, tmp_path):
+    for _ in range(2):
+        server = serve(str(mid_size_model), "--cache-dir", str(tmp_path / "cache"))
+        assert ask(server, [prompt(0)])[0] == expected["bf16"][0]
+        assert server.stop() == 0
