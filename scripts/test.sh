@@ -4,6 +4,7 @@
 #   scripts/test.sh              one tree (assertions on, warnings are errors): unit, property,
 #                                golden and outside tests
 #   scripts/test.sh --sanitize   a second tree with AddressSanitizer and UBSan
+#   scripts/test.sh --race       a third one with ThreadSanitizer: what has threads, with the script
 #   scripts/test.sh --long       what is too slow for every change, in the first tree
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,8 +14,9 @@ mode=plain
 for argument in "$@"; do
   case $argument in
     --sanitize) mode=sanitize ;;
+    --race) mode=race ;;
     --long) mode=long ;;
-    *) die "$argument is not an option; there are --sanitize and --long." ;;
+    *) die "$argument is not an option; there are --sanitize, --race and --long." ;;
   esac
 done
 
@@ -23,6 +25,7 @@ command -v npm >/dev/null || javascript=(nodejs npm)
 install_packages curl libgtest-dev libgmock-dev libbenchmark-dev binutils python3-venv qemu-user \
   "${javascript[@]}"
 jobs=$(nproc)
+targets=  # all
 passed=0
 failed=0
 
@@ -32,7 +35,7 @@ build() { # build FOLDER CMAKE_OPTION...
   say "building in $folder"
   cmake -S . -B "$folder" -G Ninja -DTIDEMILL_TESTS=ON -DTIDEMILL_WERROR=ON \
     -DCMAKE_BUILD_TYPE=RelWithDebInfo "$@" >/dev/null
-  cmake --build "$folder" -j "$jobs"
+  cmake --build "$folder" -j "$jobs" ${targets:+--target $targets}
 }
 
 # Adds a report's numbers to the sum; a test that was skipped is neither. A report that is not there
@@ -84,7 +87,7 @@ python_environment() {
 }
 
 # Sanitizers run what is checked with small models; the real one takes too long with them.
-[ "$mode" = sanitize ] || export TIDEMILL_MODELS=$PWD/.cache/models
+[ "$mode" = sanitize ] || [ "$mode" = race ] || export TIDEMILL_MODELS=$PWD/.cache/models
 python_environment
 case $mode in
   plain)
@@ -112,6 +115,17 @@ case $mode in
     run_ctest build-sanitize
     say "outside tests under sanitizers"
     run_pytest "$PWD/build-sanitize/tidemill" -m "not long and not real_model"
+    ;;
+  race)
+    targets="parallel_test scheduler_test executor_test server_test tidemill"
+    build build-thread -DTIDEMILL_SANITIZE=thread
+    export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+    say "unit tests of what has threads"
+    run_ctest build-thread -R '^(parallel|scheduler|executor|server)[.]'
+    say "clients and storms against the script"
+    run_pytest "$PWD/build-thread/tidemill" -m "not long and not real_model" \
+      --deselect tests/outside/test_determinism.py \
+      -k "clients or robustness or streams or storms"
     ;;
 esac
 
