@@ -1,7 +1,7 @@
 // tidemill bench: prefill and decode through the real loop, offline, each decode between two probes
-// of the memory's bandwidth. Prompts are token ids; ends of sequence are ignored.
+// of the memory's bandwidth. Prompts are token ids; ends of sequence are ignored. With --url a
+// running server is measured instead (bench_server.cc).
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "base/check.h"
+#include "bench_server.h"
 #include "kernels/bandwidth_probe.h"
 #include "kernels/select.h"
 #include "loaded_model.h"
@@ -25,6 +26,7 @@ namespace {
 constexpr int kRounds = 9;
 constexpr double kMaxProbeSpread = 0.15;  // rounds whose two probes differ by more are dropped
 constexpr int64_t kMaxConcurrency = 1024;
+constexpr std::string_view kDefaultConcurrency = "1,4,16";
 
 struct Round {
   double prefill_tokens_per_second = 0.0;
@@ -35,25 +37,6 @@ struct Round {
   double probe() const { return (probe_before + probe_after) / 2.0; }
   bool steady() const { return std::abs(probe_before - probe_after) <= kMaxProbeSpread * probe(); }
 };
-
-std::vector<int64_t> concurrencies(std::string_view text) {
-  std::vector<int64_t> numbers;
-  while (!text.empty()) {
-    const size_t comma = std::min(text.find(','), text.size());
-    int64_t number = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + comma, number);
-    if (error != std::errc() || end != text.data() + comma || number < 1 ||
-        number > kMaxConcurrency) {
-      throw std::runtime_error(
-          format("--concurrency has {}; it must be numbers from 1 to {}, separated by commas.",
-                 text, kMaxConcurrency));
-    }
-    numbers.push_back(number);
-    text.remove_prefix(std::min(comma + 1, text.size()));
-  }
-  if (numbers.empty()) throw std::runtime_error("--concurrency is empty; try 1,4,16.");
-  return numbers;
-}
 
 // Prompts that differ from their first token on, so that none is found in the prefix cache.
 TokenPrompt random_prompt(std::mt19937_64& random, int64_t length, int32_t vocab_size) {
@@ -258,7 +241,11 @@ Settings offline(Settings settings, int64_t most) {
 
 int bench(const SettingsReport& report) {
   const VerbArguments& arguments = report.settings.verb;
-  const std::vector<int64_t> counts = concurrencies(arguments.concurrency);
+  check_bench_flags(report);
+  if (!arguments.load.url.empty()) return bench_server(report);
+  const std::string_view asked = arguments.concurrency;
+  const std::vector<int64_t> counts =
+      concurrencies(asked.empty() ? kDefaultConcurrency : asked, kMaxConcurrency);
   const Settings settings =
       offline(report.settings, *std::max_element(counts.begin(), counts.end()));
   WorkerPool workers(settings.workers);

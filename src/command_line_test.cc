@@ -54,6 +54,14 @@ TEST(CommandLine, ASwitchThatIsOnCanBeTurnedOff) {
   EXPECT_EQ(parse({"serve", "--strict=perhaps"}).exit_code, 2);
 }
 
+TEST(CommandLine, BoundsOfGoodputMayStandApart) {
+  const auto result =
+      parse({"bench", "--url", "u", "--goodput", "ttft:200", "tpot:50", "e2el:5000", "MODEL"});
+  ASSERT_TRUE(result.command);
+  EXPECT_EQ(value_of(*result.command, "goodput"), "ttft:200,tpot:50,e2el:5000");
+  EXPECT_EQ(result.command->model, "MODEL");
+}
+
 TEST(CommandLine, AVerbHasOnlyTheFlagsThatItReads) {
   for (const std::vector<const char*>& words :
        {std::vector<const char*>{"compile", "x", "--port", "1"},

@@ -14,6 +14,7 @@
 
 #include "base/option_table.h"
 #include "executor/executor.h"
+#include "load/load_options.h"
 #include "parallel/worker_pool.h"
 #include "server/server.h"
 
@@ -43,7 +44,7 @@ struct VerbArguments {
   std::string file;
   std::string reference;
   std::string system;
-  std::string concurrency = "1,4,16";
+  std::string concurrency;
   std::string log_level = "info";
   std::string log_format = "text";
   bool chat = false;
@@ -60,6 +61,7 @@ struct VerbArguments {
   int64_t top_k = 0;
   double top_p = 1.0;
   std::string seed;
+  LoadOptions load;  // bench --url
 };
 
 struct Settings {
@@ -122,6 +124,7 @@ struct SettingsReport {
   std::vector<std::string> notes;      // settings without effect, and why
   std::vector<std::string> warnings;   // unknown settings
   std::filesystem::path model_folder;  // where serving.properties was, or would have been
+  std::vector<std::string> flags;      // names that the command line gave
 };
 
 // All sources, in the order of precedence: command line, serving.properties, OPTION_*, variables

@@ -118,13 +118,15 @@ void apply_properties(const fs::path& file, Applier& applier) {
 }
 
 // The flags, or of them only those that are named.
-void apply_flags(const std::vector<GivenOption>& given, Applier& applier,
-                 std::string_view names = {}) {
-  for (const GivenOption& item : given) {
+void apply_flags(const CommandLine& command, Applier& applier, std::string_view names = {}) {
+  for (const GivenOption& item : command.given) {
     if (!names.empty() && !contains_word(names, item.name)) continue;
     const auto options = all_options();
-    const auto row = std::ranges::find_if(
-        options, [&](const Option& option) { return option.name == item.name; });
+    // A name may have two rows that are flags of different verbs.
+    const auto row = std::ranges::find_if(options, [&](const Option& option) {
+      return option.name == item.name && option.option_class == OptionClass::kDoesIt &&
+             (option.verbs.empty() || contains_word(option.verbs, command.verb));
+    });
     CHECK(row != options.end(), "the command line passed on unknown setting {}", item.name);
     applier.apply(*row, item.value, "--" + item.name);
   }
@@ -229,11 +231,17 @@ SettingsReport read_settings(const CommandLine& command, const Environment& envi
   apply_prefixed(environment, "OPTION_", OptionScope::kModel, applier);
   take_apart_address(settings);  // before the file and the command line name a port
 
-  apply_flags(command.given, applier,
-              "model_id model_store load_models");  // where the file is looked for
+  for (const GivenOption& item : command.given) report.flags.push_back(item.name);
+  apply_flags(command, applier, "model_id model_store load_models url");  // where the file is
+  if (!settings.verb.load.url.empty()) {
+    // bench --url: the model is a name; no folder and no file of this machine says a word.
+    apply_flags(command, applier);
+    settings.model.model_id = command.model;
+    return report;
+  }
   const std::string implied = apply_folder(report, command, applier, working_folder);
   settings.inference_address.clear();
-  apply_flags(command.given, applier);
+  apply_flags(command, applier);
   take_apart_address(settings);
   fill_from_folder(report, implied);
   if (command.verb != "serve") lift_server_limits(settings.executor);

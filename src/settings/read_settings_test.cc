@@ -242,5 +242,15 @@ TEST_F(ReadSettingsTest, OfflineVerbsAreFreeOfTheServersLimits) {
   }
 }
 
+TEST_F(ReadSettingsTest, BenchWithAnAddressAsksNoFolder) {
+  const std::string broken = folder("broken", "option.max_rolling_batch_size=many\n");
+  const SettingsReport report =
+      read({.verb = "bench", .model = broken, .given = {{"url", "http://x"}, {"api_key", "k"}}});
+  EXPECT_EQ(report.settings.model.model_id, broken);  // a name to send
+  EXPECT_EQ(report.settings.verb.load.api_key, "k");
+  EXPECT_THAT(report.flags, testing::ElementsAre("url", "api_key"));
+  EXPECT_THAT(refusal({.verb = "bench", .model = broken}), HasSubstr("max_rolling_batch_size"));
+}
+
 }  // namespace
 }  // namespace tidemill
