@@ -52,15 +52,20 @@ bad = count("failures") + count("errors")
 print(count("tests") - bad - count("skipped"), bad if suites else 1)
 PYTHON
 )
-  rm -f "$1"
   passed=$((passed + good))
   failed=$((failed + bad))
 }
 
+# Reports stay in the tree's folder `reports`: scripts/robustness_table.py reads them.
+new_report() { # new_report JUNIT_FILE
+  mkdir -p "$(dirname "$1")"
+  rm -f "$1"
+}
+
 run_ctest() { # run_ctest FOLDER ARGUMENT...
-  local folder=$1 report
+  local folder=$1 report=$PWD/$1/reports/ctest.xml
   shift
-  report=$(mktemp)
+  new_report "$report"
   ctest --test-dir "$folder" --output-on-failure -j "$jobs" --progress --no-tests=error \
     --output-junit "$report" "$@" || true
   add_report "$report"
@@ -69,7 +74,8 @@ run_ctest() { # run_ctest FOLDER ARGUMENT...
 run_pytest() { # run_pytest BINARY ARGUMENT...
   local binary=$1 report
   shift
-  report=$(mktemp)
+  report=$(dirname "$binary")/reports/pytest.xml
+  new_report "$report"
   TIDEMILL_BINARY=$binary .cache/venv/bin/python -m pytest tests -q -p no:cacheprovider \
     --junit-xml="$report" "$@" || true
   add_report "$report"
