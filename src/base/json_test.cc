@@ -33,7 +33,7 @@ TEST(Json, IntegersAndRealsAreToldApart) {
   EXPECT_EQ(parse_json("-9223372036854775808")->integer(), INT64_MIN);
 }
 
-TEST(Json, WhatParsersDisagreeOnIsRefused) {
+TEST(Json, J_1_WhatParsersDisagreeOnIsRefused) {
   const char* const refused[] = {
       "",
       " ",
@@ -79,7 +79,7 @@ TEST(Json, WhatParsersDisagreeOnIsRefused) {
   }
 }
 
-TEST(Json, TheMessageNamesTheByte) {
+TEST(Json, J_1_TheMessageNamesTheByte) {
   EXPECT_THAT(parse_json("{\"a\": tru}").error().message, HasSubstr("at byte 6"));
   EXPECT_THAT(parse_json("[1] 2").error().message, HasSubstr("at byte 4"));
 }
@@ -91,7 +91,7 @@ TEST(Json, AMessageNeverCutsACharacterOfTheKeyItNames) {
   EXPECT_FALSE(first_invalid_utf8(twice.error().message)) << twice.error().message;
 }
 
-TEST(Json, DepthIsBounded) {
+TEST(Json, J_2_DepthIsBounded) {
   const auto nested = [](size_t depth) {
     return std::string(depth, '[') + std::string(depth, ']');
   };
@@ -100,7 +100,7 @@ TEST(Json, DepthIsBounded) {
   EXPECT_FALSE(parse_json(std::string(1 << 20, '[')));
 }
 
-TEST(Json, TheNumberOfValuesIsBounded) {
+TEST(Json, J_2_TheNumberOfValuesIsBounded) {
   std::string text = "[0";
   for (int i = 0; i < 8; ++i) text += ",0";
   text += "]";

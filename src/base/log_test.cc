@@ -20,7 +20,7 @@ class LogTest : public testing::Test {
   }
 };
 
-TEST_F(LogTest, AnEventIsOneLineWhateverItHolds) {
+TEST_F(LogTest, Z_4_AnEventIsOneLineWhateverItHolds) {
   set_log(LogLevel::kInfo, LogFormat::kText);
   const std::string line = logged([] { log_info("a\nforged {}\x1b[2J\r", "line"); });
   EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1);

@@ -9,7 +9,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-TEST(OptionTable, NumbersOutsideTheirRangeLeaveTheSlotAsItWas) {
+TEST(OptionTable, Z_6_NumbersOutsideTheirRangeLeaveTheSlotAsItWas) {
   int32_t value = 7;
   for (const char* text : {"0", "1025", "x", "", "12x", "1.5", "99999999999999999999"}) {
     const auto problem = assign(&value, between(1, 1024), text);

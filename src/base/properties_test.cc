@@ -58,7 +58,7 @@ TEST(Properties, ACommentCannotBeContinued) {
   EXPECT_EQ(parse_properties("# a\\\nb=1", "f").size(), 1u);
 }
 
-TEST(Properties, AMalformedEscapeNamesFileAndLine) {
+TEST(Properties, Z_6_AMalformedEscapeNamesFileAndLine) {
   try {
     parse_properties("a=1\nb=\\u12g4", "serving.properties");
     FAIL();

@@ -132,7 +132,7 @@ TEST_F(OpenFolder, ATensorInTwoShardsIsRefused) {
   EXPECT_THAT(refusal(), HasSubstr("tensor \"a\" stands in another file, too"));
 }
 
-TEST_F(OpenFolder, ALinkedShardMayNotLeadOutOfTheFolder) {
+TEST_F(OpenFolder, M_6_ALinkedShardMayNotLeadOutOfTheFolder) {
   const ScratchFolder elsewhere;
   elsewhere.write("1.safetensors", one_tensor("a"));
   index(R"({"a": "1.safetensors"})");

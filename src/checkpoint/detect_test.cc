@@ -65,7 +65,7 @@ TEST_F(Detect, NothingThereIsSaid) {
   expect_refused("it holds no weights");
 }
 
-TEST_F(Detect, PicklesAreRefusedWithTheWayOut) {
+TEST_F(Detect, M_7_PicklesAreRefusedWithTheWayOut) {
   files({{"config.json", kConfig}, {"pytorch_model.bin", ""}});
   expect_refused("its weights are pickles");
   EXPECT_THAT(refusal(), HasSubstr("save_pretrained(NEW_FOLDER, safe_serialization=True)"));

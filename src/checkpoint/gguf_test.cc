@@ -129,7 +129,7 @@ TEST(Gguf, OtherVersionsAndByteOrdersAreRefused) {
   EXPECT_THAT(refusal(""), StartsWith("m.gguf: at byte 0: "));
 }
 
-TEST(Gguf, CountsAreHeldAgainstTheBytesThatAreLeft) {
+TEST(Gguf, I20_CountsAreHeldAgainstTheBytesThatAreLeft) {
   for (const uint64_t count : {~uint64_t{0}, uint64_t{1} << 63, uint64_t{1} << 20, uint64_t{2}}) {
     GgufMaker maker;
     maker.num_tensors = count;
@@ -150,7 +150,7 @@ TEST(Gguf, CountsHaveLimitsOfTheirOwn) {
   EXPECT_THAT(refusal(maker.file() + room), HasSubstr("10001 keys"));
 }
 
-TEST(Gguf, LengthsOfTextsAndArraysAreHeldAgainstTheBytesThatAreLeft) {
+TEST(Gguf, I20_LengthsOfTextsAndArraysAreHeldAgainstTheBytesThatAreLeft) {
   for (const uint64_t length : {~uint64_t{0}, uint64_t{1} << 40, uint64_t{6}}) {
     EXPECT_NE(refusal(with_key(GgufMaker::kString, little_endian(length) + "hello")), "accepted");
   }
@@ -233,7 +233,7 @@ TEST(Gguf, DimensionsAreOneToFourAndNeverLessThanOne) {
   }
 }
 
-TEST(Gguf, SizesThatOverflowAreRefused) {
+TEST(Gguf, I20_SizesThatOverflowAreRefused) {
   EXPECT_NE(refusal(with_tensor({kHuge, kHuge}, 0, 4)), "accepted");
   EXPECT_NE(refusal(with_tensor({int64_t{1} << 32, int64_t{1} << 32}, 0, 4)), "accepted");
   EXPECT_THAT(refusal(with_tensor({int64_t{1} << 62}, 0, 4)), HasSubstr("does not fit in 64 bits"));

@@ -69,7 +69,7 @@ TEST(Safetensors, NoTensorsAndEmptyTensorsAreLegal) {
   EXPECT_EQ(tensors[0].bytes, 0u);
 }
 
-TEST(Safetensors, ALengthBeyondTheFileOrTheLimitIsRefusedBeforeItIsUsed) {
+TEST(Safetensors, M_1_ALengthBeyondTheFileOrTheLimitIsRefusedBeforeItIsUsed) {
   EXPECT_THAT(refusal("1234567"), AllOf(StartsWith("x.safetensors: at byte 0"),
                                         HasSubstr("shorter than its header's length")));
   EXPECT_THAT(refusal(little_endian(~uint64_t{0}) + "{}"), HasSubstr("18446744073709551615 bytes"));
@@ -79,7 +79,7 @@ TEST(Safetensors, ALengthBeyondTheFileOrTheLimitIsRefusedBeforeItIsUsed) {
   EXPECT_THAT(refusal(safetensors_file("", "")), HasSubstr("header"));
 }
 
-TEST(Safetensors, AHeaderMustBeOneStrictJsonObject) {
+TEST(Safetensors, M_1_AHeaderMustBeOneStrictJsonObject) {
   for (const std::string_view header :
        {"[]", "7", "{} x", "{}\xEF\xBB\xBF", "\xEF\xBB\xBF{}", "{\"a\xff\":0}", "{", "{,}",
         "{'a':1}", R"({"__metadata__":{"a":1}})", R"({"__metadata__":[]})",
@@ -89,7 +89,7 @@ TEST(Safetensors, AHeaderMustBeOneStrictJsonObject) {
   EXPECT_THAT(refusal(std::string("{}\0", 3), 0), HasSubstr("follows the document"));
 }
 
-TEST(Safetensors, AKeyThatStandsTwiceIsRefusedAtEveryLevel) {
+TEST(Safetensors, M_1_AKeyThatStandsTwiceIsRefusedAtEveryLevel) {
   EXPECT_THAT(refusal(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},)"
                       R"("a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})",
                       4),
@@ -133,7 +133,7 @@ TEST(Safetensors, ADescriptionIsCompleteAndHoldsNothingElse) {
   }
 }
 
-TEST(Safetensors, AnUnknownTypeIsNamed) {
+TEST(Safetensors, M_1_AnUnknownTypeIsNamed) {
   EXPECT_THAT(refusal_of_tensor(R"({"dtype":"Q9","shape":[4],"data_offsets":[0,4]})"),
               HasSubstr("tensor \"a\": dtype Q9 is unknown"));
   EXPECT_EQ(refusal_of_tensor(R"({"dtype":"F4","shape":[8],"data_offsets":[0,4]})"), "accepted")
@@ -142,7 +142,7 @@ TEST(Safetensors, AnUnknownTypeIsNamed) {
               HasSubstr("do not fill whole bytes"));
 }
 
-TEST(Safetensors, AShapeWhoseProductOverflowsIsRefused) {
+TEST(Safetensors, M_1_I20_AShapeWhoseProductOverflowsIsRefused) {
   // 2^47 * 2^47 elements, and 2^47 * 2^16 elements of 4 bytes: the bytes overflow, not the product.
   EXPECT_THAT(
       refusal_of_tensor(
@@ -153,7 +153,7 @@ TEST(Safetensors, AShapeWhoseProductOverflowsIsRefused) {
       HasSubstr("does not fit in 64 bits"));
 }
 
-TEST(Safetensors, OffsetsMustHoldExactlyTheShape) {
+TEST(Safetensors, M_1_OffsetsMustHoldExactlyTheShape) {
   EXPECT_THAT(refusal_of_tensor(R"({"dtype":"U8","shape":[3],"data_offsets":[0,4]})"),
               HasSubstr("its shape takes 3 bytes, and its offsets 0 to 4 do not"));
   EXPECT_THAT(refusal_of_tensor(R"({"dtype":"U8","shape":[4],"data_offsets":[4,0]})"),
@@ -162,7 +162,7 @@ TEST(Safetensors, OffsetsMustHoldExactlyTheShape) {
               HasSubstr("the tensors take 5 bytes, and the buffer has 4"));
 }
 
-TEST(Safetensors, TensorsNeitherOverlapNorLeaveHolesNorBytesBehindThem) {
+TEST(Safetensors, M_1_TensorsNeitherOverlapNorLeaveHolesNorBytesBehindThem) {
   const auto two = [](int begin, int end) {
     return format(R"({{"a":{{"dtype":"U8","shape":[4],"data_offsets":[0,4]}},)"
                   R"("b":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}}}})",
@@ -203,7 +203,7 @@ TEST(Safetensors, MoreThanAMillionTensorsAreRefused) {
   EXPECT_THAT(refusal(header + "}", 0), HasSubstr("one object holds more than 1000001 members"));
 }
 
-TEST(Safetensors, RandomDamageIsReadOrRefusedAndNeverMore) {
+TEST(Safetensors, M_1_RandomDamageIsReadOrRefusedAndNeverMore) {
   const std::string valid = safetensors_file(
       R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F16","shape":[2,3],"data_offsets":[0,12]},)"
       R"("b":{"dtype":"F32","shape":[3],"data_offsets":[12,24]}})",
@@ -237,7 +237,7 @@ TEST(ShardIndex, SaysWhichFileHoldsATensor) {
                           std::pair("c", "1.safetensors")));
 }
 
-TEST(ShardIndex, OnlyPlainNamesOfSafetensorsAreFollowed) {
+TEST(ShardIndex, M_6_OnlyPlainNamesOfSafetensorsAreFollowed) {
   for (const char* name :
        {"../x.safetensors", "/etc/x.safetensors", "a/x.safetensors", "a\\\\x.safetensors",
         "..safetensors", ".safetensors", "x.bin", "x.safetensors\\u0000", "", "x.safetensors.pt"}) {

@@ -156,7 +156,7 @@ TEST_F(Compile, AnEngineOfAnotherDigestIsReplaced) {
   EXPECT_THAT(names(), testing::UnorderedElementsAre("checkpoint", "engine"));
 }
 
-TEST_F(Compile, ADamagedEngineIsMadeAnew) {
+TEST_F(Compile, X_3_ADamagedEngineIsMadeAnew) {
   compile("abc");
   fs::resize_file(target() / kWeightsFileName, 4096);
   EXPECT_FALSE(find_engine(target(), "abc", {}).whole);

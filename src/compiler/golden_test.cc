@@ -176,7 +176,7 @@ INSTANTIATE_TEST_SUITE_P(Gguf, GoldenModel,
                                          Case{"gguf-q8_0", true}),
                          name_of_case);
 
-TEST(GoldenRefusal, PicklesAreNotRead) {
+TEST(GoldenRefusal, M_7_PicklesAreNotRead) {
   const fs::path dir = tiny_dir() / "llama-pickle-only";
   if (!fs::exists(dir)) GTEST_SKIP() << dir << " is not here";
   const TemporaryDir copy;  // without the expectation, which looks like weights

@@ -47,7 +47,7 @@ class Staged : public testing::Test {
   const fs::path parent_;
 };
 
-TEST_F(Staged, NothingStandsUnderTheFinalNameUntilItIsPublished) {
+TEST_F(Staged, I19_NothingStandsUnderTheFinalNameUntilItIsPublished) {
   StagedDir stage(parent_ / "engine");
   write(stage.path() / "file", "new");
   EXPECT_FALSE(fs::exists(parent_ / "engine"));
@@ -75,7 +75,7 @@ TEST_F(Staged, AnOlderFolderIsReplacedWhole) {
   EXPECT_THAT(names(), ElementsAre("engine"));
 }
 
-TEST_F(Staged, LeftoversOfAnInterruptionAreNotMixedIn) {
+TEST_F(Staged, X_2_LeftoversOfAnInterruptionAreNotMixedIn) {
   fs::create_directories(parent_ / ".engine.compiling");
   write(parent_ / ".engine.compiling" / "half", "half");
   StagedDir stage(parent_ / "engine");

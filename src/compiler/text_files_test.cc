@@ -139,7 +139,7 @@ TEST_F(CollectText, TheTokenWithWhichTheTemplateEndsATurnEndsTheText) {
   EXPECT_THAT(collect().end_token_ids, ElementsAre(2, 5));
 }
 
-TEST_F(CollectText, AnEndIdOutsideTheVocabularyIsRefused) {
+TEST_F(CollectText, M_5_AnEndIdOutsideTheVocabularyIsRefused) {
   file("generation_config.json", R"({"eos_token_id": 17})");
   try {
     collect();

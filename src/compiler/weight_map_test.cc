@@ -120,7 +120,7 @@ TEST(WeightMap, AVocabularyMayBePadded) {
   EXPECT_THAT(refusal(padded), HasSubstr("lm_head.weight is [16, 24] instead of [17, 24]"));
 }
 
-TEST(WeightMap, EverythingThatIsMissingOrMisshapenIsListedAtOnce) {
+TEST(WeightMap, M_3_EverythingThatIsMissingOrMisshapenIsListedAtOnce) {
   TestCheckpoint broken;
   broken.remove("model.layers.1.mlp.up_proj.weight");
   broken.remove("model.norm.weight");

@@ -174,7 +174,7 @@ TEST_F(EngineDir, AFolderWithoutManifestIsNoEngine) {
   EXPECT_THAT(refusal(), AllOf(HasSubstr("not an engine directory"), HasSubstr("compile")));
 }
 
-TEST_F(EngineDir, AnotherVersionIsRefusedWithTheWayOut) {
+TEST_F(EngineDir, X_3_AnotherVersionIsRefusedWithTheWayOut) {
   JsonValue json = to_json(manifest_);
   json.set("version", kEngineVersion + 1);
   rewrite_manifest(json);
@@ -205,7 +205,7 @@ TEST_F(EngineDir, ATruncatedFileIsRefused) {
   EXPECT_THAT(refusal(), HasSubstr("has 4096 bytes instead of"));
 }
 
-TEST_F(EngineDir, AFlippedBitIsFoundWhenContentsAreChecked) {
+TEST_F(EngineDir, X_3_AFlippedBitIsFoundWhenContentsAreChecked) {
   std::fstream file(dir_ / kWeightsFileName, std::ios::in | std::ios::out | std::ios::binary);
   file.seekp(5000);
   file.put('\1');

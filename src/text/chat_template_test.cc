@@ -29,7 +29,7 @@ TEST(ChatTemplate, MessagesAreRendered) {
             "<|user|>user: hi<|end|>\n");
 }
 
-TEST(ChatTemplate, ControlTokensThatAUserSpellsArePlainText) {
+TEST(ChatTemplate, P_6_ControlTokensThatAUserSpellsArePlainText) {
   const Tokenizer tokenizer(byte_tokenizer());
   const ChatTemplate chat(kChat, JsonObject{});
   const auto ids = chat.encode(tokenizer, messages("x<|end|>y"), {.add_generation_prompt = false});
@@ -53,7 +53,7 @@ TEST(ChatTemplate, WhatATemplateRaisesIsTheMessage) {
   EXPECT_THAT(text.error().message, HasSubstr("roles must alternate"));
 }
 
-TEST(ChatTemplate, EndlessTemplatesEnd) {
+TEST(ChatTemplate, C_1_EndlessTemplatesEnd) {
   const char* const endless[] = {
       "{% for a in range(100000) %}{% for b in range(100000) %}{{ a }}{% endfor %}{% endfor %}",
       "{% macro m(x) %}{{ m(x) }}{% endmacro %}{{ m(1) }}",
@@ -91,7 +91,7 @@ TEST(ChatTemplate, WhatTemplatesInTheWildUseIsThere) {
   }
 }
 
-TEST(ChatTemplate, ExtraVariablesMayNotReplaceTheConversation) {
+TEST(ChatTemplate, C_2_ExtraVariablesMayNotReplaceTheConversation) {
   const ChatTemplate chat("{{ thinking }}", JsonObject{{"bos_token", "<s>"}});
   EXPECT_EQ(*chat.render(messages("x"), {.kwargs = JsonObject{{"thinking", "on"}}}), "on");
   EXPECT_FALSE(chat.render(messages("x"), {.kwargs = JsonObject{{"messages", "m"}}}));

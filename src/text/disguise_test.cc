@@ -40,7 +40,7 @@ std::string every_private_use_character() {
   return text;
 }
 
-TEST(Disguise, AControlTokenSpelledOverTwoPartsIsPlainText_P_6) {
+TEST(Disguise, P_6_AControlTokenSpelledOverTwoPartsIsPlainText) {
   const Tokenizer tokenizer(byte_tokenizer());
   const ChatTemplate chat(
       "{% for p in messages[0].content %}{{ p.text | trim }}{% endfor %}<|end|>", JsonObject{});
@@ -78,7 +78,7 @@ TEST(Disguise, OnePrivateUseCharacterIsEnoughForAControlToken) {
   EXPECT_EQ(std::count(ids->begin(), ids->end(), 256), 1);
 }
 
-TEST(Disguise, WhatMarksAreMadeOfCannotBeSmuggledIn_P_6) {
+TEST(Disguise, P_6_WhatMarksAreMadeOfCannotBeSmuggledIn) {
   const Tokenizer tokenizer(byte_tokenizer());
   const ChatTemplate chat(template_of("<|user|>", "<|end|>"), JsonObject{});
   const std::string mark = tokenizer.control_tokens()[0].mark;
@@ -90,7 +90,7 @@ TEST(Disguise, WhatMarksAreMadeOfCannotBeSmuggledIn_P_6) {
   EXPECT_THAT(both.error().message, HasSubstr("U+10FFFF"));
 }
 
-TEST(Disguise, NamesOfFieldsAreAUsersTextToo_P_6) {
+TEST(Disguise, P_6_NamesOfFieldsAreAUsersTextToo) {
   const Tokenizer tokenizer(byte_tokenizer());
   const ChatTemplate chat("{{ messages[0] | tojson }}<|end|>", JsonObject{});
   const JsonValue messages = JsonArray{JsonObject{{"a<|end|>", "b"}}};
@@ -101,7 +101,7 @@ TEST(Disguise, NamesOfFieldsAreAUsersTextToo_P_6) {
 }
 
 // One text for the tokenizer, whatever the user spells: blanks stand where they would stand.
-TEST(Disguise, OnlyTheUsersControlTokenChangesForAMetaspaceTokenizer_P_6) {
+TEST(Disguise, P_6_OnlyTheUsersControlTokenChangesForAMetaspaceTokenizer) {
   const Tokenizer tokenizer(metaspace_tokenizer());
   const ChatTemplate chat(template_of("[<|user|> ", "</s>"), JsonObject{});
   const auto ids = chat.encode(tokenizer, says("x</s>y </s"), {});
@@ -117,7 +117,7 @@ TEST(Disguise, OnlyTheUsersControlTokenChangesForAMetaspaceTokenizer_P_6) {
 }
 
 // A vocabulary that makes the control token "ab" out of its letters by itself.
-TEST(Disguise, AControlTokenThatMergesWouldMakeStaysPlainText_P_6) {
+TEST(Disguise, P_6_AControlTokenThatMergesWouldMakeStaysPlainText) {
   std::string file = sentencepiece_tokenizer();
   const std::string none = R"("added_tokens":[])";
   file.replace(file.find(none), none.size(),
@@ -150,7 +150,7 @@ double seconds_to_disguise(size_t bytes) {
 }
 
 // Generous: a square would take four times as long for twice the text, and minutes for this one.
-TEST(Disguise, ControlTokensThatAUserSpellsTakeTimeInProportion_K_1) {
+TEST(Disguise, K_1_ControlTokensThatAUserSpellsTakeTimeInProportion) {
   const double half = seconds_to_disguise(2 << 20);
   const double whole = seconds_to_disguise(4 << 20);
   EXPECT_LT(whole, 3 * half + 0.1);

@@ -92,7 +92,7 @@ TEST_F(SmolLM2, ConversationsAreRenderedAndEncodedAsTheReferenceDoes) {
 }
 
 // What the user writes is encoded as if the vocabulary had no control tokens.
-TEST_F(SmolLM2, AUsersControlTokensAreTheOnlyOnesThatChange_P_6) {
+TEST_F(SmolLM2, P_6_AUsersControlTokensAreTheOnlyOnesThatChange) {
   const ChatTemplate chat(
       "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>\n{% endfor %}", JsonObject{});
   const TokenId begin = *tokenizer_->find("<|im_start|>"), end = *tokenizer_->find("<|im_end|>");
@@ -111,7 +111,7 @@ TEST_F(SmolLM2, AUsersControlTokensAreTheOnlyOnesThatChange_P_6) {
   }
 }
 
-TEST_F(SmolLM2, AMebibyteOfOneCharacterIsTokenisedInBoundedTime) {
+TEST_F(SmolLM2, K_1_AMebibyteOfOneCharacterIsTokenisedInBoundedTime) {
   for (const char c : {'a', ' ', '!', '\n'}) {
     EXPECT_TRUE(tokenizer_->encode(std::string(1 << 20, c), {})) << c;
   }

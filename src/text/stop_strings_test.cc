@@ -44,7 +44,7 @@ std::string cut(const std::string& text, const std::vector<std::string>& stops) 
   return text.substr(0, best_begin);
 }
 
-TEST(StopStrings, PiecesGiveWhatASearchOfTheWholeTextGives) {
+TEST(StopStrings, K_3_PiecesGiveWhatASearchOfTheWholeTextGives) {
   std::mt19937_64 random(4);
   const auto random_text = [&](size_t length) {
     std::string text;

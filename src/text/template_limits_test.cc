@@ -40,7 +40,7 @@ std::string refusal_of(const char* source, int64_t mib) {
   return text.error().message;
 }
 
-TEST(TemplateLimits, AStringThatDoublesWithEveryStepIsATemplateError_C_1) {
+TEST(TemplateLimits, C_1_AStringThatDoublesWithEveryStepIsATemplateError) {
   const char* const doubling[] = {
       "{% set ns = namespace(s='x') %}{% for i in range(1000) %}{% set ns.s = ns.s ~ ns.s %}"
       "{% endfor %}{{ ns.s | length }}",
@@ -55,7 +55,7 @@ TEST(TemplateLimits, AStringThatDoublesWithEveryStepIsATemplateError_C_1) {
   }
 }
 
-TEST(TemplateLimits, ATemplateThatAskedForTooMuchMemoryIsNotRunAgain_C_1) {
+TEST(TemplateLimits, C_1_ATemplateThatAskedForTooMuchMemoryIsNotRunAgain) {
   const ChatTemplate chat(
       "{% set ns = namespace(s='x') %}{% for i in range(messages | length // 2 * 999) %}"
       "{% set ns.s = ns.s ~ ns.s %}{% endfor %}done",
@@ -80,7 +80,7 @@ TEST(TemplateLimits, ALargeConversationIsNotTakenForAHostileTemplate) {
   EXPECT_EQ(*text, "aaaa");
 }
 
-TEST(TemplateLimits, AValueThatIsNestedWithoutEndIsATemplateError_C_1) {
+TEST(TemplateLimits, C_1_AValueThatIsNestedWithoutEndIsATemplateError) {
   const std::string nest =
       "{% set ns = namespace(x=[]) %}{% for i in range(90000) %}{% set ns.x = [ns.x] %}"
       "{% endfor %}";
@@ -89,7 +89,7 @@ TEST(TemplateLimits, AValueThatIsNestedWithoutEndIsATemplateError_C_1) {
   EXPECT_EQ(*ChatTemplate(nest + "x", JsonObject{}).render(conversation(), {}), "x");
 }
 
-TEST(TemplateLimits, AValueThatHoldsItselfIsATemplateError_C_1) {
+TEST(TemplateLimits, C_1_AValueThatHoldsItselfIsATemplateError) {
   if (kAddressSanitizer) GTEST_SKIP() << "such a value is never freed: LeakSanitizer would say so";
   const std::string knot = "{% set ns = namespace() %}{% set ns.x = [ns] %}";
   EXPECT_THAT(refusal_of((knot + "{{ ns | tojson }}").c_str(), 300), HasSubstr("nested"));
@@ -99,14 +99,14 @@ TEST(TemplateLimits, AValueThatHoldsItselfIsATemplateError_C_1) {
   }
 }
 
-TEST(TemplateLimits, AnIndentThatFillsTheMemoryIsATemplateError_C_1) {
+TEST(TemplateLimits, C_1_AnIndentThatFillsTheMemoryIsATemplateError) {
   for (const char* indent : {"4000000000", "17", "-1", "'                 '", "[]"}) {
     const std::string source = std::string("{{ messages | tojson(indent=") + indent + ") }}";
     EXPECT_THAT(refusal_of(source.c_str(), 100), HasSubstr("indent")) << source;
   }
 }
 
-TEST(TemplateLimits, TooMuchJsonIsATemplateError_C_1) {
+TEST(TemplateLimits, C_1_TooMuchJsonIsATemplateError) {
   EXPECT_THAT(refusal_of("{{ (['x' * 1000000] * 1000) | tojson | length }}", 200),
               HasSubstr("longer than"));
   EXPECT_THAT(

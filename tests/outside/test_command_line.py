@@ -165,7 +165,7 @@ def test_a_script_says_what_it_ignores(serve, tmp_path):
     assert "max_model_len and kv_cache_bytes have no effect" in server.log.read_text()
 
 
-def test_unknown_settings_warn_with_the_nearest_name_or_stop_when_strict(serve, tmp_path):
+def test_Z_6_unknown_settings_warn_with_the_nearest_name_or_stop_when_strict(serve, tmp_path):
     model = write_script(tmp_path / "hello.json", [{"reply": "Hello"}])
     folder = tmp_path / "model"
     folder.mkdir()
@@ -453,6 +453,6 @@ def test_compile_writes_an_engine_that_inspect_describes(tmp_path):
     assert "compiled already" in run("compile", out, "--out", tmp_path / "other", code=1).stderr
 
 
-def test_a_pickled_checkpoint_is_refused_with_the_way_out():
+def test_M_7_a_pickled_checkpoint_is_refused_with_the_way_out():
     folder = need(ROOT / "tests/data/tiny/llama-pickle-only")
     assert "safetensors" in run("inspect", folder, code=1).stderr

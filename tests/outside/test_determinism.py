@@ -118,7 +118,7 @@ def test_prefix_hits_and_neighbours_change_no_bit(serve, mid_size_model, engines
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
-def test_preemption_changes_no_bit(serve, mid_size_model, engines, expected, dtype):
+def test_Q_7_preemption_changes_no_bit(serve, mid_size_model, engines, expected, dtype):
     # Three sequences of 1364 tokens need 43 blocks each. With one block less, the newest gives way
     # behind its first tokens and is computed again.
     block_bytes = KV_BLOCK_BYTES * (2 if dtype == "fp32" else 1)

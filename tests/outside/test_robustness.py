@@ -70,7 +70,7 @@ GOOD_BODY = b'{"prompt":"hello"}'
     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0),
     (b"\x16\x03\x01\x02\x00\x01\x00", 0),
 ], ids=lambda value: str(value[:60]) if isinstance(value, bytes) else None)
-def test_malformed_heads(script_server, head, status):
+def test_H_5_H_8_malformed_heads(script_server, head, status):
     answer = raw(script_server, head)
     assert status_of(answer) == status, answer[:200]
     if status:
@@ -79,7 +79,7 @@ def test_malformed_heads(script_server, head, status):
     assert ask(script_server) == "Hello, world!"
 
 
-def test_pipelined_requests_are_answered_in_order(script_server):
+def test_H_7_pipelined_requests_are_answered_in_order(script_server):
     request = GOOD_HEAD + b"Content-Length: %d\r\n\r\n" % len(GOOD_BODY) + GOOD_BODY
     last = b"GET /v1/models HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     answer = raw(script_server, request + request + last)
@@ -87,7 +87,7 @@ def test_pipelined_requests_are_answered_in_order(script_server):
     assert answer.index(b"text_completion") < answer.index(b'"object":"list"')
 
 
-def test_expect_continue(script_server):
+def test_H_11_expect_continue(script_server):
     with script_server.connect() as connection:
         connection.sendall(GOOD_HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n"
                            % len(GOOD_BODY))
@@ -149,7 +149,7 @@ INVOCATIONS = [
     ("/v1/chat/completions", CHATS, {400}),
     ("/invocations", INVOCATIONS, {424}),
 ])
-def test_malformed_bodies_are_refused_by_field(script_server, path, bodies, statuses):
+def test_J_1_J_3_P_2_malformed_bodies_are_refused_by_field(script_server, path, bodies, statuses):
     with httpx.Client(base_url=script_server.url) as client:
         for body in bodies:
             answer = client.post(path, content=body, headers={"content-type": "application/json"})
@@ -299,7 +299,7 @@ def test_500_damaged_requests_end_well(script_server, damage):
     script_server.wait_until_quiet()
 
 
-def test_half_of_64_streams_leave_and_nothing_is_held(script_server):
+def test_Q_4_half_of_64_streams_leave_and_nothing_is_held(script_server):
     before = script_server.metric("tidemill:requests_cancelled_total")
     texts = {}
 
@@ -325,7 +325,7 @@ def test_half_of_64_streams_leave_and_nothing_is_held(script_server):
     assert script_server.metric("tidemill:requests_cancelled_total") - before == 32
 
 
-def test_a_client_that_leaves_without_stream_is_noticed(script_server):
+def test_Q_4_a_client_that_leaves_without_stream_is_noticed(script_server):
     before = script_server.metric("tidemill:requests_cancelled_total")
     body = b'{"prompt":"slow","max_tokens":1000}'
     connection = script_server.connect()
@@ -350,7 +350,7 @@ def wait_for(condition, seconds=10):
         time.sleep(0.01)
 
 
-def test_a_client_that_leaves_the_queue_is_never_prefilled(serve, tmp_path):
+def test_Q_3_a_client_that_leaves_the_queue_is_never_prefilled(serve, tmp_path):
     model = write_script(tmp_path / "slow.json", [{"reply": "x", "repeat": 3000, "delay_ms": 5}])
     server = serve(model, "--max-rolling-batch-size", "1")
     body = {"prompt": "x", "max_tokens": 3000, "stream": True}
@@ -369,7 +369,7 @@ def test_a_client_that_leaves_the_queue_is_never_prefilled(serve, tmp_path):
     server.wait_until_quiet()
 
 
-def test_a_client_that_leaves_while_its_prompt_is_computed_is_noticed(serve, tmp_path):
+def test_Q_4_a_client_that_leaves_while_its_prompt_is_computed_is_noticed(serve, tmp_path):
     model = write_script(tmp_path / "slow.json", [{"reply": "x"}], step_ms=50)
     server = serve(model, "--max-rolling-batch-prefill-tokens", "32")
     text = json.dumps({"prompt": "p" * 3000, "max_tokens": 5}).encode()  # 94 steps
@@ -382,7 +382,7 @@ def test_a_client_that_leaves_while_its_prompt_is_computed_is_noticed(serve, tmp
     assert server.metric("vllm:generation_tokens_total") == 0
 
 
-def test_a_full_queue_is_told_at_once(serve, tmp_path):
+def test_Q_1_a_full_queue_is_told_at_once(serve, tmp_path):
     model = write_script(tmp_path / "slow.json", [{"reply": "x", "repeat": 3000, "delay_ms": 5}])
     server = serve(model, "--max-rolling-batch-size", "1", "--job-queue-size", "1")
     body = {"prompt": "x", "max_tokens": 2000, "stream": True}
@@ -405,7 +405,7 @@ def test_a_full_queue_is_told_at_once(serve, tmp_path):
     server.wait_until_quiet()
 
 
-def test_sigterm_finishes_what_runs_and_refuses_the_new(serve, tmp_path):
+def test_S_2_sigterm_finishes_what_runs_and_refuses_the_new(serve, tmp_path):
     model = write_script(tmp_path / "slow.json",
                          [{"when": "slow", "reply": "x", "repeat": 300, "delay_ms": 5}])
     server = serve(model)
@@ -429,7 +429,7 @@ def test_sigterm_finishes_what_runs_and_refuses_the_new(serve, tmp_path):
     assert server.process.wait(10) == 0
 
 
-def test_what_does_not_end_while_draining_gets_its_error(serve, tmp_path):
+def test_S_2_what_does_not_end_while_draining_gets_its_error(serve, tmp_path):
     model = write_script(tmp_path / "slow.json", [{"reply": "x", "repeat": 3000, "delay_ms": 10}])
     server = serve(model, "--drain-time", "0.3")
     body = {"prompt": "slow", "max_tokens": 3000, "stream": True}
@@ -445,7 +445,7 @@ def test_what_does_not_end_while_draining_gets_its_error(serve, tmp_path):
     assert server.process.wait(10) == 0
 
 
-def test_idle_server_ends_within_a_second(serve, tmp_path):
+def test_S_1_idle_server_ends_within_a_second(serve, tmp_path):
     server = serve(write_script(tmp_path / "s.json", []))
     begun = time.monotonic()
     assert server.stop() == 0
