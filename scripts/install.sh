@@ -10,8 +10,8 @@ if [ -z "${HOME:-}" ] || ! [ -w "$HOME" ]; then
   export HOME=$PWD/.cache/home
 fi
 
-build_packages=(g++ cmake ninja-build libboost1.81-dev libssl-dev libcurl4-openssl-dev libfmt-dev libspdlog-dev
-  libcli11-dev ca-certificates python3 python3-pip)
+build_packages=(g++ cmake ninja-build libboost1.81-dev libssl-dev libcurl4-openssl-dev
+  libfmt-dev libspdlog-dev libcli11-dev ca-certificates python3 python3-pip)
 
 as_root() {
   if [ "$(id -u)" = 0 ]; then
