@@ -77,6 +77,8 @@ class SignalThread {
   explicit SignalThread(Ending& ending) {
     const sigset_t set = ending_signals();
     pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    std::signal(SIGHUP, SIG_IGN);  // a terminal that goes away ends no server
+    std::signal(SIGPIPE, SIG_IGN);
     thread_ = std::thread([this, &ending] { wait(ending); });
   }
 
