@@ -1,5 +1,7 @@
 #include "bench_server.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
@@ -68,6 +70,14 @@ std::string date_now() {
   return std::string(text, std::strftime(text, sizeof text, "%Y%m%d-%H%M%S", &parts));
 }
 
+// A connection for each request in flight: as many descriptors as this process may have.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);  // without it there are fewer, and failures say so
+}
+
 // Called before anything is measured, too, without lines: to see whether it can be done.
 void save(const std::string& path, const std::string& lines) {
   if (path.empty()) return;
@@ -124,6 +134,7 @@ int bench_server(const SettingsReport& report) {
   const uint64_t seed = seed_of(arguments);
   const std::vector<int64_t> bounds = concurrencies_of(arguments);
   save(options.save_result, "");
+  raise_descriptor_limit();
 
   HttpClient client({.url = options.url,
                      .api_key = options.api_key,

@@ -2,6 +2,7 @@
 
 #include <curl/curl.h>
 
+#include <cstring>
 #include <stdexcept>
 #include <unordered_map>
 #include <utility>
@@ -40,12 +41,18 @@ size_t take_bytes(char* data, size_t size, size_t count, void* exchange) {
 }
 
 // Sentences without times and ports of our own, so that equal failures count as one.
-std::string failure_of(CURLcode code, int64_t timeout_ms) {
+std::string failure_of(CURL* easy, CURLcode code, int64_t timeout_ms) {
   switch (code) {
     case CURLE_OK:
       return "";
-    case CURLE_COULDNT_CONNECT:
-      return "cannot connect; is a server listening at that address?";
+    case CURLE_COULDNT_CONNECT: {
+      long reason = 0;
+      curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &reason);
+      // Without a reason there was not even a socket.
+      return format("cannot connect ({}); is a server listening at that address?",
+                    reason == 0 ? "no descriptor left: see ulimit -n"
+                                : std::strerror(static_cast<int>(reason)));
+    }
     case CURLE_COULDNT_RESOLVE_HOST:
       return "the name of the host is not known";
     case CURLE_OPERATION_TIMEDOUT:
@@ -76,7 +83,8 @@ struct HttpClient::State {
     CHECK(found != running.end(), "libcurl ended a transfer that nobody began");
     const std::unique_ptr<Exchange> exchange = std::move(found->second);
     running.erase(found);
-    const std::string failure = exchange->left ? "" : failure_of(code, options.answer_timeout_ms);
+    const std::string failure =
+        exchange->left ? "" : failure_of(easy, code, options.answer_timeout_ms);
     exchange->listener.on_end(exchange->head(), failure);
     curl_multi_remove_handle(multi, easy);
     curl_easy_reset(easy);
