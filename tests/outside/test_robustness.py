@@ -407,7 +407,7 @@ def test_Q_1_a_full_queue_is_told_at_once(serve, tmp_path):
 
 def test_S_2_sigterm_finishes_what_runs_and_refuses_the_new(serve, tmp_path):
     model = write_script(tmp_path / "slow.json",
-                         [{"when": "slow", "reply": "x", "repeat": 300, "delay_ms": 5}])
+                         [{"when": "slow", "reply": "x", "repeat": 300, "delay_ms": 10}])
     server = serve(model)
     answers = []
 
@@ -417,10 +417,9 @@ def test_S_2_sigterm_finishes_what_runs_and_refuses_the_new(serve, tmp_path):
 
     thread = threading.Thread(target=long_request)
     thread.start()
-    time.sleep(0.3)
+    wait_for(lambda: server.metric("vllm:num_requests_running") == 1)
     server.process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
-    assert httpx.get(server.url + "/ping").status_code == 503
+    wait_for(lambda: httpx.get(server.url + "/ping").status_code == 503)
     assert httpx.get(server.url + "/health/live").status_code == 200
     late = httpx.post(server.url + "/v1/completions", json={"prompt": "x"})
     assert late.status_code == 503 and late.json()["error"]["code"] == "draining"
