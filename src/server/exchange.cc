@@ -17,6 +17,7 @@ bool Exchange::respond(AnswerHead head, std::string body) {
   if (head_out_) return false;
   head_ = std::move(head);
   bytes_ = std::move(body);
+  pieces_.clear();
   whole_ = true;
   streaming_ = false;
   changed(lock);
@@ -34,6 +35,7 @@ void Exchange::push(std::string bytes) {
   if (bytes.empty()) return;
   const std::lock_guard lock(mutex_);
   bytes_ += bytes;
+  pieces_.push_back(bytes.size());
   changed(lock);
 }
 
@@ -67,6 +69,7 @@ Exchange::Output Exchange::take() {
     return output;
   }
   output.body = std::exchange(bytes_, {});
+  output.pieces = std::exchange(pieces_, {});
   if (!head_out_) {
     output.head = std::exchange(head_, std::nullopt);
     head_out_ = true;

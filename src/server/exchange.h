@@ -32,6 +32,7 @@ class Exchange {
   // The request was admitted and will be streamed: the head waits for the first bytes, or for
   // release_head().
   void start_stream(AnswerHead head);
+  // Each push is a chunk of its own on the wire.
   void push(std::string bytes);
   void end();
   size_t pending_bytes() const;
@@ -39,7 +40,8 @@ class Exchange {
   // The connection's side.
   struct Output {
     std::optional<AnswerHead> head;  // to be sent now
-    std::string body;                // the whole body, or the next chunk
+    std::string body;                // the whole body, or the next chunks
+    std::vector<size_t> pieces;      // the sizes of those chunks; together they are `body`
     bool whole = false;              // `body` is all there is
     bool ended = false;              // a stream has ended behind `body`
   };
@@ -55,6 +57,7 @@ class Exchange {
   std::function<void()> wake_;
   std::optional<AnswerHead> head_;
   std::string bytes_;
+  std::vector<size_t> pieces_;
   bool whole_ = false;
   bool streaming_ = false;
   bool head_out_ = false;

@@ -83,5 +83,18 @@ TEST(Exchange, EveryChangeWakesTheConnectionUntilItLeaves) {
   EXPECT_EQ(calls, 3);
 }
 
+TEST(Exchange, EachPushIsAPieceOfItsOwn) {
+  Exchange exchange;
+  exchange.start_stream({});
+  exchange.push("ab");
+  exchange.push("");
+  exchange.push("c");
+  const Exchange::Output output = exchange.take();
+  EXPECT_EQ(output.body, "abc");
+  EXPECT_EQ(output.pieces, (std::vector<size_t>{2, 1}));
+  exchange.push("d");
+  EXPECT_EQ(exchange.take().pieces, (std::vector<size_t>{1}));
+}
+
 }  // namespace
 }  // namespace tidemill

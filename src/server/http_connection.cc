@@ -401,7 +401,10 @@ class Connection {
         bytes = stream_head(*output.head, framing, head);
         streamed_ = true;
       }
-      append_chunk(bytes, output.body, head.minor_version == 1);
+      for (std::string_view left = output.body; const size_t size : output.pieces) {
+        append_chunk(bytes, left.substr(0, size), head.minor_version == 1);
+        left.remove_prefix(size);
+      }
       if (output.ended && head.minor_version == 1) bytes += "0\r\n\r\n";
       if (!bytes.empty()) {
         const bool sent = co_await write_bytes(std::move(bytes));
