@@ -97,8 +97,48 @@ std::string openai_body(const Printed& error) {
   return body;
 }
 
-// Strings as Gson writes them: safe inside HTML.
-void append_html_safe(std::string* out, std::string_view text) {
+// Pretty, two blanks deep, with a newline at the end: the original's form.
+// 0.25.0 has its first three members.
+std::string lmi_body(const Printed& error, std::string_view request_id, const LmiOptions& lmi) {
+  std::string body = format("{{\n  \"code\": {}", error.status);
+  const auto add = [&body](std::string_view name, std::string_view value) {
+    body += format(",\n  \"{}\": ", name);
+    append_html_safe_string(&body, value);
+  };
+  add("type", error.lmi_type);
+  add("message", error.message);
+  if (lmi.as_0_25()) return body + "\n}\n";
+  add("error", error.message);
+  add("reason", error.slug);
+  if (!error.field.empty()) add("param", error.field);
+  add("request_id", request_id);
+  return body + "\n}\n";
+}
+
+// The status on LMI's routes that the operator may have chosen for this kind.
+int lmi_status(const Row& row, RefusedBy by, const LmiErrorCodes& codes) {
+  switch (row.kind) {
+    case ErrorKind::kQueueFull:
+      return codes.queue_full;
+    case ErrorKind::kDraining:
+    case ErrorKind::kModelLoading:
+    case ErrorKind::kModelFailed:
+      return codes.not_ready;
+    case ErrorKind::kDeadline:
+      return codes.timeout;
+    case ErrorKind::kInternal:
+      return codes.server_error;
+    default:
+      break;
+  }
+  if (row.openai_status != 400) return row.lmi_status;
+  if (codes.bad_request != 0) return codes.bad_request;
+  return by == RefusedBy::kFront ? row.openai_status : row.lmi_status;
+}
+
+}  // namespace
+
+void append_html_safe_string(std::string* out, std::string_view text) {
   std::string plain;
   append_json_string(&plain, text);
   for (const char c : plain) {
@@ -110,24 +150,6 @@ void append_html_safe(std::string* out, std::string_view text) {
   }
 }
 
-// Pretty, two blanks deep, with a newline at the end: the original's form.
-std::string lmi_body(const Printed& error, std::string_view request_id) {
-  std::string body = format("{{\n  \"code\": {}", error.status);
-  const auto add = [&body](std::string_view name, std::string_view value) {
-    body += format(",\n  \"{}\": ", name);
-    append_html_safe(&body, value);
-  };
-  add("type", error.lmi_type);
-  add("message", error.message);
-  add("error", error.message);
-  add("reason", error.slug);
-  if (!error.field.empty()) add("param", error.field);
-  add("request_id", request_id);
-  return body + "\n}\n";
-}
-
-}  // namespace
-
 std::string_view error_slug(ErrorKind kind) { return row_of(kind).slug; }
 
 std::vector<std::string_view> error_slugs() {
@@ -138,18 +160,17 @@ std::vector<std::string_view> error_slugs() {
 }
 
 ErrorAnswer error_answer(const Error& error, Dialect dialect, std::string_view request_id,
-                         RefusedBy by) {
+                         RefusedBy by, const LmiOptions& options) {
   const Row& row = row_of(error.kind);
   const bool lmi = dialect == Dialect::kLmi;
   const bool too_long = row.kind == ErrorKind::kPromptTooLong && !lmi;
-  const bool front = by == RefusedBy::kFront && row.openai_status == 400;
-  const Printed printed{.status = lmi && !front ? row.lmi_status : row.openai_status,
+  const Printed printed{.status = lmi ? lmi_status(row, by, options.codes) : row.openai_status,
                         .slug = too_long ? "context_length_exceeded" : row.slug,
                         .lmi_type = row.lmi_type,
                         .field = error.field,
                         .message = error.message};
   return {.status = printed.status,
-          .body = lmi ? lmi_body(printed, request_id) : openai_body(printed),
+          .body = lmi ? lmi_body(printed, request_id, options) : openai_body(printed),
           .slug = row.slug,
           .retryable = row.retryable};
 }
@@ -162,14 +183,15 @@ std::string_view http_error_slug(int status) {
 }
 
 ErrorAnswer http_error_answer(int status, std::string_view message, Dialect dialect,
-                              std::string_view request_id) {
+                              std::string_view request_id, const LmiOptions& options) {
   const Printed printed{.status = status,
                         .slug = http_error_slug(status),
                         .lmi_type = "BadRequestException",
                         .field = "",
                         .message = message};
   return {.status = status,
-          .body = dialect == Dialect::kLmi ? lmi_body(printed, request_id) : openai_body(printed),
+          .body = dialect == Dialect::kLmi ? lmi_body(printed, request_id, options)
+                                           : openai_body(printed),
           .slug = printed.slug};
 }
 

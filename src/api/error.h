@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/lmi_options.h"
 #include "api/schema.h"
 #include "base/result.h"
 
@@ -23,14 +24,17 @@ struct ErrorAnswer {
 enum class RefusedBy { kFront, kModel };
 
 ErrorAnswer error_answer(const Error& error, Dialect dialect, std::string_view request_id,
-                         RefusedBy by = RefusedBy::kModel);
+                         RefusedBy by = RefusedBy::kModel, const LmiOptions& lmi = {});
 std::string_view error_slug(ErrorKind kind);
 
 // What only HTTP can get wrong, by its status: 400, 408, 414, 431, 501, 505.
 ErrorAnswer http_error_answer(int status, std::string_view message, Dialect dialect,
-                              std::string_view request_id);
+                              std::string_view request_id, const LmiOptions& lmi = {});
 
 std::string_view http_error_slug(int status);
+
+// A JSON string as Gson writes it: < > & = ' are spelled \u00xx, so that it is safe inside HTML.
+void append_html_safe_string(std::string* out, std::string_view text);
 
 // Every slug there is, once: a closed set for metrics.
 std::vector<std::string_view> error_slugs();

@@ -84,6 +84,36 @@ TEST(Error, WhatTheFrontRefusesOnDjlsRoutesIs400) {
   EXPECT_EQ(error_answer(full, Dialect::kOpenAi, "id", RefusedBy::kFront).status, 429);
 }
 
+TEST(Error, TheOperatorMayChooseStatusesOfDjlsRoutes) {
+  const auto status = [](ErrorKind kind, const LmiErrorCodes& codes,
+                         RefusedBy by = RefusedBy::kModel) {
+    const Error error{.kind = kind, .field = "", .message = "no"};
+    const LmiOptions options{.codes = codes};
+    EXPECT_NE(error_answer(error, Dialect::kOpenAi, "id", by, options).status, 499);
+    const ErrorAnswer answer = error_answer(error, Dialect::kLmi, "id", by, options);
+    EXPECT_EQ(parse_json(answer.body)->find("code")->integer(), answer.status);
+    return answer.status;
+  };
+  const LmiErrorCodes bad{.bad_request = 499};
+  EXPECT_EQ(status(ErrorKind::kInvalidJson, bad), 499);
+  EXPECT_EQ(status(ErrorKind::kMissingParameter, bad, RefusedBy::kFront), 499);
+  EXPECT_EQ(status(ErrorKind::kEngineError, bad), 424);
+  EXPECT_EQ(status(ErrorKind::kModelLoading, {.not_ready = 499}), 499);
+  EXPECT_EQ(status(ErrorKind::kDraining, {.not_ready = 499}), 499);
+  EXPECT_EQ(status(ErrorKind::kQueueFull, {.queue_full = 499}), 499);
+  EXPECT_EQ(status(ErrorKind::kDeadline, {.timeout = 499}), 499);
+  EXPECT_EQ(status(ErrorKind::kInternal, {.server_error = 499}), 499);
+}
+
+TEST(Error, Version025HasThreeMembers) {
+  const Error error{.kind = ErrorKind::kModelNotFound,
+                    .field = "model_name",
+                    .message = "Model or workflow not found: foo"};
+  EXPECT_EQ(error_answer(error, Dialect::kLmi, "id", RefusedBy::kFront, {.compat = "0.25.0"}).body,
+            "{\n  \"code\": 404,\n  \"type\": \"ModelNotFoundException\",\n"
+            "  \"message\": \"Model or workflow not found: foo\"\n}\n");
+}
+
 TEST(Error, WhatOnlyHttpCanGetWrongHasItsStatusAndCode) {
   for (const auto& [status, slug] : {std::pair(400, "malformed_request"),
                                      {408, "request_timeout"},

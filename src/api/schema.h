@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/lmi_options.h"
 #include "base/json.h"
 #include "base/result.h"
 #include "executor/generation_request.h"
@@ -28,7 +29,8 @@ struct ModelFacts {
   RequestLimits limits;
   JsonValue generation_defaults;  // of generation_config.json; used by /v1 only
   std::string system_fingerprint;
-  std::string output_formatter;         // option.output_formatter; empty: `stream` decides
+  std::string output_formatter;  // option.output_formatter; empty: `stream` decides
+  LmiOptions lmi;
   bool strict_parameters = false;       // unknown fields are refused
   bool template_takes_parts = false;    // content that is a list of parts reaches the template so
   bool template_has_developer = false;  // the template knows the role; else it is the system's
@@ -51,6 +53,10 @@ class ResponseFormat {
   virtual std::string_view content_type() const = 0;  // of the streamed or the whole answer
   // Streamed answers: the bytes of these events (may be empty), then of the end.
   virtual std::string chunk(std::span<const TextEvent> events) = 0;
+  // The same, cut where chunks of HTTP end, for dialects whose clients see those.
+  virtual std::vector<std::string> chunks(std::span<const TextEvent> events) {
+    return {chunk(events)};
+  }
   virtual std::string end(const ResponseStream& stream) = 0;
   // An error after the head is out: one record in the dialect's form, and the end marker.
   virtual std::string stream_error(const Error& error) = 0;

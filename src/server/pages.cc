@@ -149,14 +149,14 @@ void add_lmi_headers(HeaderList& headers) {
 
 Answer answer_error(const Error& error, const ErrorContext& context) {
   const bool loading = error.kind == ErrorKind::kModelLoading;
-  return in_dialect(error_answer(error, context.dialect, context.request_id, context.by),
-                    context.dialect,
-                    loading ? kRetryWhileLoadingSeconds : context.retry_after_seconds);
+  return in_dialect(
+      error_answer(error, context.dialect, context.request_id, context.by, context.lmi),
+      context.dialect, loading ? kRetryWhileLoadingSeconds : context.retry_after_seconds);
 }
 
 Answer answer_http_error(int status, std::string_view message, Dialect dialect,
-                         std::string_view request_id) {
-  return in_dialect(http_error_answer(status, message, dialect, request_id), dialect, 1);
+                         std::string_view request_id, const LmiOptions& lmi) {
+  return in_dialect(http_error_answer(status, message, dialect, request_id, lmi), dialect, 1);
 }
 
 Answer answer_page(const Route& route, const ModelRegistry& models, bool draining) {

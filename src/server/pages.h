@@ -24,6 +24,7 @@ struct ErrorContext {
   std::string_view request_id;
   RefusedBy by = RefusedBy::kModel;
   int64_t retry_after_seconds = 1;  // where a retry helps
+  LmiOptions lmi;
 };
 
 // An error in its dialect, with Retry-After, x-should-retry and what else belongs to it.
@@ -31,7 +32,7 @@ Answer answer_error(const Error& error, const ErrorContext& context);
 
 // The same for what only HTTP can get wrong: http_error_answer of api/error.h.
 Answer answer_http_error(int status, std::string_view message, Dialect dialect,
-                         std::string_view request_id);
+                         std::string_view request_id, const LmiOptions& lmi = {});
 
 // The headers that the original puts on each of its routes.
 void add_lmi_headers(HeaderList& headers);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "api/lmi_options.h"
 #include "base/metrics.h"
 #include "server/model_registry.h"
 
@@ -25,6 +26,7 @@ struct ServerOptions {
   int64_t drain_time_ms = 25'000;
   bool wait_model_loading = false;  // the verb opens the port only when the model is ready
   int32_t num_text_threads = 2;
+  LmiOptions lmi;  // of refusals; models have theirs in ModelFacts
 };
 
 class Server {
