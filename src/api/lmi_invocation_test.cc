@@ -54,6 +54,69 @@ TEST(LmiInvocation, AStreamIsALineForEachToken) {
                 R"("inputs": "x"}})" + "\n");
 }
 
+TEST(LmiInvocation, EventStreamsCarryTheSameRecords) {
+  TestModel model({script_rule("*", "a")});
+  const auto body = R"({"inputs":"x","parameters":{"output_formatter":"sse","max_new_tokens":1}})";
+  EXPECT_EQ(model.parse(kParser, body)->format->content_type(), "text/event-stream");
+  EXPECT_EQ(model.answer(kParser, body),
+            R"(data: {"token": {"id": 97, "text": "a", "log_prob": -0.5}, "generated_text": "a"})"
+            "\n\n");
+}
+
+TEST(LmiInvocation, NoneIsTextAloneStreamedWhereAskedFor) {
+  TestModel model({script_rule("*", "a\"\n")});
+  const std::string asked = R"("parameters":{"output_formatter":"none","return_full_text":true}})";
+  const std::string whole = R"({"inputs":"x",)" + asked;
+  EXPECT_FALSE(model.parse(kParser, whole)->stream);
+  EXPECT_EQ(model.parse(kParser, whole)->format->content_type(), "text/plain");
+  EXPECT_EQ(model.answer(kParser, whole), "xa\"\n");
+  const std::string streamed = R"({"inputs":"x","stream":true,)" + asked;
+  EXPECT_TRUE(model.parse(kParser, streamed)->stream);
+  EXPECT_EQ(model.answer(kParser, streamed), "xa\"\n");
+}
+
+TEST(LmiInvocation, ClientsOfTgiReadItsNames) {
+  TestModel model({script_rule("*", "a")});
+  model.facts.lmi.tgi_compat = true;
+  EXPECT_EQ(model.answer(kParser, R"({"inputs":"x"})"),
+            R"([{"generated_text": "a", "details": {"finish_reason": "eos_token", )"
+            R"("generated_tokens": 2, "inputs": "x", "tokens": [{"id": 97, "text": "a", )"
+            R"("logprob": -0.5, "special": false}, {"id": 257, "text": "", "logprob": -0.5, )"
+            R"("special": true}]}}])");
+  EXPECT_EQ(model.parse(kParser, R"({"inputs":"x","stream":true})")->format->content_type(),
+            "text/event-stream");
+}
+
+TEST(LmiInvocation, TheBestTokensStandBesideEachToken) {
+  TestModel model({script_rule("*", "a")});
+  const std::string parameters = R"("parameters":{"details":true,"top_n_tokens":2,)"
+                                 R"("max_new_tokens":1}})";
+  const std::string top = R"("top_tokens": [{"id": 97, "text": "a", "log_prob": -0.5}, )"
+                          R"({"id": 98, "text": "b", "log_prob": -1.5}])";
+  EXPECT_THAT(model.answer(kParser, R"({"inputs":"x","stream":true,)" + parameters),
+              HasSubstr(top));
+  EXPECT_THAT(model.answer(kParser, R"({"inputs":"x",)" + parameters),
+              HasSubstr(R"("top_tokens": [[{"id": 97, "text": "a", "log_prob": -0.5}, )"));
+}
+
+TEST(LmiInvocation, TheLikeliestOfSeveralSequencesIsTheAnswer) {
+  TestModel model({});
+  const std::string body = R"({"inputs":"x","parameters":{"n":2,"details":true}})";
+  const auto event = [](int32_t choice, TokenId id, const char* text, float logprob) {
+    return TextEvent{.choice = choice,
+                     .text = text,
+                     .tokens = {{.id = id, .text = text, .logprob = logprob}},
+                     .finish = Finish{.completion_tokens = 1}};
+  };
+  const std::vector<TextEvent> events = {event(0, 97, "a", -2.0f), event(1, 98, "b", -1.0f)};
+  EXPECT_EQ(model.spell(kParser, body, events),
+            R"({"generated_text": "b", "details": {"finish_reason": "length", )"
+            R"("generated_tokens": 1, "inputs": "x", "tokens": [{"id": 98, "text": "b", )"
+            R"("log_prob": -1.0}], "best_of_sequences": [{"generated_text": "a", )"
+            R"("finish_reason": "length", "generated_tokens": 1, "tokens": [{"id": 97, )"
+            R"("text": "a", "log_prob": -2.0}]}]}})");
+}
+
 TEST(LmiInvocation, NoByteOfAStopSequenceIsStreamed) {
   TestModel model({script_rule("*", "one END two")});
   const std::string lines = model.answer(
@@ -129,11 +192,43 @@ TEST(LmiInvocation, BothSpellingsOfAParameterAreRead) {
   EXPECT_THAT(fields_of(model, R"("stop_token_ids":[3])").stop_token_ids, ElementsAre(3));
 }
 
-TEST(LmiInvocation, NeutralValuesOfLaterWorkAreAccepted) {
+TEST(LmiInvocation, EveryWayOfChoosingHasItsField) {
   TestModel model({});
-  fields_of(model, R"("typical_p":1.0,"repetition_penalty":1,"presence_penalty":0,"n":1,)"
-                   R"("best_of":1,"num_beams":1,"top_n_tokens":0,"watermark":false,)"
-                   R"("truncate":null,"decoder_input_details":false,"logprobs":1)");
+  const GenerationFields fields = fields_of(
+      model, R"("min_p":0.1,"typical_p":0.9,"repetition_penalty":1.2,"presence_penalty":0.5,)"
+             R"("frequency_penalty":-0.5,"logit_bias":{"7":-100,"8":1.5},"bad_words":["no"],)"
+             R"("allowed_token_ids":[1,2],"truncate":5)");
+  EXPECT_EQ(fields.min_p, 0.1);
+  EXPECT_EQ(fields.typical_p, 0.9);
+  EXPECT_EQ(fields.repetition_penalty, 1.2);
+  EXPECT_EQ(fields.presence_penalty, 0.5);
+  EXPECT_EQ(fields.frequency_penalty, -0.5);
+  EXPECT_THAT(fields.logit_bias,
+              ElementsAre(std::pair<int64_t, double>(7, -100), std::pair<int64_t, double>(8, 1.5)));
+  EXPECT_THAT(fields.bad_words, ElementsAre("no"));
+  EXPECT_THAT(*fields.allowed_token_ids, ElementsAre(1, 2));
+  EXPECT_EQ(fields.truncate_prompt_tokens, 5);
+}
+
+TEST(LmiInvocation, WhatTheAnswerShowsIsComputed) {
+  TestModel model({});
+  EXPECT_EQ(fields_of(model, "").num_logprobs, 0);  // every token tells its own
+  EXPECT_EQ(fields_of(model, R"("top_n_tokens":3)").num_logprobs, 3);
+  EXPECT_EQ(fields_of(model, R"("logprobs":1)").num_logprobs, 0);
+  EXPECT_EQ(fields_of(model, R"("logprobs":2)").num_logprobs, 2);
+  EXPECT_EQ(fields_of(model, "").num_prompt_logprobs, -1);
+  EXPECT_EQ(fields_of(model, R"("decoder_input_details":true)").num_prompt_logprobs, 0);
+  EXPECT_EQ(fields_of(model, R"("prompt_logprobs":2)").num_prompt_logprobs, 2);
+  EXPECT_EQ(fields_of(model, R"("n":2)").num_choices, 2);
+  EXPECT_EQ(fields_of(model, R"("best_of":3)").num_choices, 1);
+  EXPECT_EQ(fields_of(model, R"("best_of":3)").best_of, 3);
+  EXPECT_EQ(fields_of(model, R"("best_of":3,"details":true)").num_choices, 3);
+}
+
+TEST(LmiInvocation, NeutralValuesOfWhatIsNotDoneAreAccepted) {
+  TestModel model({});
+  fields_of(model, R"("num_beams":1,"length_penalty":1.0,"watermark":false,"min_length":0,)"
+                   R"("use_beam_search":false,"early_stopping":false,"beam_width":1)");
 }
 
 TEST(LmiInvocation, WhatIsWrongIsNamed) {
@@ -166,15 +261,27 @@ TEST(LmiInvocation, WhatIsWrongIsNamed) {
       {with(R"("min_tokens":-1)"), "parameters.min_tokens", ErrorKind::kInvalidParameter},
       {with(R"("spaces_between_special_tokens":true,"skip_special_tokens":false)"),
        "parameters.spaces_between_special_tokens", ErrorKind::kUnsupportedParameter},
-      {with(R"("output_formatter":"sse")"), "parameters.output_formatter",
+      {with(R"("output_formatter":"3p")"), "parameters.output_formatter",
        ErrorKind::kUnsupportedParameter},
-      {with(R"("logprobs":5)"), "parameters.logprobs", ErrorKind::kUnsupportedParameter},
+      {with(R"("output_formatter":"json_chat")"), "parameters.output_formatter",
+       ErrorKind::kInvalidParameter},
+      {with(R"("logprobs":50)"), "parameters.logprobs", ErrorKind::kInvalidParameter},
+      {with(R"("logprobs":-1)"), "parameters.logprobs", ErrorKind::kInvalidParameter},
+      {with(R"("top_n_tokens":-2)"), "parameters.top_n_tokens", ErrorKind::kInvalidParameter},
+      {with(R"("prompt_logprobs":-1)"), "parameters.prompt_logprobs", ErrorKind::kInvalidParameter},
       {with(R"("num_beams":4)"), "parameters.num_beams", ErrorKind::kUnsupportedParameter},
-      {with(R"("n":2)"), "parameters.n", ErrorKind::kUnsupportedParameter},
-      {with(R"("repetition_penalty":1.2)"), "parameters.repetition_penalty",
+      {with(R"("n":0)"), "parameters.n", ErrorKind::kInvalidParameter},
+      {with(R"("best_of":-1,"details":true)"), "parameters.best_of", ErrorKind::kInvalidParameter},
+      {with(R"("n":2,"output_formatter":"jsonlines")"), "parameters.n",
        ErrorKind::kUnsupportedParameter},
-      {with(R"("truncate":5)"), "parameters.truncate", ErrorKind::kUnsupportedParameter},
-      {with(R"("top_n_tokens":2)"), "parameters.top_n_tokens", ErrorKind::kUnsupportedParameter},
+      {with(R"("best_of":2,"output_formatter":"sse")"), "parameters.best_of",
+       ErrorKind::kUnsupportedParameter},
+      {with(R"("logit_bias":{"a":1})"), "parameters.logit_bias", ErrorKind::kInvalidParameter},
+      {with(R"("logit_bias":{"7":"x"})"), "parameters.logit_bias", ErrorKind::kInvalidParameter},
+      {with(R"("logit_bias":[1])"), "parameters.logit_bias", ErrorKind::kInvalidParameter},
+      {with(R"("min_length":5)"), "parameters.min_length", ErrorKind::kUnsupportedParameter},
+      {with(R"("watermark":true)"), "parameters.watermark", ErrorKind::kUnsupportedParameter},
+      {with(R"("guided_json":{})"), "parameters.guided_json", ErrorKind::kUnsupportedParameter},
   };
   for (const auto& [json, field, kind] : cases) {
     const Error error = model.refusal(kParser, json);
@@ -195,10 +302,8 @@ TEST(LmiInvocation, UnknownFieldsOfBothLevelsAreReported) {
   EXPECT_THAT(call->ignored_fields, ElementsAre("a", "parameters.b"));
 }
 
-TEST(LmiInvocation, MessagesAndPromptsAreOpenAiRequests) {
+TEST(LmiInvocation, APromptIsAnOpenAiRequest) {
   TestModel model({script_rule("*", "a")});
-  EXPECT_THAT(model.answer(kParser, R"({"messages":[{"role":"user","content":"x"}]})"),
-              HasSubstr(R"("object":"chat.completion")"));
   EXPECT_THAT(model.answer(kParser, R"({"inputs":null,"prompt":"x"})"),
               HasSubstr(R"("object":"text_completion")"));
 }

@@ -1,0 +1,238 @@
+#include "api/lmi_chat.h"
+
+#include <algorithm>
+
+#include "api/answer_facts.h"
+#include "api/chat_messages.h"
+#include "api/lmi_format.h"
+#include "api/lmi_parameters.h"
+#include "api/openai_common.h"
+#include "api/token_pieces.h"
+#include "base/check.h"
+
+namespace tidemill {
+namespace {
+
+constexpr int64_t kDefaultNewTokens = 30;
+
+struct ChatShape {
+  LmiFraming framing = LmiFraming::kJson;
+  bool logprobs = false;
+  bool skip_special_tokens = true;
+  LmiOptions options;
+};
+
+class LmiChatFormat : public ResponseFormat {
+ public:
+  LmiChatFormat(AnswerFacts facts, ChatShape shape)
+      : facts_(std::move(facts)), shape_(std::move(shape)) {}
+
+  void begin(const ResponseStream& stream) override {
+    read_facts(facts_, stream);
+    const auto count = static_cast<size_t>(stream.num_choices());
+    started_.assign(count, false);
+    pieces_.assign(count, TokenPieces(shape_.skip_special_tokens, 0));
+  }
+
+  std::string_view content_type() const override { return lmi_content_type(shape_.framing); }
+
+  // A record per token.
+  std::string chunk(std::span<const TextEvent> events) override {
+    std::string bytes;
+    for (const TextEvent& event : events) {
+      if (shape_.framing == LmiFraming::kNone) {
+        bytes += event.text;
+        continue;
+      }
+      const auto choice = static_cast<size_t>(event.choice);
+      auto pieces = pieces_[choice].push(event.text, event.tokens, event.finish.has_value());
+      for (size_t i = 0; i < pieces.size(); ++i) {
+        const bool last = event.finish && i + 1 == pieces.size();
+        bytes += record(event.choice, pieces[i].visible, &pieces[i].token,
+                        last ? &*event.finish : nullptr);
+      }
+      if (event.finish && pieces.empty()) {
+        bytes += record(event.choice, "", nullptr, &*event.finish);
+      }
+    }
+    return bytes;
+  }
+
+  std::string end(const ResponseStream&) override {
+    return shape_.framing == LmiFraming::kSse ? std::string(kSseDone) : "";
+  }
+
+  std::string stream_error(const Error& error) override {
+    const std::string done = shape_.framing == LmiFraming::kSse ? std::string(kSseDone) : "";
+    return lmi_error_record(shape_.framing, error, shape_.options) + done;
+  }
+
+  std::string whole(std::span<const TextEvent> events, const ResponseStream& stream) override {
+    const auto choices = collect(events, stream.num_choices());
+    if (shape_.framing == LmiFraming::kNone) return choices.front().text;
+    std::string json;
+    JsonWriter out(&json);
+    write_head(out, "chat.completion");
+    out.key("choices").begin_array();
+    int64_t index = 0, tokens = 0;
+    for (const WholeChoice& choice : choices) {
+      tokens += choice.finish.completion_tokens;
+      out.begin_object().key("index").value(index++).key("message").begin_object();
+      out.key("role").value("assistant").key("content").value(choice.text).end_object();
+      out.key("logprobs");
+      write_logprobs(out, choice);
+      out.key("finish_reason").value(lmi_finish(choice.finish.reason)).end_object();
+    }
+    out.end_array().key("usage").begin_object();
+    out.key("prompt_tokens").value(facts_.prompt_tokens).key("completion_tokens").value(tokens);
+    out.key("total_tokens").value(facts_.prompt_tokens + tokens).end_object().end_object();
+    return spaced(json);
+  }
+
+ private:
+  void write_head(JsonWriter& out, std::string_view object) const {
+    out.begin_object().key("id").value(facts_.id).key("object").value(object);
+    out.key("created").value(facts_.created);
+  }
+
+  std::string record(int32_t choice, std::string_view text, const TokenText* token,
+                     const Finish* finish) {
+    std::string json;
+    JsonWriter out(&json);
+    write_head(out, "chat.completion.chunk");
+    out.key("choices").begin_array().begin_object().key("index").value(int64_t{choice});
+    out.key("delta").begin_object().key("content").value(text);
+    const auto index = static_cast<size_t>(choice);
+    if (!started_[index]) out.key("role").value("assistant");
+    started_[index] = true;
+    out.end_object().key("logprobs");
+    if (shape_.logprobs && token != nullptr) {
+      out.begin_object().key("content").begin_array();
+      write_entry(out, *token, text);
+      out.end_array().end_object();
+    } else {
+      out.null();
+    }
+    out.key("finish_reason");
+    finish != nullptr ? out.value(lmi_finish(finish->reason)) : out.null();
+    out.end_object().end_array().end_object();
+    return lmi_record(shape_.framing, spaced(json));
+  }
+
+  static void write_likely(JsonWriter& out, std::string_view text, const std::string& bytes,
+                           float logprob) {
+    out.key("token").value(text).key("logprob").value(std::max(logprob, kLeastLogprob));
+    out.key("bytes").begin_array();
+    for (const char c : bytes) out.value(int64_t{static_cast<unsigned char>(c)});
+    out.end_array();
+  }
+
+  // Where no best ones were asked for, the chosen one stands alone among them.
+  static void write_entry(JsonWriter& out, const TokenText& token, std::string_view text) {
+    out.begin_object();
+    write_likely(out, text, token.bytes, token.logprob);
+    out.key("top_logprobs").begin_array();
+    for (const TokenText::Alternative& other : token.top) {
+      out.begin_object();
+      write_likely(out, other.text, other.bytes, other.logprob);
+      out.end_object();
+    }
+    if (token.top.empty()) {
+      out.begin_object();
+      write_likely(out, text, token.bytes, token.logprob);
+      out.end_object();
+    }
+    out.end_array().end_object();
+  }
+
+  void write_logprobs(JsonWriter& out, const WholeChoice& choice) const {
+    if (!shape_.logprobs) {
+      out.null();
+      return;
+    }
+    TokenPieces splitter(shape_.skip_special_tokens, 0);
+    const auto pieces = splitter.push(choice.text, choice.tokens, true);
+    out.begin_object().key("content").begin_array();
+    for (const TokenPiece& piece : pieces) write_entry(out, piece.token, piece.visible);
+    out.end_array().end_object();
+  }
+
+  AnswerFacts facts_;
+  const ChatShape shape_;
+  std::vector<bool> started_;
+  std::vector<TokenPieces> pieces_;
+};
+
+void read_chat_sampling(Fields& fields, GenerationFields& out) {
+  out.temperature = fields.number("temperature").value_or(1.0);
+  out.top_p = fields.number("top_p").value_or(1.0);
+  out.top_k = fields.integer("top_k").value_or(0);
+  out.min_p = fields.number("min_p").value_or(0.0);
+  out.repetition_penalty = fields.number("repetition_penalty").value_or(1.0);
+  out.frequency_penalty = fields.number("frequency_penalty").value_or(0.0);
+  out.presence_penalty = fields.number("presence_penalty").value_or(0.0);
+  out.logit_bias = read_lmi_logit_bias(fields);
+  out.seed = fields.bits("seed");
+  out.num_choices = fields.integer("n").value_or(1);
+  const auto newer = fields.integer("max_new_tokens");
+  out.max_new_tokens = fields.integer("max_tokens").value_or(newer.value_or(kDefaultNewTokens));
+  out.min_new_tokens = fields.integer("min_tokens").value_or(0);
+  out.stop_strings = fields.texts("stop").value_or(std::vector<std::string>());
+  out.stop_token_ids = fields.integers("stop_token_ids").value_or(std::vector<int64_t>());
+  out.ignore_end = fields.boolean("ignore_eos").value_or(false);
+  out.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
+  const bool logprobs = fields.boolean("logprobs").value_or(false);
+  const auto top = fields.integer("top_logprobs");
+  if (top && (*top < 0 || !logprobs)) {
+    fields.problem(ErrorKind::kInvalidParameter, "top_logprobs",
+                   "top_logprobs must be at least 0, and needs logprobs: true.");
+  }
+  out.num_logprobs = logprobs ? top.value_or(0) : -1;
+}
+
+// An empty list of tools asks for nothing.
+void refuse_tools(Fields& fields) {
+  fields.refuse_unless("tools", JsonArray{}, "Leave it out.");
+  const JsonValue* choice = fields.value("tool_choice");
+  const bool none = choice != nullptr && (*choice == JsonValue("none") || *choice == "auto");
+  if (!none) fields.refuse_unless("tool_choice", "none", "Leave it out.");
+  fields.refuse_unless("response_format", JsonObject{{"type", "text"}},
+                       "Only {\"type\": \"text\"} is answered.");
+  fields.accept({"model", "user"});
+}
+
+}  // namespace
+
+Result<ApiCall> parse_lmi_chat(const JsonValue& body, const ModelFacts& facts,
+                               const RequestContext& context) {
+  Fields fields(body, "");
+  GenerationFields generation;
+  generation.prompts.push_back(read_chat_prompt(fields, facts));
+  read_chat_sampling(fields, generation);
+  refuse_tools(fields);
+  const bool stream = fields.boolean("stream").value_or(false);
+  const JsonValue none = JsonObject{};
+  const JsonValue* inside = fields.value("parameters");
+  Fields parameters(inside != nullptr && inside->is_object() ? *inside : none, "parameters.");
+  const LmiFormatter formatter = read_lmi_formatter(parameters, facts, stream);
+  fields.adopt(parameters);
+  StreamChoices choices{.stream = formatter.framing == LmiFraming::kNone
+                                      ? stream
+                                      : formatter.framing != LmiFraming::kJson};
+  for (const std::string& name : parameters.unknown()) {
+    choices.unknown.push_back(parameters.path_of(name));
+  }
+  if (formatter.unknown) choices.unknown.push_back(*formatter.unknown);
+  ChatShape shape{.framing = formatter.framing,
+                  .logprobs = generation.num_logprobs >= 0,
+                  .skip_special_tokens = generation.skip_special_tokens,
+                  .options = facts.lmi};
+  AnswerFacts answer{.id = answer_id("chatcmpl-", context), .created = context.created};
+  const FieldNames names{.prompt = "messages",
+                         .max_new_tokens = fields.given_name({"max_tokens", "max_new_tokens"}),
+                         .num_logprobs = "top_logprobs"};
+  return finish_call(fields, std::move(generation), names, facts, choices,
+                     std::make_unique<LmiChatFormat>(std::move(answer), std::move(shape)));
+}
+
+}  // namespace tidemill

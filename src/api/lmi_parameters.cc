@@ -1,0 +1,213 @@
+#include "api/lmi_parameters.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "api/openai_common.h"
+#include "base/check.h"
+#include "base/utf8.h"
+
+namespace tidemill {
+namespace {
+
+constexpr int64_t kDefaultNewTokens = 30;
+// Any finite temperature is accepted; beyond this one all tokens are equally likely anyway.
+constexpr double kMaxTemperature = 1e6;
+
+constexpr const char* kBedrock = "Use json or jsonlines.";
+
+// do_sample decides; where it is absent, a temperature asks for sampling.
+void read_temperature(Fields& fields, GenerationFields& out) {
+  const auto do_sample = fields.boolean("do_sample");
+  const auto given = fields.number("temperature");
+  const double temperature = std::min(given.value_or(1.0), kMaxTemperature);
+  const bool sample = do_sample.value_or(given.has_value());
+  // A negative one is refused whether it would be used or not.
+  out.temperature = sample || temperature < 0 ? temperature : 0.0;
+  out.max_temperature = kMaxTemperature;
+}
+
+void read_choosing(Fields& fields, GenerationFields& out) {
+  read_temperature(fields, out);
+  out.top_k = fields.integer("top_k").value_or(0);
+  out.top_p = fields.number("top_p").value_or(1.0);
+  out.min_p = fields.number("min_p").value_or(0.0);
+  out.typical_p = fields.number("typical_p").value_or(1.0);
+  out.repetition_penalty = fields.number("repetition_penalty").value_or(1.0);
+  out.frequency_penalty = fields.number("frequency_penalty").value_or(0.0);
+  out.presence_penalty = fields.number("presence_penalty").value_or(0.0);
+  out.logit_bias = read_lmi_logit_bias(fields);
+  out.bad_words = fields.texts("bad_words").value_or(std::vector<std::string>());
+  out.allowed_token_ids = fields.integers("allowed_token_ids");
+  out.seed = fields.bits("seed");
+}
+
+void read_ends(Fields& fields, GenerationFields& out) {
+  out.max_new_tokens = fields.integer("max_new_tokens").value_or(kDefaultNewTokens);
+  out.min_new_tokens =
+      fields.integer("min_new_tokens").value_or(fields.integer("min_tokens").value_or(0));
+  auto stops = fields.texts("stop_sequences");
+  auto stop = fields.texts("stop");
+  out.stop_strings = std::move(stops ? *stops : stop ? *stop : out.stop_strings);
+  out.stop_token_ids = fields.integers("stop_token_ids").value_or(std::vector<int64_t>());
+  const bool ignore = fields.boolean("ignore_eos_token").value_or(false);
+  out.ignore_end = fields.boolean("ignore_eos").value_or(ignore);
+  out.keep_stop_text = fields.boolean("include_stop_str_in_output").value_or(false);
+}
+
+// How many of the best; absent: `otherwise`. Less than none is no number of them.
+int64_t read_count(Fields& fields, std::string_view name, int64_t otherwise) {
+  const auto count = fields.integer(name);
+  if (count && *count < 0) {
+    fields.problem(ErrorKind::kInvalidParameter, name,
+                   format("{} is {}; it must be at least 0.", fields.path_of(name), *count));
+  }
+  return count.value_or(otherwise);
+}
+
+// What the answer shows beside its text. The token itself is always told with its probability.
+void read_details(Fields& fields, LmiShape& shape, GenerationFields& out) {
+  shape.details = fields.boolean("details").value_or(shape.options.tgi_compat);
+  shape.full_text = fields.boolean("return_full_text").value_or(false);
+  out.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
+  shape.skip_special_tokens = out.skip_special_tokens;
+  const int64_t top = read_count(fields, "top_n_tokens", 0);
+  const int64_t logprobs = read_count(fields, "logprobs", 0);
+  // A logprobs of one is the chosen token's own, which every token carries.
+  out.num_logprobs = std::max(top, logprobs == 1 ? 0 : logprobs);
+  shape.top_tokens = out.num_logprobs > 0;
+  const bool prefill = fields.boolean("decoder_input_details").value_or(false);
+  out.num_prompt_logprobs = read_count(fields, "prompt_logprobs", prefill ? 0 : -1);
+  shape.prefill = out.num_prompt_logprobs >= 0;
+}
+
+// With details, what best_of computed is shown: the best as the answer, the others beside it.
+void read_sequences(Fields& fields, LmiShape& shape, GenerationFields& out) {
+  const auto n = fields.integer("n");
+  out.best_of = fields.integer("best_of");
+  out.num_choices = n.value_or(shape.details ? out.best_of.value_or(1) : 1);
+  shape.num_sequences = out.num_choices;
+  const bool several = out.num_choices != 1 || out.best_of.value_or(1) != 1;
+  if (!several || shape.framing == LmiFraming::kJson) return;
+  fields.problem(ErrorKind::kUnsupportedParameter, out.best_of ? "best_of" : "n",
+                 format("{} is not streamed: which sequence is best is known only at the end. "
+                        "Leave out stream and output_formatter.",
+                        fields.path_of(out.best_of ? "best_of" : "n")));
+}
+
+void refuse_parameters(Fields& fields) {
+  for (const char* name : {"num_beams", "beam_width", "length_penalty"}) {
+    fields.refuse_unless(name, 1, "There is no beam search: use best_of.");
+  }
+  for (const char* name : {"use_beam_search", "early_stopping"}) {
+    fields.refuse_unless(name, false, "There is no beam search: use best_of.");
+  }
+  fields.refuse_unless("watermark", false, "Leave it out.");
+  fields.refuse_unless("min_length", 0, "It counts the prompt, too: use min_new_tokens.");
+  for (const char* name : {"penalty_alpha", "decoding_strategy"}) {
+    fields.refuse_unless(name, JsonValue(), "Use do_sample, temperature, top_k and top_p.");
+  }
+  for (const char* name :
+       {"cached_prompt", "response_format", "grammar", "guided_json", "guided_regex",
+        "guided_choice", "guided_grammar", "guided_decoding_backend", "structured_outputs"}) {
+    fields.refuse_unless(name, JsonValue(), "Leave it out.");
+  }
+  fields.accept({"streaming", "use_lru_kv_cache"});
+  refuse_spaces(fields);
+}
+
+}  // namespace
+
+std::vector<std::pair<int64_t, double>> read_lmi_logit_bias(Fields& fields) {
+  std::vector<std::pair<int64_t, double>> biases;
+  const JsonValue* given = fields.value("logit_bias");
+  if (given == nullptr) return biases;
+  const auto refuse = [&](std::string what) {
+    fields.problem(ErrorKind::kInvalidParameter, "logit_bias",
+                   format("{} {}", fields.path_of("logit_bias"), what));
+  };
+  if (!given->is_object()) {
+    refuse(format("is {}; it must be an object of token ids and numbers.", given->kind_name()));
+    return biases;
+  }
+  for (const auto& [name, value] : given->object()) {
+    int64_t id = 0;
+    const char* end = name.data() + name.size();
+    const auto [read, error] = std::from_chars(name.data(), end, id);
+    if (error != std::errc() || read != end || !value.is_number()) {
+      refuse(format("holds {}: {}; it must be a token id and a number.", excerpt(name),
+                    value.is_number() ? "a number" : value.kind_name()));
+      return biases;
+    }
+    biases.emplace_back(id, value.number());
+  }
+  return biases;
+}
+
+FieldNames lmi_names(const Fields& parameters) {
+  return {.prompt = "inputs",
+          .max_new_tokens = "parameters.max_new_tokens",
+          .min_new_tokens = parameters.given_name({"min_new_tokens", "min_tokens"}),
+          .num_choices = parameters.given_name({"n", "best_of"}),
+          .num_logprobs = parameters.given_name({"top_n_tokens", "logprobs"}),
+          .stop_strings = parameters.given_name({"stop_sequences", "stop"}),
+          .best_of = "parameters.best_of",
+          .num_prompt_logprobs = "parameters.prompt_logprobs",
+          .truncate_prompt_tokens = "parameters.truncate"};
+}
+
+Error inside_parameters(Error error) {
+  if (error.field.empty() || error.field == "inputs" || error.field.starts_with("parameters.")) {
+    return error;
+  }
+  const std::string path = "parameters." + error.field;
+  if (error.message.starts_with(error.field)) error.message.replace(0, error.field.size(), path);
+  error.field = path;
+  return error;
+}
+
+void read_lmi_parameters(Fields& parameters, LmiShape& shape, GenerationFields& out) {
+  read_choosing(parameters, out);
+  read_ends(parameters, out);
+  read_details(parameters, shape, out);
+  read_sequences(parameters, shape, out);
+  out.truncate_prompt_tokens = parameters.integer("truncate");
+  refuse_parameters(parameters);
+}
+
+LmiFormatter read_lmi_formatter(Fields& parameters, const ModelFacts& facts, bool stream) {
+  LmiFormatter formatter;
+  std::string name = parameters.text("output_formatter").value_or("");
+  if (name == "3p" || name == "3p_stream") {
+    parameters.problem(ErrorKind::kUnsupportedParameter, "output_formatter",
+                       format("output_formatter {} is not supported yet. {}", name, kBedrock));
+  }
+  constexpr std::string_view kChat = "_chat";
+  constexpr std::pair<std::string_view, LmiFraming> kNames[] = {
+      {"json", LmiFraming::kJson},
+      {"jsonlines", LmiFraming::kJsonLines},
+      {"sse", LmiFraming::kSse},
+      {"none", LmiFraming::kNone}};
+  const auto find = [&kNames](std::string_view wanted) {
+    return std::find_if(std::begin(kNames), std::end(kNames),
+                        [&](const auto& row) { return row.first == wanted; });
+  };
+  const LmiFraming streamed = facts.lmi.tgi_compat ? LmiFraming::kSse : LmiFraming::kJsonLines;
+  formatter.framing = stream ? streamed : LmiFraming::kJson;
+  const std::string asked = name;
+  formatter.chat = name.ends_with(kChat) && name != "none_chat";
+  if (formatter.chat) name.resize(name.size() - kChat.size());
+  if (const auto* row = find(name); row != std::end(kNames)) {
+    formatter.framing = row->second;
+    formatter.asked = true;
+    return formatter;
+  }
+  formatter.chat = false;
+  if (!asked.empty()) formatter.unknown = parameters.path_of("output_formatter");
+  std::string_view configured = facts.output_formatter;
+  if (configured.ends_with(kChat)) configured.remove_suffix(kChat.size());
+  if (const auto* row = find(configured); row != std::end(kNames)) formatter.framing = row->second;
+  return formatter;
+}
+
+}  // namespace tidemill
