@@ -3,6 +3,8 @@
 #include <ctime>
 #include <exception>
 
+#include "api/fields.h"
+#include "api/lmi_0_25.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "server/model_choice.h"
@@ -127,7 +129,8 @@ Result<ApiCall> GenerateTask::parse(const JsonValue& body, const ModelFacts& fac
 }
 
 void GenerateTask::parse_and_submit() {
-  if (!accepts_content_type(route_.dialect, head_.field("content-type"), body_)) {
+  if (route_.dialect == Dialect::kLmi) return invoke();
+  if (!accepts_content_type(head_.field("content-type"), body_)) {
     return fail(
         {.kind = ErrorKind::kUnsupportedMediaType,
          .field = "",
@@ -142,14 +145,36 @@ void GenerateTask::parse_and_submit() {
          .field = "",
          .message = format("the body is {}; it must be a JSON object.", body->kind_name())});
   }
-  const auto model = choose_model(route_, head_, *body, context_.models);
+  const auto model = choose_model(head_, *body, context_.models);
   if (!model) return fail(model.error(), RefusedBy::kFront);
-  auto call = parse(*body, *model->facts);
+  submit(*model, *body, {});
+}
+
+// On LMI's routes the front takes forms apart and finds the model; the text is the model's
+// business.
+void GenerateTask::invoke() {
+  const auto body = InvocationBody::take(route_, head_, std::exchange(body_, {}));
+  if (!body) return fail(body.error(), RefusedBy::kFront);
+  const auto model = choose_invoked_model(route_, head_, *body, context_.models);
+  if (!model) return fail(model.error(), RefusedBy::kFront);
+  if (model->facts->lmi.as_0_25()) compat_type_ = lmi_0_25_content_type(*model->facts);
+  const auto json = body->json();
+  if (!json) return fail(json.error());
+  submit(*model, *json, body->ignored());
+}
+
+void GenerateTask::submit(const ModelView& model, const JsonValue& body,
+                          std::vector<std::string> ignored) {
+  if (model.facts->strict_parameters && !ignored.empty()) {
+    return fail(Fields::unknown_field(ignored.front()));
+  }
+  auto call = parse(body, *model.facts);
   if (!call) return fail(call.error());
   if (abandoned_.load()) return;
-  auto stream = model->executor->submit(call->request, begun_);
-  if (!stream) return fail(refused_by(*model, stream.error()));
-  model->pace->observe(std::chrono::steady_clock::now(), model->executor->stats().ended);
+  auto stream = model.executor->submit(call->request, begun_);
+  if (!stream) return fail(refused_by(model, stream.error()));
+  model.pace->observe(std::chrono::steady_clock::now(), model.executor->stats().ended);
+  std::move(ignored.begin(), ignored.end(), std::back_inserter(call->ignored_fields));
   admitted(std::move(*call), std::move(*stream));
 }
 
@@ -193,7 +218,9 @@ void GenerateTask::drain() {
   if (phase_ != Phase::kAdmitted || !has_room()) return;
   ResponseStream::Poll poll = stream_->poll();
   if (call_->stream) {
-    exchange_->push(call_->format->chunk(poll.events));
+    for (std::string& bytes : call_->format->chunks(poll.events)) {
+      exchange_->push(std::move(bytes));
+    }
   } else {
     std::move(poll.events.begin(), poll.events.end(), std::back_inserter(events_));
   }
@@ -230,15 +257,29 @@ void GenerateTask::finish_whole() {
 void GenerateTask::fail(const Error& error, RefusedBy by) {
   const std::string_view slug = error_slug(error.kind);
   if (!stream_) context_.metrics.rejected(slug);
+  if (fail_in_stream(error, by)) return end(slug);
   Answer answer = answer_error(error, {.dialect = route_.dialect,
                                        .request_id = request_id_,
                                        .by = by,
-                                       .retry_after_seconds = retry_after_});
+                                       .retry_after_seconds = retry_after_,
+                                       .lmi = context_.lmi});
   if (!exchange_->respond(std::move(answer.head), std::move(answer.body))) {
     if (call_) exchange_->push(call_->format->stream_error(error));
     exchange_->end();
   }
   end(slug);
+}
+
+// 0.25.0 tells what goes wrong on the model's side behind status 200. False: not so here.
+bool GenerateTask::fail_in_stream(const Error& error, RefusedBy by) {
+  if (!compat_type_ || by == RefusedBy::kFront || !lmi_0_25_tells_behind_200(error)) return false;
+  if (!call_ || !call_->stream) {
+    add_lmi_headers(headers_);
+    exchange_->start_stream({.status = 200, .content_type = *compat_type_, .headers = headers_});
+  }
+  exchange_->push(lmi_0_25_error(error));
+  exchange_->end();
+  return true;
 }
 
 void GenerateTask::end(std::string_view outcome) {

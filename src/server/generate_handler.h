@@ -27,6 +27,7 @@ struct HandlerContext {
   const ModelRegistry& models;
   TextPool& pool;
   ServerMetrics& metrics;
+  LmiOptions lmi{};
 };
 
 class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
@@ -50,6 +51,8 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   void advance();
   void let_go();
   void parse_and_submit();
+  void invoke();
+  void submit(const ModelView& model, const JsonValue& body, std::vector<std::string> ignored);
   Result<ApiCall> parse(const JsonValue& body, const ModelFacts& facts) const;
   Error refused_by(const ModelView& model, Error error);
   void admitted(ApiCall call, ResponseStream stream);
@@ -57,6 +60,7 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   bool has_room();
   void finish_whole();
   void fail(const Error& error, RefusedBy by = RefusedBy::kModel);
+  bool fail_in_stream(const Error& error, RefusedBy by);
   void end(std::string_view outcome);
   HeaderList timing_headers() const;
   void log_end(std::string_view outcome) const;
@@ -81,6 +85,8 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   std::optional<ResponseStream> stream_;
   std::vector<TextEvent> events_;  // of a whole answer
   HeaderList headers_;
+  // The type of a 0.25.0 answer, errors included; absent for today's answers.
+  std::optional<std::string> compat_type_;
 };
 
 }  // namespace tidemill

@@ -72,7 +72,9 @@ class Connection {
     if (!has_head) co_return false;
     const Exchanging exchanging(context_);
     request_id_ = request_id_for(head.field("x-request-id"));
-    auto found = find_route(head.method, head.target);
+    const auto methods =
+        context_.handler.lmi.as_0_25() ? InvocationMethods::kAny : InvocationMethods::kPost;
+    auto found = find_route(head.method, head.target, methods);
     if (const auto* miss = std::get_if<NoRoute>(&found)) {
       co_return co_await refuse_route(head, *miss);
     }
@@ -303,8 +305,10 @@ class Connection {
   asio::awaitable<bool> send_error(const HttpHead& head, Error error, const Route& route) {
     if (generates(route.kind)) context_.handler.metrics.rejected(error_slug(error.kind));
     unread_ = true;
-    const ErrorContext of_route{
-        .dialect = route.dialect, .request_id = request_id_, .by = RefusedBy::kFront};
+    const ErrorContext of_route{.dialect = route.dialect,
+                                .request_id = request_id_,
+                                .by = RefusedBy::kFront,
+                                .lmi = context_.handler.lmi};
     Answer answer = answer_error(error, of_route);
     co_return co_await send_whole(head, std::move(answer), route.pattern);
   }
@@ -314,14 +318,16 @@ class Connection {
                                         const Route& route) {
     if (generates(route.kind)) context_.handler.metrics.rejected(http_error_slug(status));
     unread_ = true;
-    Answer answer = answer_http_error(status, message, route.dialect, request_id_);
+    Answer answer =
+        answer_http_error(status, message, route.dialect, request_id_, context_.handler.lmi);
     co_await send_whole(head, std::move(answer), route.pattern);
   }
 
   asio::awaitable<bool> refuse_route(const HttpHead& head, const NoRoute& miss) {
     unread_ = true;
     Error error{.kind = miss.kind, .field = "", .message = miss.message};
-    const ErrorContext of_family{.dialect = miss.dialect, .request_id = request_id_};
+    const ErrorContext of_family{
+        .dialect = miss.dialect, .request_id = request_id_, .lmi = context_.handler.lmi};
     Answer answer = answer_error(error, of_family);
     if (!miss.allow.empty()) answer.head.headers.emplace_back("Allow", miss.allow);
     co_return co_await send_whole(head, std::move(answer), "none");

@@ -23,34 +23,52 @@ bool equal_ignoring_case(std::string_view a, std::string_view lower) {
   });
 }
 
-// A query parameter, or else a property.
-std::string_view given(const Route& route, const HttpHead& head, std::string_view name) {
-  const std::string_view value = route.query_value(name);
-  return value.empty() ? request_property(head, name) : value;
+Error no_adapters(std::string_view field) {
+  return {.kind = ErrorKind::kUnsupportedParameter,
+          .field = std::string(field),
+          .message = "adapters are not supported yet. Serve the merged model instead."};
 }
 
-std::optional<Error> refusal(const Route& route, const HttpHead& head) {
-  const bool lmi = route.dialect == Dialect::kLmi;
-  if (!head.field(kAdapter).empty() || (lmi && !given(route, head, "adapter").empty())) {
-    return Error{.kind = ErrorKind::kUnsupportedParameter,
-                 .field = head.field(kAdapter).empty() ? "adapter" : std::string(kAdapter),
-                 .message = "adapters are not supported yet. Serve the merged model instead."};
+// What a request on DJL's routes says about the model, outside its text.
+class Invocation {
+ public:
+  Invocation(const Route& route, const HttpHead& head, const InvocationBody& body)
+      : route_(route), head_(head), body_(body) {}
+
+  // A query parameter, or else a property.
+  std::string_view given(std::string_view name) const {
+    const std::string_view value = route_.query_value(name);
+    return value.empty() ? request_property(head_, name) : value;
   }
-  if (!lmi) return std::nullopt;
-  if (!request_property(head, "handler").empty()) {
-    return Error{.kind = ErrorKind::kUnsupportedParameter,
-                 .field = "handler",
-                 .message = "The handler can't be overridden in a request"};
+
+  std::string_view given_or_part(std::string_view name) const {
+    const std::string_view value = given(name);
+    return value.empty() ? body_.part(name) : value;
   }
-  if (const std::string_view version = given(route, head, "model_version"); !version.empty()) {
+
+  std::optional<Error> refusal() const {
+    if (!head_.field(kAdapter).empty()) return no_adapters(kAdapter);
+    if (!given_or_part("adapter").empty()) return no_adapters("adapter");
+    if (!request_property(head_, "handler").empty()) {
+      return Error{.kind = ErrorKind::kUnsupportedParameter,
+                   .field = "handler",
+                   .message = "The handler can't be overridden in a request"};
+    }
+    const std::string_view version =
+        route_.version.empty() ? given("model_version") : std::string_view(route_.version);
+    if (version.empty()) return std::nullopt;
     return Error{.kind = ErrorKind::kModelNotFound,
                  .field = "model_version",
                  .message = format("Model or workflow not found: version {}. Models have no "
-                                   "versions here; leave model_version out.",
+                                   "versions here; leave it out.",
                                    excerpt(version))};
   }
-  return std::nullopt;
-}
+
+ private:
+  const Route& route_;
+  const HttpHead& head_;
+  const InvocationBody& body_;
+};
 
 // The original's words, which its clients compare.
 Error in_djl_words(Error error, std::string_view name) {
@@ -82,15 +100,19 @@ std::string_view request_property(const HttpHead& head, std::string_view name) {
   return {};
 }
 
-Result<ModelView> choose_model(const Route& route, const HttpHead& head, const JsonValue& body,
+Result<ModelView> choose_model(const HttpHead& head, const JsonValue& body,
                                const ModelRegistry& models) {
-  if (auto refused = refusal(route, head)) return std::move(*refused);
-  if (route.dialect != Dialect::kLmi) {
-    const auto name = requested_model(body);
-    return name ? models.find(*name) : name.error();
-  }
+  if (!head.field(kAdapter).empty()) return no_adapters(kAdapter);
+  const auto name = requested_model(body);
+  return name ? models.find(*name) : name.error();
+}
+
+Result<ModelView> choose_invoked_model(const Route& route, const HttpHead& head,
+                                       const InvocationBody& body, const ModelRegistry& models) {
+  const Invocation invocation(route, head, body);
+  if (auto refused = invocation.refusal()) return std::move(*refused);
   const std::string_view name =
-      route.model.empty() ? given(route, head, "model_name") : std::string_view(route.model);
+      route.model.empty() ? invocation.given_or_part("model_name") : std::string_view(route.model);
   auto model = models.find(name);
   return model ? std::move(model) : in_djl_words(model.error(), name);
 }

@@ -19,8 +19,12 @@ class ModelChoiceTest : public testing::Test {
 
   Error refused(const HttpHead& head, std::string_view target = "/invocations",
                 std::string_view body = "{}") const {
-    const auto route = find_route("POST", target);
-    const auto model = choose_model(std::get<Route>(route), head, *parse_json(body), models_);
+    const Route route = std::get<Route>(find_route("POST", target));
+    const auto taken = InvocationBody::take(route, head, std::string(body));
+    EXPECT_TRUE(taken);
+    const auto model = route.dialect == Dialect::kLmi
+                           ? choose_invoked_model(route, head, *taken, models_)
+                           : choose_model(head, *parse_json(body), models_);
     EXPECT_FALSE(model);  // none is loaded
     return model ? Error{} : model.error();
   }
@@ -52,6 +56,30 @@ TEST_F(ModelChoiceTest, OnDjlsRoutesItIsPathThenQueryThenProperty) {
   EXPECT_EQ(refused({}, "/invocations", R"({"model":"m"})").field, "model_name");
 }
 
+TEST_F(ModelChoiceTest, APartOfAFormIsAskedLast) {
+  HttpHead form = with("content-type", "application/x-www-form-urlencoded");
+  EXPECT_EQ(refused(form, "/invocations", "model_name=x&inputs=a").message,
+            "Model or workflow not found: x");
+  EXPECT_EQ(refused(form, "/invocations?model_name=y", "model_name=x").message,
+            "Model or workflow not found: y");
+  EXPECT_EQ(refused(form, "/invocations", "adapter=x").field, "adapter");
+  form.fields.emplace_back("model_name", "z");
+  EXPECT_EQ(refused(form, "/invocations", "model_name=x").message,
+            "Model or workflow not found: z");
+  const HttpHead multipart = with("content-type", "multipart/form-data; boundary=b");
+  EXPECT_EQ(refused(multipart, "/invocations",
+                    "--b\r\nContent-Disposition: form-data; name=model_name\r\n\r\nm\r\n--b--")
+                .kind,
+            ErrorKind::kModelLoading);
+}
+
+TEST_F(ModelChoiceTest, TheTargetModelIsInformational) {
+  EXPECT_EQ(refused(with("x-amzn-sagemaker-target-model", "x.tar.gz"), "/models/m/invoke").kind,
+            ErrorKind::kModelLoading);
+  EXPECT_EQ(refused(with("x-amzn-sagemaker-target-model", "m")).message,
+            "Parameter model_name is required.");
+}
+
 TEST_F(ModelChoiceTest, OnV1ItIsTheBody) {
   const std::string_view path = "/v1/completions";
   EXPECT_EQ(refused({}, path, R"({"model":"n"})").kind, ErrorKind::kModelLoading);
@@ -64,6 +92,7 @@ TEST_F(ModelChoiceTest, VersionsAdaptersAndHandlersAreRefusedByName) {
   EXPECT_EQ(refused(with("model_version", "2")).field, "model_version");
   EXPECT_EQ(refused(with(kAttributes, "model_version=2")).kind, ErrorKind::kModelNotFound);
   EXPECT_EQ(refused({}, "/invocations?model_version=2").field, "model_version");
+  EXPECT_EQ(refused({}, "/predictions/m/2").kind, ErrorKind::kModelNotFound);
   EXPECT_EQ(refused(with(kAttributes, "handler=x")).message,
             "The handler can't be overridden in a request");
   const HttpHead adapter = with("x-amzn-sagemaker-adapter-identifier", "tuned");

@@ -19,6 +19,7 @@ constexpr Row kRows[] = {
     {"/ping", RouteKind::kPing, Dialect::kLmi, false},
     {"/invocations", RouteKind::kInvocation, Dialect::kLmi, true},
     {"/predictions/{model}", RouteKind::kInvocation, Dialect::kLmi, true},
+    {"/predictions/{model}/{version}", RouteKind::kInvocation, Dialect::kLmi, true},
     {"/models/{model}/invoke", RouteKind::kInvocation, Dialect::kLmi, true},
     {"/v1/completions", RouteKind::kCompletion, Dialect::kOpenAi, true},
     {"/v1/chat/completions", RouteKind::kChat, Dialect::kOpenAi, true},
@@ -33,11 +34,12 @@ constexpr Row kRows[] = {
     {"/", RouteKind::kReady, Dialect::kPlain, false},
 };
 
-std::optional<std::string> percent_decoded(std::string_view text) {
+std::optional<std::string> percent_decoded(std::string_view text,
+                                           PlusSign plus = PlusSign::kItself) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] != '%') {
-      out += text[i];
+      out += text[i] == '+' && plus == PlusSign::kBlank ? ' ' : text[i];
       continue;
     }
     const auto digit = [&](size_t at) -> int {
@@ -82,37 +84,30 @@ std::vector<std::string_view> pattern_segments(std::string_view pattern) {
   }
 }
 
-// What stood for {id} or {model}; nullopt when the path does not match.
-std::optional<std::string> match(std::string_view pattern, const std::vector<std::string>& path) {
-  const auto wanted = pattern_segments(pattern);
+// What stood for {id} or {model}, and for {version}.
+struct Matched {
   std::string model;
+  std::string version;
+};
+
+// nullopt when the path does not match.
+std::optional<Matched> match(std::string_view pattern, const std::vector<std::string>& path) {
+  const auto wanted = pattern_segments(pattern);
+  Matched matched;
   for (size_t i = 0; i < wanted.size(); ++i) {
     if (i >= path.size()) return std::nullopt;
     if (wanted[i] == "{id}") {  // names contain slashes, raw or encoded: the rest is one
-      for (size_t j = i; j < path.size(); ++j) model += (j == i ? "" : "/") + path[j];
-      return model.empty() ? std::nullopt : std::optional(model);
+      for (size_t j = i; j < path.size(); ++j) matched.model += (j == i ? "" : "/") + path[j];
+      return matched.model.empty() ? std::nullopt : std::optional(matched);
     }
     const bool variable = wanted[i].starts_with('{');
     if (path[i].find('/') != std::string::npos || (variable && path[i].empty()))
       return std::nullopt;
     if (!variable && wanted[i] != path[i]) return std::nullopt;
-    if (wanted[i] == "{model}") model = path[i];
+    if (wanted[i] == "{model}") matched.model = path[i];
+    if (wanted[i] == "{version}") matched.version = path[i];
   }
-  return wanted.size() == path.size() ? std::optional(model) : std::nullopt;
-}
-
-std::vector<std::pair<std::string, std::string>> parse_query(std::string_view query) {
-  std::vector<std::pair<std::string, std::string>> pairs;
-  while (!query.empty()) {
-    const size_t end = std::min(query.find('&'), query.size());
-    const std::string_view item = query.substr(0, end);
-    const size_t equals = std::min(item.find('='), item.size());
-    auto name = percent_decoded(item.substr(0, equals));
-    auto value = percent_decoded(item.substr(std::min(equals + 1, item.size())));
-    if (name && value) pairs.emplace_back(std::move(*name), std::move(*value));
-    query.remove_prefix(std::min(end + 1, query.size()));
-  }
-  return pairs;
+  return wanted.size() == path.size() ? std::optional(matched) : std::nullopt;
 }
 
 NoRoute not_found(Dialect dialect, const std::vector<std::string>& path) {
@@ -138,6 +133,20 @@ std::string lower_type(std::string_view content_type) {
 
 }  // namespace
 
+std::vector<std::pair<std::string, std::string>> decode_pairs(std::string_view text,
+                                                              PlusSign plus) {
+  std::vector<std::pair<std::string, std::string>> pairs;
+  while (!text.empty()) {
+    const std::string_view item = text.substr(0, text.find('&'));
+    const size_t equals = std::min(item.find('='), item.size());
+    auto name = percent_decoded(item.substr(0, equals), plus);
+    auto value = percent_decoded(item.substr(std::min(equals + 1, item.size())), plus);
+    if (name && value) pairs.emplace_back(std::move(*name), std::move(*value));
+    text.remove_prefix(std::min(item.size() + 1, text.size()));
+  }
+  return pairs;
+}
+
 std::string_view Route::query_value(std::string_view name) const {
   for (const auto& [key, value] : query) {
     if (key == name) return value;
@@ -156,7 +165,8 @@ std::vector<RoutePattern> route_patterns() {
   return patterns;
 }
 
-std::variant<Route, NoRoute> find_route(std::string_view method, std::string_view target) {
+std::variant<Route, NoRoute> find_route(std::string_view method, std::string_view target,
+                                        InvocationMethods methods) {
   const size_t question = std::min(target.find('?'), target.size());
   const std::string_view raw_path = target.substr(0, question);
   const Dialect family = raw_path.starts_with("/v1") ? Dialect::kOpenAi : Dialect::kLmi;
@@ -165,16 +175,20 @@ std::variant<Route, NoRoute> find_route(std::string_view method, std::string_vie
   std::string allow;
   Dialect dialect = family;
   for (const Row& row : kRows) {
-    auto model = match(row.pattern, *path);
-    if (!model) continue;
-    const bool any_method = row.kind == RouteKind::kPing;  // as the original
+    auto matched = match(row.pattern, *path);
+    if (!matched) continue;
+    const bool any_method = row.kind == RouteKind::kPing ||  // as the original
+                            (row.kind == RouteKind::kInvocation &&
+                             methods == InvocationMethods::kAny && method != "HEAD");
     const bool allowed = row.post ? method == "POST" : method == "GET" || method == "HEAD";
     if (allowed || any_method) {
       return Route{.kind = row.kind,
                    .dialect = row.dialect,
                    .pattern = row.pattern,
-                   .model = std::move(*model),
-                   .query = parse_query(target.substr(std::min(question + 1, target.size())))};
+                   .model = std::move(matched->model),
+                   .version = std::move(matched->version),
+                   .query = decode_pairs(target.substr(std::min(question + 1, target.size())),
+                                         PlusSign::kItself)};
     }
     allow = row.post ? "POST" : "GET, HEAD";
     dialect = row.dialect;
@@ -188,7 +202,7 @@ std::variant<Route, NoRoute> find_route(std::string_view method, std::string_vie
                                    allow)};
 }
 
-bool accepts_content_type(Dialect dialect, std::string_view content_type, std::string_view body) {
+bool accepts_content_type(std::string_view content_type, std::string_view body) {
   std::string all(content_type);
   std::transform(all.begin(), all.end(), all.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
@@ -200,7 +214,6 @@ bool accepts_content_type(Dialect dialect, std::string_view content_type, std::s
   const std::string type = lower_type(content_type);
   if (type.empty() || type == "application/json" || type == "text/json") return true;
   if (type.starts_with("application/") && type.ends_with("+json")) return true;
-  if (type == "application/jsonlines" && dialect == Dialect::kLmi) return true;
   // What curl and old clients send by mistake.
   const size_t first = body.find_first_not_of(" \t\r\n");
   const bool looks_like_json =

@@ -28,6 +28,7 @@ struct Route {
   Dialect dialect = Dialect::kPlain;
   std::string_view pattern;  // for metrics and logs: "/v1/models/{id}"
   std::string model;         // what stood for {id} or {model}, decoded
+  std::string version;       // what stood for {version}
   std::vector<std::pair<std::string, std::string>> query;  // decoded
 
   std::string_view query_value(std::string_view name) const;
@@ -50,10 +51,20 @@ struct RoutePattern {
 };
 std::vector<RoutePattern> route_patterns();
 
-// `target` as it stands in the request line. The path is decoded and normalised once, here.
-std::variant<Route, NoRoute> find_route(std::string_view method, std::string_view target);
+// 0.25.0 takes any method where a model is invoked. Not HEAD here: its answer has no body.
+enum class InvocationMethods { kPost, kAny };
 
-// Is this body JSON, going by its content type and first byte (apis.md CO-3; serving-contract 2.4)?
-bool accepts_content_type(Dialect dialect, std::string_view content_type, std::string_view body);
+// `target` as it stands in the request line. The path is decoded and normalised once, here.
+std::variant<Route, NoRoute> find_route(std::string_view method, std::string_view target,
+                                        InvocationMethods methods = InvocationMethods::kPost);
+
+// Is this body JSON, going by its content type and first byte (apis.md CO-3)? LMI's routes take
+// more: invocation_body.h.
+bool accepts_content_type(std::string_view content_type, std::string_view body);
+
+// Names and values between `&`, decoded; what is not spelled right is left out. A form spells a
+// blank as `+`, too.
+enum class PlusSign { kItself, kBlank };
+std::vector<std::pair<std::string, std::string>> decode_pairs(std::string_view text, PlusSign plus);
 
 }  // namespace tidemill

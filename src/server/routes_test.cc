@@ -27,6 +27,8 @@ TEST(Routes, EveryPathOfTheContractLeadsSomewhere) {
   EXPECT_EQ(found("POST", "/invocations").kind, RouteKind::kInvocation);
   EXPECT_EQ(found("POST", "/predictions/m").model, "m");
   EXPECT_EQ(found("POST", "/models/m/invoke").model, "m");
+  EXPECT_EQ(found("POST", "/predictions/m/v%201").model, "m");
+  EXPECT_EQ(found("POST", "/predictions/m/v%201").version, "v 1");
   EXPECT_EQ(found("POST", "/v1/completions").kind, RouteKind::kCompletion);
   EXPECT_EQ(found("POST", "/v1/chat/completions").kind, RouteKind::kChat);
   EXPECT_EQ(found("GET", "/v1/models").kind, RouteKind::kModelList);
@@ -77,6 +79,18 @@ TEST(Routes, CO_10_WrongMethodsNameTheRightOnes) {
   EXPECT_EQ(found("POST", "/ping").kind, RouteKind::kPing);  // the original takes any
 }
 
+TEST(Routes, Version025TakesAnyMethodWhereAModelIsInvoked) {
+  for (const char* path : {"/invocations", "/predictions/m", "/models/m/invoke"}) {
+    const auto route = find_route("DELETE", path, InvocationMethods::kAny);
+    ASSERT_TRUE(std::holds_alternative<Route>(route)) << path;
+    EXPECT_EQ(std::get<Route>(route).kind, RouteKind::kInvocation);
+  }
+  for (const auto& [method, path] :
+       {std::pair("DELETE", "/v1/completions"), std::pair("HEAD", "/invocations")}) {
+    EXPECT_TRUE(std::holds_alternative<NoRoute>(find_route(method, path, InvocationMethods::kAny)));
+  }
+}
+
 TEST(Routes, CO_10_AForgottenPrefixIsNamed) {
   EXPECT_THAT(missed("POST", "/chat/completions").message, HasSubstr("/v1/chat/completions"));
   EXPECT_EQ(missed("POST", "/chat/completions").dialect, Dialect::kLmi);
@@ -95,23 +109,23 @@ TEST(ContentType, CO_3_JsonByAnyOfItsNames) {
   for (const char* type :
        {"", "application/json", "Application/JSON; charset=UTF-8", "application/vnd.x+json",
         "text/json", "application/json; charset=\"utf-8\"", "application/json ;charset=utf8"}) {
-    EXPECT_TRUE(accepts_content_type(Dialect::kOpenAi, type, "x")) << type;
+    EXPECT_TRUE(accepts_content_type(type, "x")) << type;
   }
 }
 
 TEST(ContentType, CO_3_WhatCurlSendsByMistakeIsJsonWhenItLooksLikeIt) {
   for (const char* type : {"text/plain", "application/x-www-form-urlencoded"}) {
-    EXPECT_TRUE(accepts_content_type(Dialect::kLmi, type, " \r\n{\"inputs\":1}")) << type;
-    EXPECT_TRUE(accepts_content_type(Dialect::kOpenAi, type, "[1]")) << type;
-    EXPECT_FALSE(accepts_content_type(Dialect::kLmi, type, "inputs=hello")) << type;
-    EXPECT_FALSE(accepts_content_type(Dialect::kLmi, type, "")) << type;
+    EXPECT_TRUE(accepts_content_type(type, " \r\n{\"inputs\":1}")) << type;
+    EXPECT_TRUE(accepts_content_type(type, "[1]")) << type;
+    EXPECT_FALSE(accepts_content_type(type, "inputs=hello")) << type;
+    EXPECT_FALSE(accepts_content_type(type, "")) << type;
   }
 }
 
 TEST(ContentType, CO_3_OtherTypesAndCharsetsAreRefused) {
   for (const char* type : {"application/octet-stream", "image/png", "multipart/form-data",
                            "application/json; charset=latin-1", "text/html"}) {
-    EXPECT_FALSE(accepts_content_type(Dialect::kLmi, type, "{}")) << type;
+    EXPECT_FALSE(accepts_content_type(type, "{}")) << type;
   }
 }
 

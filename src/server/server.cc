@@ -41,10 +41,11 @@ struct Server::State {
         models(model_registry),
         metrics(registry),
         pool(options.num_text_threads),
-        connections{.options = options,
-                    .handler = {.models = models, .pool = pool, .metrics = metrics},
-                    .metrics = registry,
-                    .draining = draining},
+        connections{
+            .options = options,
+            .handler = {.models = models, .pool = pool, .metrics = metrics, .lmi = options.lmi},
+            .metrics = registry,
+            .draining = draining},
         acceptor(io) {}
 
   void bind();

@@ -7,7 +7,9 @@ namespace {
 
 constexpr std::string_view kDtypes[] = {"auto", "bf16", "fp16", "fp32"};
 constexpr std::string_view kIsas[] = {"auto", "reference", "avx2", "avx512"};
-constexpr std::string_view kFormatters[] = {"json", "jsonlines"};
+constexpr std::string_view kFormatters[] = {"json",      "jsonlines",      "sse",     "none",
+                                            "json_chat", "jsonlines_chat", "sse_chat"};
+constexpr std::string_view kCompat[] = {"0.25.0"};
 constexpr std::string_view kDegrees[] = {"1", "max"};
 constexpr std::string_view kEndpoints[] = {"/v1/completions", "/v1/chat/completions",
                                            "/invocations"};
@@ -66,7 +68,16 @@ constexpr Option kOptions[] = {
      "none: /v1 ignores the sampling defaults of the model's generation_config.json.", kServe},
     {"output_formatter", kModel, kDoesIt, IN(model.output_formatter), one_of(kFormatters),
      "Form of answers on /invocations, whatever a request's stream says; without it, json, or "
-     "jsonlines where stream is true. sse and none come with a later release.",
+     "jsonlines where stream is true. Answers to messages have the same framing, with or without "
+     "_chat.",
+     kServe},
+    {"lmi_compat", kModel, kDoesIt, IN(server.lmi.compat), one_of(kCompat),
+     "Answers on /invocations have the bytes of that version: always streamed, errors of the model "
+     "behind status 200. Default: today's.",
+     kServe},
+    {"tgi_compat", kModel, kDoesIt, IN(server.lmi.tgi_compat), any(),
+     "Answers on /invocations as TGI's clients read them: a list around the answer, details, "
+     "logprob and special; event streams where stream is true.",
      kServe},
     {"tensor_parallel_degree", kModel, kDoesIt, IN(model.tensor_parallel_degree), one_of(kDegrees),
      "Ranks that share one copy of the model. One rank uses all cores, and more ranks come with a "
@@ -120,6 +131,23 @@ constexpr Option kOptions[] = {
      "A comment keeps quiet event streams open; 0: none.", kServe},
     {"drain_time", kServer, kDoesIt, SECONDS(server.drain_time_ms), between(0, 600),
      "After SIGTERM running requests may take so long.", kServe},
+    {"bad_request_http_code", kServer, kDoesIt, IN(server.lmi.codes.bad_request), between(400, 599),
+     "Status of bad requests on /invocations; default: 400 from the front, 424 from the model's "
+     "side.",
+     kServe},
+    {"wlm_error_http_code", kServer, kDoesIt, IN(server.lmi.codes.not_ready), between(400, 599),
+     "Status on /invocations while a model is loading, failed or draining.", kServe},
+    {"throttle_error_http_code", kServer, kDoesIt, IN(server.lmi.codes.queue_full),
+     between(400, 599), "Status on /invocations when the queue is full.", kServe},
+    {"timeout_http_code", kServer, kDoesIt, IN(server.lmi.codes.timeout), between(400, 599),
+     "Status on /invocations when queue_timeout or request_timeout ended a request; the original's "
+     "was 400.",
+     kServe},
+    {"server_error_http_code", kServer, kDoesIt, IN(server.lmi.codes.server_error),
+     between(400, 599), "Status on /invocations of an internal error.", kServe},
+    {"rolling_batch_buffer", kServer, kDoesIt, IN(server.lmi.rolling_batch_buffer),
+     between(0, 1024),
+     "With lmi_compat: token events in one HTTP chunk, behind a first one of its own.", kServe},
     {"wait_model_loading", kServer, kDoesIt, IN(server.wait_model_loading), any(),
      "true: the port opens only when the model is ready, as the original does.", kServe},
     {"strict_parameters", kServer, kDoesIt, IN(model.strict_parameters), any(),
@@ -216,9 +244,6 @@ constexpr Option kOptions[] = {
     {"speculative_config", kModel, kNotYet, nullptr, any(), "Remove it."},
     {"pipeline_parallel_degree", kModel, kNotYet, nullptr, any(), "Use 1: one rank uses all cores.",
      "", "PIPELINE_PARALLEL_DEGREE", "1"},
-    {"lmi_compat", kModel, kNotYet, nullptr, any(),
-     "Remove it: answers have the form of today's LMI."},
-    {"tgi_compat", kModel, kNotYet, nullptr, any(), "Remove it.", "", "", "false"},
     {"bedrock_compat", kModel, kNotYet, nullptr, any(), "Remove it.", "", "", "false"},
     {"enable_auto_tool_choice", kModel, kNotYet, nullptr, any(),
      "Remove it: tools come with a later release.", "", "", "false"},

@@ -139,7 +139,7 @@ INVOCATIONS = [
     b"{}", b'{"inputs":5}', b'{"inputs":[]}', b'{"inputs":""}', b'{"inputs":["a",1]}',
     b'{"inputs":"x","parameters":[]}', b'{"inputs":"x","parameters":{"do_sample":1}}',
     b'{"inputs":"x","parameters":{"num_beams":4}}', b'{"inputs":"x","adapters":"a"}',
-    b'{"inputs":"x","parameters":{"output_formatter":"sse"}}',
+    b'{"inputs":"x","parameters":{"output_formatter":"3p"}}',
     b'{"inputs":["x","y"],"stream":true}', b'{"inputs":"x","parameters":{"max_new_tokens":-3}}',
 ]
 
