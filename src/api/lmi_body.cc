@@ -50,10 +50,11 @@ bool is_json(const std::string& type) {
          (type.starts_with("application/") && type.ends_with("+json"));
 }
 
-// What clients send by mistake, or because they say no type.
+// What clients send by mistake, or because they say no type. Only an object can be a request, and
+// a text may well begin with "[INST]".
 bool looks_like_json(std::string_view body) {
   const size_t first = body.find_first_not_of(" \t\r\n");
-  return first != std::string_view::npos && (body[first] == '{' || body[first] == '[');
+  return first != std::string_view::npos && body[first] == '{';
 }
 
 Result<JsonValue> read_json(std::string_view body) {

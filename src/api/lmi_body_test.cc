@@ -42,6 +42,7 @@ TEST(LmiBody, NothingAtAllIsAnEmptyInput) { EXPECT_EQ(read("", ""), R"({"inputs"
 TEST(LmiBody, TextIsAListOfOne) {
   EXPECT_EQ(read("text/plain", "hello\n\"you\""), R"({"inputs":["hello\n\"you\""]})");
   EXPECT_EQ(read("text/plain; charset=utf-8", "é"), R"({"inputs":["é"]})");
+  EXPECT_EQ(read("text/plain", "[INST] hi [/INST]"), R"({"inputs":["[INST] hi [/INST]"]})");
   EXPECT_EQ(refused("text/plain", "\xff").kind, ErrorKind::kInvalidParameter);
 }
 

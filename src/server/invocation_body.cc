@@ -9,7 +9,7 @@ namespace {
 // `curl -d` says that its JSON is a form. No name of a field begins so.
 bool looks_like_json(std::string_view body) {
   const size_t first = body.find_first_not_of(" \t\r\n");
-  return first != std::string_view::npos && (body[first] == '{' || body[first] == '[');
+  return first != std::string_view::npos && body[first] == '{';
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ Answer ping(const ModelRegistry& models, bool draining) {
     const bool worse = health.status == 500 || answer.head.status == 200;
     if (worse) answer.head.status = health.status;
     std::string name;
-    append_json_string(&name, model.name);
+    append_html_safe_string(&name, model.name);
     entries += format("{}\n  {}: {{\n    \"status\": \"{}\"\n  }}", entries.empty() ? "" : ",",
                       name, health.name);
   }
