@@ -10,7 +10,9 @@
 namespace tidemill {
 namespace {
 
-constexpr size_t kMaxRows = 1024;  // of a table; the model's own limit on prompts is far below
+// Of a table. The model's own limit on prompts is far below; these bound what is read before it.
+constexpr size_t kMaxRows = 1024;
+constexpr size_t kMaxColumns = 64;
 
 std::string lower(std::string_view text) {
   std::string out(text);
@@ -57,8 +59,8 @@ bool looks_like_json(std::string_view body) {
   return first != std::string_view::npos && body[first] == '{';
 }
 
-Result<JsonValue> read_json(std::string_view body) {
-  auto json = parse_json(body);
+Result<JsonValue> read_json(std::string_view body, const JsonLimits& limits) {
+  auto json = parse_json(body, limits);
   if (!json || json->is_object()) return json;
   return Error{.kind = ErrorKind::kInvalidJson,
                .field = "",
@@ -84,12 +86,12 @@ class CsvReader {
 
   bool done() const { return left_.empty(); }
 
-  // The cells of the next row; nullopt when a quote is never closed.
+  // The cells of the next row; nullopt when a quote is never closed, or when there are too many.
   std::optional<std::vector<std::string>> row() {
     std::vector<std::string> cells;
     for (;;) {
       auto cell = left_.starts_with('"') ? quoted() : plain();
-      if (!cell) return std::nullopt;
+      if (!cell || cells.size() == kMaxColumns) return std::nullopt;
       cells.push_back(std::move(*cell));
       if (!left_.starts_with(',')) break;
       left_.remove_prefix(1);
@@ -142,10 +144,11 @@ Result<JsonValue> read_table(std::string_view body) {
     const auto cells = reader.row();
     const size_t row = inputs.size() + 1;
     if (!cells || cells->size() != names.size()) {
-      return invalid("inputs", format("row {} of the table has {}.", row,
-                                      !cells ? std::string("a quote that is never closed")
-                                             : format("{} cells, and its first line {}",
-                                                      cells->size(), names.size())));
+      return invalid(
+          "inputs",
+          format("row {} of the table has {}.", row,
+                 !cells ? std::string("a quote that is not closed, or too many cells")
+                        : format("{} cells, and its first line {}", cells->size(), names.size())));
     }
     if (row > kMaxRows) {
       return invalid("inputs", format("the table has more than {} rows.", kMaxRows));
@@ -164,11 +167,12 @@ const ContentPart* find_part(std::span<const ContentPart> parts, std::string_vie
 }
 
 // "inputs" as text, "parameters" as a JSON object, "stream" as true or false.
-Result<JsonValue> read_named(std::span<const ContentPart> parts, const ContentPart& inputs) {
+Result<JsonValue> read_named(std::span<const ContentPart> parts, const ContentPart& inputs,
+                             const JsonLimits& limits) {
   if (auto problem = text_problem(inputs.value, inputs.name)) return std::move(*problem);
   JsonValue body = JsonObject{{"inputs", inputs.value}};
   if (const ContentPart* parameters = find_part(parts, "parameters")) {
-    auto json = parse_json(parameters->value);
+    auto json = parse_json(parameters->value, limits);
     if (!json) {
       Error error = json.error();
       error.field = "parameters";
@@ -197,13 +201,15 @@ bool chooses_model(std::string_view name) {
   return false;
 }
 
-Result<JsonValue> read_lmi_body(std::string_view content_type, std::string_view body) {
+Result<JsonValue> read_lmi_body(std::string_view content_type, std::string_view body,
+                                const JsonLimits& limits) {
   if (has_other_charset(content_type)) {
     return unsupported(format("the body is {}; send it in UTF-8.", excerpt(content_type)));
   }
   const std::string type = bare_type(content_type);
   if (type.empty() && body.empty()) return JsonValue(JsonObject{{"inputs", ""}});
-  if (type.empty() || is_json(type) || type == "application/jsonlines") return read_json(body);
+  if (type.empty() || is_json(type) || type == "application/jsonlines")
+    return read_json(body, limits);
   for (const char* kind : {"image/", "audio/", "video/", "tensor/", "application/x-npy"}) {
     if (!type.starts_with(kind)) continue;
     return unsupported(
@@ -213,7 +219,7 @@ Result<JsonValue> read_lmi_body(std::string_view content_type, std::string_view 
   }
   if (type.find("text/csv") != std::string::npos) return read_table(body);
   if (looks_like_json(body) && (type == "text/plain" || type == "application/octet-stream")) {
-    return read_json(body);
+    return read_json(body, limits);
   }
   if (type.find("text/plain") != std::string::npos) return read_text(body);
   return unsupported(
@@ -222,16 +228,17 @@ Result<JsonValue> read_lmi_body(std::string_view content_type, std::string_view 
              excerpt(type)));
 }
 
-Result<JsonValue> read_lmi_parts(std::span<const ContentPart> parts) {
+Result<JsonValue> read_lmi_parts(std::span<const ContentPart> parts, const JsonLimits& limits) {
   if (const ContentPart* data = find_part(parts, "data")) {
-    if (!data->content_type.empty()) return read_lmi_body(data->content_type, data->value);
-    if (looks_like_json(data->value)) return read_json(data->value);
-    return read_named(parts, {.name = "inputs", .value = data->value});
+    if (!data->content_type.empty()) return read_lmi_body(data->content_type, data->value, limits);
+    if (looks_like_json(data->value)) return read_json(data->value, limits);
+    return read_named(parts, {.name = "inputs", .value = data->value}, limits);
   }
-  if (const ContentPart* inputs = find_part(parts, "inputs")) return read_named(parts, *inputs);
+  if (const ContentPart* inputs = find_part(parts, "inputs"))
+    return read_named(parts, *inputs, limits);
   for (const ContentPart& part : parts) {
     if (chooses_model(part.name) || part.name == "parameters" || part.name == "stream") continue;
-    return read_named(parts, {.name = "inputs", .value = part.value});
+    return read_named(parts, {.name = "inputs", .value = part.value}, limits);
   }
   return Error{.kind = ErrorKind::kMissingParameter,
                .field = "inputs",

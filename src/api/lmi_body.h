@@ -29,8 +29,9 @@ struct ContentPart {
 // Does a part of that name say which model is meant, and nothing about the text?
 bool chooses_model(std::string_view name);
 
-// A body of that type that has no parts.
-Result<JsonValue> read_lmi_body(std::string_view content_type, std::string_view body);
-Result<JsonValue> read_lmi_parts(std::span<const ContentPart> parts);
+// A body of that type that has no parts. A table has at most 1024 rows and 64 columns.
+Result<JsonValue> read_lmi_body(std::string_view content_type, std::string_view body,
+                                const JsonLimits& limits = {});
+Result<JsonValue> read_lmi_parts(std::span<const ContentPart> parts, const JsonLimits& limits = {});
 
 }  // namespace tidemill

@@ -37,6 +37,16 @@ TEST(LmiBody, JsonHasManyNames) {
   EXPECT_EQ(refused("application/json", "[1]").kind, ErrorKind::kInvalidJson);
 }
 
+TEST(LmiBody, JsonIsBoundedWhereverItStands) {
+  const JsonLimits limits{.max_depth = 2};
+  const std::string deep = R"({"inputs":[[["x"]]]})";
+  EXPECT_FALSE(read_lmi_body("", deep, limits));
+  const std::vector<ContentPart> data = {{"data", deep, ""}};
+  EXPECT_FALSE(read_lmi_parts(data, limits));
+  const std::vector<ContentPart> parameters = {{"inputs", "x", ""}, {"parameters", deep, ""}};
+  EXPECT_FALSE(read_lmi_parts(parameters, limits));
+}
+
 TEST(LmiBody, NothingAtAllIsAnEmptyInput) { EXPECT_EQ(read("", ""), R"({"inputs":""})"); }
 
 TEST(LmiBody, TextIsAListOfOne) {
@@ -58,8 +68,11 @@ TEST(LmiBody, TablesThatAreNoneAreRefused) {
   EXPECT_THAT(refused("text/csv", "question,context\na,b\n").message, HasSubstr("column inputs"));
   EXPECT_THAT(refused("text/csv", "").message, HasSubstr("column inputs"));
   EXPECT_THAT(refused("text/csv", "a,inputs\n1\n").message, HasSubstr("row 1"));
-  EXPECT_THAT(refused("text/csv", "inputs\n\"open").message, HasSubstr("never closed"));
+  EXPECT_THAT(refused("text/csv", "inputs\n\"open").message, HasSubstr("not closed"));
   EXPECT_THAT(refused("text/csv", "inputs\n\"a\"b\n").message, HasSubstr("row 1"));
+  EXPECT_THAT(refused("text/csv", "inputs\n" + std::string(1 << 20, ',')).message,
+              HasSubstr("too many cells"));
+  EXPECT_THAT(refused("text/csv", std::string(1 << 20, ',')).message, HasSubstr("column inputs"));
   EXPECT_THAT(refused("text/csv", "inputs\n" + std::string(2000, '\n')).message,
               HasSubstr("more than 1024 rows"));
 }

@@ -190,6 +190,15 @@ Error GenerateTask::refused_by(const ModelView& model, Error error) {
   return error;
 }
 
+// Clients of DJL's routes look for these words to try again.
+Error GenerateTask::in_djl_words(Error error) const {
+  if (route_.dialect != Dialect::kLmi || error.kind != ErrorKind::kDeadline) return error;
+  const auto waited =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - begun_);
+  error.message = format("Time out in: {}. {}", waited.count(), error.message);
+  return error;
+}
+
 void GenerateTask::admitted(ApiCall call, ResponseStream stream) {
   context_.metrics.unknown_parameters(call.ignored_fields.size());
   const std::string ignored = ignored_header(call.ignored_fields);
@@ -254,7 +263,8 @@ void GenerateTask::finish_whole() {
 }
 
 // Before the head of a stream is out, an error has its own status; afterwards it is a record.
-void GenerateTask::fail(const Error& error, RefusedBy by) {
+void GenerateTask::fail(const Error& problem, RefusedBy by) {
+  const Error error = in_djl_words(problem);
   const std::string_view slug = error_slug(error.kind);
   if (!stream_) context_.metrics.rejected(slug);
   if (fail_in_stream(error, by)) return end(slug);

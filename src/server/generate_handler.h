@@ -55,11 +55,12 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   void submit(const ModelView& model, const JsonValue& body, std::vector<std::string> ignored);
   Result<ApiCall> parse(const JsonValue& body, const ModelFacts& facts) const;
   Error refused_by(const ModelView& model, Error error);
+  Error in_djl_words(Error error) const;
   void admitted(ApiCall call, ResponseStream stream);
   void drain();
   bool has_room();
   void finish_whole();
-  void fail(const Error& error, RefusedBy by = RefusedBy::kModel);
+  void fail(const Error& problem, RefusedBy by = RefusedBy::kModel);
   bool fail_in_stream(const Error& error, RefusedBy by);
   void end(std::string_view outcome);
   HeaderList timing_headers() const;

@@ -48,15 +48,16 @@ std::string_view InvocationBody::part(std::string_view name) const {
   return {};
 }
 
-Result<JsonValue> InvocationBody::json() const {
-  return is_form_ ? read_lmi_parts(parts_) : read_lmi_body(content_type_, whole_);
+Result<JsonValue> InvocationBody::json(const JsonLimits& limits) const {
+  return is_form_ ? read_lmi_parts(parts_, limits) : read_lmi_body(content_type_, whole_, limits);
 }
 
 std::vector<std::string> InvocationBody::ignored() const {
   std::vector<std::string> names;
   if (is_form_) return names;
   for (size_t i = 0; i < num_query_parts_; ++i) {
-    if (!chooses_model(parts_[i].name)) names.push_back(parts_[i].name);
+    const bool used = chooses_model(parts_[i].name) && parts_[i].name != "model_url";
+    if (!used) names.push_back(parts_[i].name);
   }
   return names;
 }

@@ -20,7 +20,7 @@ class InvocationBody {
   // The value of the first part of that name; empty when there is none.
   std::string_view part(std::string_view name) const;
   // What the model's side refuses: text and JSON that are none.
-  Result<JsonValue> json() const;
+  Result<JsonValue> json(const JsonLimits& limits = {}) const;
   // Query parameters that neither choose a model nor are the text, for x-ignored-parameters.
   std::vector<std::string> ignored() const;
 

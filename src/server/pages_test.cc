@@ -38,6 +38,12 @@ TEST_F(PagesTest, TheWorstModelDecidesThePing) {
   EXPECT_EQ(page(RouteKind::kPing).head.status, 500);
 }
 
+TEST_F(PagesTest, NamesInThePingAreSafeInsideHtml) {
+  registry_.add("<a&b='c'>", {"x"});
+  EXPECT_THAT(page(RouteKind::kPing).body,
+              HasSubstr("\"\\u003ca\\u0026b\\u003d\\u0027c\\u0027\\u003e\": {"));
+}
+
 TEST_F(PagesTest, HE_4_DrainingIsNotReadyButAlive) {
   registry_.add("m", {"m"});
   load({});

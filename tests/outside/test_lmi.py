@@ -155,3 +155,14 @@ def test_the_operator_chooses_statuses(serve, tmp_path):
     assert httpx.post(server.url + "/v1/completions", content=b"{bad").status_code == 400
     details = post(server, json={"inputs": "hi"}).json()[0]["details"]  # TGI's form
     assert details["tokens"][0] == {"id": 104, "text": "h", "logprob": -0.5, "special": False}
+
+
+@pytest.mark.parametrize("codes, status", [({}, 503), ({"SERVING_TIMEOUT_HTTP_CODE": "400"}, 400)])
+def test_timeouts_have_the_originals_words(serve, tmp_path, codes, status):
+    model = write_script(tmp_path / "script.json", [
+        {"when": "*", "reply": "tick ", "repeat": 400, "delay_ms": 20}])
+    server = serve(model, "--request_timeout", "1", environment=codes)
+    answer = post(server, json={"inputs": "x", "parameters": {"max_new_tokens": 2000}})
+    assert answer.status_code == status
+    assert answer.json()["type"] == "TranslateException"
+    assert answer.json()["message"].startswith("Time out in: 1. ")
