@@ -33,9 +33,8 @@ int64_t max_model_len(const Settings& settings, const Architecture& architecture
   return asked;
 }
 
-ModelFacts make_facts(const Settings& all, const Executor& executor,
+ModelFacts make_facts(const ModelSettings& settings, const Executor& executor,
                       const std::string& fingerprint) {
-  const ModelSettings& settings = all.model;
   ModelFacts facts{.served_names = served_names(settings),
                    .root = fs::exists(settings.model_id)
                                ? fs::path(settings.model_id).filename().string()
@@ -44,7 +43,6 @@ ModelFacts make_facts(const Settings& all, const Executor& executor,
                    .generation_defaults = JsonObject{},
                    .system_fingerprint = "fp_" + sha256_of(fingerprint).substr(0, 12),
                    .output_formatter = settings.output_formatter,
-                   .lmi = all.server.lmi,
                    .strict_parameters = settings.strict_parameters};
   facts.name = facts.served_names.front();
   if (const auto& chat = executor.text().chat_template) {
@@ -140,7 +138,7 @@ void LoadedModel::load_script(const Settings& settings, MetricsRegistry& metrics
   executor_ =
       std::make_unique<Executor>(std::make_unique<ScriptRunner>(std::move(script)), std::move(text),
                                  options, metrics, served_names(settings.model).front());
-  facts_ = make_facts(settings, *executor_, settings.model.model_id);
+  facts_ = make_facts(settings.model, *executor_, settings.model.model_id);
 }
 
 void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
@@ -168,7 +166,7 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
       make_text_parts(files, architecture, settings.model), options, metrics,
       served_names(settings.model).front());
   facts_ = make_facts(
-      settings, *executor_,
+      settings.model, *executor_,
       format("{} {} {}", model_->manifest().source_digest, kernels.description, kEngineVersion));
   if (settings.model.generation_config != "none") {
     facts_.generation_defaults = files.generation_defaults;
@@ -194,6 +192,7 @@ std::unique_ptr<LoadedModel> LoadedModel::load(const Settings& settings, WorkerP
   } else {
     loaded->load_network(settings, workers, metrics, progress);
   }
+  loaded->facts_.lmi = settings.server.lmi;
   return loaded;
 }
 

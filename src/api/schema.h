@@ -29,11 +29,11 @@ struct ModelFacts {
   RequestLimits limits;
   JsonValue generation_defaults;  // of generation_config.json; used by /v1 only
   std::string system_fingerprint;
-  std::string output_formatter;  // option.output_formatter; empty: `stream` decides
-  LmiOptions lmi;
+  std::string output_formatter;         // option.output_formatter; empty: `stream` decides
   bool strict_parameters = false;       // unknown fields are refused
   bool template_takes_parts = false;    // content that is a list of parts reaches the template so
   bool template_has_developer = false;  // the template knows the role; else it is the system's
+  LmiOptions lmi;
 };
 
 // What the HTTP side knows about the request.
