@@ -166,6 +166,15 @@ const ContentPart* find_part(std::span<const ContentPart> parts, std::string_vie
   return found == parts.end() ? nullptr : &*found;
 }
 
+// `curl -d TEXT` sends a field of that name and without a value.
+Error no_text(std::string_view name) {
+  return {.kind = ErrorKind::kEmptyPrompt,
+          .field = "inputs",
+          .message = format("the form's field {} has no value. Send inputs=TEXT, or JSON with "
+                            "Content-Type: application/json.",
+                            excerpt(name))};
+}
+
 // "inputs" as text, "parameters" as a JSON object, "stream" as true or false.
 Result<JsonValue> read_named(std::span<const ContentPart> parts, const ContentPart& inputs,
                              const JsonLimits& limits) {
@@ -238,6 +247,7 @@ Result<JsonValue> read_lmi_parts(std::span<const ContentPart> parts, const JsonL
     return read_named(parts, *inputs, limits);
   for (const ContentPart& part : parts) {
     if (chooses_model(part.name) || part.name == "parameters" || part.name == "stream") continue;
+    if (part.value.empty()) return no_text(part.name);
     return read_named(parts, {.name = "inputs", .value = part.value}, limits);
   }
   return Error{.kind = ErrorKind::kMissingParameter,

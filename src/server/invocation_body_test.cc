@@ -37,7 +37,7 @@ TEST(InvocationBody, WhatCurlCallsAFormIsJsonWhenItLooksLikeIt) {
 TEST(InvocationBody, OtherFormsAreForms) {
   EXPECT_EQ(json(taken("/invocations", kForm, "inputs=a+b&parameters=%7B%22n%22%3A1%7D")),
             R"({"inputs":"a b","parameters":{"n":1}})");
-  EXPECT_EQ(json(taken("/invocations", kForm, "hello")), R"({"inputs":""})");
+  EXPECT_EQ(taken("/invocations", kForm, "hello").json().error().kind, ErrorKind::kEmptyPrompt);
 }
 
 TEST(InvocationBody, WithoutABodyTheQueryIsAForm) {
