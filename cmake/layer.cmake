@@ -1,7 +1,8 @@
 # layer(NAME [DEPENDS lower...] [LIBRARIES third_party...])
 #
 # Builds src/NAME: every .cc into the library tidemill_NAME, every *_test.cc into NAME_test, every
-# *_bench.cc into NAME_bench. DEPENDS may name only layers declared before, so a circle cannot be
+# *_bench.cc into NAME_bench, and what lies in NAME/simulation, which only tests use, into
+# tidemill_NAME_simulation. DEPENDS may name only layers declared before, so a circle cannot be
 # written down; check_includes.cmake holds every #include to the same list.
 
 # Only these suffixes may use instructions beyond plain x86-64 (kernels/README.md says why).
@@ -18,6 +19,9 @@ function(layer name)
   set(benches ${sources})
   list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
   list(FILTER sources EXCLUDE REGEX "(_test|_bench)\\.cc$")
+  set(simulation ${sources})
+  list(FILTER simulation INCLUDE REGEX "/simulation/")
+  list(FILTER sources EXCLUDE REGEX "/simulation/")
 
   add_library(tidemill_${name} STATIC ${sources})
   target_link_libraries(tidemill_${name} PUBLIC tidemill_flags ${LAYER_LIBRARIES})
@@ -36,13 +40,15 @@ function(layer name)
   add_custom_command(OUTPUT ${stamp}
     COMMAND ${CMAKE_COMMAND} -DFOLDER=${folder} -DNAME=${name} "-DALLOWED=${LAYER_DEPENDS}"
             -DSTAMP=${stamp} -P ${CMAKE_SOURCE_DIR}/cmake/check_includes.cmake
-    DEPENDS ${sources} ${headers} ${tests} ${CMAKE_SOURCE_DIR}/cmake/check_includes.cmake VERBATIM)
+    DEPENDS ${sources} ${simulation} ${headers} ${tests}
+            ${CMAKE_SOURCE_DIR}/cmake/check_includes.cmake VERBATIM)
   add_custom_target(${name}_includes ALL DEPENDS ${stamp})
 
   if(TIDEMILL_TESTS AND tests)
     find_package(GTest REQUIRED)
     include(GoogleTest)
     add_executable(${name}_test ${tests})
+    layer_simulation(${name} "${simulation}" "${LAYER_DEPENDS}")
     target_link_libraries(${name}_test PRIVATE tidemill_${name} GTest::gmock GTest::gtest_main)
     target_compile_definitions(${name}_test PRIVATE
       TIDEMILL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
@@ -54,6 +60,19 @@ function(layer name)
     add_executable(${name}_bench ${benches})
     target_link_libraries(${name}_bench PRIVATE tidemill_${name} benchmark::benchmark_main)
   endif()
+endfunction()
+
+# The layer's tests get its own simulation and those of the layers below.
+function(layer_simulation name sources depends)
+  if(sources)
+    add_library(tidemill_${name}_simulation STATIC ${sources})
+    target_link_libraries(tidemill_${name}_simulation PUBLIC tidemill_${name})
+  endif()
+  foreach(layer ${name} ${depends})
+    if(TARGET tidemill_${layer}_simulation)
+      target_link_libraries(${name}_test PRIVATE tidemill_${layer}_simulation)
+    endif()
+  endforeach()
 endfunction()
 
 function(layer_isa_flags sources)

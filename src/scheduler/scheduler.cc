@@ -14,7 +14,9 @@ uint8_t bit_of(PauseReason reason) {
 
 }  // namespace
 
-Scheduler::State::State(const SchedulerOptions& scheduler_options) : options(scheduler_options) {
+Scheduler::State::State(const SchedulerOptions& scheduler_options)
+    : options(scheduler_options),
+      prefix_cache(options.block_hash != nullptr ? options.block_hash : &hash_of_block) {
   CHECK(options.max_step_tokens > 0 && options.max_sequences > 0, "limits of {} and {}",
         options.max_step_tokens, options.max_sequences);
   for (const KvGroupOptions& group : options.groups) {

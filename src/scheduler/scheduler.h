@@ -39,6 +39,8 @@ struct SchedulerOptions {
   int32_t min_chunk_tokens = 64;  // a prefill chunk is at least this long unless it ends a prompt
   int32_t max_preemptions = 3;    // afterwards a sequence is protected
   bool prefix_cache = true;
+  // Of a block in the prefix cache; null: its own. Simulations pass one whose values collide.
+  uint64_t (*block_hash)(std::span<const TokenId> tokens) = nullptr;
   std::vector<KvGroupOptions> groups = {KvGroupOptions{}};
 
   // Of one step; no plan asks for more.
@@ -124,6 +126,9 @@ class Scheduler {
   SchedulerCounts counts() const;
   // Audits every invariant of the block pool, prefix cache and sequences (I1..I9); for tests.
   void check_invariants() const;
+  // The part of it that concerns the sequences of that plan (I3, I5, I8, I12): cheap enough to be
+  // audited after every event of a long simulation.
+  void check_invariants_of(const StepPlan& plan) const;
 
   struct State;
 

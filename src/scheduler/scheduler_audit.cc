@@ -7,11 +7,19 @@
 namespace tidemill {
 namespace {
 
-// I9: in exactly one list, in its order.
-void check_lists(const Scheduler::State& state) {
+void check_sizes(const Scheduler::State& state) {
   CHECK(state.running.size() + state.waiting.size() == state.entries.size(),
         "{} running and {} waiting of {}", state.running.size(), state.waiting.size(),
         state.entries.size());
+  for (const auto& pool : state.pools) {
+    CHECK(pool->num_free() >= 0 && pool->num_free() <= pool->num_blocks(), "{} free blocks of {}",
+          pool->num_free(), pool->num_blocks());
+  }
+}
+
+// I9: in exactly one list, in its order.
+void check_lists(const Scheduler::State& state) {
+  check_sizes(state);
   for (size_t i = 0; i < state.running.size(); ++i) {
     const Entry& entry = *state.running[i];
     CHECK(entry.running, "sequence {} runs and does not know it", entry.sequence.id);
@@ -103,6 +111,14 @@ void Scheduler::check_invariants() const {
   for (const auto& [id, entry] : state_->entries) check_sequence(*state_, *entry);
   for (size_t group = 0; group < state_->pools.size(); ++group) check_holders(*state_, group);
   state_->prefix_cache.check(state_->pool_list());
+}
+
+void Scheduler::check_invariants_of(const StepPlan& plan) const {
+  check_sizes(*state_);
+  check_plan(*state_);
+  for (const PlanRow& row : plan.rows) {
+    if (const Entry* entry = state_->find(row.sequence)) check_sequence(*state_, *entry);
+  }
 }
 
 }  // namespace tidemill

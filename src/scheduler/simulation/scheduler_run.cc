@@ -1,0 +1,304 @@
+#include "scheduler/simulation/scheduler_run.h"
+
+#include <algorithm>
+
+namespace tidemill {
+
+SchedulerRun::SchedulerRun(uint64_t seed, SimulationFault fault)
+    : random_(scramble(seed)),
+      options_(simulated_options(seed)),
+      fault_(fault),
+      scheduler_(options_),
+      memory_(options_.groups) {
+  const bool many_cancels = seed >> 56 == static_cast<uint64_t>(SimulationFocus::kCancels);
+  num_events_ = random_.one_of({500, 2000, 2000, 8000});
+  fault_event_ = random_.between(50, 400);
+  weights_[0] = random_.between(2, 8);
+  weights_[1] = many_cancels ? random_.between(2, 6) : random_.up_to(2);
+  weights_[2] = random_.up_to(3);
+  weights_[3] = random_.up_to(3);
+  weights_[4] = random_.between(4, 16);
+  for (const int64_t weight : weights_) sum_of_weights_ += weight;
+  cancels_in_step_ = many_cancels ? 4 : random_.one_of({0, 20, 60});
+  failures_ = random_.one_of({100, 1000});
+  most_alive_ = static_cast<size_t>(random_.one_of({4, 16, 64}));
+  // The full audit looks at every block: after each event where there are few.
+  const int64_t blocks = options_.groups.front().num_blocks;
+  events_per_audit_ = blocks <= 8 ? 1 : blocks / 2 * random_.one_of({1, 4});
+}
+
+void SchedulerRun::note(What what, SequenceId id, int64_t value) {
+  ++report_.events;
+  const uint64_t event = (static_cast<uint64_t>(what) << 56) ^ (static_cast<uint64_t>(id) << 28) ^
+                         static_cast<uint64_t>(value);
+  report_.trace = scramble((report_.trace ^ event) + 0x9e3779b97f4a7c15u);
+}
+
+SimulatedClient* SchedulerRun::any_client() {
+  if (alive_.empty()) return nullptr;
+  return alive_[static_cast<size_t>(random_.up_to(static_cast<int64_t>(alive_.size()) - 1))];
+}
+
+void SchedulerRun::end(SimulatedClient& of) {
+  require(scheduler_.find(of.request.id) == nullptr, "I6: sequence {} has ended and is there",
+          of.request.id);
+  of.state = ClientState::kEnded;
+  of.sequence = nullptr;
+  of.tokens = {};
+  of.histories = {};
+  alive_.erase(std::find(alive_.begin(), alive_.end(), &of));
+  if (head_ == &of) head_ = nullptr;
+}
+
+bool SchedulerRun::fault_is_due(SimulationFault fault) {
+  if (fault != fault_ || fault_done_ || report_.events < fault_event_) return false;
+  return fault_done_ = true;
+}
+
+void SchedulerRun::happen() {
+  int64_t draw = random_.up_to(sum_of_weights_ - 1);
+  if ((draw -= weights_[0]) < 0) return arrive();
+  if ((draw -= weights_[1]) < 0) return cancel();
+  if ((draw -= weights_[2]) < 0) return pause_or_resume();
+  if ((draw -= weights_[3]) < 0) return propose();
+  step();
+}
+
+void SchedulerRun::arrive() {
+  if (alive_.size() >= most_alive_) return;
+  const auto id = static_cast<SequenceId>(clients_.size() + 1);
+  NewSequence request = random_request(random_, options_, id);
+  if (!alive_.empty() && random_.one_in(4)) {  // another choice of the same prompt
+    const SimulatedClient& leader = *alive_.back();
+    request.prompt.assign(leader.tokens.begin(), leader.tokens.begin() + leader.num_prompt_tokens);
+    request.prefix_scope = leader.request.prefix_scope;
+    request.same_prompt_as = leader.request.id;
+  }
+  const auto length = static_cast<int64_t>(request.prompt.size());
+  if (!scheduler_.fits(length + request.max_new_tokens)) {
+    ++report_.refused;
+    return note(What::kRefused, id, length);
+  }
+  SimulatedClient& arrived = clients_.emplace_back(request);
+  scheduler_.add(std::move(request));
+  arrived.sequence = scheduler_.find(id);
+  arrived.request.prompt = {};
+  alive_.push_back(&arrived);
+  note(What::kArrived, id, length);
+  audit();
+}
+
+void SchedulerRun::cancel() {
+  SimulatedClient* victim = any_client();
+  if (victim == nullptr) return;
+  const SequenceId id = victim->request.id;
+  ++report_.cancelled[static_cast<size_t>(victim->state)];
+  scheduler_.cancel(id);
+  end(*victim);
+  note(What::kCancelled, id);
+  audit();
+  if (random_.one_in(8)) scheduler_.cancel(id);  // the end may have crossed it
+}
+
+void SchedulerRun::set_paused(SimulatedClient& of, PauseReason reason, bool paused) {
+  const auto bit = static_cast<uint8_t>(1u << static_cast<unsigned>(reason));
+  of.pause_reasons =
+      static_cast<uint8_t>(paused ? of.pause_reasons | bit : of.pause_reasons & ~bit);
+  paused ? scheduler_.pause(of.request.id, reason) : scheduler_.resume(of.request.id, reason);
+  report_.paused += paused;
+  note(paused ? What::kPaused : What::kResumed, of.request.id, static_cast<int64_t>(reason));
+  audit();
+}
+
+void SchedulerRun::pause_or_resume() {
+  SimulatedClient* of = any_client();
+  if (of == nullptr) return;
+  const auto reason = random_.one_in(4) ? PauseReason::kAdapter : PauseReason::kSlowReader;
+  const bool was = (of->pause_reasons >> static_cast<unsigned>(reason)) & 1;
+  set_paused(*of, reason, !was);
+}
+
+// Drafts of which the first few are right.
+void SchedulerRun::propose() {
+  SimulatedClient* of = any_client();
+  if (of == nullptr) return;
+  std::vector<TokenId> drafts;
+  History history = of->histories.back();
+  for (int64_t left = random_.between(0, 8); left > 0; --left) {
+    TokenId token = token_behind(history);
+    if (random_.one_in(5)) token = (token + 1) % kSimulatedTokens;
+    drafts.push_back(token);
+    history = extend(history, token);
+  }
+  note(What::kProposed, of->request.id, static_cast<int64_t>(drafts.size()));
+  scheduler_.propose(of->request.id, std::move(drafts));
+  audit();
+}
+
+bool SchedulerRun::step() {
+  const auto oldest = std::find_if(alive_.begin(), alive_.end(), [](const SimulatedClient* of) {
+    return !of->paused() && of->state == ClientState::kRunning;
+  });
+  const SequenceId oldest_running = oldest == alive_.end() ? 0 : (*oldest)->request.id;
+  const StepPlan plan = scheduler_.next_step();
+  ++report_.steps;
+  for (const PlanRow& row : plan.rows) {
+    SimulatedClient& of = client(row.sequence);
+    require(of.state != ClientState::kEnded, "I13: sequence {} has ended and is planned",
+            row.sequence);
+    require(!of.paused(), "sequence {} is paused and planned", row.sequence);
+    of.last_planned = report_.steps;
+    note(What::kPlanned, row.sequence, int64_t{row.first_position} << 12 ^ row.num_tokens);
+  }
+  see_changes(oldest_running);
+  check_queue(plan);
+  audit(plan);
+  if (plan.empty()) {
+    check_idle();
+    return false;
+  }
+  const StepResult result = compute(plan);
+  if (cancels_in_step_ != 0 && random_.one_in(cancels_in_step_)) cancel();
+  settle(result);
+  audit(plan);
+  return true;
+}
+
+RowResult SchedulerRun::compute_row(const PlanRow& row, SimulatedClient& of) {
+  const Sequence& sequence = *of.sequence;
+  const auto size = static_cast<int32_t>(of.tokens.size());
+  const int32_t end = row.first_position + row.num_tokens;
+  require(end <= size + static_cast<int32_t>(sequence.drafts.size()),
+          "sequence {} has {} tokens, {} drafts and a row up to {}", row.sequence, size,
+          sequence.drafts.size(), end);
+  const int32_t own = std::min(end, size);
+  require(std::equal(of.tokens.begin() + row.first_position, of.tokens.begin() + own,
+                     sequence.tokens.begin() + row.first_position),
+          "sequence {} would compute tokens that are not its own", row.sequence);
+  for (int32_t i = size; i < end; ++i) {
+    of.histories.push_back(
+        extend(of.histories.back(), sequence.drafts[static_cast<size_t>(i - size)]));
+  }
+  if (row.first_position > 0 && fault_is_due(SimulationFault::kStrayWrite)) {
+    const int32_t last = row.first_position - 1;
+    const auto block = static_cast<size_t>(last / kBlockTokens);
+    memory_.damage(0, sequence.block_tables[0][block].id(), last % kBlockTokens);
+  }
+  require(memory_.compute(row, sequence, of.histories),
+          "I5: sequence {} reads what is not its own at {}", row.sequence, row.first_position);
+  RowResult result{.sequence = row.sequence};
+  for (int32_t i = end - row.num_score_rows; i < end; ++i) {
+    const TokenId token = token_behind(of.histories[static_cast<size_t>(i)]);
+    result.accepted.push_back({.token = token});
+    const auto draft = static_cast<size_t>(i - size + 1);
+    if (i + 1 < end && sequence.drafts[draft] != token) break;
+  }
+  of.histories.resize(static_cast<size_t>(size));
+  return result;
+}
+
+StepResult SchedulerRun::compute(const StepPlan& plan) {
+  StepResult result;
+  result.rows.reserve(plan.rows.size());
+  for (const PlanRow& row : plan.rows) {
+    RowResult of_row = compute_row(row, client(row.sequence));
+    if (row.num_score_rows == 0) continue;
+    if (random_.one_in(failures_)) {
+      of_row.failure = random_.one_in(2) ? RowFailure::kNotFinite : RowFailure::kOutOfMemory;
+    } else if (fault_is_due(SimulationFault::kChangedToken)) {
+      of_row.accepted.front().token ^= 1;
+    }
+    result.rows.push_back(std::move(of_row));
+  }
+  if (!plan.empty() && fault_is_due(SimulationFault::kLeakedBlock)) {
+    const Sequence& sequence = *client(plan.rows.front().sequence).sequence;
+    leaked_.push_back(sequence.block_tables[0].back().share());
+  }
+  return result;
+}
+
+void SchedulerRun::settle(const StepResult& result) {
+  const Recorded recorded = scheduler_.commit(result);
+  require(recorded.num_tokens.size() == result.rows.size(), "{} rows were recorded of {}",
+          recorded.num_tokens.size(), result.rows.size());
+  size_t next_end = 0;
+  for (size_t i = 0; i < result.rows.size(); ++i) {
+    const RowResult& row = result.rows[i];
+    const int32_t taken = recorded.num_tokens[i];
+    SimulatedClient& of = client(row.sequence);
+    require((taken == 0) == (of.state == ClientState::kEnded || row.failure),
+            "sequence {} took {} tokens", row.sequence, taken);
+    if (of.state == ClientState::kEnded) continue;
+    std::optional<EndReason> expected;
+    if (row.failure) {
+      expected = EndReason::kFailed;
+      ++report_.failed;
+      note(What::kFailed, row.sequence);
+    } else {
+      report_.dropped_tokens += static_cast<int64_t>(row.accepted.size()) - taken;
+      report_.accepted_drafts += taken - 1;
+      for (int32_t t = 0; t < taken; ++t) {
+        require(!expected, "sequence {} goes on behind its end", row.sequence);
+        if (fault_is_due(SimulationFault::kLostToken)) continue;
+        const TokenId token = row.accepted[static_cast<size_t>(t)].token;
+        require(of.receive(token, expected),
+                "I14: sequence {} says {}, which is not its next token", row.sequence, token);
+      }
+      note(What::kAnswered, row.sequence, int64_t{taken} << 8 ^ of.tokens.back());
+    }
+    const bool ended =
+        next_end < recorded.ends.size() && recorded.ends[next_end].id == row.sequence;
+    require(
+        ended == expected.has_value() && (!ended || recorded.ends[next_end].reason == *expected),
+        "sequence {} ends as it should not", row.sequence);
+    if (!ended) {
+      require(of.sequence->tokens.size() == of.tokens.size(),
+              "I14: sequence {} has received {} tokens of {}", row.sequence, of.tokens.size(),
+              of.sequence->tokens.size());
+      continue;
+    }
+    ++next_end;
+    if (!row.failure) ++report_.answers;
+    end(of);
+    note(What::kEnded, row.sequence, static_cast<int64_t>(*expected));
+  }
+  require(next_end == recorded.ends.size(), "{} ends were told of {}", next_end,
+          recorded.ends.size());
+}
+
+// Nothing comes any more, nobody is slow: everything ends within the work that is there.
+void SchedulerRun::quiet_phase() {
+  for (SimulatedClient* of : alive_) {
+    for (const PauseReason reason : {PauseReason::kSlowReader, PauseReason::kAdapter}) {
+      if (of->paused()) set_paused(*of, reason, false);
+    }
+  }
+  cancels_in_step_ = 0;
+  int64_t bound = 0;
+  for (const SimulatedClient* of : alive_) {
+    // Without protection only the newer give way to the older: once per token of each older one.
+    const bool endless = options_.max_preemptions > 1000;
+    bound += endless ? of->longest() * 1000 : work_left(*of);
+  }
+  while (!alive_.empty()) {
+    require(bound-- > 0, "I11: {} have not ended", alive_.size());
+    require(step(), "I10: nothing can run and {} wait", alive_.size());
+  }
+  audit_everything();
+  const SchedulerCounts counts = scheduler_.counts();
+  require(counts.held_blocks == 0, "{} blocks are held and nobody is there", counts.held_blocks);
+  require(scheduler_.next_step().empty(), "nobody is there and something is planned");
+  const int64_t cancelled = report_.cancelled[0] + report_.cancelled[1] + report_.cancelled[2];
+  require(report_.answers + report_.failed + cancelled == static_cast<int64_t>(clients_.size()),
+          "I15: {} came, {} were answered, {} failed, {} were cancelled", clients_.size(),
+          report_.answers, report_.failed, cancelled);
+  report_.hit_tokens = counts.prefix_hit_tokens;
+}
+
+SimulationReport SchedulerRun::run() {
+  while (report_.events < num_events_) happen();
+  quiet_phase();
+  return report_;
+}
+
+}  // namespace tidemill

@@ -1,0 +1,31 @@
+#include "scheduler/simulation/scheduler_simulation.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "scheduler/simulation/scheduler_run.h"
+
+namespace tidemill {
+
+void SimulationReport::add(const SimulationReport& other) {
+  events += other.events;
+  steps += other.steps;
+  audits += other.audits;
+  trace = scramble(trace + other.trace);
+  answers += other.answers;
+  failed += other.failed;
+  refused += other.refused;
+  for (size_t i = 0; i < std::size(cancelled); ++i) cancelled[i] += other.cancelled[i];
+  paused += other.paused;
+  dropped_tokens += other.dropped_tokens;
+  accepted_drafts += other.accepted_drafts;
+  preemptions += other.preemptions;
+  hit_tokens += other.hit_tokens;
+  longest_wait = std::max(longest_wait, other.longest_wait);
+}
+
+SimulationReport simulate_scheduler(uint64_t seed, SimulationFault fault) {
+  return SchedulerRun(seed, fault).run();
+}
+
+}  // namespace tidemill
