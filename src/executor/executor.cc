@@ -54,18 +54,20 @@ Error beyond_vocabulary(const GenerationRequest& request, TokenId id, int32_t vo
 struct Executor::State {
   State(std::unique_ptr<StepRunner> step_runner, TextParts text_parts,
         const ExecutorOptions& executor_options, MetricsRegistry& registry,
-        const std::string& model_name)
+        const std::string& model_name, const LoopDriver& driver)
       : runner(std::move(step_runner)),
         text(std::move(text_parts)),
         options(executor_options),
         metrics(registry, model_name, options.max_model_len,
                 options.scheduler.groups.front().num_blocks, options.scheduler.prefix_cache),
         mailbox(std::make_shared<Mailbox>()),
-        loop(*runner, options, metrics, *mailbox, streams, gauges),
-        thread([this] {
-          runner->enter_thread();
-          loop.run();
-        }) {}
+        loop(*runner, options, metrics, *mailbox, streams, gauges, driver) {
+    if (!driver.own_thread) return;
+    thread = std::thread([this] {
+      runner->enter_thread();
+      loop.run();
+    });
+  }
 
   Result<EncodedPrompt> encode(const GenerationRequest& request, const Prompt& prompt) const;
   // The tokens that may be generated behind that prompt, or why there are none.
@@ -93,7 +95,7 @@ struct Executor::State {
   std::atomic<SequenceId> next_id{1};
   std::atomic<bool> draining{false};
   StepLoop loop;
-  std::thread thread;
+  std::thread thread;  // none where the caller lets the loop go on
 };
 
 Result<EncodedPrompt> Executor::State::encode(const GenerationRequest& request,
@@ -272,13 +274,18 @@ void Executor::State::send(const ResponseStream::State& stream, std::vector<Mail
 }
 
 Executor::Executor(std::unique_ptr<StepRunner> runner, TextParts text,
-                   const ExecutorOptions& options, MetricsRegistry& metrics, std::string model_name)
+                   const ExecutorOptions& options, MetricsRegistry& metrics, std::string model_name,
+                   const LoopDriver& driver)
     : state_(std::make_unique<State>(std::move(runner), std::move(text), options, metrics,
-                                     model_name)) {}
+                                     model_name, driver)) {}
 
 Executor::~Executor() {
   state_->loop.stop();
-  state_->thread.join();
+  if (state_->thread.joinable()) {
+    state_->thread.join();
+  } else {
+    state_->loop.run();  // ends what is left
+  }
   // Whoever was submitted while the loop ended.
   for (const StreamTable::Entry& entry : state_->streams.take_all()) {
     entry.stream->fail(
@@ -321,6 +328,16 @@ void Executor::drain() { state_->draining.store(true); }
 bool Executor::idle() const { return state_->gauges.in_system.load() == 0; }
 
 void Executor::abort_all(Error error) { state_->loop.abort_all(std::move(error)); }
+
+std::chrono::milliseconds Executor::turn() {
+  CHECK(!state_->thread.joinable(), "the loop has a thread of its own");
+  return state_->loop.turn({});
+}
+
+void Executor::check_invariants() const {
+  CHECK(!state_->thread.joinable(), "the loop has a thread of its own");
+  state_->loop.check_invariants();
+}
 
 RequestLimits Executor::limits() const {
   return {.max_model_len = state_->options.max_model_len,

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -51,11 +52,18 @@ struct ExecutorStats {
   bool failed = false;                                // the loop has ended with an exception
 };
 
+// Whose time the loop goes by, and who lets it go on. A simulation runs all in one thread, by a
+// clock of its own.
+struct LoopDriver {
+  std::function<std::chrono::steady_clock::time_point()> now = &std::chrono::steady_clock::now;
+  bool own_thread = true;  // false: the caller's turn()
+};
+
 class Executor {
  public:
   // `metrics` outlives this; `model_name` is its label.
   Executor(std::unique_ptr<StepRunner> runner, TextParts text, const ExecutorOptions& options,
-           MetricsRegistry& metrics, std::string model_name);
+           MetricsRegistry& metrics, std::string model_name, const LoopDriver& driver = {});
   // Ends what runs (each stream gets its ending), then joins the loop.
   ~Executor();
 
@@ -70,6 +78,11 @@ class Executor {
   bool idle() const;  // nothing running, nothing waiting
   // Ends everything that still runs with that error.
   void abort_all(Error error);
+
+  // Without a thread of its own: mail, deadlines and a step, once. Returns for how long a loop
+  // would now wait for mail.
+  std::chrono::milliseconds turn();
+  void check_invariants() const;  // the scheduler's; between turns
 
   RequestLimits limits() const;
   ExecutorStats stats() const;  // touches no lock of the loop

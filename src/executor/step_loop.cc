@@ -13,8 +13,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::chrono::milliseconds kIdleWait{200};    // between heartbeats when nothing runs
-constexpr std::chrono::milliseconds kBlockedWait{20};  // when what is there cannot run (paused)
+constexpr std::chrono::milliseconds kIdleWait{200};        // between heartbeats when nothing runs
+constexpr std::chrono::milliseconds kBlockedWait{20};      // when what is there cannot run (paused)
 constexpr std::chrono::milliseconds kExpiryInterval{20};
 constexpr std::chrono::milliseconds kPublishInterval{20};  // counting cached blocks takes a while
 
@@ -78,13 +78,15 @@ std::vector<StreamTable::Entry> StreamTable::take_all() {
 }
 
 StepLoop::StepLoop(StepRunner& runner, const ExecutorOptions& options, ExecutorMetrics& metrics,
-                   Mailbox& mailbox, StreamTable& streams, LoopGauges& gauges)
+                   Mailbox& mailbox, StreamTable& streams, LoopGauges& gauges,
+                   const LoopDriver& driver)
     : runner_(runner),
       options_(options),
       metrics_(metrics),
       mailbox_(mailbox),
       streams_(streams),
       gauges_(gauges),
+      now_(driver.now),
       scheduler_(options.scheduler) {
   publish();
 }
@@ -104,34 +106,47 @@ void StepLoop::abort_all(Error error) {
 
 void StepLoop::run() {
   std::chrono::milliseconds wait{0};
-  try {
-    while (!stopping_.load()) {
-      for (Mail& mail : mailbox_.take(wait)) handle(mail);
-      std::optional<Error> abort;
-      {
-        const std::lock_guard lock(abort_mutex_);
-        abort = std::exchange(abort_error_, std::nullopt);
-      }
-      if (abort) fail_all(*abort);
-      expire_deadlines();
-      const bool stepped = step();
-      gauges_.heartbeat.store(Clock::now());
-      if (!stepped || Clock::now() >= next_publish_) publish();
-      wait = stepped ? std::chrono::milliseconds{0} : running_.empty() ? kIdleWait : kBlockedWait;
-    }
-    fail_all({.kind = ErrorKind::kDraining, .field = "", .message = "the model was unloaded."});
-  } catch (const std::exception& error) {
-    // What the step left behind cannot be trusted; nobody may wait for it.
-    log_error("the step loop ended: {}", error.what());
-    gauges_.failed.store(true);
-    const Error failed{.kind = ErrorKind::kEngineError,
-                       .field = "",
-                       .message = "the model stopped working; the request cannot be completed."};
-    fail_all(failed);
-    publish();
-    // Somebody may have been let in just before.
-    while (!stopping_.load()) fail_all(failed, kIdleWait);
+  while (!stopping_.load()) wait = turn(wait);
+  fail_all({.kind = ErrorKind::kDraining, .field = "", .message = "the model was unloaded."});
+}
+
+std::chrono::milliseconds StepLoop::turn(std::chrono::milliseconds wait) {
+  if (failure_) {  // somebody may have been let in just before
+    fail_all(*failure_, wait);
+    return kIdleWait;
   }
+  try {
+    return live_turn(wait);
+  } catch (const std::exception& error) {
+    give_up(error);
+    return kIdleWait;
+  }
+}
+
+std::chrono::milliseconds StepLoop::live_turn(std::chrono::milliseconds wait) {
+  for (Mail& mail : mailbox_.take(wait)) handle(mail);
+  std::optional<Error> abort;
+  {
+    const std::lock_guard lock(abort_mutex_);
+    abort = std::exchange(abort_error_, std::nullopt);
+  }
+  if (abort) fail_all(*abort);
+  expire_deadlines();
+  const bool stepped = step();
+  gauges_.heartbeat.store(now_());
+  if (!stepped || now_() >= next_publish_) publish();
+  return stepped ? std::chrono::milliseconds{0} : running_.empty() ? kIdleWait : kBlockedWait;
+}
+
+// What the step left behind cannot be trusted; nobody may wait for it.
+void StepLoop::give_up(const std::exception& error) {
+  log_error("the step loop ended: {}", error.what());
+  gauges_.failed.store(true);
+  failure_ = {.kind = ErrorKind::kEngineError,
+              .field = "",
+              .message = "the model stopped working; the request cannot be completed."};
+  fail_all(*failure_);
+  publish();
 }
 
 // Plan, compute and choose, record, answer.
@@ -139,7 +154,7 @@ bool StepLoop::step() {
   const StepPlan plan = scheduler_.next_step();
   if (plan.empty()) return false;
   note_scheduled(plan);
-  const auto begin = Clock::now();
+  const auto begin = now_();
   const StepInput input = build_input(
       plan, scheduler_,
       [this](SequenceId id) -> const SequenceSampling& { return running_.at(id).sampling; });
@@ -150,7 +165,7 @@ bool StepLoop::step() {
     if (row.num_tokens == row.num_score_rows) decode_tokens += row.num_tokens;
   }
   metrics_.step(plan.num_tokens() - decode_tokens, decode_tokens,
-                std::chrono::duration<double>(Clock::now() - begin).count());
+                std::chrono::duration<double>(now_() - begin).count());
   deliver(result, recorded);
   return true;
 }
@@ -160,7 +175,7 @@ void StepLoop::note_scheduled(const StepPlan& plan) {
   for (const PlanRow& row : plan.rows) {
     Running& running = running_.at(row.sequence);
     if (running.times.first_scheduled != Clock::time_point{}) continue;
-    running.times.first_scheduled = Clock::now();
+    running.times.first_scheduled = now_();
     if (running.sampling.choice == 0) {
       running.cached_tokens = scheduler_.find(row.sequence)->num_prefix_hit_tokens;
     }
@@ -190,7 +205,7 @@ void StepLoop::deliver(const StepResult& result, const Recorded& recorded) {
 
 void StepLoop::deliver_token(SequenceId id, Running& running, const TokenChoice& token,
                              SequenceEnd* end) {
-  const auto now = Clock::now();
+  const auto now = now_();
   if (running.new_tokens++ == 0) {
     running.times.first_token = now;
     metrics_.first_token(running.times);
@@ -312,7 +327,7 @@ void StepLoop::fail_all(const Error& error, std::chrono::milliseconds wait) {
 }
 
 void StepLoop::expire_deadlines() {
-  const auto now = Clock::now();
+  const auto now = now_();
   if (now < next_expiry_) return;
   next_expiry_ = now + kExpiryInterval;
   std::vector<std::pair<SequenceId, Error>> expired;
@@ -336,7 +351,7 @@ void StepLoop::publish() {
   gauges_.held_blocks.store(counts.held_blocks);
   gauges_.cached_blocks.store(counts.cached_blocks);
   gauges_.total_blocks.store(counts.total_blocks);
-  next_publish_ = Clock::now() + kPublishInterval;
+  next_publish_ = now_() + kPublishInterval;
 }
 
 }  // namespace tidemill

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -47,14 +48,19 @@ struct LoopGauges {
 class StepLoop {
  public:
   StepLoop(StepRunner& runner, const ExecutorOptions& options, ExecutorMetrics& metrics,
-           Mailbox& mailbox, StreamTable& streams, LoopGauges& gauges);
+           Mailbox& mailbox, StreamTable& streams, LoopGauges& gauges,
+           const LoopDriver& driver = {});
 
-  // Until stop(). After an exception of the runner every stream, and every one that comes, gets its
-  // error; nothing is computed any more.
+  // Turns until stop(), then ends what is left.
   void run();
+  // Mail, deadlines and a step, once; waits for mail up to that long first. Returns for how long
+  // the next turn may wait. After an exception of the runner every stream, and every one that
+  // comes, gets its error; nothing is computed any more.
+  std::chrono::milliseconds turn(std::chrono::milliseconds wait);
   void stop();
   // Ends everything that runs with that error; the loop goes on. Any thread.
   void abort_all(Error error);
+  void check_invariants() const { scheduler_.check_invariants(); }  // the loop's thread; for tests
 
  private:
   struct Running {
@@ -68,6 +74,8 @@ class StepLoop {
     int64_t new_tokens = 0;
   };
 
+  std::chrono::milliseconds live_turn(std::chrono::milliseconds wait);
+  void give_up(const std::exception& error);
   bool step();
   void deliver(const StepResult& result, const Recorded& recorded);
   void deliver_token(SequenceId id, Running& running, const TokenChoice& token, SequenceEnd* end);
@@ -89,6 +97,7 @@ class StepLoop {
   Mailbox& mailbox_;
   StreamTable& streams_;
   LoopGauges& gauges_;
+  const std::function<std::chrono::steady_clock::time_point()> now_;
   Scheduler scheduler_;
   std::unordered_map<SequenceId, Running> running_;
   std::chrono::steady_clock::time_point next_expiry_{};
@@ -96,6 +105,7 @@ class StepLoop {
   std::atomic<bool> stopping_{false};
   std::mutex abort_mutex_;
   std::optional<Error> abort_error_;
+  std::optional<Error> failure_;  // of the runner: everybody's answer
 };
 
 }  // namespace tidemill
