@@ -1,5 +1,6 @@
 #include "executor/step_loop.h"
 
+#include <algorithm>
 #include <exception>
 #include <new>
 #include <utility>
@@ -15,7 +16,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kIdleWait{200};        // between heartbeats when nothing runs
 constexpr std::chrono::milliseconds kBlockedWait{20};      // when what is there cannot run (paused)
-constexpr std::chrono::milliseconds kExpiryInterval{20};
 constexpr std::chrono::milliseconds kPublishInterval{20};  // counting cached blocks takes a while
 
 EndKind kind_of(EndReason reason) {
@@ -264,6 +264,9 @@ void StepLoop::begin(Mail& mail, const StreamTable::Entry& entry) {
   running.sampling.end_ids.insert(running.sampling.end_ids.end(), mail.stop_ids.begin(),
                                   mail.stop_ids.end());
   running_.emplace(mail.sequence, std::move(running));
+  next_expiry_ = std::min(
+      next_expiry_, entry.arrival + std::chrono::milliseconds(std::min(
+                                        options_.queue_timeout_ms, options_.request_timeout_ms)));
   scheduler_.add({.id = mail.sequence,
                   .prompt = std::move(mail.prompt),
                   .max_new_tokens = mail.max_new_tokens,
@@ -326,18 +329,23 @@ void StepLoop::fail_all(const Error& error, std::chrono::milliseconds wait) {
   for (const SequenceId id : ids) fail(id, error, EndKind::kError);
 }
 
+// Looks at everybody only when the nearest deadline has passed: then at once, so that nobody takes
+// part in a step behind its own.
 void StepLoop::expire_deadlines() {
   const auto now = now_();
-  if (now < next_expiry_) return;
-  next_expiry_ = now + kExpiryInterval;
+  if (now <= next_expiry_) return;
+  next_expiry_ = Clock::time_point::max();
   std::vector<std::pair<SequenceId, Error>> expired;
   for (const auto& [id, running] : running_) {
-    const auto age = now - running.times.arrival;
+    const auto end = running.times.arrival + std::chrono::milliseconds(options_.request_timeout_ms);
+    const auto begin = running.times.arrival + std::chrono::milliseconds(options_.queue_timeout_ms);
     const bool begun = running.times.first_scheduled != Clock::time_point{};
-    if (age > std::chrono::milliseconds(options_.request_timeout_ms)) {
+    if (now > end) {
       expired.emplace_back(id, deadline_error("did not end", options_.request_timeout_ms));
-    } else if (!begun && age > std::chrono::milliseconds(options_.queue_timeout_ms)) {
+    } else if (!begun && now > begin) {
       expired.emplace_back(id, deadline_error("did not begin", options_.queue_timeout_ms));
+    } else {
+      next_expiry_ = std::min(next_expiry_, begun ? end : std::min(begin, end));
     }
   }
   for (const auto& [id, error] : expired) fail(id, error, EndKind::kError);

@@ -100,7 +100,8 @@ class StepLoop {
   const std::function<std::chrono::steady_clock::time_point()> now_;
   Scheduler scheduler_;
   std::unordered_map<SequenceId, Running> running_;
-  std::chrono::steady_clock::time_point next_expiry_{};
+  // Nobody's deadline comes before it.
+  std::chrono::steady_clock::time_point next_expiry_ = std::chrono::steady_clock::time_point::max();
   std::chrono::steady_clock::time_point next_publish_{};
   std::atomic<bool> stopping_{false};
   std::mutex abort_mutex_;
