@@ -4,15 +4,19 @@ add_test(NAME cmake.ChecksFindWhatTheyAreFor
   COMMAND ${CMAKE_COMMAND} -DFOLDER=${CMAKE_CURRENT_BINARY_DIR}/checks_test
           -P ${CMAKE_SOURCE_DIR}/cmake/checks_test.cmake)
 
-# The long run of the scheduler's simulation: twenty times what its unit tests run.
-add_test(NAME scheduler.simulation
-  COMMAND scheduler_test --gtest_brief=1 --gtest_filter=Simulation.*-*.ASeed*)
-set(simulated_events 20000000)
+# The long runs of the simulations: twenty times, and six times, what their unit tests run.
+set(scheduler_events 20000000)
+set(executor_events 3000000)
 if(TIDEMILL_SANITIZE)
-  set(simulated_events 4000000)
+  set(scheduler_events 4000000)
+  set(executor_events 500000)
 endif()
-set_tests_properties(scheduler.simulation PROPERTIES TIMEOUT 300
-  ENVIRONMENT TIDEMILL_SIMULATION_EVENTS=${simulated_events})
+foreach(name scheduler executor)
+  add_test(NAME ${name}.simulation
+    COMMAND ${name}_test --gtest_brief=1 --gtest_filter=*Simulation.*-*.ASeed*)
+  set_tests_properties(${name}.simulation PROPERTIES TIMEOUT 300
+    ENVIRONMENT TIDEMILL_SIMULATION_EVENTS=${${name}_events})
+endforeach()
 
 # Everything but the files with an instruction set's suffix is plain x86-64: qemu's smallest
 # processor, and one with AVX2 and nothing newer, must run the program and the lower layers. An

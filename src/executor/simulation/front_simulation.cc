@@ -1,0 +1,27 @@
+#include "executor/simulation/front_simulation.h"
+
+#include <algorithm>
+
+#include "executor/simulation/front_run.h"
+
+namespace tidemill {
+
+void FrontReport::add(const FrontReport& other) {
+  events += other.events;
+  steps += other.steps;
+  trace = scramble(trace + other.trace);
+  requests += other.requests;
+  answers += other.answers;
+  left += other.left;
+  errors += other.errors;
+  expired += other.expired;
+  full += other.full;
+  too_long += other.too_long;
+  drained += other.drained;
+  broken += other.broken;
+  most_unread = std::max(most_unread, other.most_unread);
+}
+
+FrontReport simulate_front(uint64_t seed, FrontFault fault) { return FrontRun(seed, fault).run(); }
+
+}  // namespace tidemill

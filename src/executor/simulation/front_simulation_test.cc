@@ -1,0 +1,88 @@
+#include "executor/simulation/front_simulation.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+
+#include "scheduler/simulation/seeds.h"
+
+namespace tidemill {
+namespace {
+
+constexpr const char* kReplay = "FrontSimulation.ASeedOfTheEnvironment";
+
+FrontReport run(uint64_t seed) {
+  const SeedInScope scope(seed, kReplay);
+  try {
+    return simulate_front(seed);
+  } catch (const SimulationFailure& failure) {
+    ADD_FAILURE() << failure.what() << scope.words();
+    return {};
+  }
+}
+
+FrontReport run_many(int64_t events) {
+  FrontReport sum;
+  for (uint64_t seed = 0; sum.events < events && !testing::Test::HasFailure(); ++seed) {
+    sum.add(run(seed));
+  }
+  return sum;
+}
+
+// Seeds that have found something, for good.
+constexpr uint64_t kFailedOnce[] = {0};
+
+TEST(FrontSimulation, SeedsThatFailedOnceDoNotFailAgain) {
+  for (const uint64_t seed : kFailedOnce) run(seed);
+}
+
+TEST(FrontSimulation, ASeedOfTheEnvironment) {
+  const auto seed = simulation_number("TIDEMILL_SIMULATION_SEED");
+  if (!seed) GTEST_SKIP() << "TIDEMILL_SIMULATION_SEED names none";
+  const FrontReport report = run(*seed);
+  std::printf("seed %llu: %lld events, %lld steps, trace %016llx\n",
+              static_cast<unsigned long long>(*seed), static_cast<long long>(report.events),
+              static_cast<long long>(report.steps), static_cast<unsigned long long>(report.trace));
+}
+
+// That the traffic goes where it should is said in parts of its events.
+TEST(FrontSimulation, Q_2_EveryRequestHasOneEndingInTimeAndItsOwnText) {
+  const auto events =
+      static_cast<int64_t>(simulation_number("TIDEMILL_SIMULATION_EVENTS").value_or(500'000));
+  const FrontReport sum = run_many(events);
+  EXPECT_GT(sum.steps, events / 8);
+  EXPECT_GT(sum.answers, events / 200);
+  EXPECT_GT(sum.left, events / 200);
+  EXPECT_GT(sum.errors, events / 2000);
+  EXPECT_GT(sum.expired, events / 1000);
+  EXPECT_GT(sum.full, events / 200);
+  EXPECT_GT(sum.too_long, events / 200);
+  EXPECT_GT(sum.drained, events / 500);
+  EXPECT_GT(sum.broken, events / 50'000);
+  EXPECT_GT(sum.most_unread, 40);
+}
+
+// The same in every build type: under sanitizers this is compared with the same number. Whoever
+// changes what the front door does, or what the simulation draws, changes the number.
+TEST(FrontSimulation, ASeedDecidesEverything) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    EXPECT_EQ(run(seed).trace, run(seed).trace) << "seed " << seed;
+  }
+  EXPECT_EQ(run_many(50'000).trace, 17715754264118306752u);
+}
+
+// The negative control: a loop that nobody tells of those who leave.
+TEST(FrontSimulation, ALoopThatIsDeafToWhoLeavesIsFound) {
+  int64_t found = 0;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    try {
+      simulate_front(seed, FrontFault::kDeafToLeaving);
+    } catch (const SimulationFailure&) {
+      ++found;
+    }
+  }
+  EXPECT_GE(found, 5) << "of 20; a third of the seeds have nobody who leaves";
+}
+
+}  // namespace
+}  // namespace tidemill
