@@ -171,6 +171,8 @@ RowResult SchedulerRun::compute_row(const PlanRow& row, SimulatedClient& of) {
   require(end <= size + static_cast<int32_t>(sequence.drafts.size()),
           "sequence {} has {} tokens, {} drafts and a row up to {}", row.sequence, size,
           sequence.drafts.size(), end);
+  require(end < of.longest(), "sequence {} of at most {} tokens computes up to {}", row.sequence,
+          of.longest(), end);
   const int32_t own = std::min(end, size);
   require(std::equal(of.tokens.begin() + row.first_position, of.tokens.begin() + own,
                      sequence.tokens.begin() + row.first_position),

@@ -58,6 +58,7 @@ class SchedulerRun {
 
   // A step.
   void see_changes(SequenceId oldest_running);
+  void check_victims() const;
   void check_queue(const StepPlan& plan);
   void check_waiting(const SimulatedClient* head, const StepPlan& plan);
   void check_places(const SimulatedClient& head, const StepPlan& plan);

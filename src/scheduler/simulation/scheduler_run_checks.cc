@@ -27,8 +27,25 @@ void SchedulerRun::audit_everything() {
   }
 }
 
+// of those who may be preempted, the newest give way. Called before what the plan did is
+// noted.
+void SchedulerRun::check_victims() const {
+  const SimulatedClient* spared = nullptr;
+  for (auto it = alive_.rbegin(); it != alive_.rend(); ++it) {
+    const SimulatedClient& of = **it;
+    if (of.state != ClientState::kRunning || is_protected(of)) continue;
+    if (of.sequence->num_preemptions == of.num_preemptions) {
+      if (spared == nullptr) spared = &of;
+    } else {
+      require(spared == nullptr || of.paused(), "Q-7: sequence {} was preempted and {} was spared",
+              of.request.id, spared == nullptr ? 0 : spared->request.id);
+    }
+  }
+}
+
 // What the plan did to the sequences: whom it preempted, and whom it let in.
 void SchedulerRun::see_changes(SequenceId oldest_running) {
+  check_victims();
   for (SimulatedClient* of : alive_) {
     const int32_t preemptions = of->sequence->num_preemptions;
     if (preemptions == of->num_preemptions) continue;
@@ -59,24 +76,34 @@ bool SchedulerRun::may_start(const SimulatedClient& of) const {
 void SchedulerRun::check_queue(const StepPlan& plan) {
   const SimulatedClient* waiting_queued = nullptr;
   const SimulatedClient* waiting_preempted = nullptr;
-  const SimulatedClient* let_in = nullptr;  // the newest that had not begun
+  const SimulatedClient* left_out = nullptr;  // runs, and has no row
+  const SimulatedClient* let_in = nullptr;
+  bool is_new = false;  // one that was let in had not begun
   for (SimulatedClient* of : alive_) {
-    if (of->state == ClientState::kRunning) continue;
+    if (of->state == ClientState::kRunning) {
+      if (!of->paused() && of->last_planned != report_.steps) left_out = of;
+      continue;
+    }
     const bool queued = of->state == ClientState::kQueued;
     const SimulatedClient*& waiting = queued ? waiting_queued : waiting_preempted;
     if (!of->sequence->block_tables.front().empty()) {
       require(waiting == nullptr, "Q-9: sequence {} was let in before {}", of->request.id,
               waiting == nullptr ? 0 : waiting->request.id);
       of->state = ClientState::kRunning;
-      if (queued) let_in = of;
+      let_in = of;
+      is_new = is_new || queued;
     } else if (waiting == nullptr && may_start(*of)) {
       waiting = of;
     }
   }
-  require(let_in == nullptr || waiting_preempted == nullptr,
-          "Q-9: sequence {} was let in before {}, which was preempted",
-          let_in == nullptr ? 0 : let_in->request.id,
+  require(!is_new || waiting_preempted == nullptr,
+          "Q-9: somebody was let in before {}, which was preempted",
           waiting_preempted == nullptr ? 0 : waiting_preempted->request.id);
+  // Newcomers would take its share of the next steps, too.
+  require(let_in == nullptr || left_out == nullptr,
+          "I11: sequence {} was let in and {} got nothing in this step",
+          let_in == nullptr ? 0 : let_in->request.id,
+          left_out == nullptr ? 0 : left_out->request.id);
   check_waiting(waiting_preempted != nullptr ? waiting_preempted : waiting_queued, plan);
 }
 
