@@ -282,6 +282,7 @@ void StepLoop::refuse(StreamQueue& stream, int32_t choice, const Error& error) {
   stream.push({.choice = choice, .error = error});
   metrics_.sequence_ended({.kind = EndKind::kError});
   gauges_.in_system.fetch_sub(1);
+  gauges_.ended.fetch_add(1);
 }
 
 // The reader has what it wanted, or has left.
