@@ -9,29 +9,20 @@
 
 #include "executor/build_input.h"
 #include "executor/executor_fixture.h"
+#include "executor/failing_allocation.h"
 #include "executor/network_runner.h"
 #include "executor/random_engine.h"
 #include "executor/step_loop.h"
 #include "kernels/select.h"
 
-namespace {
-
-constexpr int64_t kNone = -1;
-thread_local int64_t allocations_left = kNone;  // of this thread, until one fails
-
-// The allocation that fails, if it comes while this lives.
-class FailingAllocation {
- public:
-  explicit FailingAllocation(int64_t number) { allocations_left = number; }
-  ~FailingAllocation() { allocations_left = kNone; }
-  static bool came() { return allocations_left == kNone; }
-};
-
-}  // namespace
+thread_local int64_t tidemill::FailingAllocation::left = kNone;
 
 // Not inlined: the compiler would see free() behind new, and warn.
 [[gnu::noinline]] void* operator new(size_t size) {
-  if (allocations_left != kNone && allocations_left-- == 0) throw std::bad_alloc();
+  using tidemill::FailingAllocation;
+  if (FailingAllocation::left != FailingAllocation::kNone && FailingAllocation::left-- == 0) {
+    throw std::bad_alloc();
+  }
   if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
   throw std::bad_alloc();
 }

@@ -37,8 +37,11 @@ ExecutorOptions random_options(SimulationRandom& random) {
 
 }  // namespace
 
-FrontRun::FrontRun(uint64_t seed, FrontFault fault)
-    : random_(scramble(seed + 1)), fault_(fault), options_(random_options(random_)) {
+FrontRun::FrontRun(uint64_t seed, FrontFault fault, StarvedTurn starved)
+    : random_(scramble(seed + 1)),
+      fault_(fault),
+      starved_(std::move(starved)),
+      options_(random_options(random_)) {
   has_text_ = !random_.one_in(4);
   num_events_ = random_.one_of({300, 1000, 3000});
   weights_[0] = random_.between(1, 6);
@@ -49,6 +52,7 @@ FrontRun::FrontRun(uint64_t seed, FrontFault fault)
   for (const int64_t weight : weights_) sum_of_weights_ += weight;
   if (random_.one_in(8)) drain_at_ = random_.up_to(num_events_);
   if (random_.one_in(8)) abort_at_ = random_.up_to(num_events_);
+  may_starve_ = random_.one_in(8);
   SimulatedRunnerOptions runner{.step_us = random_.one_of({100, 5000, 100'000}),
                                 .failures = random_.one_of({0, 200, 20})};
   if (random_.one_in(12)) runner.throws_at_step = random_.between(1, 400);
@@ -275,7 +279,8 @@ void FrontRun::check_error(const FrontClient& client, const Error& error) {
       return require(failed(RowFailure::kNotFinite), "N-1: an error of nobody's row");
     case ErrorKind::kOutOfMemory:
       ++report_.errors;
-      return require(failed(RowFailure::kOutOfMemory), "N-3: an error of nobody's row");
+      return require(failed(RowFailure::kOutOfMemory) || report_.starved > 0,
+                     "N-3: an error of nobody's row");
     case ErrorKind::kEngineError:
       ++report_.errors;
       return require(broken_, "an error of a model that works");
@@ -310,7 +315,12 @@ void FrontRun::leave(FrontClient& client) {
 void FrontRun::turn() {
   const int64_t before = runner_->num_steps;
   last_turn_ = clock_.now;
-  const std::chrono::milliseconds wait = executor_->turn();
+  std::chrono::milliseconds wait{0};
+  if (starved_ && may_starve_ && random_.one_in(32)) {
+    report_.starved += starved_(random_.up_to(60), [&] { wait = executor_->turn(); });
+  } else {
+    wait = executor_->turn();
+  }
   if (runner_->found) throw SimulationFailure(*runner_->found);
   if (!broken_) executor_->check_invariants();
   const ExecutorStats stats = executor_->stats();

@@ -16,7 +16,7 @@ namespace tidemill {
 
 class FrontRun {
  public:
-  FrontRun(uint64_t seed, FrontFault fault);
+  FrontRun(uint64_t seed, FrontFault fault, StarvedTurn starved);
   FrontReport run();
 
  private:
@@ -56,6 +56,7 @@ class FrontRun {
 
   SimulationRandom random_;
   const FrontFault fault_;
+  const StarvedTurn starved_;
   ExecutorOptions options_;
   VirtualClock clock_;
   VirtualClock::Time last_turn_;
@@ -68,6 +69,7 @@ class FrontRun {
   bool aborted_ = false;
   bool draining_ = false;
   bool broken_ = false;
+  bool may_starve_;
 
   MetricsRegistry registry_;
   SimulatedRunner* runner_ = nullptr;  // the executor's

@@ -1,6 +1,7 @@
 #include "executor/simulation/front_simulation.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "executor/simulation/front_run.h"
 
@@ -19,9 +20,12 @@ void FrontReport::add(const FrontReport& other) {
   too_long += other.too_long;
   drained += other.drained;
   broken += other.broken;
+  starved += other.starved;
   most_unread = std::max(most_unread, other.most_unread);
 }
 
-FrontReport simulate_front(uint64_t seed, FrontFault fault) { return FrontRun(seed, fault).run(); }
+FrontReport simulate_front(uint64_t seed, FrontFault fault, StarvedTurn starved) {
+  return FrontRun(seed, fault, std::move(starved)).run();
+}
 
 }  // namespace tidemill

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "scheduler/simulation/scheduler_simulation.h"
 
@@ -30,13 +31,19 @@ struct FrontReport {
   int64_t full = 0;
   int64_t too_long = 0;
   int64_t drained = 0;
-  int64_t broken = 0;  // models that stopped working
+  int64_t broken = 0;   // models that stopped working
+  int64_t starved = 0;  // turns of the loop in which an allocation failed
   int64_t most_unread = 0;
 
   void add(const FrontReport& other);
 };
 
+// A turn of the loop in which the allocation of that number fails; true when it came so far. The
+// binary that has such an operator new supplies it.
+using StarvedTurn = std::function<bool(int64_t number, const std::function<void()>& turn)>;
+
 // Throws SimulationFailure.
-FrontReport simulate_front(uint64_t seed, FrontFault fault = FrontFault::kNone);
+FrontReport simulate_front(uint64_t seed, FrontFault fault = FrontFault::kNone,
+                           StarvedTurn starved = {});
 
 }  // namespace tidemill
