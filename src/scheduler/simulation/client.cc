@@ -34,7 +34,7 @@ int64_t prompt_length(SimulationRandom& random, const SchedulerOptions& options,
     case 4:
       return room - random.up_to(2);  // with one token more to say: the model's length
     default:
-      return random.between(1, 200);
+      return random.between(1, random.one_in(8) ? 2000 : 200);
   }
 }
 

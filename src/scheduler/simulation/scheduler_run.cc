@@ -111,6 +111,7 @@ void SchedulerRun::set_paused(SimulatedClient& of, PauseReason reason, bool paus
 }
 
 void SchedulerRun::pause_or_resume() {
+  if (random_.one_in(8)) return resume_all();
   SimulatedClient* of = any_client();
   if (of == nullptr) return;
   const auto reason = random_.one_in(4) ? PauseReason::kAdapter : PauseReason::kSlowReader;
@@ -118,20 +119,36 @@ void SchedulerRun::pause_or_resume() {
   set_paused(*of, reason, !was);
 }
 
-// Drafts of which the first few are right.
+// More may come back at once than there is room for in a step.
+void SchedulerRun::resume_all() {
+  for (SimulatedClient* of : alive_) {
+    for (const PauseReason reason : {PauseReason::kSlowReader, PauseReason::kAdapter}) {
+      if (of->paused()) set_paused(*of, reason, false);
+    }
+  }
+}
+
+// For one or, as where drafts come from a model of their own, for everybody.
 void SchedulerRun::propose() {
-  SimulatedClient* of = any_client();
-  if (of == nullptr) return;
+  if (random_.one_in(4)) {
+    for (SimulatedClient* of : alive_) propose_for(*of);
+  } else if (SimulatedClient* of = any_client()) {
+    propose_for(*of);
+  }
+}
+
+// Drafts of which the first few are right.
+void SchedulerRun::propose_for(SimulatedClient& of) {
   std::vector<TokenId> drafts;
-  History history = of->histories.back();
+  History history = of.histories.back();
   for (int64_t left = random_.between(0, 8); left > 0; --left) {
     TokenId token = token_behind(history);
     if (random_.one_in(5)) token = (token + 1) % kSimulatedTokens;
     drafts.push_back(token);
     history = extend(history, token);
   }
-  note(What::kProposed, of->request.id, static_cast<int64_t>(drafts.size()));
-  scheduler_.propose(of->request.id, std::move(drafts));
+  note(What::kProposed, of.request.id, static_cast<int64_t>(drafts.size()));
+  scheduler_.propose(of.request.id, std::move(drafts));
   audit();
 }
 
@@ -270,11 +287,7 @@ void SchedulerRun::settle(const StepResult& result) {
 
 // Nothing comes any more, nobody is slow: everything ends within the work that is there.
 void SchedulerRun::quiet_phase() {
-  for (SimulatedClient* of : alive_) {
-    for (const PauseReason reason : {PauseReason::kSlowReader, PauseReason::kAdapter}) {
-      if (of->paused()) set_paused(*of, reason, false);
-    }
-  }
+  resume_all();
   cancels_in_step_ = 0;
   int64_t bound = 0;
   for (const SimulatedClient* of : alive_) {

@@ -51,8 +51,10 @@ class SchedulerRun {
   void arrive();
   void cancel();
   void pause_or_resume();
+  void resume_all();
   void set_paused(SimulatedClient& client, PauseReason reason, bool paused);
   void propose();
+  void propose_for(SimulatedClient& client);
   bool step();  // false when nothing could run
   void quiet_phase();
 

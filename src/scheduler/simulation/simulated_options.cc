@@ -37,7 +37,7 @@ int64_t num_blocks(SimulationRandom& random, SimulationFocus focus) {
     case 2:
       return random.between(2, 8);
     case 3:
-      return random.between(65, 300);
+      return random.between(65, 400);
     default:
       return random.between(9, 64);
   }
@@ -51,9 +51,9 @@ SchedulerOptions simulated_options(uint64_t seed) {
   SchedulerOptions options;
   set_groups(random, num_blocks(random, focus), options);
   options.max_sequences = static_cast<int32_t>(
-      random.one_of({int64_t{1}, int64_t{2}, random.between(3, 8), int64_t{32}}));
-  options.max_step_tokens = static_cast<int32_t>(
-      random.one_of({int64_t{1}, random.between(2, 31), random.between(32, 160), int64_t{512}}));
+      random.one_of({int64_t{1}, int64_t{2}, random.between(3, 8), int64_t{32}, int64_t{64}}));
+  options.max_step_tokens = static_cast<int32_t>(random.one_of(
+      {int64_t{1}, random.between(2, 31), random.between(32, 160), int64_t{96}, int64_t{512}}));
   options.max_step_drafts = static_cast<int32_t>(random.one_of({0, 8, 48}));
   options.min_chunk_tokens = static_cast<int32_t>(random.one_of({1, 32, 64, 128}));
   options.max_preemptions =
