@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdio>
 
 #include "scheduler/simulation/seeds.h"
@@ -36,8 +37,8 @@ SimulationReport run_many(SimulationFocus focus, int64_t events) {
   return sum;
 }
 
-// Seeds that have found something, for good.
-constexpr uint64_t kFailedOnce[] = {0};
+// Seeds that have found something, for good, with what it was. None so far.
+constexpr std::array<uint64_t, 0> kFailedOnce = {};
 
 TEST(Simulation, SeedsThatFailedOnceDoNotFailAgain) {
   for (const uint64_t seed : kFailedOnce) run(seed);
