@@ -14,7 +14,7 @@ endif()
 foreach(name scheduler executor)
   add_test(NAME ${name}.simulation
     COMMAND ${name}_test --gtest_brief=1 --gtest_filter=*Simulation.*-*.ASeed*)
-  set_tests_properties(${name}.simulation PROPERTIES TIMEOUT 300
+  set_tests_properties(${name}.simulation PROPERTIES TIMEOUT 600
     ENVIRONMENT TIDEMILL_SIMULATION_EVENTS=${${name}_events})
 endforeach()
 
