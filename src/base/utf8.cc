@@ -1,32 +1,41 @@
 #include "base/utf8.h"
 
+#include <algorithm>
+
 namespace tidemill {
 namespace {
 
 constexpr size_t kMaxExcerptBytes = 64;
+constexpr std::string_view kReplacementCharacter = "\ufffd";
+
+// How far a character reaches that begins at text[0]: bytes that are as they must be, of how many.
+// Both 0 where none begins.
+struct Reach {
+  size_t matched = 0;
+  size_t length = 0;
+};
+
+Reach reach_of(std::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned first = text.empty() ? 0xffu : byte(0);
+  if (first < 0x80) return {1, 1};
+  if (first < 0xc2 || first > 0xf4) return {};
+  Reach reach{.matched = 1, .length = first < 0xe0 ? 2u : first < 0xf0 ? 3u : 4u};
+  unsigned low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;   // shortest form
+  unsigned high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;  // no surrogates; U+10FFFF
+  while (reach.matched < std::min(reach.length, text.size()) && byte(reach.matched) >= low &&
+         byte(reach.matched) <= high) {
+    ++reach.matched;
+    low = 0x80;
+    high = 0xbf;
+  }
+  return reach;
+}
 
 // Length of the character that begins at text[0]; 0 when it is not valid.
 size_t valid_length(std::string_view text) {
-  const auto byte = [&](size_t i) {
-    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
-  };
-  const auto follows = [&](size_t i, unsigned low = 0x80, unsigned high = 0xbf) {
-    return byte(i) >= low && byte(i) <= high;
-  };
-  const unsigned first = byte(0);
-  if (first < 0x80) return 1;
-  if (first >= 0xc2 && first <= 0xdf) return follows(1) ? 2 : 0;
-  if (first >= 0xe0 && first <= 0xef) {
-    const unsigned low = first == 0xe0 ? 0xa0 : 0x80;   // shortest form
-    const unsigned high = first == 0xed ? 0x9f : 0xbf;  // no surrogates
-    return follows(1, low, high) && follows(2) ? 3 : 0;
-  }
-  if (first >= 0xf0 && first <= 0xf4) {
-    const unsigned low = first == 0xf0 ? 0x90 : 0x80;
-    const unsigned high = first == 0xf4 ? 0x8f : 0xbf;  // up to U+10FFFF
-    return follows(1, low, high) && follows(2) && follows(3) ? 4 : 0;
-  }
-  return 0;
+  const Reach reach = reach_of(text);
+  return reach.matched == reach.length ? reach.length : 0;
 }
 
 }  // namespace
@@ -38,6 +47,26 @@ std::optional<size_t> first_invalid_utf8(std::string_view text) {
     i += length;
   }
   return std::nullopt;
+}
+
+size_t unfinished_bytes(std::string_view text) {
+  for (size_t length = 1; length <= std::min<size_t>(text.size(), 3); ++length) {
+    const Reach reach = reach_of(text.substr(text.size() - length));
+    if (reach.length > 0) return reach.matched == length && length < reach.length ? length : 0;
+  }
+  return 0;
+}
+
+std::string lossy_utf8(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    const Reach reach = reach_of(text);
+    const bool valid = reach.length > 0 && reach.matched == reach.length;
+    out += valid ? text.substr(0, reach.length) : kReplacementCharacter;
+    text.remove_prefix(std::max<size_t>(reach.matched, 1));
+  }
+  return out;
 }
 
 void append_utf8(std::string* out, uint32_t code_point) {
@@ -69,7 +98,7 @@ std::string excerpt(std::string_view text) {
   std::string out;
   while (!text.empty()) {
     const size_t length = valid_length(text.substr(0, 4));
-    const std::string_view shown = length == 0 ? "\ufffd" : text.substr(0, length);
+    const std::string_view shown = length == 0 ? kReplacementCharacter : text.substr(0, length);
     if (out.size() + shown.size() > kMaxExcerptBytes) break;
     out += shown;
     text.remove_prefix(length == 0 ? 1 : length);

@@ -23,6 +23,38 @@ TEST(Utf8, InvalidBytesAreFoundAtTheirOffset) {
   for (const auto& [text, offset] : cases) EXPECT_EQ(first_invalid_utf8(text), offset) << offset;
 }
 
+TEST(Utf8, TheBeginningOfACharacterAtTheEndIsKnown) {
+  const std::pair<const char*, size_t> cases[] = {
+      {"", 0},
+      {"a", 0},
+      {"\u00e9", 0},
+      {"a\xc3", 1},
+      {"\xe2\x82", 2},
+      {"\xf0\x9f", 2},
+      {"\xf0\x9f\x98", 3},
+      {"\xed\xa0", 0},
+      {"\xf4\x90", 0},
+      {"\xc0", 0},
+      {"\x80\x80", 0},
+      {"\xe2\xe2", 1},
+      {"\xff", 0},
+      {"\xc3\xa9\x80", 0},
+      {"\xe0", 1},
+  };
+  for (const auto& [text, length] : cases) EXPECT_EQ(unfinished_bytes(text), length) << text;
+}
+
+// What Unicode's standard shows for maximal subparts.
+TEST(Utf8, WhatIsNoCharacterBecomesOneReplacementForEachPieceOfOne) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"a\xc0\xaf\xe0\x80\xbf\xf0\x81\x82z", "a\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd\ufffdz"},
+      {"\xed\xa0\x80", "\ufffd\ufffd\ufffd"},
+      {"\xe1\x80\xe2\xf0\x91\x92\xf1\xbfz", "\ufffd\ufffd\ufffd\ufffdz"},
+      {"\xc3\xa9\xf0\x9f", "\u00e9\ufffd"},
+  };
+  for (const auto& [text, shown] : cases) EXPECT_EQ(lossy_utf8(text), shown);
+}
+
 TEST(Utf8, AnExcerptIsShortAndCutsNoCharacter) {
   EXPECT_EQ(excerpt("short"), "short");
   for (size_t shift = 0; shift < 4; ++shift) {

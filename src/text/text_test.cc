@@ -47,6 +47,17 @@ TEST(Tokenizer, BytesOfATokenAreThoseItStandsFor) {
   EXPECT_EQ(pieces.token_bytes(264), " ab");
 }
 
+TEST(Tokenizer, KnowsWhereBytesAloneMakeTheText) {
+  EXPECT_EQ(Tokenizer(byte_tokenizer()).decoding(), Decoding::kBytes);
+  EXPECT_EQ(Tokenizer(sentencepiece_tokenizer()).decoding(), Decoding::kBytesLessBlank);
+  EXPECT_EQ(Tokenizer(metaspace_tokenizer()).decoding(), Decoding::kTogether);
+  const Tokenizer pieces(sentencepiece_tokenizer());
+  EXPECT_EQ(pieces.decoded_bytes(3 + 0xe2), "\xe2");
+  EXPECT_EQ(pieces.decoded_bytes(264), " ab");
+  EXPECT_EQ(pieces.decoded_bytes(265), "");
+  EXPECT_EQ(pieces.decoded_bytes(-1), "");
+}
+
 std::string with_added(const char* tokens) {
   std::string file = sentencepiece_tokenizer();
   const std::string none = R"("added_tokens":[])";

@@ -14,6 +14,9 @@
 namespace tidemill {
 namespace {
 
+// A file may number its tokens as it likes; beyond this many no table is made of them.
+constexpr int32_t kMaxTabledIds = 1 << 22;
+
 constexpr std::string_view kSpace = "\u2581";  // what SentencePiece writes for a blank
 
 // Byte-level vocabularies spell every byte as a printable character: printable Latin-1 as itself,
@@ -71,6 +74,39 @@ std::string bytes_of_sentencepiece(std::string_view piece) {
   return out;
 }
 
+bool has_type(const JsonValue& value, std::string_view name) {
+  const JsonValue* type = value.is_object() ? value.find("type") : nullptr;
+  return type != nullptr && type->is_string() && type->string() == name;
+}
+
+// SentencePiece's own steps, as checkpoints write them; nothing when there is any other.
+std::optional<Decoding> decoding_of_steps(const JsonArray& steps) {
+  const auto is = [&](size_t i, std::string_view name) {
+    return i < steps.size() && has_type(steps[i], name);
+  };
+  const auto says = [](const JsonValue& step, const char* key, const JsonValue& value) {
+    const JsonValue* found = step.find(key);
+    return found != nullptr && to_json(*found) == to_json(value);
+  };
+  if (!is(0, "Replace") || !is(1, "ByteFallback") || !is(2, "Fuse")) return std::nullopt;
+  if (!says(steps[0], "pattern", JsonObject{{"String", std::string(kSpace)}}) ||
+      !says(steps[0], "content", " ")) {
+    return std::nullopt;
+  }
+  if (steps.size() == 3) return Decoding::kBytes;
+  const bool one_blank = steps.size() == 4 && is(3, "Strip") && says(steps[3], "content", " ") &&
+                         says(steps[3], "start", 1) && says(steps[3], "stop", 0);
+  if (!one_blank) return std::nullopt;
+  return Decoding::kBytesLessBlank;
+}
+
+Decoding decoding_of(const JsonValue& decoder) {
+  if (has_type(decoder, "ByteLevel")) return Decoding::kBytes;
+  const JsonValue* steps = has_type(decoder, "Sequence") ? decoder.find("decoders") : nullptr;
+  if (steps == nullptr || !steps->is_array()) return Decoding::kTogether;
+  return decoding_of_steps(steps->array()).value_or(Decoding::kTogether);
+}
+
 // Is there a {"type": name} anywhere in it?
 bool mentions_type(const JsonValue& value, std::string_view name) {
   if (value.is_array()) {
@@ -91,6 +127,9 @@ struct Tokenizer::State {
   rust::TokenizerHandle* handle = nullptr;
   bool byte_level = false;
   int32_t size = 0;
+  Decoding decoding = Decoding::kTogether;
+  std::string all_bytes;  // unless kTogether: what each id adds to a text, one behind the other
+  std::vector<uint32_t> byte_begins;        // size + 1
   std::unordered_map<TokenId, bool> added;  // id to "is special"
   std::vector<ControlToken> control_tokens;
 
@@ -113,6 +152,25 @@ struct Tokenizer::State {
           {.spelling = token.find("spelling")->string(), .mark = token.find("mark")->string()});
     }
     size = static_cast<int32_t>(rust::tidemill_tokenizer_size(handle));
+    decoding = decoding_of(*description->find("decoder"));
+    if (size > kMaxTabledIds) decoding = Decoding::kTogether;
+    if (decoding != Decoding::kTogether) tabulate();
+  }
+
+  std::string bytes_of(std::string_view piece) const {
+    return byte_level ? bytes_of_byte_level(piece) : bytes_of_sentencepiece(piece);
+  }
+
+  void tabulate() {
+    byte_begins.reserve(static_cast<size_t>(size) + 1);
+    for (int32_t id = 0; id < size; ++id) {
+      byte_begins.push_back(static_cast<uint32_t>(all_bytes.size()));
+      rust::Answer piece;
+      const bool known =
+          rust::tidemill_tokenizer_piece(handle, static_cast<uint32_t>(id), piece.out());
+      if (known) all_bytes += bytes_of(piece.view());
+    }
+    byte_begins.push_back(static_cast<uint32_t>(all_bytes.size()));
   }
 };
 
@@ -155,13 +213,26 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_to
 
 std::optional<std::string> Tokenizer::token_bytes(TokenId id) const {
   if (id < 0) return std::nullopt;
+  const bool added = state_->added.contains(id);
+  if (!added && state_->decoding != Decoding::kTogether) {  // the same; for every token generated
+    const std::string_view bytes = decoded_bytes(id);
+    if (!bytes.empty()) return std::string(bytes);
+  }
   rust::Answer piece;
   if (!rust::tidemill_tokenizer_piece(state_->handle, static_cast<uint32_t>(id), piece.out())) {
     return std::nullopt;
   }
-  if (state_->added.contains(id)) return piece.string();
-  return state_->byte_level ? bytes_of_byte_level(piece.view())
-                            : bytes_of_sentencepiece(piece.view());
+  if (added) return piece.string();
+  return state_->bytes_of(piece.view());
+}
+
+Decoding Tokenizer::decoding() const { return state_->decoding; }
+
+std::string_view Tokenizer::decoded_bytes(TokenId id) const {
+  if (id < 0 || id >= state_->size) return {};
+  const auto begin = state_->byte_begins[static_cast<size_t>(id)];
+  return std::string_view(state_->all_bytes)
+      .substr(begin, state_->byte_begins[static_cast<size_t>(id) + 1] - begin);
 }
 
 bool Tokenizer::is_special(TokenId id) const {

@@ -29,6 +29,13 @@ struct ControlToken {
   std::string mark;
 };
 
+// How ids become text.
+enum class Decoding {
+  kBytes,           // their bytes one behind the other
+  kBytesLessBlank,  // the same, and a blank in front of all of it goes
+  kTogether,        // neighbours decide: only decode() knows
+};
+
 class Tokenizer {
  public:
   // Throws std::runtime_error with the reason when the file cannot be read as a tokenizer.
@@ -38,8 +45,14 @@ class Tokenizer {
 
   // kInvalidParameter when the text is not valid UTF-8 or the library refuses it.
   Result<std::vector<TokenId>> encode(std::string_view text, const EncodeOptions& options) const;
-  // Always valid UTF-8; an id outside the vocabulary decodes to nothing.
+  // Always valid UTF-8; an id outside the vocabulary decodes to nothing. Of bytes that are no UTF-8
+  // the library makes U+FFFD, and of a run of byte tokens (<0x41>) that holds such bytes, nothing
+  // else.
   std::string decode(std::span<const TokenId> ids, bool skip_special_tokens) const;
+
+  Decoding decoding() const;
+  // What an id adds to a text, unless decoding() is kTogether; nothing outside the vocabulary.
+  std::string_view decoded_bytes(TokenId id) const;
 
   // The raw bytes of one token (a byte-level piece may be part of a character); nullopt outside the
   // vocabulary. Special tokens give their spelling.
