@@ -31,11 +31,12 @@ class ScriptReader {
 
   Script read(const JsonValue& json) {
     require(json.is_object(), "it must be a JSON object");
-    know(json, {"max_model_len", "num_blocks", "step_ms", "rules"});
+    know(json, {"max_model_len", "num_blocks", "step_ms", "tick_ms", "rules"});
     Script script;
     script.max_model_len = integer(json, "max_model_len").value_or(script.max_model_len);
     script.num_blocks = integer(json, "num_blocks").value_or(script.num_blocks);
     script.step_ms = integer(json, "step_ms").value_or(script.step_ms);
+    script.tick_ms = integer(json, "tick_ms").value_or(script.tick_ms);
     require(script.max_model_len > 0 && script.num_blocks > 0, "lengths must be positive");
     if (const JsonValue* rules = json.find("rules")) {
       require(rules->is_array(), "rules must be a list");
@@ -138,6 +139,14 @@ void sleep_ms(int64_t milliseconds) {
   if (milliseconds > 0) std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
 }
 
+void wait_for_tick(int64_t tick_ms) {
+  using Clock = std::chrono::steady_clock;
+  if (tick_ms == 0) return;
+  const Clock::duration tick = std::chrono::milliseconds(tick_ms);
+  const auto now = Clock::now();
+  std::this_thread::sleep_until(now + (tick - now.time_since_epoch() % tick));
+}
+
 }  // namespace
 
 Script read_script(const std::filesystem::path& path) {
@@ -149,7 +158,11 @@ Script read_script(const std::filesystem::path& path) {
 ScriptRunner::ScriptRunner(Script script)
     : script_(std::move(script)),
       slots_(static_cast<size_t>(script_.num_blocks),
-             std::vector<TokenId>(kBlockTokens, kUnwritten)) {}
+             std::vector<TokenId>(kBlockTokens, kUnwritten)) {
+  for (const ScriptRule& rule : script_.rules) {
+    rules_.push_back(std::make_shared<const ScriptRule>(rule));
+  }
+}
 
 int32_t ScriptRunner::vocab_size() const { return kScriptVocabSize; }
 
@@ -171,6 +184,7 @@ std::vector<TokenId> ScriptRunner::read_back(const StepInput& input, size_t toke
   const ForwardInput::Group& group = input.forward.groups[0];
   const int32_t last = input.forward.positions[token_row];
   std::vector<TokenId> tokens;
+  tokens.reserve(static_cast<size_t>(last) + 1);
   for (int32_t position = 0; position <= last; ++position) {
     const auto entry = static_cast<size_t>(group.table_begins[token_row] + position / kBlockTokens);
     const auto block = static_cast<size_t>(group.block_ids.at(entry));
@@ -185,13 +199,14 @@ std::vector<TokenId> ScriptRunner::read_back(const StepInput& input, size_t toke
 
 ScriptRunner::Answer& ScriptRunner::answer_for(SequenceId id, const std::vector<TokenId>& tokens) {
   if (const auto known = answers_.find(id); known != answers_.end()) return known->second;
-  Answer answer{.prompt_length = static_cast<int32_t>(tokens.size()), .rule = made_up(tokens)};
+  Answer answer{.prompt_length = static_cast<int32_t>(tokens.size())};
   const std::string text = text_of(tokens);
-  for (const ScriptRule& rule : script_.rules) {
-    if (rule.when != "*" && text.find(rule.when) == std::string::npos) continue;
+  for (const auto& rule : rules_) {
+    if (rule->when != "*" && text.find(rule->when) == std::string::npos) continue;
     answer.rule = rule;
     break;
   }
+  if (answer.rule == nullptr) answer.rule = std::make_shared<const ScriptRule>(made_up(tokens));
   oldest_.push_back(id);
   if (oldest_.size() > kMaxAnswers) {
     answers_.erase(oldest_.front());
@@ -203,19 +218,20 @@ ScriptRunner::Answer& ScriptRunner::answer_for(SequenceId id, const std::vector<
 TokenChoice ScriptRunner::choose(const Answer& answer, const SamplingRow& row,
                                  const std::vector<TokenId>& tokens) const {
   const auto index = tokens.size() - static_cast<size_t>(answer.prompt_length);
-  const std::vector<TokenId>& reply = answer.rule.reply;
-  for (size_t i = 0; i < index; ++i) {
+  const std::vector<TokenId>& reply = answer.rule->reply;
+  size_t at = 0;  // in the reply
+  for (size_t i = 0; i < index; ++i, at = at + 1 == reply.size() ? 0 : at + 1) {
     const TokenId said = tokens[static_cast<size_t>(answer.prompt_length) + i];
     // Behind the end of a reply the script starts again: end of sequence may be ignored.
-    if (said != reply[i % reply.size()]) {
-      throw std::logic_error(format("token {} of an answer is {}, and {} was chosen", i, said,
-                                    reply[i % reply.size()]));
+    if (said != reply[at]) {
+      throw std::logic_error(
+          format("token {} of an answer is {}, and {} was chosen", i, said, reply[at]));
     }
   }
-  TokenChoice choice{.token = reply[index % reply.size()], .logprob = answer.rule.logprob};
+  TokenChoice choice{.token = reply[at], .logprob = answer.rule->logprob};
   for (int32_t i = 0; i < row.params.num_logprobs; ++i) {
     choice.top.emplace_back((choice.token + i) % kScriptVocabSize,
-                            answer.rule.logprob - static_cast<float>(i));
+                            answer.rule->logprob - static_cast<float>(i));
   }
   return choice;
 }
@@ -231,17 +247,18 @@ StepResult ScriptRunner::run(const StepInput& input) {
     const std::vector<TokenId> tokens = read_back(input, token_row);
     const Answer& answer = answer_for(row.sequence, tokens);
     const auto index = static_cast<int64_t>(tokens.size()) - answer.prompt_length;
-    if (answer.rule.throw_at == index) throw std::runtime_error("the script says throw");
-    sleep_ms(answer.rule.delay_ms);
+    if (answer.rule->throw_at == index) throw std::runtime_error("the script says throw");
+    sleep_ms(answer.rule->delay_ms);
     RowResult& of_row = result.rows.emplace_back();
     of_row.sequence = row.sequence;
-    if (answer.rule.fail_at == index) {
+    if (answer.rule->fail_at == index) {
       of_row.failure = RowFailure::kNotFinite;
     } else {
       of_row.accepted.push_back(choose(answer, input.sampling[score], tokens));
     }
     score += static_cast<size_t>(row.num_score_rows);
   }
+  wait_for_tick(script_.tick_ms);
   return result;
 }
 

@@ -2,12 +2,14 @@
 // Scheduler, block pool, streams and server are real; only the arithmetic is not.
 //
 // The file is JSON (tests/scripts/hello.json is one); a member that is not listed is refused:
-//   {"max_model_len": 4096, "num_blocks": 1024, "step_ms": 5,
+//   {"max_model_len": 4096, "num_blocks": 1024, "step_ms": 5, "tick_ms": 50,
 //    "rules": [{"when": "weather", "reply": "It rains.", "repeat": 1, "delay_ms": 0,
 //               "fail_at": 3, "throw_at": 7, "logprob": -0.5}]}
 // A prompt that contains `when` (the first rule that matches; "*" matches all) is answered by the
 // bytes of `reply`, `repeat` times, then the end of sequence. `tokens` (a list of ids) may stand
-// instead of `reply`. delay_ms is spent on each of its tokens, step_ms on every step. At token
+// instead of `reply`. delay_ms is spent on each of its tokens, step_ms on every step; with
+// tick_ms a step ends when the monotonic clock shows a multiple of it, so that who reads the clock
+// knows when a token was made. At token
 // fail_at the row fails as if its logits were not numbers; at throw_at the runner throws. A prompt
 // that no rule matches is answered by a few words made from its hash: equal prompts, equal text.
 //
@@ -18,6 +20,7 @@
 
 #include <deque>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -40,6 +43,7 @@ struct Script {
   int64_t max_model_len = 4096;
   int64_t num_blocks = 1024;
   int64_t step_ms = 0;
+  int64_t tick_ms = 0;
   std::vector<ScriptRule> rules;
 };
 
@@ -57,7 +61,7 @@ class ScriptRunner : public StepRunner {
   // A sequence that has been seen at its first score row: where its prompt ends, and its answer.
   struct Answer {
     int32_t prompt_length = 0;
-    ScriptRule rule;
+    std::shared_ptr<const ScriptRule> rule;  // shared with the script, unless it was made up
   };
 
   void write_tokens(const StepInput& input);
@@ -67,6 +71,7 @@ class ScriptRunner : public StepRunner {
                      const std::vector<TokenId>& tokens) const;
 
   const Script script_;
+  std::vector<std::shared_ptr<const ScriptRule>> rules_;
   std::vector<std::vector<TokenId>> slots_;  // by block, then slot: what was written there
   std::unordered_map<SequenceId, Answer> answers_;
   std::deque<SequenceId> oldest_;  // bounds answers_
