@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "executor/executor_metrics.h"
 #include "executor/step_loop.h"
+#include "executor/step_watchdog.h"
 #include "executor/stream_state.h"
 #include "scheduler/prefix_cache.h"
 
@@ -63,6 +64,7 @@ struct Executor::State {
         mailbox(std::make_shared<Mailbox>()),
         loop(*runner, options, metrics, *mailbox, streams, gauges, driver) {
     if (!driver.own_thread) return;
+    watchdog.emplace(gauges, options, model_name);
     thread = std::thread([this] {
       runner->enter_thread();
       loop.run();
@@ -96,6 +98,7 @@ struct Executor::State {
   std::atomic<bool> draining{false};
   StepLoop loop;
   std::thread thread;  // none where the caller lets the loop go on
+  std::optional<StepWatchdog> watchdog;  // of that thread
 };
 
 Result<EncodedPrompt> Executor::State::encode(const GenerationRequest& request,
@@ -348,14 +351,16 @@ RequestLimits Executor::limits() const {
 
 ExecutorStats Executor::stats() const {
   const LoopGauges& gauges = state_->gauges;
-  return {.running = gauges.running.load(),
-          .waiting = std::max<int64_t>(0, gauges.in_system.load() - gauges.running.load()),
-          .held_blocks = gauges.held_blocks.load(),
-          .cached_blocks = gauges.cached_blocks.load(),
-          .total_blocks = gauges.total_blocks.load(),
-          .ended = gauges.ended.load(),
-          .heartbeat = gauges.heartbeat.load(),
-          .failed = gauges.failed.load()};
+  return {
+      .running = gauges.running.load(),
+      .waiting = std::max<int64_t>(0, gauges.in_system.load() - gauges.running.load()),
+      .held_blocks = gauges.held_blocks.load(),
+      .cached_blocks = gauges.cached_blocks.load(),
+      .total_blocks = gauges.total_blocks.load(),
+      .ended = gauges.ended.load(),
+      .heartbeat = gauges.heartbeat.load(),
+      .stalled = stalled_for(gauges, state_->options, std::chrono::steady_clock::now()).has_value(),
+      .failed = gauges.failed.load()};
 }
 
 const TextParts& Executor::text() const { return state_->text; }

@@ -29,6 +29,9 @@ struct ExecutorOptions {
   int64_t job_queue_size = 1000;  // sequences that may wait; the next is refused
   int64_t queue_timeout_ms = 120'000;
   int64_t request_timeout_ms = 600'000;
+  int64_t step_watchdog_ms = 10'000;  // see step_watchdog.h
+  int64_t predict_timeout_ms = 120'000;
+  int64_t stalled_step_exit_ms = 0;         // ends the process; 0: never
   int64_t stream_pause_bytes = 256 * 1024;  // unread text at which a sequence pauses
   int64_t stream_resume_bytes = 128 * 1024;
 };
@@ -49,7 +52,8 @@ struct ExecutorStats {
   int64_t total_blocks = 0;
   int64_t ended = 0;                                  // sequences, since the start
   std::chrono::steady_clock::time_point heartbeat{};  // last step or idle tick
-  bool failed = false;                                // the loop has ended with an exception
+  bool stalled = false;  // no step has completed, and no idle tick, for the watchdog time
+  bool failed = false;   // the loop has ended with an exception
 };
 
 // Whose time the loop goes by, and who lets it go on. A simulation runs all in one thread, by a

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "executor/step_watchdog.h"
 #include "scheduler/sequence.h"
 
 namespace tidemill {
@@ -48,6 +49,22 @@ Error error_of(RowFailure failure) {
           .field = "",
           .message = "the model computed a value that is not a number; the request was ended."};
 }
+
+// Readers hear of a step when all of it is there: each writes once. However the step ends, those
+// that were spoken to hear of it.
+class Announcement {
+ public:
+  explicit Announcement(std::vector<std::shared_ptr<StreamQueue>>& spoken) : spoken_(spoken) {}
+  Announcement(const Announcement&) = delete;
+  Announcement& operator=(const Announcement&) = delete;
+  ~Announcement() {
+    for (const auto& stream : spoken_) stream->announce();
+    spoken_.clear();
+  }
+
+ private:
+  std::vector<std::shared_ptr<StreamQueue>>& spoken_;
+};
 
 }  // namespace
 
@@ -132,8 +149,9 @@ std::chrono::milliseconds StepLoop::live_turn(std::chrono::milliseconds wait) {
   }
   if (abort) fail_all(*abort);
   expire_deadlines();
+  const auto begin = now_();
   const bool stepped = step();
-  gauges_.heartbeat.store(now_());
+  beat(stepped ? now_() - begin : Clock::duration{0});
   if (!stepped || now_() >= next_publish_) publish();
   return stepped ? std::chrono::milliseconds{0} : running_.empty() ? kIdleWait : kBlockedWait;
 }
@@ -147,6 +165,13 @@ void StepLoop::give_up(const std::exception& error) {
               .message = "the model stopped working; the request cannot be completed."};
   fail_all(*failure_);
   publish();
+}
+
+// A step that took longer than the watchdog allows says nothing of how long steps take.
+void StepLoop::beat(Clock::duration step) {
+  const bool healthy = step < watchdog_time(gauges_, options_);
+  if (healthy && step > gauges_.longest_step.load()) gauges_.longest_step.store(step);
+  gauges_.heartbeat.store(now_());
 }
 
 // Plan, compute and choose, record, answer.
@@ -185,6 +210,7 @@ void StepLoop::note_scheduled(const StepPlan& plan) {
 void StepLoop::deliver(const StepResult& result, const Recorded& recorded) {
   std::unordered_map<SequenceId, SequenceEnd> end_of;
   for (const SequenceEnd& end : recorded.ends) end_of.emplace(end.id, end);
+  const Announcement announcement(spoken_);
   for (size_t r = 0; r < result.rows.size(); ++r) {
     const RowResult& row = result.rows[r];
     const auto running = running_.find(row.sequence);
@@ -218,7 +244,9 @@ void StepLoop::deliver_token(SequenceId id, Running& running, const TokenChoice&
                      .times = running.times,
                      .cached_tokens = std::exchange(running.cached_tokens, 0)};
   if (end != nullptr) record.end = *end;
-  const int64_t unread = running.stream->push(std::move(record));
+  const int64_t unread = running.stream->put(std::move(record));
+  // Rows of one request stand together more often than not; telling its reader twice does no harm.
+  if (spoken_.empty() || spoken_.back() != running.stream) spoken_.push_back(running.stream);
   if (end == nullptr && unread * kBytesPerUnreadToken > options_.stream_pause_bytes) {
     scheduler_.pause(id, PauseReason::kSlowReader);
   }

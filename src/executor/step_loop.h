@@ -42,6 +42,7 @@ struct LoopGauges {
   std::atomic<int64_t> in_system{0};  // sequences submitted and not ended
   std::atomic<int64_t> ended{0};      // sequences, since the start
   std::atomic<std::chrono::steady_clock::time_point> heartbeat{};
+  std::atomic<std::chrono::steady_clock::duration> longest_step{};  // of those that were healthy
   std::atomic<bool> failed{false};
 };
 
@@ -77,6 +78,7 @@ class StepLoop {
   std::chrono::milliseconds live_turn(std::chrono::milliseconds wait);
   void give_up(const std::exception& error);
   bool step();
+  void beat(std::chrono::steady_clock::duration step);
   void deliver(const StepResult& result, const Recorded& recorded);
   void deliver_token(SequenceId id, Running& running, const TokenChoice& token, SequenceEnd* end);
   void note_scheduled(const StepPlan& plan);
@@ -100,6 +102,7 @@ class StepLoop {
   const std::function<std::chrono::steady_clock::time_point()> now_;
   Scheduler scheduler_;
   std::unordered_map<SequenceId, Running> running_;
+  std::vector<std::shared_ptr<StreamQueue>> spoken_;  // in this step; kept for its memory
   // Nobody's deadline comes before it.
   std::chrono::steady_clock::time_point next_expiry_ = std::chrono::steady_clock::time_point::max();
   std::chrono::steady_clock::time_point next_publish_{};

@@ -53,7 +53,7 @@ std::optional<TokenRecord> token_record_from_bytes(std::string_view bytes) {
   return record;
 }
 
-void StreamQueue::announce(std::unique_lock<std::mutex> lock) {
+void StreamQueue::call_reader(std::unique_lock<std::mutex> lock) {
   const bool call = !std::exchange(announced_, true);
   lock.unlock();
   arrived_.notify_one();
@@ -63,20 +63,26 @@ void StreamQueue::announce(std::unique_lock<std::mutex> lock) {
   if (notify) notify();
 }
 
-int64_t StreamQueue::push(TokenRecord record) {
-  std::unique_lock lock(mutex_);
+int64_t StreamQueue::put(TokenRecord record) {
+  const std::lock_guard lock(mutex_);
   merge_times(record.times);
   cached_tokens_ += record.cached_tokens;
   records_.push_back(std::move(record));
-  const auto unread = static_cast<int64_t>(records_.size());
-  announce(std::move(lock));
+  return static_cast<int64_t>(records_.size());
+}
+
+void StreamQueue::announce() { call_reader(std::unique_lock(mutex_)); }
+
+int64_t StreamQueue::push(TokenRecord record) {
+  const int64_t unread = put(std::move(record));
+  announce();
   return unread;
 }
 
 void StreamQueue::fail(Error error) {
   std::unique_lock lock(mutex_);
   if (!error_) error_ = std::move(error);
-  announce(std::move(lock));
+  call_reader(std::move(lock));
 }
 
 void StreamQueue::merge_times(const RequestTimes& times) {
@@ -124,7 +130,7 @@ void StreamQueue::on_ready(std::function<void()> notify) {
   }
   std::unique_lock lock(mutex_);
   announced_ = false;
-  if (!records_.empty() || error_) announce(std::move(lock));
+  if (!records_.empty() || error_) call_reader(std::move(lock));
 }
 
 }  // namespace tidemill

@@ -40,7 +40,11 @@ class StreamQueue {
  public:
   explicit StreamQueue(RequestTimes::Time arrival = {}) : times_{.arrival = arrival} {}
 
-  // The loop's side. Returns how many records are unread.
+  // The loop's side. put() returns how many records are unread and tells nobody; announce() tells
+  // the reader of all that was put since, so that what one step gave is read at once. push() is
+  // both.
+  int64_t put(TokenRecord record);
+  void announce();
   int64_t push(TokenRecord record);
   // Ends the request; records that are unread stay readable.
   void fail(Error error);
@@ -63,7 +67,7 @@ class StreamQueue {
   void merge_times(const RequestTimes& times);
   // Calls the reader once for whatever has come since its last take(). `lock` is released first: a
   // reader may take() at once.
-  void announce(std::unique_lock<std::mutex> lock);
+  void call_reader(std::unique_lock<std::mutex> lock);
 
   mutable std::mutex mutex_;
   std::condition_variable arrived_;

@@ -187,5 +187,17 @@ TEST(TokenRecord, DamagedBytesAreReadWithoutHarm) {
   EXPECT_GT(num_read, 500);
 }
 
+TEST(StreamQueue, SS_5_WhatOneStepPutsIsAnnouncedOnce) {
+  StreamQueue queue;
+  int calls = 0;
+  queue.on_ready([&] { ++calls; });
+  queue.put({.choice = 0});
+  EXPECT_EQ(queue.put({.choice = 1}), 2);
+  EXPECT_EQ(calls, 0);
+  queue.announce();
+  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(queue.take().records.size(), 2u);
+}
+
 }  // namespace
 }  // namespace tidemill

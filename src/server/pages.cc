@@ -1,18 +1,11 @@
 #include "server/pages.h"
 
-#include <chrono>
-
 #include "base/check.h"
 #include "base/json.h"
 #include "base/utf8.h"
 
 namespace tidemill {
 namespace {
-
-// The loop beats with every step, and five times a second when it is idle. A model whose loop has
-// not beaten for so long is not healthy: /ping and /health say 503 until it does. Nothing is
-// restarted. A bound of its own, far above the longest healthy step; no setting changes it.
-constexpr std::chrono::seconds kWatchdog{120};
 
 // Loading takes a while; who asks sooner learns nothing new.
 constexpr int64_t kRetryWhileLoadingSeconds = 5;
@@ -23,10 +16,7 @@ bool has_failed(const ModelView& model) {
 }
 
 bool is_stuck(const ModelView& model) {
-  if (model.executor == nullptr) return false;
-  const auto heartbeat = model.executor->stats().heartbeat;
-  const bool just_started = heartbeat == std::chrono::steady_clock::time_point{};
-  return !just_started && std::chrono::steady_clock::now() - heartbeat >= kWatchdog;
+  return model.executor != nullptr && model.executor->stats().stalled;
 }
 
 // What stands in /ping; the worst of all models decides the status.

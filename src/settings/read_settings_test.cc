@@ -217,7 +217,7 @@ TEST_F(ReadSettingsTest, SettingsOfTheOriginalAreKnown) {
   EXPECT_THAT(report.warnings, testing::IsEmpty());
   EXPECT_EQ(report.settings.model.dtype, "fp32");
   EXPECT_EQ(report.settings.server.port, 9001);
-  EXPECT_EQ(report.notes.size(), 20u + 6u);
+  EXPECT_EQ(report.notes.size(), 19u + 5u);
   for (const char* variable : {"HF_REVISION", "HF_MODEL_REVISION"}) {
     EXPECT_THAT(refusal({.verb = "serve", .model = "x"}, {{variable, "v2"}}),
                 HasSubstr(std::string(variable) + " is not supported yet"));
