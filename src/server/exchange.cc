@@ -1,5 +1,7 @@
 #include "server/exchange.h"
 
+#include <algorithm>
+
 namespace tidemill {
 
 // Under the lock, so that after on_progress(nullptr) nobody is called any more.
@@ -19,7 +21,7 @@ bool Exchange::respond(AnswerHead head, std::string body) {
   bytes_ = std::move(body);
   pieces_.clear();
   whole_ = true;
-  streaming_ = false;
+  streaming_since_.reset();
   changed(lock);
   return true;
 }
@@ -27,21 +29,25 @@ bool Exchange::respond(AnswerHead head, std::string body) {
 void Exchange::start_stream(AnswerHead head) {
   const std::lock_guard lock(mutex_);
   head_ = std::move(head);
-  streaming_ = true;
+  streaming_since_ = std::chrono::steady_clock::now();
   changed(lock);
 }
 
-void Exchange::push(std::string bytes) {
-  if (bytes.empty()) return;
-  const std::lock_guard lock(mutex_);
-  bytes_ += bytes;
-  pieces_.push_back(bytes.size());
-  changed(lock);
+void Exchange::push(std::string chunk, bool ended) {
+  push(std::vector<std::string>{std::move(chunk)}, ended);
 }
 
-void Exchange::end() {
+void Exchange::push(std::vector<std::string> chunks, bool ended) {
+  const bool nothing = std::all_of(chunks.begin(), chunks.end(),
+                                   [](const std::string& chunk) { return chunk.empty(); });
+  if (nothing && !ended) return;
   const std::lock_guard lock(mutex_);
-  ended_ = true;
+  for (const std::string& chunk : chunks) {
+    if (chunk.empty()) continue;
+    bytes_ += chunk;
+    pieces_.push_back(chunk.size());
+  }
+  ended_ = ended_ || ended;
   changed(lock);
 }
 
@@ -50,9 +56,9 @@ size_t Exchange::pending_bytes() const {
   return bytes_.size();
 }
 
-bool Exchange::streaming() const {
+std::optional<std::chrono::steady_clock::time_point> Exchange::head_waits_since() const {
   const std::lock_guard lock(mutex_);
-  return streaming_;
+  return head_out_ || release_ ? std::nullopt : streaming_since_;
 }
 
 void Exchange::release_head() {

@@ -2,6 +2,7 @@
 // one short lock. No sockets here.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <mutex>
@@ -32,9 +33,10 @@ class Exchange {
   // The request was admitted and will be streamed: the head waits for the first bytes, or for
   // release_head().
   void start_stream(AnswerHead head);
-  // Each push is a chunk of its own on the wire.
-  void push(std::string bytes);
-  void end();
+  // What one step made, whole events; one write, with the end of the stream where `ended`. Each of
+  // the chunks is one on the wire, too.
+  void push(std::string chunk, bool ended = false);
+  void push(std::vector<std::string> chunks, bool ended = false);
   size_t pending_bytes() const;
 
   // The connection's side.
@@ -48,7 +50,8 @@ class Exchange {
   Output take();
   // Sends a waiting stream's head with the next take(), whatever there is to say.
   void release_head();
-  bool streaming() const;
+  // Since when a stream waits with its head; nothing when none does.
+  std::optional<std::chrono::steady_clock::time_point> head_waits_since() const;
 
  private:
   void changed(const std::lock_guard<std::mutex>& lock);
@@ -59,7 +62,7 @@ class Exchange {
   std::string bytes_;
   std::vector<size_t> pieces_;
   bool whole_ = false;
-  bool streaming_ = false;
+  std::optional<std::chrono::steady_clock::time_point> streaming_since_;
   bool head_out_ = false;
   bool release_ = false;
   bool ended_ = false;

@@ -37,6 +37,16 @@ TEST(Exchange, ER_6_AWaitingHeadMayBeReleasedWithoutBytes) {
   EXPECT_FALSE(exchange.take().head.has_value());
 }
 
+TEST(Exchange, ER_6_AHeadWaitsFromTheAdmissionOn) {
+  Exchange exchange;
+  EXPECT_FALSE(exchange.head_waits_since());
+  const auto before = std::chrono::steady_clock::now();
+  exchange.start_stream(head_of(200));
+  EXPECT_GE(*exchange.head_waits_since(), before);
+  exchange.release_head();
+  EXPECT_FALSE(exchange.head_waits_since());
+}
+
 TEST(Exchange, ER_6_AnErrorBeforeTheHeadReplacesTheStream) {
   Exchange exchange;
   exchange.start_stream(head_of(200));
@@ -52,8 +62,7 @@ TEST(Exchange, ER_7_AnErrorAfterTheHeadIsNotAnAnswerOfItsOwn) {
   exchange.push("x");
   exchange.take();
   EXPECT_FALSE(exchange.respond(head_of(500), "error"));
-  exchange.push("record");
-  exchange.end();
+  exchange.push("record", true);
   const Exchange::Output output = exchange.take();
   EXPECT_FALSE(output.whole);
   EXPECT_EQ(output.body, "record");
@@ -76,7 +85,7 @@ TEST(Exchange, EveryChangeWakesTheConnectionUntilItLeaves) {
   exchange.start_stream(head_of(200));
   exchange.push("x");
   exchange.push("");  // nothing new
-  exchange.end();
+  exchange.push("", true);
   EXPECT_EQ(calls, 3);
   exchange.on_progress(nullptr);
   exchange.push("y");

@@ -226,22 +226,20 @@ void GenerateTask::admitted(ApiCall call, ResponseStream stream) {
 void GenerateTask::drain() {
   if (phase_ != Phase::kAdmitted || !has_room()) return;
   ResponseStream::Poll poll = stream_->poll();
+  const bool done = poll.ended && !poll.error;
   if (call_->stream) {
-    for (std::string& bytes : call_->format->chunks(poll.events)) {
-      exchange_->push(std::move(bytes));
+    std::vector<std::string> chunks = call_->format->chunks(poll.events);
+    if (done) {
+      if (chunks.empty()) chunks.emplace_back();
+      chunks.back() += call_->format->end(*stream_);
     }
+    exchange_->push(std::move(chunks), done);
   } else {
     std::move(poll.events.begin(), poll.events.end(), std::back_inserter(events_));
+    if (done) finish_whole();
   }
-  if (!poll.ended) return;
   if (poll.error) return fail(*poll.error);
-  if (call_->stream) {
-    exchange_->push(call_->format->end(*stream_));
-    exchange_->end();
-  } else {
-    finish_whole();
-  }
-  end("done");
+  if (done) end("done");
 }
 
 // The flag first, then the look: the connection that makes room in between sees the flag.
@@ -274,8 +272,7 @@ void GenerateTask::fail(const Error& problem, RefusedBy by) {
                                        .retry_after_seconds = retry_after_,
                                        .lmi = context_.lmi});
   if (!exchange_->respond(std::move(answer.head), std::move(answer.body))) {
-    if (call_) exchange_->push(call_->format->stream_error(error));
-    exchange_->end();
+    exchange_->push(call_ ? call_->format->stream_error(error) : std::string(), true);
   }
   end(slug);
 }
@@ -287,8 +284,7 @@ bool GenerateTask::fail_in_stream(const Error& error, RefusedBy by) {
     add_lmi_headers(headers_);
     exchange_->start_stream({.status = 200, .content_type = *compat_type_, .headers = headers_});
   }
-  exchange_->push(lmi_0_25_error(error));
-  exchange_->end();
+  exchange_->push(lmi_0_25_error(error), true);
   return true;
 }
 

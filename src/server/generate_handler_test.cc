@@ -73,9 +73,9 @@ TEST_F(GenerateTaskTest, Q_3_WhoLeavesBeforeItsTurnIsNeverSubmitted) {
   release();
   settle();
   EXPECT_EQ(metric("vllm:prompt_tokens_total"), 0);
-  EXPECT_EQ(metric("tidemill:requests_cancelled_total"), 1);  // ME-5: it was one, and it ended
+  EXPECT_EQ(metric("tidemill:requests_rejected_total"), 1);  // ME-5: it was one, and it ended
   EXPECT_THAT(metrics_.text(),
-              HasSubstr("tidemill:requests_cancelled_total{stage=\"queued\"} 1\n"));
+              HasSubstr("tidemill:requests_rejected_total{reason=\"client_left\"} 1\n"));
 }
 
 TEST_F(GenerateTaskTest, Q_4_WhoLeavesIsLetGoThoughThePoolIsBusy) {
@@ -102,7 +102,7 @@ TEST_F(GenerateTaskTest, Q_5_WhoLeavesAtAnyMomentIsCountedOnceAndHoldsNothing) {
   }
   settle();
   EXPECT_TRUE(becomes_idle());
-  const double never_submitted = metric(R"(tidemill:requests_cancelled_total{stage="queued"})");
+  const double never_submitted = metric("tidemill:requests_rejected_total");
   EXPECT_EQ(never_submitted + metric("vllm:request_success_total"), kRequests);
 }
 

@@ -17,6 +17,7 @@
 namespace tidemill {
 namespace {
 
+constexpr std::string_view kClientLeft = "client_left";
 constexpr const char* kMemoryBytes = "tidemill:memory_bytes";
 constexpr const char* kMemoryHelp = "Memory by what it holds.";
 
@@ -56,13 +57,14 @@ double most_descriptors() {
 // Every series of a closed set is there from the start, at 0 (ME-4).
 ServerMetrics::ServerMetrics(MetricsRegistry& registry)
     : registry_(registry),
-      left_(registry.counter("tidemill:requests_cancelled_total", "Sequences whose reader left.",
-                             {{"stage", "queued"}})),
       unknown_parameters_(registry.counter("tidemill:unknown_parameters_total",
                                            "Fields of requests that nobody knows.")),
       stalls_(registry.counter("tidemill:stream_stalls_total",
-                               "Streams cancelled because nobody read them.")) {
+                               "Streams cancelled because nobody read them.")),
+      stream_writes_(registry.counter("tidemill:stream_writes_total",
+                                      "Writes of streamed answers to their sockets.")) {
   for (const std::string_view slug : error_slugs()) rejections(slug);
+  rejections(kClientLeft);
   for (const RoutePattern& route : route_patterns()) {
     requests(route.pattern, route.method, "2xx");
     durations(route.pattern, route.method);
@@ -123,7 +125,9 @@ void ServerMetrics::answered(std::string_view handler, std::string_view method, 
   durations(handler, shown).observe(seconds);
 }
 
-void ServerMetrics::left_before_submit() { left_.add(); }
+// Refused by nobody; it stands among the refused, because a page on which the sequences that ended
+// and the requests that were refused are all that came is one that can be checked (ME-5).
+void ServerMetrics::left_before_submit() { rejected(kClientLeft); }
 
 Counter& ServerMetrics::rejections(std::string_view slug) {
   return registry_.counter("tidemill:requests_rejected_total",
@@ -138,5 +142,7 @@ void ServerMetrics::unknown_parameters(size_t count) {
 }
 
 void ServerMetrics::stalled() { stalls_.add(); }
+
+void ServerMetrics::stream_written() { stream_writes_.add(); }
 
 }  // namespace tidemill

@@ -17,6 +17,8 @@ class ServerMetrics {
   void left_before_submit();
   void unknown_parameters(size_t count);
   void stalled();
+  // One write of a streamed answer: what one step gave it, or several where its socket was busy.
+  void stream_written();
 
  private:
   Counter& requests(std::string_view handler, std::string_view method, std::string_view status);
@@ -26,9 +28,9 @@ class ServerMetrics {
   void register_memory();
 
   MetricsRegistry& registry_;
-  Counter& left_;
   Counter& unknown_parameters_;
   Counter& stalls_;
+  Counter& stream_writes_;
 };
 
 }  // namespace tidemill
