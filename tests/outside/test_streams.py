@@ -229,38 +229,54 @@ def test_Q_6_who_does_not_read_pauses_alone_and_is_cancelled(serve, tmp_path):
         {"when": "flood", "reply": "all the water of the river "},
         {"when": "good", "reply": "tick "}, {"when": "*", "reply": "warm"}],
         step_ms=1, num_blocks=4096, max_model_len=65536)
-    server = serve(model, "--stall-timeout", "3")
+    server = serve(model, "--stall-timeout", "15")
+    num_good = 500
 
     def good():
+        """Seconds, and the tokens that all steps had meanwhile."""
+        before = server.metric("vllm:iteration_tokens_total_sum")
         begun = time.monotonic()
         answer = httpx.post(server.url + "/v1/completions", timeout=60, json={
-            "prompt": "good", "max_tokens": 1000, "ignore_eos": True})
+            "prompt": "good", "max_tokens": num_good, "ignore_eos": True})
+        seconds = time.monotonic() - begun
         assert answer.status_code == 200
-        return time.monotonic() - begun
+        return seconds, server.metric("vllm:iteration_tokens_total_sum") - before
 
     good()
     check = Epilogue(server)
-    alone = min(good() for _ in range(2))
+    alone = min(good() for _ in range(3))
     flood = json.dumps({"prompt": "flood", "max_tokens": 60000, "ignore_eos": True, "stream": True,
                         "logprobs": 20}).encode()
-    stalls = server.metric("tidemill:stream_stalls_total")
     connections = []
     for _ in range(3):
         connection = server.connect()
         connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: h\r\nContent-Type: "
                            b"application/json\r\nContent-Length: %d\r\n\r\n" % len(flood) + flood)
         connections.append(connection)
-    # Their sockets fill, their sequences pause: then a stream beside them is as quick as alone.
-    # They pause and keep their places for three seconds at least.
-    most, slowest = 0, 0.0
+
+    def generated():
+        return server.metric("vllm:generation_tokens_total")
+
+    # Their sockets fill, their sequences pause and keep their places.
     deadline = time.monotonic() + 60
-    while server.metric("tidemill:stream_stalls_total") - stalls < 3:
+    last = -1
+    while (now := generated()) != last or now < 10000:
         assert time.monotonic() < deadline
-        most = max(most, process_state(server)["resident"])
+        last = now
+        time.sleep(0.5)
+    most = process_state(server)["resident"]
+    beside = good()
+    assert server.metric("tidemill:stream_stalls_total") == 0, "too slow a machine for this test"
+    # Not one row of a step was theirs: a stream beside them is as quick as alone.
+    assert beside[1] == alone[1] == num_good + len("good") - 1
+    print(json.dumps({"alone_s": alone[0], "beside_s": beside[0],
+                      "growth": most - check.before["resident"]}))
+    while server.metric("tidemill:stream_stalls_total") < 3:
+        assert time.monotonic() < deadline
         time.sleep(0.1)
+    # What was cancelled was never all of it; a stream holds its bound and what was made from it.
+    assert generated() < 60000
     assert most - check.before["resident"] < 3 * (16 << 20)
-    slowest = min(good() for _ in range(2))
-    print(json.dumps({"alone": alone, "beside": slowest, "growth": most - check.before["resident"]}))
     for connection in connections:
         connection.close()
     check(sent=3 + 4)
