@@ -50,22 +50,6 @@ Error error_of(RowFailure failure) {
           .message = "the model computed a value that is not a number; the request was ended."};
 }
 
-// Readers hear of a step when all of it is there: each writes once. However the step ends, those
-// that were spoken to hear of it.
-class Announcement {
- public:
-  explicit Announcement(std::vector<std::shared_ptr<StreamQueue>>& spoken) : spoken_(spoken) {}
-  Announcement(const Announcement&) = delete;
-  Announcement& operator=(const Announcement&) = delete;
-  ~Announcement() {
-    for (const auto& stream : spoken_) stream->announce();
-    spoken_.clear();
-  }
-
- private:
-  std::vector<std::shared_ptr<StreamQueue>>& spoken_;
-};
-
 }  // namespace
 
 void StreamTable::put(SequenceId id, std::shared_ptr<StreamQueue> stream,
@@ -149,6 +133,7 @@ std::chrono::milliseconds StepLoop::live_turn(std::chrono::milliseconds wait) {
   }
   if (abort) fail_all(*abort);
   expire_deadlines();
+  call_readers();
   const auto begin = now_();
   const bool stepped = step();
   beat(stepped ? now_() - begin : Clock::duration{0});
@@ -159,6 +144,7 @@ std::chrono::milliseconds StepLoop::live_turn(std::chrono::milliseconds wait) {
 // What the step left behind cannot be trusted; nobody may wait for it.
 void StepLoop::give_up(const std::exception& error) {
   log_error("the step loop ended: {}", error.what());
+  call_readers();
   gauges_.failed.store(true);
   failure_ = {.kind = ErrorKind::kEngineError,
               .field = "",
@@ -210,7 +196,6 @@ void StepLoop::note_scheduled(const StepPlan& plan) {
 void StepLoop::deliver(const StepResult& result, const Recorded& recorded) {
   std::unordered_map<SequenceId, SequenceEnd> end_of;
   for (const SequenceEnd& end : recorded.ends) end_of.emplace(end.id, end);
-  const Announcement announcement(spoken_);
   for (size_t r = 0; r < result.rows.size(); ++r) {
     const RowResult& row = result.rows[r];
     const auto running = running_.find(row.sequence);
@@ -227,6 +212,20 @@ void StepLoop::deliver(const StepResult& result, const Recorded& recorded) {
     }
     if (end != end_of.end()) finish(row.sequence, kind_of(end->second.reason));
   }
+  call_readers();
+}
+
+// They hear of a step when all of it is there: each writes once. One that there is no memory to
+// call is called a turn later.
+void StepLoop::call_readers() {
+  std::erase_if(spoken_, [](const std::shared_ptr<StreamQueue>& stream) {
+    try {
+      stream->announce();
+      return true;
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+  });
 }
 
 void StepLoop::deliver_token(SequenceId id, Running& running, const TokenChoice& token,
@@ -292,6 +291,7 @@ void StepLoop::begin(Mail& mail, const StreamTable::Entry& entry) {
   running.sampling.end_ids.insert(running.sampling.end_ids.end(), mail.stop_ids.begin(),
                                   mail.stop_ids.end());
   running_.emplace(mail.sequence, std::move(running));
+  spoken_.reserve(spoken_.size() + running_.size());  // here it would cost this request alone
   next_expiry_ = std::min(
       next_expiry_, entry.arrival + std::chrono::milliseconds(std::min(
                                         options_.queue_timeout_ms, options_.request_timeout_ms)));

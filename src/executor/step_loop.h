@@ -81,6 +81,7 @@ class StepLoop {
   void beat(std::chrono::steady_clock::duration step);
   void deliver(const StepResult& result, const Recorded& recorded);
   void deliver_token(SequenceId id, Running& running, const TokenChoice& token, SequenceEnd* end);
+  void call_readers();
   void note_scheduled(const StepPlan& plan);
   void handle(Mail& mail);
   void add(Mail& mail);
@@ -102,7 +103,7 @@ class StepLoop {
   const std::function<std::chrono::steady_clock::time_point()> now_;
   Scheduler scheduler_;
   std::unordered_map<SequenceId, Running> running_;
-  std::vector<std::shared_ptr<StreamQueue>> spoken_;  // in this step; kept for its memory
+  std::vector<std::shared_ptr<StreamQueue>> spoken_;  // given something, and not called yet
   // Nobody's deadline comes before it.
   std::chrono::steady_clock::time_point next_expiry_ = std::chrono::steady_clock::time_point::max();
   std::chrono::steady_clock::time_point next_publish_{};

@@ -59,8 +59,14 @@ void StreamQueue::call_reader(std::unique_lock<std::mutex> lock) {
   arrived_.notify_one();
   if (!call) return;
   const std::lock_guard calling(calling_);
-  const std::function<void()> notify = notify_;  // a copy: the call may replace it
-  if (notify) notify();
+  try {
+    const std::function<void()> notify = notify_;  // a copy: the call may replace it
+    if (notify) notify();
+  } catch (...) {
+    const std::lock_guard again(mutex_);
+    announced_ = false;  // the reader has not heard of it
+    throw;
+  }
 }
 
 int64_t StreamQueue::put(TokenRecord record) {

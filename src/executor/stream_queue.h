@@ -77,8 +77,8 @@ class StreamQueue {
   RequestTimes times_;
   int64_t cached_tokens_ = 0;  // of the prompts, found in the prefix cache
 
-  // Held while the reader is called, and never together with mutex_, so that it may take() in the
-  // call. Recursive: the call may be the one that gives the stream up.
+  // Held while the reader is called; mutex_ is not, so that it may take() in the call. Recursive:
+  // the call may be the one that gives the stream up.
   std::recursive_mutex calling_;
   std::function<void()> notify_;
 };

@@ -199,5 +199,19 @@ TEST(StreamQueue, SS_5_WhatOneStepPutsIsAnnouncedOnce) {
   EXPECT_EQ(queue.take().records.size(), 2u);
 }
 
+TEST(StreamQueue, N_3_AReaderThatCouldNotBeCalledIsCalledAgain) {
+  StreamQueue queue;
+  int calls = 0;
+  queue.on_ready([&] {
+    if (++calls == 1) throw std::bad_alloc();
+  });
+  queue.put({.choice = 0});
+  EXPECT_THROW(queue.announce(), std::bad_alloc);
+  queue.announce();
+  EXPECT_EQ(calls, 2);
+  queue.announce();
+  EXPECT_EQ(calls, 2) << "it has heard, and has not taken yet";
+}
+
 }  // namespace
 }  // namespace tidemill
