@@ -95,13 +95,28 @@ def leave_in_a_storm(serve, tmp_path, num_requests):
     check(sent=num_requests)
 
 
-def test_Q_5_H_12_clients_that_leave_at_any_moment_leave_nothing(serve, tmp_path):
+def test_Q_5_clients_that_leave_at_any_moment_leave_nothing(serve, tmp_path):
     leave_in_a_storm(serve, tmp_path, 2000)
 
 
 @pytest.mark.long
 def test_Q_5_twenty_thousand_clients_that_leave(serve, tmp_path):
     leave_in_a_storm(serve, tmp_path, 20000)
+
+
+def test_H_12_who_leaves_while_its_body_comes_was_never_there(serve, tmp_path):
+    server = serve(write_script(tmp_path / "m.json", [{"when": "*", "reply": "fine"}]))
+    check = Epilogue(server)
+    prompts = server.metric("vllm:prompt_tokens_total")
+    whole = completion("x" * 5000)
+    generator = random.Random(37)
+    for i in range(300):
+        with server.connect() as connection:
+            connection.sendall(whole[:generator.randrange(100, len(whole))])
+            if i % 2:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    check(sent=0)
+    assert server.metric("vllm:prompt_tokens_total") - prompts == len("the reference prompt")
 
 
 # ---- many streams
@@ -162,7 +177,8 @@ def stream_storm(serve, tmp_path, num_streams, seconds):
     num_tokens = int((seconds + 6) / TICK)
     blocks = num_streams * (num_tokens // 32 + 2)
     model = write_script(tmp_path / "m.json", [
-        {"when": "stream", "reply": REPLY_OF_STREAMS, "repeat": num_tokens}, {"when": "*", "reply": "warm"}],
+        {"when": "stream", "reply": REPLY_OF_STREAMS, "repeat": num_tokens},
+        {"when": "*", "reply": "warm"}],
         tick_ms=int(TICK * 1000), num_blocks=blocks)
     server = serve(model, "--max-rolling-batch-size", str(num_streams),
                    "--max-rolling-batch-prefill-tokens", "8192")
