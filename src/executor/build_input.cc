@@ -1,5 +1,7 @@
 #include "executor/build_input.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "model/kv_cache.h"
 #include "scheduler/prefix_cache.h"
@@ -23,9 +25,60 @@ TokenId token_at(const Sequence& sequence, int32_t position) {
                                         : sequence.drafts[index - sequence.tokens.size()];
 }
 
+bool ends_in(std::span<const TokenId> tokens, std::span<const TokenId> tail) {
+  return tokens.size() >= tail.size() &&
+         std::equal(tail.begin(), tail.end(),
+                    tokens.end() - static_cast<std::ptrdiff_t>(tail.size()));
+}
+
+// What may not follow `generated`.
+std::vector<TokenId> forbidden_behind(std::span<const TokenId> generated,
+                                      const SequenceSampling& sampling) {
+  std::vector<TokenId> forbidden;
+  if (static_cast<int64_t>(generated.size()) < sampling.min_new_tokens) {
+    forbidden = sampling.end_ids;
+  }
+  for (const std::vector<TokenId>& word : sampling.bad_words) {
+    if (ends_in(generated, std::span(word).first(word.size() - 1))) {
+      forbidden.push_back(word.back());
+    }
+  }
+  return forbidden;
+}
+
+// The score rows that choose a token. Drafts count as generated for the rows behind them: a row's
+// choice is the one that it would be had they been accepted before.
+void append_choices(const PlanRow& row, const Sequence& sequence, const SequenceSampling& sampling,
+                    StepInput& input) {
+  const auto num_prompt = static_cast<size_t>(sequence.num_prompt_tokens);
+  const std::span<const TokenId> tokens(sequence.tokens);
+  std::vector<TokenId> with_drafts;
+  std::span<const TokenId> generated = tokens.subspan(num_prompt);
+  if (row.num_score_rows > 1) {
+    with_drafts.assign(generated.begin(), generated.end());
+    with_drafts.insert(with_drafts.end(), sequence.drafts.begin(), sequence.drafts.end());
+    generated = with_drafts;
+  }
+  const SamplingParams& params = sampling.params;
+  for (int32_t i = row.num_tokens - row.num_score_rows; i < row.num_tokens; ++i) {
+    const int32_t position = row.first_position + i + 1;  // of the token that is chosen
+    const auto before = generated.first(static_cast<size_t>(position) - num_prompt);
+    const std::vector<TokenId> forbidden = forbidden_behind(before, sampling);
+    LogitChanges changes{.allowed = sampling.allowed_ids,
+                         .forbidden = forbidden,
+                         .bias_ids = sampling.bias_ids,
+                         .bias = sampling.bias};
+    if (params.penalises_prompt()) changes.prompt = tokens.first(num_prompt);
+    if (params.penalises_output()) changes.output = before;
+    input.add_score_row({.params = params, .choice = sampling.choice, .position = position},
+                        changes);
+  }
+}
+
 void append_row(const PlanRow& row, const Sequence& sequence, const SequenceSampling& sampling,
                 StepInput& input) {
   ForwardInput& forward = input.forward;
+  const auto begin = static_cast<int32_t>(forward.token_ids.size());
   for (int32_t i = 0; i < row.num_tokens; ++i) {
     forward.token_ids.push_back(token_at(sequence, row.first_position + i));
     forward.positions.push_back(row.first_position + i);
@@ -34,14 +87,9 @@ void append_row(const PlanRow& row, const Sequence& sequence, const SequenceSamp
     append_table(sequence.block_tables[group], row.num_tokens, forward.groups[group]);
   }
   for (int32_t i = row.num_tokens - row.num_score_rows; i < row.num_tokens; ++i) {
-    forward.score_rows.push_back(static_cast<int32_t>(forward.token_ids.size()) - row.num_tokens +
-                                 i);
-    const int32_t position = row.first_position + i + 1;  // of the token that is chosen
-    const bool may_end = position - sequence.num_prompt_tokens >= sampling.min_new_tokens;
-    input.add_score_row(
-        {.params = sampling.params, .choice = sampling.choice, .position = position},
-        may_end ? std::span<const TokenId>() : sampling.end_ids);
+    forward.score_rows.push_back(begin + i);
   }
+  if (row.num_score_rows > 0) append_choices(row, sequence, sampling, input);
 }
 
 }  // namespace

@@ -14,6 +14,11 @@ struct SequenceSampling {
   int32_t choice = 0;
   int32_t min_new_tokens = 0;
   std::vector<TokenId> end_ids;  // forbidden until min_new_tokens are there
+  std::vector<TokenId> allowed_ids;
+  std::vector<TokenId> bias_ids;
+  std::vector<float> bias;  // one for each of bias_ids
+  // Each as tokens: the last one is forbidden where what was generated ends in the others.
+  std::vector<std::vector<TokenId>> bad_words;
 };
 
 // `sampling_of` answers for every sequence of the plan.

@@ -113,9 +113,76 @@ TEST_F(BuildInput, TheEndIsForbiddenUntilTheLeastTokensAreThere) {
     const StepInput input = next();
     EXPECT_EQ(input.sampling[0].params.seed, 9u);
     EXPECT_EQ(input.sampling[0].choice, 2);
-    EXPECT_EQ(input.forbidden_ids, forbidden ? std::vector<TokenId>{7} : std::vector<TokenId>());
+    EXPECT_EQ(input.forbidden.items, forbidden ? std::vector<TokenId>{7} : std::vector<TokenId>());
     commit(3);
   }
+}
+
+using Ids = std::vector<TokenId>;
+
+Ids list(std::span<const TokenId> ids) { return Ids(ids.begin(), ids.end()); }
+
+TEST_F(BuildInput, TheHistoryIsThereOnlyForThoseWhoPenaliseIt) {
+  sampling_[2].params.repetition_penalty = 1.5f;
+  sampling_[3].params.frequency_penalty = 0.5f;
+  for (const SequenceId id : {1, 2, 3}) add(id, {11, 12});
+  const StepInput prefill = next();
+  EXPECT_EQ(list(prefill.changes(0).prompt), Ids());
+  EXPECT_EQ(list(prefill.changes(1).prompt), (Ids{11, 12}));
+  EXPECT_EQ(list(prefill.changes(2).prompt), Ids()) << "it does not look at the prompt";
+  EXPECT_TRUE(prefill.output.begins.empty());
+  commit(5);
+  next();
+  commit(6);
+  const StepInput decode = next();
+  EXPECT_EQ(list(decode.changes(0).output), Ids());
+  EXPECT_EQ(list(decode.changes(1).output), (Ids{5, 6}));
+  EXPECT_EQ(list(decode.changes(2).output), (Ids{5, 6}));
+}
+
+TEST_F(BuildInput, ADraftCountsAsGeneratedForTheRowsBehindIt) {
+  sampling_[1].params.presence_penalty = 0.5f;
+  sampling_[1].bad_words = {{3, 4, 9}};
+  add(1, {1, 2});
+  next();
+  commit(3);
+  scheduler_.propose(1, {4, 5});
+  const StepInput input = next();
+  EXPECT_EQ(list(input.changes(0).output), (Ids{3}));
+  EXPECT_EQ(list(input.changes(1).output), (Ids{3, 4}));
+  EXPECT_EQ(list(input.changes(2).output), (Ids{3, 4, 5}));
+  EXPECT_EQ(list(input.changes(0).forbidden), Ids());
+  EXPECT_EQ(list(input.changes(1).forbidden), (Ids{9})) << "behind 3, 4";
+  EXPECT_EQ(list(input.changes(2).forbidden), Ids());
+}
+
+TEST_F(BuildInput, ABadWordIsForbiddenAtItsLastTokenBehindTheOthers) {
+  sampling_[1].bad_words = {{8}, {1, 2, 7}, {5, 5, 6}};
+  sampling_[1].min_new_tokens = 1;
+  sampling_[1].end_ids = {30};
+  add(1, {1, 2});
+  EXPECT_EQ(list(next().changes(0).forbidden), (Ids{30, 8})) << "the prompt's tokens do not count";
+  commit(5);
+  EXPECT_EQ(list(next().changes(0).forbidden), (Ids{8}));
+  commit(5);
+  EXPECT_EQ(list(next().changes(0).forbidden), (Ids{8, 6}));
+  commit(5);
+  EXPECT_EQ(list(next().changes(0).forbidden), (Ids{8, 6}));
+  commit(4);
+  EXPECT_EQ(list(next().changes(0).forbidden), (Ids{8}));
+}
+
+TEST_F(BuildInput, BiasAndAllowedIdsStandBesideTheirRowAlone) {
+  sampling_[2].bias_ids = {4, 5};
+  sampling_[2].bias = {1.5f, -2.0f};
+  sampling_[2].allowed_ids = {4, 9};
+  add(1, {1});
+  add(2, {2});
+  const StepInput input = next();
+  EXPECT_TRUE(input.changes(0).empty());
+  EXPECT_EQ(list(input.changes(1).bias_ids), (Ids{4, 5}));
+  EXPECT_THAT(input.bias.items, ElementsAre(1.5f, -2.0f));
+  EXPECT_EQ(list(input.changes(1).allowed), (Ids{4, 9}));
 }
 
 }  // namespace

@@ -1,10 +1,12 @@
 #include "executor/executor.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <thread>
 
 #include "base/check.h"
+#include "executor/encode_prompt.h"
 #include "executor/executor_metrics.h"
 #include "executor/step_loop.h"
 #include "executor/step_watchdog.h"
@@ -14,10 +16,11 @@
 namespace tidemill {
 namespace {
 
-// A prompt as token ids, and its text where the client sent one.
-struct EncodedPrompt {
-  std::vector<TokenId> ids;
-  std::string text;
+// A request as tokens, and the tokens that each of its prompts may have behind it.
+struct EncodedRequest {
+  std::vector<EncodedPrompt> prompts;
+  std::vector<int64_t> rooms;
+  std::vector<std::vector<TokenId>> bad_words;
 };
 
 Error too_long(const GenerationRequest& request, int64_t prompt, int64_t asked, int64_t limit) {
@@ -41,13 +44,10 @@ Error too_many(const GenerationRequest& request, int64_t count, int64_t limit) {
                             count, names.num_choices, limit)};
 }
 
-// A tokenizer may have been given tokens that the model was not.
-Error beyond_vocabulary(const GenerationRequest& request, TokenId id, int32_t vocab_size) {
-  return {.kind = ErrorKind::kInvalidParameter,
-          .field = request.names().prompt,
-          .message = format("the prompt holds token id {}, which the tokenizer knows and the model "
-                            "does not: its ids go from 0 to {}. Leave that token out.",
-                            id, vocab_size - 1)};
+std::vector<TokenId> ids_of(const std::vector<int64_t>& numbers) {
+  std::vector<TokenId> ids;
+  for (const int64_t number : numbers) ids.push_back(static_cast<TokenId>(number));
+  return ids;
 }
 
 }  // namespace
@@ -71,19 +71,20 @@ struct Executor::State {
     });
   }
 
-  Result<EncodedPrompt> encode(const GenerationRequest& request, const Prompt& prompt) const;
   // The tokens that may be generated behind that prompt, or why there are none.
   Result<int64_t> room_for(const GenerationRequest& request, int64_t prompt_tokens) const;
   // Why that many more sequences cannot be let in beside those that are; nothing if they can.
   std::optional<Error> refusal(const GenerationRequest& request, int64_t present,
                                int64_t count) const;
   Result<Done> take_places(const GenerationRequest& request, int64_t count);
-  ResponseStream start(const GenerationRequest& request, std::vector<EncodedPrompt> prompts,
-                       const std::vector<int64_t>& rooms, RequestTimes::Time arrival);
+  Result<EncodedRequest> encode(const GenerationRequest& request) const;
+  ResponseStream start(const GenerationRequest& request, EncodedRequest encoded,
+                       RequestTimes::Time arrival);
   void send(const ResponseStream::State& stream, std::vector<Mail> mail,
             RequestTimes::Time arrival);
   Mail mail_for(const GenerationRequest& request, const EncodedPrompt& prompt, int64_t room,
                 uint64_t seed) const;
+  SamplingParams sampling_params(const GenerationFields& fields, uint64_t seed) const;
   ChoiceReader reader_for(const GenerationRequest& request, const EncodedPrompt& prompt,
                           SequenceId id) const;
 
@@ -101,33 +102,21 @@ struct Executor::State {
   std::optional<StepWatchdog> watchdog;  // of that thread
 };
 
-Result<EncodedPrompt> Executor::State::encode(const GenerationRequest& request,
-                                              const Prompt& prompt) const {
-  EncodedPrompt encoded;
-  if (const auto* tokens = std::get_if<TokenPrompt>(&prompt)) {
-    encoded.ids = tokens->ids;
-    return encoded;
-  }
-  Result<std::vector<TokenId>> ids = std::vector<TokenId>();
-  if (const auto* plain = std::get_if<TextPrompt>(&prompt)) {
-    ids = text.tokenizer->encode(plain->text, {.add_special_tokens = plain->add_special_tokens});
-    encoded.text = plain->text;
-  } else {
-    const auto& chat = std::get<ChatPrompt>(prompt);
-    ids = text.chat_template->encode(*text.tokenizer, chat.messages, chat.options);
-  }
-  if (!ids) return ids.error();
-  encoded.ids = std::move(*ids);
+Result<EncodedRequest> Executor::State::encode(const GenerationRequest& request) const {
+  EncodedRequest encoded;
   const int32_t vocab_size = runner->vocab_size();
-  for (const TokenId id : encoded.ids) {
-    if (id >= vocab_size) return beyond_vocabulary(request, id, vocab_size);
+  for (const Prompt& prompt : request.fields().prompts) {
+    auto ids = encode_prompt(request, prompt, text, vocab_size);
+    if (!ids) return ids.error();
+    const auto room = room_for(request, static_cast<int64_t>(ids->ids.size()));
+    if (!room) return room.error();
+    encoded.prompts.push_back(std::move(*ids));
+    encoded.rooms.push_back(*room);
   }
-  // A template or a client that writes what the tokenizer adds, too.
-  const auto& first = encoded.ids;
-  if (text.begin_id && first.size() >= 2 && first[0] == *text.begin_id &&
-      first[1] == *text.begin_id) {
-    encoded.ids.erase(encoded.ids.begin());
-  }
+  if (request.fields().bad_words.empty()) return encoded;
+  auto words = encode_bad_words(request, *text.tokenizer, vocab_size);
+  if (!words) return words.error();
+  encoded.bad_words = std::move(*words);
   return encoded;
 }
 
@@ -194,14 +183,34 @@ Mail Executor::State::mail_for(const GenerationRequest& request, const EncodedPr
             .prompt = prompt.ids,
             .max_new_tokens = static_cast<int32_t>(room),
             .min_new_tokens = static_cast<int32_t>(std::min(fields.min_new_tokens, room)),
-            .sampling = {.temperature = static_cast<float>(fields.temperature),
-                         .top_k = static_cast<int32_t>(std::max<int64_t>(fields.top_k, 0)),
-                         .top_p = static_cast<float>(fields.top_p),
-                         .seed = seed,
-                         .num_logprobs = static_cast<int32_t>(fields.num_logprobs)}};
+            .sampling = sampling_params(fields, seed)};
+  for (const auto& [id, bias] : fields.logit_bias) {
+    mail.bias_ids.push_back(static_cast<TokenId>(id));
+    mail.bias.push_back(static_cast<float>(bias));
+  }
+  if (fields.allowed_token_ids) mail.allowed_ids = ids_of(*fields.allowed_token_ids);
   if (!fields.ignore_end) mail.end_ids = text.end_ids;
-  for (const int64_t id : fields.stop_token_ids) mail.stop_ids.push_back(static_cast<TokenId>(id));
+  mail.stop_ids = ids_of(fields.stop_token_ids);
   return mail;
+}
+
+// Numbers that are too small for a float stay what they are: more than nothing.
+SamplingParams Executor::State::sampling_params(const GenerationFields& fields,
+                                                uint64_t seed) const {
+  const auto above_zero = [](double value) {
+    return std::max(static_cast<float>(value), std::numeric_limits<float>::min());
+  };
+  return {.temperature = static_cast<float>(fields.temperature),
+          .top_k = static_cast<int32_t>(std::max<int64_t>(fields.top_k, 0)),
+          .top_p = static_cast<float>(fields.top_p),
+          .seed = seed,
+          .num_logprobs = static_cast<int32_t>(fields.num_logprobs),
+          .min_p = static_cast<float>(fields.min_p),
+          .typical_p = above_zero(fields.typical_p),
+          .repetition_penalty = above_zero(fields.repetition_penalty),
+          .frequency_penalty = static_cast<float>(fields.frequency_penalty),
+          .presence_penalty = static_cast<float>(fields.presence_penalty),
+          .processed_logprobs = options.logprobs_mode == "processed"};
 }
 
 ChoiceReader Executor::State::reader_for(const GenerationRequest& request,
@@ -220,10 +229,10 @@ ChoiceReader Executor::State::reader_for(const GenerationRequest& request,
   return reader;
 }
 
-ResponseStream Executor::State::start(const GenerationRequest& request,
-                                      std::vector<EncodedPrompt> prompts,
-                                      const std::vector<int64_t>& rooms,
+ResponseStream Executor::State::start(const GenerationRequest& request, EncodedRequest encoded,
                                       RequestTimes::Time arrival) {
+  std::vector<EncodedPrompt>& prompts = encoded.prompts;
+  const std::vector<int64_t>& rooms = encoded.rooms;
   auto stream = std::make_unique<ResponseStream::State>();
   stream->queue = std::make_shared<StreamQueue>(arrival);
   stream->mailbox = mailbox;
@@ -251,6 +260,7 @@ ResponseStream Executor::State::start(const GenerationRequest& request,
       record.sequence = id;
       record.stream_choice = stream_choice;
       record.same_prompt_as = leader;
+      record.bad_words = encoded.bad_words;
       if (!leader) leader = id;
     }
     stream->prompt_tokens.push_back(static_cast<int64_t>(prompts[p].ids.size()));
@@ -301,25 +311,18 @@ Result<ResponseStream> Executor::submit(const GenerationRequest& request,
   // Before the text is looked at: under overload, saying no must cost little.
   const bool needs_places = request.fields().max_new_tokens != 0;
   auto refused = state_->refusal(request, state_->gauges.in_system.load(),
-                                 needs_places ? request.num_choices_total() : 0);
+                                 needs_places ? request.num_sequences_total() : 0);
   if (refused) return std::move(*refused);
-  std::vector<EncodedPrompt> prompts;
-  std::vector<int64_t> rooms;
-  for (const Prompt& prompt : request.fields().prompts) {
-    auto encoded = state_->encode(request, prompt);
-    if (!encoded) return encoded.error();
-    const auto room = state_->room_for(request, static_cast<int64_t>(encoded->ids.size()));
-    if (!room) return room.error();
-    prompts.push_back(std::move(*encoded));
-    rooms.push_back(*room);
-  }
+  auto encoded = state_->encode(request);
+  if (!encoded) return encoded.error();
+  const std::vector<int64_t>& rooms = encoded->rooms;
   const auto running =
       std::count_if(rooms.begin(), rooms.end(), [](int64_t room) { return room > 0; });
   const int64_t places = running * request.fields().num_choices;
   const auto placed = state_->take_places(request, places);
   if (!placed) return placed.error();
   try {
-    return state_->start(request, std::move(prompts), rooms, arrival);
+    return state_->start(request, std::move(*encoded), arrival);
   } catch (...) {
     state_->gauges.in_system.fetch_sub(places);  // the loop, which gives them back, has none of it
     throw;

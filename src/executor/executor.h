@@ -34,6 +34,8 @@ struct ExecutorOptions {
   int64_t stalled_step_exit_ms = 0;         // ends the process; 0: never
   int64_t stream_pause_bytes = 256 * 1024;  // unread text at which a sequence pauses
   int64_t stream_resume_bytes = 128 * 1024;
+  // Log-probabilities are of the unmodified logits ("raw") or of what was drawn from ("processed").
+  std::string logprobs_mode = "raw";
 };
 
 // What the executor needs to know about text; absent parts mean token-id prompts only.

@@ -1,5 +1,6 @@
 #include "executor/generation_request.h"
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -10,6 +11,8 @@ namespace tidemill {
 namespace {
 
 constexpr int64_t kMaxTopK = 1 << 30;
+constexpr int64_t kMaxPriority = 100;
+constexpr int64_t kMaxSaltBytes = 128;
 constexpr int64_t kBytesPerToken = 32;  // a prompt of more bytes per position is refused unread
 
 Error invalid(const std::string& field, std::string message) {
@@ -45,7 +48,11 @@ class Checker {
     check_prompts();
     check_lengths();
     check_sampling();
+    check_penalties();
+    check_token_lists();
     check_stops();
+    check_words(fields_.bad_words, "bad_words", "bad word");
+    check_place();
     return std::move(problem_);
   }
 
@@ -59,6 +66,12 @@ class Checker {
     if (std::isfinite(value) && value >= min && value <= max) return;
     refuse(invalid(field,
                    format("{} is {}; it must lie in {} to {}.{}", field, value, min, max, hint)));
+  }
+
+  void check_above_zero(const std::string& field, double value, double max) {
+    if (std::isfinite(value) && value > 0.0 && value <= max) return;
+    refuse(invalid(field,
+                   format("{} is {}; it must be more than 0, and {} at most.", field, value, max)));
   }
 
   void check_count(const std::string& field, int64_t value, int64_t min, int64_t max) {
@@ -133,6 +146,14 @@ class Checker {
     check_count(names_.min_new_tokens, fields_.min_new_tokens, 0,
                 fields_.max_new_tokens.value_or(limits_.max_model_len));
     check_count(names_.num_choices, fields_.num_choices, 1, limits_.max_choices);
+    if (fields_.best_of) {
+      check_count(names_.best_of, *fields_.best_of, std::max<int64_t>(fields_.num_choices, 1),
+                  limits_.max_choices);
+    }
+    if (fields_.truncate_prompt_tokens) {
+      check_count(names_.truncate_prompt_tokens, *fields_.truncate_prompt_tokens, 1,
+                  limits_.max_model_len);
+    }
   }
 
   void check_sampling() {
@@ -140,24 +161,72 @@ class Checker {
                 " Use 0 for greedy decoding.");
     check_count("top_k", fields_.top_k, -1, kMaxTopK);
     check_range("top_p", fields_.top_p, 0.0, 1.0);
+    check_range("min_p", fields_.min_p, 0.0, 1.0);
+    check_above_zero("typical_p", fields_.typical_p, 1.0);
     check_count(names_.num_logprobs, fields_.num_logprobs, -1, limits_.max_logprobs);
+    check_count(names_.num_prompt_logprobs, fields_.num_prompt_logprobs, -1, limits_.max_logprobs);
+  }
+
+  void check_penalties() {
+    check_above_zero("repetition_penalty", fields_.repetition_penalty, 10.0);
+    check_range("frequency_penalty", fields_.frequency_penalty, -2.0, 2.0);
+    check_range("presence_penalty", fields_.presence_penalty, -2.0, 2.0);
+  }
+
+  void check_length(const std::string& field, size_t size, int64_t max, const char* of) {
+    const auto count = static_cast<int64_t>(size);
+    if (count <= max) return;
+    refuse(invalid(field, format("{} holds {} {}; {} are allowed.", field, count, of, max)));
+  }
+
+  void check_token_lists() {
+    check_length("logit_bias", fields_.logit_bias.size(), limits_.max_logit_bias, "entries");
+    for (const auto& [id, bias] : fields_.logit_bias) {
+      check_count("logit_bias", id, 0, limits_.vocab_size - 1);
+      check_range("logit_bias", bias, -100.0, 100.0);
+    }
+    if (!fields_.allowed_token_ids) return;
+    const std::vector<int64_t>& allowed = *fields_.allowed_token_ids;
+    if (allowed.empty()) {
+      refuse(invalid("allowed_token_ids",
+                     "allowed_token_ids is empty, and no token could be generated. Name at least "
+                     "one id, or leave it out."));
+    }
+    check_length("allowed_token_ids", allowed.size(), limits_.vocab_size, "ids");
+    for (const int64_t id : allowed) {
+      check_count("allowed_token_ids", id, 0, limits_.vocab_size - 1);
+    }
+  }
+
+  // Stop strings and bad words: the same limits.
+  void check_words(const std::vector<std::string>& words, const std::string& field,
+                   const char* what) {
+    check_length(field, words.size(), limits_.max_stop_strings, "strings");
+    for (const std::string& word : words) {
+      const auto bytes = static_cast<int64_t>(word.size());
+      if (bytes >= 1 && bytes <= limits_.max_stop_string_bytes) continue;
+      refuse(invalid(field, format("a {} has {} bytes; 1 to {} are allowed.", what, bytes,
+                                   limits_.max_stop_string_bytes)));
+    }
+  }
+
+  void check_place() {
+    if (!fields_.bad_words.empty() && !limits_.has_tokenizer) {
+      refuse({.kind = ErrorKind::kUnsupportedContent,
+              .field = "bad_words",
+              .message = "bad_words are text, and this model has no tokenizer. Forbid tokens with "
+                         "logit_bias or allowed_token_ids."});
+    }
+    check_count("priority", fields_.priority, -kMaxPriority, kMaxPriority);
+    if (!fields_.cache_salt) return;
+    const auto bytes = static_cast<int64_t>(fields_.cache_salt->size());
+    if (bytes >= 1 && bytes <= kMaxSaltBytes) return;
+    refuse(invalid("cache_salt",
+                   format("cache_salt has {} bytes; 1 to {} are allowed.", bytes, kMaxSaltBytes)));
   }
 
   void check_stops() {
-    const auto count = static_cast<int64_t>(fields_.stop_strings.size());
-    if (count > limits_.max_stop_strings) {
-      refuse(invalid(names_.stop_strings,
-                     format("{} holds {} strings; {} are allowed.", names_.stop_strings, count,
-                            limits_.max_stop_strings)));
-    }
-    for (const std::string& stop : fields_.stop_strings) {
-      const auto bytes = static_cast<int64_t>(stop.size());
-      if (bytes == 0 || bytes > limits_.max_stop_string_bytes) {
-        refuse(
-            invalid(names_.stop_strings, format("a stop string has {} bytes; 1 to {} are allowed.",
-                                                bytes, limits_.max_stop_string_bytes)));
-      }
-    }
+    check_words(fields_.stop_strings, names_.stop_strings, "stop string");
     const auto num_ids = static_cast<int64_t>(fields_.stop_token_ids.size());
     if (num_ids > limits_.max_stop_token_ids) {
       refuse(invalid("stop_token_ids", format("stop_token_ids holds {} ids; {} are allowed.",

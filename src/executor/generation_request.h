@@ -52,8 +52,8 @@ struct GenerationFields {
   // Generated per prompt; the num_choices with the highest mean log-probability are shown, best
   // first. Absent: num_choices. More than num_choices means events come only at the end.
   std::optional<int64_t> best_of;
-  int64_t num_logprobs = -1;         // -1 none, 0 the chosen token, N the N best
-  int64_t num_prompt_logprobs = -1;  // the same of the prompt's tokens
+  int64_t num_logprobs = -1;                      // -1 none, 0 the chosen token, N the N best
+  int64_t num_prompt_logprobs = -1;               // the same of the prompt's tokens
   std::optional<int64_t> truncate_prompt_tokens;  // keeps the last so many
   int64_t priority = 0;                           // lower first
   std::optional<std::string> cache_salt;          // prefixes are shared under one salt only
@@ -105,8 +105,10 @@ class GenerationRequest {
   uint64_t seed() const { return *fields_.seed; }  // drawn by make() when absent
   // Where the client gave no seed, each prompt draws numbers of its own.
   uint64_t seed_of_prompt(size_t index) const;
-  int64_t num_choices_total() const {
-    return static_cast<int64_t>(fields_.prompts.size()) * fields_.num_choices;
+  // Generated for each prompt; those that best_of leaves out included.
+  int64_t num_sequences() const { return fields_.best_of.value_or(fields_.num_choices); }
+  int64_t num_sequences_total() const {
+    return static_cast<int64_t>(fields_.prompts.size()) * num_sequences();
   }
 
  private:

@@ -82,6 +82,120 @@ TEST_F(Checks, EveryBoundItselfIsAllowed) {
   allowed([](auto& f) { f.stop_token_ids.resize(64, 1); });
 }
 
+// What a change is refused for: the field, or "" where it is allowed.
+class Bounds : public Checks {
+ protected:
+  template <typename Change>
+  std::string refused(Change change) const {
+    GenerationFields fields = with_tokens();
+    change(fields);
+    const auto error = problem(fields);
+    if (error) {
+      EXPECT_EQ(error->kind, ErrorKind::kInvalidParameter);
+    }
+    return error ? error->field : "";
+  }
+};
+
+TEST_F(Bounds, P_1_AFloatingParameterIsFiniteAndInItsRange) {
+  struct Case {
+    const char* name;
+    double GenerationFields::*field;
+    double least, most;
+    bool open;  // the least itself is refused
+  };
+  const Case cases[] = {{"top_p", &GenerationFields::top_p, 0, 1, false},
+                        {"min_p", &GenerationFields::min_p, 0, 1, false},
+                        {"typical_p", &GenerationFields::typical_p, 0, 1, true},
+                        {"repetition_penalty", &GenerationFields::repetition_penalty, 0, 10, true},
+                        {"frequency_penalty", &GenerationFields::frequency_penalty, -2, 2, false},
+                        {"presence_penalty", &GenerationFields::presence_penalty, -2, 2, false}};
+  for (const auto& [name, field, least, most, open] : cases) {
+    const auto with = [this, field = field](double value) {
+      return refused([&](GenerationFields& f) { f.*field = value; });
+    };
+    EXPECT_EQ(with(std::nan("")), name);
+    EXPECT_EQ(with(HUGE_VAL), name);
+    EXPECT_EQ(with(-HUGE_VAL), name);
+    EXPECT_EQ(with(std::nextafter(least, -99.0)), name);
+    EXPECT_EQ(with(least), open ? name : "");
+    EXPECT_EQ(with(std::nextafter(least, 99.0)), "") << name;
+    EXPECT_EQ(with(std::nextafter(most, -99.0)), "") << name;
+    EXPECT_EQ(with(most), "") << name;
+    EXPECT_EQ(with(std::nextafter(most, 99.0)), name);
+  }
+}
+
+TEST_F(Bounds, P_1_ABiasIsFiniteAndAtMostAHundred) {
+  const auto bias = [this](double value) {
+    return refused([&](auto& f) { f.logit_bias = {{1, 0.5}, {2, value}}; });
+  };
+  for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL, 100.001, -100.001}) {
+    EXPECT_EQ(bias(bad), "logit_bias") << bad;
+  }
+  for (const double good : {-100.0, 0.0, 100.0}) EXPECT_EQ(bias(good), "") << good;
+}
+
+TEST_F(Bounds, P_2_ANumberOutsideItsBoundsIsRefusedByName) {
+  const auto in_bounds = [this](const char* name, int64_t least, int64_t most, auto set) {
+    const auto with = [&](int64_t value) {
+      return refused([&](GenerationFields& f) { set(f, value); });
+    };
+    EXPECT_EQ(with(least - 1), name);
+    EXPECT_EQ(with(least), "") << name;
+    EXPECT_EQ(with(least + 1), "") << name;
+    EXPECT_EQ(with(most - 1), "") << name;
+    EXPECT_EQ(with(most), "") << name;
+    EXPECT_EQ(with(most + 1), name);
+  };
+  in_bounds("priority", -100, 100, [](auto& f, int64_t v) { f.priority = v; });
+  in_bounds("prompt_logprobs", -1, 20, [](auto& f, int64_t v) { f.num_prompt_logprobs = v; });
+  in_bounds("truncate_prompt_tokens", 1, 64,
+            [](auto& f, int64_t v) { f.truncate_prompt_tokens = v; });
+  in_bounds("best_of", 1, 8, [](auto& f, int64_t v) { f.best_of = v; });
+  in_bounds("logit_bias", 0, 9, [](auto& f, int64_t v) { f.logit_bias = {{v, 1.0}}; });
+  in_bounds("allowed_token_ids", 0, 9, [](auto& f, int64_t v) { f.allowed_token_ids = {{3, v}}; });
+  in_bounds("cache_salt", 1, 128,
+            [](auto& f, int64_t v) { f.cache_salt = std::string(static_cast<size_t>(v), 's'); });
+  in_bounds("bad_words", 1, 256,
+            [](auto& f, int64_t v) { f.bad_words = {std::string(static_cast<size_t>(v), 'w')}; });
+}
+
+TEST_F(Bounds, P_2_ListsThatAreEmptyOrTooLongAreRefusedByName) {
+  limits_.vocab_size = 2000;
+  EXPECT_EQ(refused([](auto& f) { f.logit_bias.resize(1024, {1, 1.0}); }), "");
+  EXPECT_EQ(refused([](auto& f) { f.logit_bias.resize(1025, {1, 1.0}); }), "logit_bias");
+  EXPECT_EQ(refused([](auto& f) { f.allowed_token_ids.emplace(); }), "allowed_token_ids");
+  EXPECT_EQ(refused([](auto& f) { f.allowed_token_ids.emplace(2000, 1); }), "");
+  EXPECT_EQ(refused([](auto& f) { f.allowed_token_ids.emplace(2001, 1); }), "allowed_token_ids");
+  EXPECT_EQ(refused([](auto& f) { f.bad_words.resize(16, "w"); }), "");
+  EXPECT_EQ(refused([](auto& f) { f.bad_words.resize(17, "w"); }), "bad_words");
+}
+
+TEST_F(Bounds, P_3_AsManySequencesAsChoicesAreAllowed) {
+  const auto best_of = [this](int64_t best, int64_t n) {
+    return refused([&](auto& f) {
+      f.best_of = best;
+      f.num_choices = n;
+    });
+  };
+  EXPECT_EQ(best_of(2, 3), "best_of") << "fewer than are shown";
+  EXPECT_EQ(best_of(3, 3), "");
+  EXPECT_EQ(best_of(4, 3), "");
+  limits_.max_choices = 3;
+  EXPECT_EQ(best_of(4, 3), "best_of");
+  EXPECT_EQ(best_of(4, 4), "n") << "the first problem of the two";
+}
+
+TEST_F(Checks, BadWordsWithoutATokenizerHaveAWayOut) {
+  limits_.has_tokenizer = false;
+  GenerationFields fields = with_tokens();
+  fields.bad_words = {"x"};
+  const auto error = problem(fields);
+  EXPECT_EQ(error->kind, ErrorKind::kUnsupportedContent);
+  EXPECT_NE(error->message.find("logit_bias"), std::string::npos);
+}
+
 TEST_F(Checks, WhatIsNotANumberIsRefusedForItself) {
   for (const double value : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
     GenerationFields fields = with_tokens();

@@ -21,6 +21,10 @@ void visit_members(Visitor& visit, Mail& mail) {
   visit(mail.sampling);
   visit(mail.choice);
   visit(mail.stream_choice);
+  visit(mail.allowed_ids);
+  visit(mail.bias_ids);
+  visit(mail.bias);
+  visit(mail.bad_words);
 }
 
 std::string to_bytes(const Mail& mail) { return wire::to_bytes(mail); }

@@ -35,6 +35,10 @@ struct Mail {
   SamplingParams sampling;
   int32_t choice = 0;         // inside its prompt: the draw depends on it
   int32_t stream_choice = 0;  // inside its request
+  std::vector<TokenId> allowed_ids;
+  std::vector<TokenId> bias_ids;
+  std::vector<float> bias;  // one for each of bias_ids
+  std::vector<std::vector<TokenId>> bad_words;
   bool operator==(const Mail&) const = default;
 };
 

@@ -29,7 +29,11 @@ Mail random_mail(std::mt19937_64& random) {
             .prefix_scope = std::string(random() % 9, 's'),
             .sampling = {.temperature = 0.25f, .top_k = 3, .top_p = 0.5f, .seed = random()},
             .choice = static_cast<int32_t>(random()),
-            .stream_choice = static_cast<int32_t>(random())};
+            .stream_choice = static_cast<int32_t>(random()),
+            .allowed_ids = ids(),
+            .bias_ids = ids(),
+            .bias = std::vector<float>(random() % 3, 0.5f),
+            .bad_words = {ids(), ids()}};
   if (random() % 2 == 0) mail.same_prompt_as = static_cast<SequenceId>(random());
   return mail;
 }

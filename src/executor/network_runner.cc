@@ -51,7 +51,7 @@ StepResult NetworkRunner::run(const StepInput& input) {
       const auto index = static_cast<size_t>(row);
       try {
         sampled_[index] = choose_token(kernels_, values, logits.cols, input.sampling[index],
-                                       input.forbidden(index));
+                                       input.changes(index));
       } catch (const std::bad_alloc&) {
         // Stays absent: the row fails, and a section must not throw.
       }

@@ -13,6 +13,12 @@ void visit_members(Visitor& visit, SamplingParams& params) {
   visit(params.top_p);
   visit(params.seed);
   visit(params.num_logprobs);
+  visit(params.min_p);
+  visit(params.typical_p);
+  visit(params.repetition_penalty);
+  visit(params.frequency_penalty);
+  visit(params.presence_penalty);
+  visit(params.processed_logprobs);
 }
 
 template <typename Visitor>

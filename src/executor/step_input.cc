@@ -1,7 +1,5 @@
 #include "executor/step_input.h"
 
-#include <algorithm>
-
 #include "executor/record_wire.h"
 #include "executor/wire.h"
 
@@ -40,6 +38,7 @@ void visit_members(Visitor& visit, SamplingRow& row) {
   visit(row.params);
   visit(row.choice);
   visit(row.position);
+  visit(row.scored);
 }
 
 template <typename Visitor>
@@ -47,8 +46,12 @@ void visit_members(Visitor& visit, StepInput& input) {
   visit(input.plan);
   visit(input.forward);
   visit(input.sampling);
-  visit(input.forbidden_ids);
-  visit(input.forbidden_begins);
+  visit(input.allowed);
+  visit(input.forbidden);
+  visit(input.bias_ids);
+  visit(input.bias);
+  visit(input.prompt);
+  visit(input.output);
 }
 
 template <typename Visitor>
@@ -65,33 +68,36 @@ void visit_members(Visitor& visit, StepResult& result) {
 
 namespace {
 
-// That forbidden() stays inside its arrays.
+// That changes() stays inside its arrays.
 bool is_consistent(const StepInput& input) {
-  const std::vector<int32_t>& begins = input.forbidden_begins;
-  if (begins.empty()) return input.forbidden_ids.empty();
-  return begins.size() == input.sampling.size() + 1 && begins.front() == 0 &&
-         std::is_sorted(begins.begin(), begins.end()) &&
-         static_cast<size_t>(begins.back()) == input.forbidden_ids.size();
+  const size_t rows = input.sampling.size();
+  for (const RowLists<TokenId>* lists :
+       {&input.allowed, &input.forbidden, &input.bias_ids, &input.prompt, &input.output}) {
+    if (!lists->is_consistent(rows)) return false;
+  }
+  return input.bias.is_consistent(rows) && input.bias.begins == input.bias_ids.begins;
 }
 
 }  // namespace
 
-void StepInput::add_score_row(const SamplingRow& row, std::span<const TokenId> forbidden) {
-  if (!forbidden.empty() && forbidden_begins.empty()) {
-    forbidden_begins.assign(sampling.size() + 1, 0);  // the rows before forbid nothing
-  }
+void StepInput::add_score_row(const SamplingRow& row, const LogitChanges& changes) {
+  const size_t index = sampling.size();
   sampling.push_back(row);
-  forbidden_ids.insert(forbidden_ids.end(), forbidden.begin(), forbidden.end());
-  if (!forbidden_begins.empty()) {
-    forbidden_begins.push_back(static_cast<int32_t>(forbidden_ids.size()));
-  }
+  allowed.add(index, changes.allowed);
+  forbidden.add(index, changes.forbidden);
+  bias_ids.add(index, changes.bias_ids);
+  bias.add(index, changes.bias);
+  prompt.add(index, changes.prompt);
+  output.add(index, changes.output);
 }
 
-std::span<const TokenId> StepInput::forbidden(size_t score_row) const {
-  if (forbidden_begins.empty()) return {};
-  const auto begin = static_cast<size_t>(forbidden_begins[score_row]);
-  const auto end = static_cast<size_t>(forbidden_begins[score_row + 1]);
-  return std::span(forbidden_ids).subspan(begin, end - begin);
+LogitChanges StepInput::changes(size_t score_row) const {
+  return {.allowed = allowed.of(score_row),
+          .forbidden = forbidden.of(score_row),
+          .bias_ids = bias_ids.of(score_row),
+          .bias = bias.of(score_row),
+          .prompt = prompt.of(score_row),
+          .output = output.of(score_row)};
 }
 
 std::string to_bytes(const StepInput& input) { return wire::to_bytes(input); }

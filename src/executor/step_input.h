@@ -5,10 +5,10 @@
 
 #include <cstddef>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
+#include "executor/row_lists.h"
 #include "model/forward_input.h"
 #include "sampling/sampler.h"
 #include "scheduler/step_plan.h"
@@ -19,14 +19,17 @@ struct StepInput {
   StepPlan plan;  // rows in the order of the token arrays
   ForwardInput forward;
   std::vector<SamplingRow> sampling;  // one per score row
-  // Ids that score row i may not choose: forbidden_ids from forbidden_begins[i] up to
-  // forbidden_begins[i + 1]. Both are empty in a step in which nothing is forbidden.
-  std::vector<TokenId> forbidden_ids;
-  std::vector<int32_t> forbidden_begins;
+  // What changes a score row's logits, as LogitChanges names it.
+  RowLists<TokenId> allowed;
+  RowLists<TokenId> forbidden;
+  RowLists<TokenId> bias_ids;
+  RowLists<float> bias;
+  RowLists<TokenId> prompt;
+  RowLists<TokenId> output;
 
   // Adds the next score row.
-  void add_score_row(const SamplingRow& row, std::span<const TokenId> forbidden);
-  std::span<const TokenId> forbidden(size_t score_row) const;
+  void add_score_row(const SamplingRow& row, const LogitChanges& changes = {});
+  LogitChanges changes(size_t score_row) const;
   bool operator==(const StepInput&) const = default;
 };
 

@@ -12,9 +12,23 @@ StepInput random_input(std::mt19937_64& random) {
   for (uint64_t i = random() % 4; i > 0; --i) {
     input.plan.rows.push_back({static_cast<SequenceId>(random()), 1, 2, 1});
     input.forward.token_ids.push_back(static_cast<TokenId>(random()));
-    const std::vector<TokenId> forbidden(random() % 3, 5);
-    input.add_score_row({.params = {.temperature = 0.5f, .seed = random()}, .position = 7},
-                        forbidden);
+    const std::vector<TokenId> ids(random() % 3, 5);
+    const std::vector<float> bias(ids.size(), 0.5f);
+    const auto some = [&] { return random() % 2 == 0 ? ids : std::vector<TokenId>(); };
+    const auto allowed = some(), forbidden = some(), prompt = some(), output = some();
+    input.add_score_row({.params = {.temperature = 0.5f,
+                                    .seed = random(),
+                                    .min_p = 0.25f,
+                                    .presence_penalty = -1.0f,
+                                    .processed_logprobs = random() % 2 == 0},
+                         .position = 7,
+                         .scored = static_cast<TokenId>(random() % 9)},
+                        {.allowed = allowed,
+                         .forbidden = forbidden,
+                         .bias_ids = ids,
+                         .bias = bias,
+                         .prompt = prompt,
+                         .output = output});
   }
   input.forward.groups.push_back({.table_begins = {0, 1}, .block_ids = {5}});
   return input;
@@ -39,18 +53,18 @@ TEST(StepInput, SurvivesAsBytesAndSoDoesItsResult) {
 
 TEST(StepInput, WhatIsForbiddenStandsInFlatArraysAndOnlyWhereSomethingIs) {
   const auto row = [](const StepInput& input, size_t index) {
-    const auto ids = input.forbidden(index);
+    const auto ids = input.changes(index).forbidden;
     return std::vector<TokenId>(ids.begin(), ids.end());
   };
   StepInput input;
   input.add_score_row({}, {});
-  EXPECT_TRUE(input.forbidden_begins.empty()) << "a step without masks carries none";
+  EXPECT_TRUE(input.forbidden.begins.empty()) << "a step without masks carries none";
   EXPECT_TRUE(row(input, 0).empty());
-  input.add_score_row({}, std::vector<TokenId>{7, 8});
+  input.add_score_row({}, {.forbidden = std::vector<TokenId>{7, 8}});
   input.add_score_row({}, {});
-  input.add_score_row({}, std::vector<TokenId>{9});
-  EXPECT_EQ(input.forbidden_ids, (std::vector<TokenId>{7, 8, 9}));
-  EXPECT_EQ(input.forbidden_begins, (std::vector<int32_t>{0, 0, 2, 2, 3}));
+  input.add_score_row({}, {.forbidden = std::vector<TokenId>{9}});
+  EXPECT_EQ(input.forbidden.items, (std::vector<TokenId>{7, 8, 9}));
+  EXPECT_EQ(input.forbidden.begins, (std::vector<int32_t>{0, 0, 2, 2, 3}));
   EXPECT_TRUE(row(input, 0).empty());
   EXPECT_EQ(row(input, 1), (std::vector<TokenId>{7, 8}));
   EXPECT_TRUE(row(input, 2).empty());
@@ -60,13 +74,34 @@ TEST(StepInput, WhatIsForbiddenStandsInFlatArraysAndOnlyWhereSomethingIs) {
 
 TEST(StepInput, ForbiddenIdsThatLieOutsideTheirArrayAreMalformed) {
   StepInput good;
-  good.add_score_row({}, std::vector<TokenId>{7, 8});
+  good.add_score_row({}, {.forbidden = std::vector<TokenId>{7, 8}});
   good.add_score_row({}, {});
   ASSERT_EQ(step_input_from_bytes(to_bytes(good)), good);
   for (const std::vector<int32_t>& begins : std::vector<std::vector<int32_t>>{
            {}, {0, 2}, {0, 2, 3}, {0, 3, 2}, {1, 2, 2}, {-1, 2, 2}, {0, 2, 2, 2}, {0, 1, 1}}) {
     StepInput bad = good;
-    bad.forbidden_begins = begins;
+    bad.forbidden.begins = begins;
+    EXPECT_EQ(step_input_from_bytes(to_bytes(bad)), std::nullopt);
+  }
+}
+
+TEST(StepInput, ABiasWithoutItsIdIsMalformed) {
+  const std::vector<TokenId> ids = {7, 8};
+  const std::vector<float> bias = {0.5f, 1.0f};
+  StepInput good;
+  good.add_score_row({});
+  good.add_score_row({}, {.bias_ids = ids, .bias = bias});
+  ASSERT_EQ(step_input_from_bytes(to_bytes(good)), good);
+  StepInput bad = good;
+  bad.bias = {};
+  EXPECT_EQ(step_input_from_bytes(to_bytes(bad)), std::nullopt);
+  bad = good;
+  bad.bias.items.push_back(2.0f);
+  bad.bias.begins.back() = 3;
+  EXPECT_EQ(step_input_from_bytes(to_bytes(bad)), std::nullopt);
+  for (RowLists<TokenId> StepInput::*lists : {&StepInput::allowed, &StepInput::output}) {
+    bad = good;
+    (bad.*lists).begins = {0, 1, 1};
     EXPECT_EQ(step_input_from_bytes(to_bytes(bad)), std::nullopt);
   }
 }

@@ -284,7 +284,11 @@ void StepLoop::begin(Mail& mail, const StreamTable::Entry& entry) {
                   .sampling = {.params = mail.sampling,
                                .choice = mail.choice,
                                .min_new_tokens = mail.min_new_tokens,
-                               .end_ids = mail.end_ids},
+                               .end_ids = mail.end_ids,
+                               .allowed_ids = std::move(mail.allowed_ids),
+                               .bias_ids = std::move(mail.bias_ids),
+                               .bias = std::move(mail.bias),
+                               .bad_words = std::move(mail.bad_words)},
                   .times = {.arrival = entry.arrival},
                   .prompt_tokens = static_cast<int64_t>(mail.prompt.size()),
                   .max_new_tokens = mail.max_new_tokens};

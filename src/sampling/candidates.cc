@@ -12,10 +12,6 @@ constexpr float kLastDistance = 1024.0f;  // beyond this the vocabulary is taken
 constexpr int64_t kFirstCapacity = 512;
 constexpr int kMostHalvings = 12;
 
-bool better(const Candidate& a, const Candidate& b) {
-  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-}
-
 std::vector<Candidate> collect(const Kernels& kernels, const float* logits, int64_t vocab_size,
                                float threshold) {
   std::vector<int32_t> ids(static_cast<size_t>(std::min(kFirstCapacity, vocab_size)));

@@ -15,6 +15,11 @@ struct Candidate {
   float logit = 0.0f;
 };
 
+// The order of "best first": by logit, ties by lower id.
+inline bool better(const Candidate& a, const Candidate& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+}
+
 // The `count` best by logit, ties by lower id, best first; all of them when there are fewer.
 std::vector<Candidate> best_tokens(const Kernels& kernels, const float* logits, int64_t vocab_size,
                                    float max, int64_t count);

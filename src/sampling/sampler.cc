@@ -2,31 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
+#include "base/check.h"
 #include "sampling/candidates.h"
 #include "sampling/random.h"
+#include "sampling/token_filters.h"
 
 namespace tidemill {
 namespace {
 
-constexpr float kForbidden = -3.0e38f;  // below every logit; finite, so that a row stays finite
 // Hotter is no flatter, and a forbidden token would get a weight.
 constexpr float kMaxTemperature = 1e30f;
 constexpr int64_t kChunk = 1024;  // ids whose weights are summed together in a plain draw
-
-// A row as sampling sees it: logits, their maximum, and the temperature's factor.
-struct Row {
-  const Kernels& kernels;
-  const float* logits;
-  int64_t vocab_size;
-  float max;
-  float factor;  // 1 / temperature
-
-  double weight(float logit) const { return std::exp((static_cast<double>(logit) - max) * factor); }
-  double total() const {
-    return static_cast<double>(kernels.sum_exp(logits, vocab_size, max, factor));
-  }
-};
 
 // The whole vocabulary: inverse of the cumulative sum in order of ids, in two levels.
 TokenId draw_from_all(const Row& row, double uniform) {
@@ -53,9 +41,7 @@ TokenId draw_from_all(const Row& row, double uniform) {
 }
 
 TokenId draw_from(const Row& row, const std::vector<Candidate>& candidates, double uniform) {
-  double total = 0.0;
-  for (const Candidate& candidate : candidates) total += row.weight(candidate.logit);
-  double left = uniform * total;
+  double left = uniform * sum_of_weights(row, candidates);
   TokenId last = candidates.front().id;
   for (const Candidate& candidate : candidates) {
     const double weight = row.weight(candidate.logit);
@@ -66,87 +52,85 @@ TokenId draw_from(const Row& row, const std::vector<Candidate>& candidates, doub
   return last;  // rounding left a crumb behind the last weight
 }
 
-// Cuts candidates (best first) behind the first whose running sum reaches p of `total`. False when
-// they do not reach it.
-bool cut_at(const Row& row, std::vector<Candidate>& candidates, double p, double total) {
-  double sum = 0.0;
-  for (size_t i = 0; i < candidates.size(); ++i) {
-    sum += row.weight(candidates[i].logit);
-    if (sum >= p * total) {
-      candidates.resize(i + 1);
-      return true;
-    }
-  }
-  return false;
-}
+struct Choice {
+  TokenId token = 0;
+  std::optional<std::vector<Candidate>> drawn_from;  // nothing: every token
+};
 
-// The smallest set, by descending probability, whose sum reaches p. The search widens until the set
-// is inside; what is e^-64 below the best has no part in a sum of floats.
-std::vector<Candidate> nucleus(const Row& row, double p) {
-  const double total = row.total();
-  std::vector<Candidate> candidates;
-  for (float distance = 4.0f; distance <= 64.0f; distance *= 2.0f) {
-    candidates =
-        tokens_within(row.kernels, row.logits, row.vocab_size, row.max, distance / row.factor);
-    if (cut_at(row, candidates, p, total)) break;
-  }
-  return candidates;
-}
-
-double sum_of(const Row& row, const std::vector<Candidate>& candidates) {
-  double sum = 0.0;
-  for (const Candidate& candidate : candidates) sum += row.weight(candidate.logit);
-  return sum;
-}
-
-TokenId sample(const Row& row, const SamplingRow& settings) {
+Choice sample(const Row& row, const SamplingRow& settings) {
   const SamplingParams& params = settings.params;
   const double uniform = uniform_at(params.seed, settings.choice, settings.position);
-  const bool top_k = params.top_k > 0 && params.top_k < row.vocab_size;
-  const bool top_p = params.top_p < 1.0f;
-  if (!top_k && !top_p) return draw_from_all(row, uniform);
-  std::vector<Candidate> candidates;
-  if (top_k) {
-    candidates = best_tokens(row.kernels, row.logits, row.vocab_size, row.max, params.top_k);
-    if (top_p) cut_at(row, candidates, params.top_p, sum_of(row, candidates));
-  } else {
-    candidates = nucleus(row, params.top_p);
+  Choice choice{.drawn_from = filter_tokens(row, params)};
+  choice.token =
+      choice.drawn_from ? draw_from(row, *choice.drawn_from, uniform) : draw_from_all(row, uniform);
+  return choice;
+}
+
+// Of a token and of the best ones, with the factor 1 of the plain softmax or that of a temperature.
+void tell_logprobs(const Row& row, int32_t num_best, SampledToken& chosen) {
+  const float log_sum =
+      std::log(row.kernels.sum_exp(row.logits, row.vocab_size, row.max, row.factor));
+  const auto logprob = [&](float logit) {
+    return row.factor == 1.0f ? logit - (row.max + log_sum)
+                              : static_cast<float>(row.exponent(logit)) - log_sum;
+  };
+  chosen.logprob = logprob(row.logits[chosen.token]);
+  for (const Candidate& candidate :
+       best_tokens(row.kernels, row.logits, row.vocab_size, row.max, num_best)) {
+    chosen.top.emplace_back(candidate.id, logprob(candidate.logit));
   }
-  return draw_from(row, candidates, uniform);
+}
+
+// The same over those that a draw was made from; nothing else had a probability.
+void tell_logprobs_of(const Row& row, const std::vector<Candidate>& candidates, int32_t num_best,
+                      SampledToken& chosen) {
+  const double log_sum = std::log(sum_of_weights(row, candidates));
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    const auto logprob = static_cast<float>(row.exponent(candidates[i].logit) - log_sum);
+    if (candidates[i].id == chosen.token) chosen.logprob = logprob;
+    if (i < static_cast<size_t>(num_best)) chosen.top.emplace_back(candidates[i].id, logprob);
+  }
 }
 
 }  // namespace
 
 SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t vocab_size,
-                          const SamplingRow& row, std::span<const TokenId> forbidden) {
+                          const SamplingRow& row, const LogitChanges& changes) {
   const LogitSummary summary = kernels.summarize_logits(logits, vocab_size);
   SampledToken chosen{.finite = summary.finite};
   if (!summary.finite) return chosen;
-
-  std::vector<float> allowed;  // a copy, made only where something is forbidden
-  const float* source = logits;
-  LogitSummary best = summary;
-  if (!forbidden.empty()) {
-    allowed.assign(logits, logits + vocab_size);
-    for (const TokenId id : forbidden) {
-      if (id >= 0 && id < vocab_size) allowed[static_cast<size_t>(id)] = kForbidden;
-    }
-    source = allowed.data();
-    best = kernels.summarize_logits(source, vocab_size);
+  const SamplingParams& params = row.params;
+  const Row unmodified{kernels, logits, vocab_size, summary.max, 1.0f};
+  if (row.scored != kNoToken) {
+    CHECK(row.scored >= 0 && row.scored < vocab_size, "token {} of {}", row.scored, vocab_size);
+    chosen.token = row.scored;
+    tell_logprobs(unmodified, params.num_logprobs, chosen);
+    return chosen;
   }
 
-  const SamplingParams& params = row.params;
-  chosen.token = params.greedy() ? best.argmax
-                                 : sample({kernels, source, vocab_size, best.max,
-                                           1.0f / std::min(params.temperature, kMaxTemperature)},
-                                          row);
+  std::vector<float> changed;  // a copy, made only where something changes
+  Row source = unmodified;
+  TokenId best = summary.argmax;
+  if (!changes.empty()) {
+    changed = change_logits(logits, vocab_size, params, changes);
+    const LogitSummary of_changed = kernels.summarize_logits(changed.data(), vocab_size);
+    source.logits = changed.data();
+    source.max = of_changed.max;
+    best = of_changed.argmax;
+  }
+  Choice choice{.token = best};
+  if (!params.greedy()) {
+    source.factor = 1.0f / std::min(params.temperature, kMaxTemperature);
+    choice = sample(source, row);
+  }
+  chosen.token = choice.token;
   if (params.num_logprobs < 0) return chosen;
-  const float log_sum =
-      summary.max + std::log(kernels.sum_exp(logits, vocab_size, summary.max, 1.0f));
-  chosen.logprob = logits[chosen.token] - log_sum;
-  for (const Candidate& candidate :
-       best_tokens(kernels, logits, vocab_size, summary.max, params.num_logprobs)) {
-    chosen.top.emplace_back(candidate.id, candidate.logit - log_sum);
+  if (!params.processed_logprobs) {
+    tell_logprobs(unmodified, params.num_logprobs, chosen);
+  } else if (choice.drawn_from) {
+    tell_logprobs_of(source, *choice.drawn_from, params.num_logprobs, chosen);
+  } else {
+    tell_logprobs(source, params.num_logprobs, chosen);
   }
   return chosen;
 }

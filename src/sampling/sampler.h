@@ -1,8 +1,10 @@
-// Logits to tokens. Greedy, temperature, top-k, top-p; log-probabilities. Never sorts the
-// vocabulary: finds a threshold, collects what is above it, sorts only that.
+// Logits to tokens, and their log-probabilities. Never sorts the vocabulary: finds a threshold,
+// collects what is above it, sorts only that. A row that nothing changes is not copied.
 //
-// Order on the logits: temperature, top-k, top-p, draw. The draw is counter-based: a function of
-// (seed, choice index, position) and the row's logits, whatever the neighbours.
+// Order on the logits: what logit_changes.h names; then the best (lowest id on a tie) where greedy,
+// else temperature, top_k, top_p, typical_p, min_p (token_filters.h), draw. The draw is
+// counter-based: a function of (seed, choice index, position) and the row's logits, whatever the
+// neighbours.
 #pragma once
 
 #include <cstdint>
@@ -12,15 +14,20 @@
 
 #include "base/token_id.h"
 #include "kernels/kernels.h"
+#include "sampling/logit_changes.h"
 #include "sampling/sampling_params.h"
 
 namespace tidemill {
+
+inline constexpr TokenId kNoToken = -1;
 
 // Settings of one score row, flat: they travel in StepInput.
 struct SamplingRow {
   SamplingParams params;
   int32_t choice = 0;    // index of the choice inside its request
   int32_t position = 0;  // of the token being chosen, in its sequence
+  // A token that is there already (a prompt's): nothing is chosen, its log-probability is told.
+  TokenId scored = kNoToken;
   bool operator==(const SamplingRow&) const = default;
 };
 
@@ -32,10 +39,10 @@ struct SampledToken {
   bool finite = true;
 };
 
-// One row of f32 logits; the caller's lane alone. Pure: equal arguments, equal bits. Ids in
-// `forbidden` may not be chosen; where those are all that there are, one of them is (and the
-// scheduler takes no end before the least tokens for one).
+// One row of f32 logits; the caller's lane alone. Pure: equal arguments, equal bits. Where all that
+// is allowed is forbidden, too, one of those is chosen (and the scheduler takes no end before the
+// least tokens for one).
 SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t vocab_size,
-                          const SamplingRow& row, std::span<const TokenId> forbidden = {});
+                          const SamplingRow& row, const LogitChanges& changes = {});
 
 }  // namespace tidemill

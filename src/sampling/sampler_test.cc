@@ -18,7 +18,7 @@ class Sampler : public testing::TestWithParam<const Kernels*> {
   SampledToken choose(const std::vector<float>& logits, const SamplingRow& row,
                       const std::vector<TokenId>& forbidden = {}) {
     return choose_token(*GetParam(), logits.data(), static_cast<int64_t>(logits.size()), row,
-                        forbidden);
+                        {.forbidden = forbidden});
   }
 };
 

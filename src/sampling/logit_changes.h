@@ -1,0 +1,36 @@
+// What a request changes of a row of logits before a token is chosen from them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/token_id.h"
+#include "sampling/sampling_params.h"
+
+namespace tidemill {
+
+// Lists of one score row, beside its SamplingRow; flat, they travel in StepInput. Ids that the row
+// does not have are passed over.
+struct LogitChanges {
+  std::span<const TokenId> allowed;    // nothing else is chosen; empty: every id may be
+  std::span<const TokenId> forbidden;  // not chosen while anything else may be
+  std::span<const TokenId> bias_ids;
+  std::span<const float> bias;      // what is added, one for each of bias_ids
+  std::span<const TokenId> prompt;  // for the repetition penalty
+  std::span<const TokenId> output;  // so far, for every penalty
+
+  bool empty() const {
+    return allowed.empty() && forbidden.empty() && bias_ids.empty() && prompt.empty() &&
+           output.empty();
+  }
+};
+
+// A row with its changes. In order: bias, then for every id of prompt or output the repetition
+// penalty (logit / r if positive, else logit * r) and for every id of the output its frequency and
+// presence (- f * count - p), then what is forbidden and what is not allowed, as finite numbers
+// below all others: the row stays finite, and such an id is chosen only where there is no better.
+std::vector<float> change_logits(const float* logits, int64_t vocab_size,
+                                 const SamplingParams& params, const LogitChanges& changes);
+
+}  // namespace tidemill
