@@ -52,6 +52,12 @@ void Scheduler::State::remove(Entry& entry) {
   entries.erase(entry.sequence.id);
 }
 
+void Scheduler::State::wait(Entry& entry) {
+  const auto place = std::find_if(waiting.rbegin(), waiting.rend(),
+                                  [&](const Entry* other) { return goes_before(*other, entry); });
+  waiting.insert(place.base(), &entry);
+}
+
 // Records a token; an end if it is one.
 std::optional<SequenceEnd> Scheduler::State::append(Entry& entry, TokenId token) {
   Sequence& sequence = entry.sequence;
@@ -112,10 +118,16 @@ void Scheduler::State::accept(Entry& entry, const PlanRow& row, const RowResult&
                               Recorded& recorded) {
   Sequence& sequence = entry.sequence;
   const auto accepted = static_cast<int32_t>(result.accepted.size());
-  CHECK(accepted >= 1 && accepted <= row.num_score_rows, "{} tokens for {} score rows", accepted,
-        row.num_score_rows);
+  CHECK(accepted >= 1 && accepted <= row.num_choice_rows(), "{} tokens for {} score rows", accepted,
+        row.num_choice_rows());
   // Keys of refused drafts are behind this, and will be written over.
-  sequence.num_cached_tokens = row.first_position + row.num_tokens - row.num_score_rows + accepted;
+  sequence.num_cached_tokens =
+      row.first_position + row.num_tokens - row.num_choice_rows() + accepted;
+  if (entry.request.max_new_tokens == 0) {  // its prompt is scored, and that was all
+    recorded.ends.push_back({.id = sequence.id, .reason = EndReason::kLength});
+    recorded.num_tokens.push_back(0);
+    return;
+  }
   const size_t before = sequence.tokens.size();
   for (const TokenChoice& choice : result.accepted) {
     if (const auto end = append(entry, choice.token)) {
@@ -132,13 +144,17 @@ void Scheduler::State::accept(Entry& entry, const PlanRow& row, const RowResult&
 void Scheduler::State::advance(Entry& entry, const PlanRow& row, const RowResult* result,
                                Recorded& recorded) {
   Sequence& sequence = entry.sequence;
-  if (result == nullptr) {
-    sequence.num_cached_tokens = row.first_position + row.num_tokens;
-  } else if (result->failure) {
+  if (result != nullptr && result->failure) {
     recorded.ends.push_back({.id = sequence.id, .reason = EndReason::kFailed});
     recorded.num_tokens.push_back(0);
-  } else {
+  } else if (row.num_choice_rows() > 0) {
     accept(entry, row, *result, recorded);
+  } else {
+    sequence.num_cached_tokens = row.first_position + row.num_tokens;
+    if (result != nullptr) recorded.num_tokens.push_back(0);
+  }
+  if (row.num_prompt_rows > 0) {
+    entry.num_scored_tokens = row.first_position + row.num_tokens - row.num_choice_rows();
   }
   sequence.drafts.clear();
   publish_blocks(entry);
@@ -149,8 +165,8 @@ Scheduler::Scheduler(const SchedulerOptions& options) : state_(std::make_unique<
 Scheduler::~Scheduler() = default;
 
 void Scheduler::add(NewSequence request) {
-  CHECK(!request.prompt.empty() && request.max_new_tokens > 0, "sequence {} has nothing to do",
-        request.id);
+  CHECK(!request.prompt.empty() && (request.max_new_tokens > 0 || request.score_prompt),
+        "sequence {} has nothing to do", request.id);
   auto entry = std::make_unique<Entry>();
   Sequence& sequence = entry->sequence;
   sequence.id = request.id;
@@ -165,7 +181,7 @@ void Scheduler::add(NewSequence request) {
   // Owned before it is listed: whatever throws in between, cancel() undoes it.
   const auto [added, is_new] = state_->entries.emplace(sequence.id, std::move(entry));
   CHECK(is_new, "sequence {} is there already", added->first);
-  state_->waiting.push_back(added->second.get());
+  state_->wait(*added->second);
   state_->totals.prefix_queried_tokens += sequence.num_prompt_tokens;
 }
 

@@ -52,7 +52,7 @@ struct SchedulerOptions {
 struct NewSequence {
   SequenceId id = 0;
   std::vector<TokenId> prompt;  // at least one token
-  int32_t max_new_tokens = 0;   // at least one
+  int32_t max_new_tokens = 0;   // at least one, or none where the prompt is scored
   int32_t min_new_tokens = 0;
   std::vector<TokenId> end_ids;   // end of sequence
   std::vector<TokenId> stop_ids;  // the request's own
@@ -61,6 +61,11 @@ struct NewSequence {
   // Another choice of the same prompt: it starts when that sequence's prompt is in the KV cache and
   // shares its full blocks (n > 1). If the leader ends before, it starts on its own.
   std::optional<SequenceId> same_prompt_as;
+  // Every token of the prompt but the first is scored, in chunks that leave the score rows of a
+  // step to the others, too. What the prefix cache holds was computed without scores: such a
+  // sequence takes from it only what it had scored before it was preempted.
+  bool score_prompt = false;
+  int32_t priority = 0;  // lower ones are admitted first; it takes no blocks from anybody
 };
 
 // Why a sequence is left out of steps. Each reason comes and goes on its own: a reader that has

@@ -31,10 +31,8 @@ void check_lists(const Scheduler::State& state) {
     CHECK(!entry.running, "sequence {} waits and does not know it", entry.sequence.id);
     if (i == 0) continue;
     const Entry& before = *state.waiting[i - 1];
-    const bool has_begun = entry.sequence.num_preemptions > 0;
-    const bool before_has_begun = before.sequence.num_preemptions > 0;
-    CHECK(before_has_begun == has_begun ? before.arrival < entry.arrival : before_has_begun,
-          "sequence {} waits behind {}", entry.sequence.id, before.sequence.id);
+    CHECK(goes_before(before, entry), "sequence {} waits behind {}", entry.sequence.id,
+          before.sequence.id);
   }
 }
 

@@ -21,7 +21,19 @@ int32_t Scheduler::State::budget_left(const StepPlan& plan) const {
 // Sequences that were paused keep their blocks, not their place: when they come back there may be
 // more than may run, and the oldest do.
 bool Scheduler::State::is_full(const StepPlan& plan) const {
-  return plan.rows.size() >= static_cast<size_t>(options.max_sequences) || budget_left(plan) < 1;
+  return plan.rows.size() >= static_cast<size_t>(options.max_sequences) || budget_left(plan) < 1 ||
+         plan.num_score_rows() >= options.max_score_rows();
+}
+
+// For a sequence whose prompt is scored: those that nobody has, less one for each of the others
+// that run and may still want it in this step.
+int32_t Scheduler::State::score_rows_left(const StepPlan& plan, const Entry& entry) const {
+  const auto num_others = std::count_if(running.begin(), running.end(), [&](const Entry* other) {
+    return other != &entry && !other->paused();
+  });
+  const auto unplanned = std::max<int64_t>(0, num_others - static_cast<int64_t>(plan.rows.size()));
+  const int64_t free = options.max_score_rows() - plan.num_score_rows();
+  return static_cast<int32_t>(std::max<int64_t>(free - unplanned, 1));
 }
 
 void Scheduler::State::plan_decodes(StepPlan& plan) {
@@ -32,8 +44,8 @@ void Scheduler::State::plan_decodes(StepPlan& plan) {
     if (!entry->running || entry->paused() || sequence.num_pending_tokens() != 1) continue;
     if (is_full(plan)) return;
     const int32_t left = entry->request.max_new_tokens - sequence.num_new_tokens();
-    auto drafts = std::min({static_cast<int32_t>(sequence.drafts.size()), budget_left(plan) - 1,
-                            left - 1, drafts_left});
+    auto drafts = std::max(0, std::min({static_cast<int32_t>(sequence.drafts.size()),
+                                        budget_left(plan) - 1, left - 1, drafts_left}));
     if (drafts > 0 && !reserve(*entry, sequence.num_cached_tokens + 1 + drafts)) drafts = 0;
     if (!reserve_preempting(*entry, sequence.num_cached_tokens + 1, plan)) continue;
     sequence.drafts.resize(static_cast<size_t>(drafts));
@@ -56,9 +68,9 @@ void Scheduler::State::plan_chunks(StepPlan& plan) {
   }
 }
 
-// First come, first served: whoever does not fit holds back those behind, unless it waits for
-// something other than room (its reader, the leader of its prompt). So does a sequence that runs
-// and got nothing in this step: newcomers would take its share of the next ones, too.
+// First come, first served, by priority: whoever does not fit holds back those behind, unless it
+// waits for something other than room (its reader, the leader of its prompt). So does a sequence
+// that runs and got nothing in this step: newcomers would take its share of the next ones, too.
 void Scheduler::State::plan_admissions(StepPlan& plan) {
   const auto num_active = std::count_if(running.begin(), running.end(),
                                         [](const Entry* entry) { return !entry->paused(); });
@@ -82,10 +94,16 @@ void Scheduler::State::plan_admissions(StepPlan& plan) {
 
 // How many tokens of a prefill fit this step: all that are pending, or whole blocks of at least
 // min_chunk_tokens (or half a step, where that is less), or whatever fits where a step is so small
-// that decodes would keep every block out of it, or is empty. 0: not in this step.
+// that decodes would keep every block out of it, or is empty. 0: not in this step. A prompt that is
+// scored goes on by as many as there are score rows for.
 int32_t Scheduler::State::chunk_tokens(const StepPlan& plan, const Entry& entry) const {
   const int32_t pending = entry.sequence.num_pending_tokens();
   const int32_t budget = budget_left(plan);
+  const int32_t begin = entry.sequence.num_cached_tokens;
+  if (entry.num_unscored(begin, begin + pending) > 0) {
+    const int32_t scored_already = std::max(entry.num_scored_tokens - begin, 0);
+    return std::min({pending, budget, scored_already + score_rows_left(plan, entry)});
+  }
   if (pending <= budget) return pending;
   const int32_t whole_blocks = budget / kBlockTokens * kBlockTokens;
   const int32_t half_step = options.max_step_tokens / 2 / kBlockTokens * kBlockTokens;
@@ -98,10 +116,14 @@ int32_t Scheduler::State::chunk_tokens(const StepPlan& plan, const Entry& entry)
 bool Scheduler::State::plan_chunk(StepPlan& plan, Entry& entry, int32_t tokens) {
   Sequence& sequence = entry.sequence;
   if (tokens == 0 || !reserve(entry, sequence.num_cached_tokens + tokens)) return false;
+  const int32_t begin = sequence.num_cached_tokens;
+  const int32_t prompt_rows = entry.num_unscored(begin, begin + tokens);
+  const int32_t choice_rows = tokens == sequence.num_pending_tokens() ? 1 : 0;
   plan.rows.push_back({.sequence = sequence.id,
-                       .first_position = sequence.num_cached_tokens,
+                       .first_position = begin,
                        .num_tokens = tokens,
-                       .num_score_rows = tokens == sequence.num_pending_tokens() ? 1 : 0});
+                       .num_score_rows = prompt_rows + choice_rows,
+                       .num_prompt_rows = prompt_rows});
   return true;
 }
 
@@ -162,11 +184,7 @@ void Scheduler::State::preempt(Entry& victim, StepPlan& plan) {
   victim.running = false;
   ++victim.sequence.num_preemptions;
   ++totals.preemptions;
-  // Before everybody who has not begun, in order of arrival among those who have.
-  const auto place = std::find_if(waiting.begin(), waiting.end(), [&](const Entry* other) {
-    return other->sequence.num_preemptions == 0 || other->arrival > victim.arrival;
-  });
-  waiting.insert(place, &victim);
+  wait(victim);
 }
 
 // Preempts the newest paused sequence that is not protected; false when there is none.
@@ -226,7 +244,10 @@ bool Scheduler::State::admit(Entry& entry) {
 void Scheduler::State::find_prefix(Entry& entry) {
   Sequence& sequence = entry.sequence;
   const bool first_time = sequence.num_preemptions == 0;
-  const auto most = (static_cast<int64_t>(sequence.tokens.size()) - 1) / kBlockTokens;
+  auto most = (static_cast<int64_t>(sequence.tokens.size()) - 1) / kBlockTokens;
+  if (entry.num_unscored(0, sequence.num_prompt_tokens) > 0) {
+    most = std::min<int64_t>(most, entry.num_scored_tokens / kBlockTokens);
+  }
   Entry* leader = entry.request.same_prompt_as ? find(*entry.request.same_prompt_as) : nullptr;
   PrefixCache::Found found;
   if (options.prefix_cache) {

@@ -2,6 +2,7 @@
 // (scheduler.cc) share it.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 #include <unordered_map>
@@ -22,13 +23,33 @@ struct Entry {
   NewSequence request;  // its prompt has moved into sequence.tokens
   Sequence sequence;
   int64_t arrival = 0;
+  int32_t num_scored_tokens = 0;     // leading positions whose rows have been scored
   bool running = false;              // in `running`; otherwise in `waiting`
   uint8_t pause_reasons = 0;         // a set: bit r stands for PauseReason r
   int32_t num_published_blocks = 0;  // leading blocks that were offered to the prefix cache
   PrefixCache::NodeId last_published = PrefixCache::kRoot;  // its node of the last of them
 
   bool paused() const { return pause_reasons != 0; }
+  // Of the prompt's positions [begin, end), those that are still to be scored; the last one of the
+  // prompt has no token behind it.
+  int32_t num_unscored(int32_t begin, int32_t end) const {
+    if (!request.score_prompt) return 0;
+    return std::max(
+        0, std::min(end, sequence.num_prompt_tokens - 1) - std::max(begin, num_scored_tokens));
+  }
 };
+
+// Who is admitted first: those who were preempted, in order of arrival; then by priority, and in
+// order of arrival among equals.
+inline bool goes_before(const Entry& a, const Entry& b) {
+  const bool a_has_begun = a.sequence.num_preemptions > 0;
+  const bool b_has_begun = b.sequence.num_preemptions > 0;
+  if (a_has_begun != b_has_begun) return a_has_begun;
+  if (!a_has_begun && a.request.priority != b.request.priority) {
+    return a.request.priority < b.request.priority;
+  }
+  return a.arrival < b.arrival;
+}
 
 struct Scheduler::State {
   explicit State(const SchedulerOptions& scheduler_options);
@@ -41,6 +62,7 @@ struct Scheduler::State {
   bool plan_chunk(StepPlan& plan, Entry& entry, int32_t tokens);
   int32_t chunk_tokens(const StepPlan& plan, const Entry& entry) const;
   int32_t budget_left(const StepPlan& plan) const;
+  int32_t score_rows_left(const StepPlan& plan, const Entry& entry) const;
   bool is_full(const StepPlan& plan) const;
 
   // Blocks.
@@ -68,6 +90,7 @@ struct Scheduler::State {
   void publish_blocks(Entry& entry);
   std::optional<SequenceEnd> append(Entry& entry, TokenId token);
   void remove(Entry& entry);
+  void wait(Entry& entry);  // at its place in `waiting`
 
   Entry* find(SequenceId id);
   std::vector<BlockPool*> pool_list();
@@ -76,7 +99,7 @@ struct Scheduler::State {
   std::vector<std::unique_ptr<BlockPool>> pools;  // one per KV group; outlive everything below
   PrefixCache prefix_cache;
   std::unordered_map<SequenceId, std::unique_ptr<Entry>> entries;
-  std::deque<Entry*> waiting;   // preempted ones first, then in order of arrival
+  std::deque<Entry*> waiting;   // as goes_before() orders them
   std::vector<Entry*> running;  // in order of arrival
   StepPlan in_flight;
   int64_t num_arrivals = 0;

@@ -14,12 +14,16 @@ using SequenceId = int64_t;
 
 // The tokens one sequence contributes to the step: positions first_position .. + num_tokens.
 // Score rows are the last num_score_rows of them: 0 in the middle of a prefill, 1 at its end and in
-// decode, 1 + drafts when speculating.
+// decode, 1 + drafts when speculating. Where a prompt's own log-probabilities are asked for, the
+// first num_prompt_rows of the score rows choose nothing: each scores the prompt's token behind it.
 struct PlanRow {
   SequenceId sequence = 0;
   int32_t first_position = 0;
   int32_t num_tokens = 0;
   int32_t num_score_rows = 0;
+  int32_t num_prompt_rows = 0;
+
+  int32_t num_choice_rows() const { return num_score_rows - num_prompt_rows; }
   bool operator==(const PlanRow&) const = default;
 };
 
@@ -43,12 +47,13 @@ struct TokenChoice {
 // What can happen to one row and leave its neighbours alone.
 enum class RowFailure : uint8_t { kNotFinite, kOutOfMemory };
 
-// For one plan row that asked for scores: one or more accepted tokens, or a failure of that row
-// alone.
+// For one plan row that asked for scores: one or more accepted tokens (none where it asked for no
+// choice), or a failure of that row alone.
 struct RowResult {
   SequenceId sequence = 0;
   std::vector<TokenChoice> accepted;
   std::optional<RowFailure> failure;
+  std::vector<TokenChoice> prompt = {};  // the tokens behind its num_prompt_rows
   bool operator==(const RowResult&) const = default;
 };
 
