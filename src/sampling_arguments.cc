@@ -13,6 +13,11 @@ GenerationFields generation_fields(const VerbArguments& arguments) {
                           .max_temperature = 100.0,
                           .top_k = arguments.top_k,
                           .top_p = arguments.top_p,
+                          .min_p = arguments.min_p,
+                          .typical_p = arguments.typical_p,
+                          .repetition_penalty = arguments.repetition_penalty,
+                          .frequency_penalty = arguments.frequency_penalty,
+                          .presence_penalty = arguments.presence_penalty,
                           .num_logprobs = arguments.num_logprobs,
                           .ignore_end = arguments.ignore_end,
                           .clamp_max_new_tokens = true};

@@ -16,13 +16,11 @@
 #include "kernels/select.h"
 
 thread_local int64_t tidemill::FailingAllocation::left = kNone;
+thread_local int64_t tidemill::FailingAllocation::in_a_row = 0;
 
 // Not inlined: the compiler would see free() behind new, and warn.
 [[gnu::noinline]] void* operator new(size_t size) {
-  using tidemill::FailingAllocation;
-  if (FailingAllocation::left != FailingAllocation::kNone && FailingAllocation::left-- == 0) {
-    throw std::bad_alloc();
-  }
+  tidemill::FailingAllocation::maybe_fail();
   if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
   throw std::bad_alloc();
 }
@@ -61,10 +59,12 @@ TEST_F(AllocationFailure, N_3_ASubmissionWithoutMemoryLeavesNothingBehind) {
 }
 
 // Sequence 1 runs throughout. In its first step three more come in, and from its end to the
-// beginning of the second one allocation of the loop fails; after some forty the loop is stopped.
+// beginning of the second one allocation of the loop fails, or several in a row; after some forty
+// the loop is stopped.
 class Starved : public StepRunner {
  public:
-  explicit Starved(int64_t allocation) : allocation_(allocation) {
+  explicit Starved(int64_t allocation, int64_t num_failures = 1)
+      : allocation_(allocation), num_failures_(num_failures) {
     for (SequenceId id = 1; id <= 4; ++id) {
       streams.push_back(std::make_shared<StreamQueue>());
       table_.put(id, streams.back(), std::chrono::steady_clock::now());
@@ -86,7 +86,7 @@ class Starved : public StepRunner {
       std::vector<Mail> batch;
       for (SequenceId id = 2; id <= 4; ++id) batch.push_back(mail(id, 3));
       mailbox_.push(std::move(batch));
-      failing_.emplace(allocation_);
+      failing_.emplace(allocation_, num_failures_);
     }
     if (num_steps_ == 40) done_.store(true);
     return result;
@@ -107,6 +107,7 @@ class Starved : public StepRunner {
             .end_ids = {kScriptEndId}};
   }
   const int64_t allocation_;
+  const int64_t num_failures_;
   std::optional<FailingAllocation> failing_;
   int num_steps_ = 0;
   std::atomic<bool> done_{false};
@@ -129,7 +130,9 @@ TEST_F(AllocationFailure, N_2_WhicheverAllocationOfTheLoopFailsEveryStreamHasIts
     int num_out_of_memory = 0, num_as_asked = 0;
     for (size_t i = 0; i < starved.streams.size(); ++i) {
       int num_endings = 0;
-      for (const TokenRecord& record : starved.streams[i]->take().records) {
+      const StreamQueue::Taken taken = starved.streams[i]->take();
+      EXPECT_EQ(taken.error, nullptr) << "there was memory to say more";
+      for (const TokenRecord& record : taken.records) {
         num_endings += record.end || record.error;
         num_as_asked += i > 0 && record.end;
         num_out_of_memory += record.error && record.error->kind == ErrorKind::kOutOfMemory;
@@ -140,6 +143,37 @@ TEST_F(AllocationFailure, N_2_WhicheverAllocationOfTheLoopFailsEveryStreamHasIts
     num_alone += num_out_of_memory == 1 && num_as_asked == 2;
   }
   EXPECT_GT(num_alone, 10);
+}
+
+// The one that tells it fails, too, or all that come for a while. Whoever is still to be answered
+// then has an ending without memory for it: the rest of the mail as well.
+TEST_F(AllocationFailure, N_3_WithoutMemoryToTellItEveryStreamHasItsEndingStill) {
+  int num_wordless = 0;
+  for (const int64_t num_failures : {2, 3, 5, 1'000'000}) {
+    for (int64_t number = 0; number < 60; ++number) {
+      const Starved starved(number, num_failures);
+      for (size_t i = 0; i < starved.streams.size(); ++i) {
+        int num_endings = 0;
+        const StreamQueue::Taken taken = starved.streams[i]->take();
+        for (const TokenRecord& record : taken.records) num_endings += record.end || record.error;
+        num_wordless += taken.error != nullptr;
+        ASSERT_EQ(num_endings + (taken.error != nullptr), 1)
+            << "stream " << i << ", allocation " << number << ", " << num_failures << " fail";
+      }
+      ASSERT_EQ(starved.gauges.in_system.load(), 0);
+    }
+  }
+  EXPECT_GT(num_wordless, 50);
+}
+
+TEST_F(AllocationFailure, N_3_AReaderIsCalledWithoutMemoryForACopyOfTheCall) {
+  StreamQueue queue;
+  int calls = 0;
+  const std::string much(100, 'x');  // no std::function holds that without an allocation
+  queue.on_ready([&calls, much] { ++calls; });
+  const FailingAllocation failing(0, 1'000'000);
+  queue.fail(std::shared_ptr<const Error>());
+  EXPECT_EQ(calls, 1);
 }
 
 TEST_F(AllocationFailure, N_3_ARowThatFindsNoMemoryFailsAlone) {

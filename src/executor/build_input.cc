@@ -46,6 +46,18 @@ std::vector<TokenId> forbidden_behind(std::span<const TokenId> generated,
   return forbidden;
 }
 
+// The score rows of a prompt's own tokens: each scores the one behind it.
+void append_prompt_scores(const PlanRow& row, const Sequence& sequence,
+                          const SequenceSampling& sampling, StepInput& input) {
+  const SamplingParams params{.num_logprobs = sampling.num_prompt_logprobs};
+  const int32_t first = row.first_position + row.num_tokens - row.num_score_rows;
+  for (int32_t position = first + 1; position <= first + row.num_prompt_rows; ++position) {
+    input.add_score_row({.params = params,
+                         .position = position,
+                         .scored = sequence.tokens[static_cast<size_t>(position)]});
+  }
+}
+
 // The score rows that choose a token. Drafts count as generated for the rows behind them: a row's
 // choice is the one that it would be had they been accepted before.
 void append_choices(const PlanRow& row, const Sequence& sequence, const SequenceSampling& sampling,
@@ -54,13 +66,13 @@ void append_choices(const PlanRow& row, const Sequence& sequence, const Sequence
   const std::span<const TokenId> tokens(sequence.tokens);
   std::vector<TokenId> with_drafts;
   std::span<const TokenId> generated = tokens.subspan(num_prompt);
-  if (row.num_score_rows > 1) {
+  if (row.num_choice_rows() > 1) {
     with_drafts.assign(generated.begin(), generated.end());
     with_drafts.insert(with_drafts.end(), sequence.drafts.begin(), sequence.drafts.end());
     generated = with_drafts;
   }
   const SamplingParams& params = sampling.params;
-  for (int32_t i = row.num_tokens - row.num_score_rows; i < row.num_tokens; ++i) {
+  for (int32_t i = row.num_tokens - row.num_choice_rows(); i < row.num_tokens; ++i) {
     const int32_t position = row.first_position + i + 1;  // of the token that is chosen
     const auto before = generated.first(static_cast<size_t>(position) - num_prompt);
     const std::vector<TokenId> forbidden = forbidden_behind(before, sampling);
@@ -89,7 +101,8 @@ void append_row(const PlanRow& row, const Sequence& sequence, const SequenceSamp
   for (int32_t i = row.num_tokens - row.num_score_rows; i < row.num_tokens; ++i) {
     forward.score_rows.push_back(begin + i);
   }
-  if (row.num_score_rows > 0) append_choices(row, sequence, sampling, input);
+  append_prompt_scores(row, sequence, sampling, input);
+  append_choices(row, sequence, sampling, input);
 }
 
 }  // namespace

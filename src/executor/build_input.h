@@ -19,6 +19,7 @@ struct SequenceSampling {
   std::vector<float> bias;  // one for each of bias_ids
   // Each as tokens: the last one is forbidden where what was generated ends in the others.
   std::vector<std::vector<TokenId>> bad_words;
+  int32_t num_prompt_logprobs = -1;  // beside each token of the prompt
 };
 
 // `sampling_of` answers for every sequence of the plan.

@@ -172,6 +172,22 @@ TEST_F(BuildInput, ABadWordIsForbiddenAtItsLastTokenBehindTheOthers) {
   EXPECT_EQ(list(next().changes(0).forbidden), (Ids{8}));
 }
 
+TEST_F(BuildInput, AScoredPromptHasARowForEachTokenBehindAnother) {
+  sampling_[1].num_prompt_logprobs = 4;
+  sampling_[1].params = {.temperature = 0.0f, .num_logprobs = 2, .presence_penalty = 1.0f};
+  scheduler_.add({.id = 1, .prompt = {11, 12, 13}, .max_new_tokens = 5, .score_prompt = true});
+  const StepInput input = next();
+  EXPECT_THAT(input.forward.score_rows, ElementsAre(0, 1, 2));
+  ASSERT_EQ(input.sampling.size(), 3u);
+  EXPECT_EQ(input.sampling[0].scored, 12);
+  EXPECT_EQ(input.sampling[1].scored, 13);
+  EXPECT_EQ(input.sampling[1].position, 2);
+  EXPECT_EQ(input.sampling[1].params.num_logprobs, 4);
+  EXPECT_EQ(input.sampling[2].scored, kNoToken);
+  EXPECT_EQ(input.sampling[2].params.num_logprobs, 2);
+  EXPECT_EQ(input.sampling[2].position, 3);
+}
+
 TEST_F(BuildInput, BiasAndAllowedIdsStandBesideTheirRowAlone) {
   sampling_[2].bias_ids = {4, 5};
   sampling_[2].bias = {1.5f, -2.0f};

@@ -36,12 +36,18 @@ Error too_long(const GenerationRequest& request, int64_t prompt, int64_t asked, 
 // No retry would help, so it is not the queue that is full.
 Error too_many(const GenerationRequest& request, int64_t count, int64_t limit) {
   const FieldNames& names = request.names();
-  const bool choices = request.fields().num_choices > 1;
+  const std::string& times = request.fields().best_of ? names.best_of : names.num_choices;
   return {.kind = ErrorKind::kInvalidParameter,
-          .field = choices ? names.num_choices : names.prompt,
+          .field = request.num_sequences() > 1 ? times : names.prompt,
           .message = format("the request asks for {} sequences at once (prompts times {}); this "
                             "server holds {} at most. Ask for fewer.",
-                            count, names.num_choices, limit)};
+                            count, times, limit)};
+}
+
+// Of one prompt: all of them, or one where only the prompt is to be scored, or none.
+int64_t num_running_sequences(const GenerationRequest& request, int64_t room) {
+  if (room > 0) return request.num_sequences();
+  return request.fields().num_prompt_logprobs >= 0 ? 1 : 0;
 }
 
 std::vector<TokenId> ids_of(const std::vector<int64_t>& numbers) {
@@ -173,9 +179,9 @@ Result<Done> Executor::State::take_places(const GenerationRequest& request, int6
   return Done{};
 }
 
-// The prefix scope stays empty: model, rotary settings and KV format are those of the one pool that
-// this executor has, and a request names no adapter and no salt yet. When it does, they become its
-// scope here.
+// The prefix scope is the salt alone: model, rotary settings and KV format are those of the one
+// pool that this executor has, and a request names no adapter yet. When it does, that joins it
+// here.
 Mail Executor::State::mail_for(const GenerationRequest& request, const EncodedPrompt& prompt,
                                int64_t room, uint64_t seed) const {
   const GenerationFields& fields = request.fields();
@@ -189,6 +195,12 @@ Mail Executor::State::mail_for(const GenerationRequest& request, const EncodedPr
     mail.bias.push_back(static_cast<float>(bias));
   }
   if (fields.allowed_token_ids) mail.allowed_ids = ids_of(*fields.allowed_token_ids);
+  mail.prefix_scope = fields.cache_salt.value_or("");
+  mail.priority = static_cast<int32_t>(fields.priority);
+  // Which sequences are the best is a matter of their log-probabilities.
+  if (request.num_sequences() > fields.num_choices) {
+    mail.sampling.num_logprobs = std::max(mail.sampling.num_logprobs, 0);
+  }
   if (!fields.ignore_end) mail.end_ids = text.end_ids;
   mail.stop_ids = ids_of(fields.stop_token_ids);
   return mail;
@@ -238,16 +250,21 @@ ResponseStream Executor::State::start(const GenerationRequest& request, EncodedR
   stream->mailbox = mailbox;
   stream->tokenizer = text.tokenizer;
   stream->seed = request.seed();
+  stream->num_sequences = request.num_sequences();
+  stream->num_shown = request.fields().num_choices;
+  stream->scores_prompts = request.fields().num_prompt_logprobs >= 0;
+  stream->prompt_scores.resize(prompts.size());
   stream->resume_tokens =
       std::min(options.stream_resume_bytes, options.stream_pause_bytes) / kBytesPerUnreadToken;
   std::vector<Mail> mail;
   for (size_t p = 0; p < prompts.size(); ++p) {
     std::optional<SequenceId> leader;
-    for (int32_t choice = 0; choice < request.fields().num_choices; ++choice) {
+    const int64_t num_running = num_running_sequences(request, rooms[p]);
+    for (int32_t choice = 0; choice < request.num_sequences(); ++choice) {
       const SequenceId id = next_id.fetch_add(1);
       const auto stream_choice = static_cast<int32_t>(stream->choices.size());
       stream->choices.push_back(reader_for(request, prompts[p], id));
-      if (rooms[p] == 0) {  // nothing is to be generated: the end is all there is
+      if (choice >= num_running) {  // nothing is to be generated: the end is all there is
         stream->queue->push({.choice = stream_choice, .end = SequenceEnd{.id = id}});
         metrics.sequence_ended({.kind = EndKind::kLength,
                                 .times = {arrival, arrival, arrival, arrival},
@@ -261,6 +278,10 @@ ResponseStream Executor::State::start(const GenerationRequest& request, EncodedR
       record.stream_choice = stream_choice;
       record.same_prompt_as = leader;
       record.bad_words = encoded.bad_words;
+      // Scores of the prompt are the same for all of its choices.
+      if (choice == 0) {
+        record.num_prompt_logprobs = static_cast<int32_t>(request.fields().num_prompt_logprobs);
+      }
       if (!leader) leader = id;
     }
     stream->prompt_tokens.push_back(static_cast<int64_t>(prompts[p].ids.size()));
@@ -309,16 +330,15 @@ Executor::~Executor() {
 Result<ResponseStream> Executor::submit(const GenerationRequest& request,
                                         RequestTimes::Time arrival) {
   // Before the text is looked at: under overload, saying no must cost little.
-  const bool needs_places = request.fields().max_new_tokens != 0;
-  auto refused = state_->refusal(request, state_->gauges.in_system.load(),
-                                 needs_places ? request.num_sequences_total() : 0);
+  const GenerationFields& fields = request.fields();
+  const int64_t at_most = static_cast<int64_t>(fields.prompts.size()) *
+                          num_running_sequences(request, fields.max_new_tokens.value_or(1));
+  auto refused = state_->refusal(request, state_->gauges.in_system.load(), at_most);
   if (refused) return std::move(*refused);
   auto encoded = state_->encode(request);
   if (!encoded) return encoded.error();
-  const std::vector<int64_t>& rooms = encoded->rooms;
-  const auto running =
-      std::count_if(rooms.begin(), rooms.end(), [](int64_t room) { return room > 0; });
-  const int64_t places = running * request.fields().num_choices;
+  int64_t places = 0;
+  for (const int64_t room : encoded->rooms) places += num_running_sequences(request, room);
   const auto placed = state_->take_places(request, places);
   if (!placed) return placed.error();
   try {

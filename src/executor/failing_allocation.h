@@ -3,20 +3,33 @@
 #pragma once
 
 #include <cstdint>
+#include <new>
 
 namespace tidemill {
 
-// The allocation of this thread with that number, from 0, if it comes while this lives.
+// The allocation of this thread with that number, from 0, if it comes while this lives; and others
+// right behind it.
 class FailingAllocation {
  public:
   static constexpr int64_t kNone = -1;
-  static thread_local int64_t left;  // until it fails
+  static thread_local int64_t left;      // until it fails
+  static thread_local int64_t in_a_row;  // how many fail from there on
 
-  explicit FailingAllocation(int64_t number) { left = number; }
+  explicit FailingAllocation(int64_t number, int64_t count = 1) {
+    left = number;
+    in_a_row = count;
+  }
   FailingAllocation(const FailingAllocation&) = delete;
   FailingAllocation& operator=(const FailingAllocation&) = delete;
   ~FailingAllocation() { left = kNone; }
   static bool came() { return left == kNone; }
+
+  // What operator new asks.
+  static void maybe_fail() {
+    if (left == kNone || left-- > 0) return;
+    if (--in_a_row > 0) left = 0;  // and the next one, too
+    throw std::bad_alloc();
+  }
 };
 
 }  // namespace tidemill

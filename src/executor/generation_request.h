@@ -107,9 +107,6 @@ class GenerationRequest {
   uint64_t seed_of_prompt(size_t index) const;
   // Generated for each prompt; those that best_of leaves out included.
   int64_t num_sequences() const { return fields_.best_of.value_or(fields_.num_choices); }
-  int64_t num_sequences_total() const {
-    return static_cast<int64_t>(fields_.prompts.size()) * num_sequences();
-  }
 
  private:
   GenerationRequest(GenerationFields fields, bool seed_given, FieldNames names)

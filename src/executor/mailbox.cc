@@ -25,6 +25,8 @@ void visit_members(Visitor& visit, Mail& mail) {
   visit(mail.bias_ids);
   visit(mail.bias);
   visit(mail.bad_words);
+  visit(mail.num_prompt_logprobs);
+  visit(mail.priority);
 }
 
 std::string to_bytes(const Mail& mail) { return wire::to_bytes(mail); }

@@ -39,6 +39,8 @@ struct Mail {
   std::vector<TokenId> bias_ids;
   std::vector<float> bias;  // one for each of bias_ids
   std::vector<std::vector<TokenId>> bad_words;
+  int32_t num_prompt_logprobs = -1;  // of the prompt's tokens, as sampling.num_logprobs
+  int32_t priority = 0;              // lower first
   bool operator==(const Mail&) const = default;
 };
 

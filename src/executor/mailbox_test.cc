@@ -33,7 +33,9 @@ Mail random_mail(std::mt19937_64& random) {
             .allowed_ids = ids(),
             .bias_ids = ids(),
             .bias = std::vector<float>(random() % 3, 0.5f),
-            .bad_words = {ids(), ids()}};
+            .bad_words = {ids(), ids()},
+            .num_prompt_logprobs = static_cast<int32_t>(random()),
+            .priority = static_cast<int32_t>(random())};
   if (random() % 2 == 0) mail.same_prompt_as = static_cast<SequenceId>(random());
   return mail;
 }

@@ -6,22 +6,43 @@
 namespace tidemill {
 namespace {
 
+using Sampled = std::optional<SampledToken>;
+
+std::optional<RowFailure> failure_of(const Sampled& sampled) {
+  if (!sampled) return RowFailure::kOutOfMemory;
+  if (!sampled->finite) return RowFailure::kNotFinite;
+  return std::nullopt;
+}
+
+TokenChoice take_choice(Sampled& sampled) {
+  return {.token = sampled->token, .logprob = sampled->logprob, .top = std::move(sampled->top)};
+}
+
 // A row's first choice is its token. Behind it stand drafts: each is accepted while it equals the
 // choice before it, and brings the choice behind it along.
-RowResult accept(const PlanRow& row, std::span<std::optional<SampledToken>> choices,
-                 std::span<const TokenId> drafts) {
-  RowResult result{.sequence = row.sequence};
+void accept(std::span<Sampled> choices, std::span<const TokenId> drafts, RowResult& result) {
   for (size_t i = 0; i < choices.size(); ++i) {
-    std::optional<SampledToken>& choice = choices[i];
-    if (!choice || !choice->finite) {
+    if (const auto failure = failure_of(choices[i])) {
       // Behind tokens that are right it is the next step's to fail.
-      if (i == 0) result.failure = choice ? RowFailure::kNotFinite : RowFailure::kOutOfMemory;
-      return result;
+      if (i == 0) result.failure = failure;
+      return;
     }
-    result.accepted.push_back(
-        {.token = choice->token, .logprob = choice->logprob, .top = std::move(choice->top)});
-    if (i < drafts.size() && drafts[i] != choice->token) break;
+    result.accepted.push_back(take_choice(choices[i]));
+    if (i < drafts.size() && drafts[i] != result.accepted.back().token) return;
   }
+}
+
+// `sampled` are the row's, those of its prompt first.
+RowResult result_of(const PlanRow& row, std::span<Sampled> sampled,
+                    std::span<const TokenId> drafts) {
+  RowResult result{.sequence = row.sequence};
+  const auto num_prompt = static_cast<size_t>(row.num_prompt_rows);
+  for (Sampled& score : sampled.first(num_prompt)) {
+    result.failure = failure_of(score);
+    if (result.failure) return result;
+    result.prompt.push_back(take_choice(score));
+  }
+  accept(sampled.subspan(num_prompt), drafts, result);
   return result;
 }
 
@@ -64,9 +85,11 @@ StepResult NetworkRunner::run(const StepInput& input) {
     const auto scores = static_cast<size_t>(row.num_score_rows);
     const auto tokens = static_cast<size_t>(row.num_tokens);
     if (scores > 0) {
+      const auto choices = static_cast<size_t>(row.num_choice_rows());
+      const size_t num_drafts = choices > 0 ? choices - 1 : 0;
       const auto drafts =
-          std::span(input.forward.token_ids).subspan(token + tokens - scores + 1, scores - 1);
-      result.rows.push_back(accept(row, left.first(scores), drafts));
+          std::span(input.forward.token_ids).subspan(token + tokens - num_drafts, num_drafts);
+      result.rows.push_back(result_of(row, left.first(scores), drafts));
       left = left.subspan(scores);
     }
     token += tokens;

@@ -8,70 +8,16 @@
 #include <thread>
 
 #include "executor/build_input.h"
-#include "executor/executor.h"
-#include "executor/random_engine.h"
-#include "kernels/select.h"
+#include "executor/network_fixture.h"
 #include "scheduler/sequence.h"
 
 namespace tidemill {
 namespace {
 
-// A model with its executor, on workers that it may share.
-class Running {
- public:
-  Running(uint64_t model_seed, WorkerPool& workers, int64_t num_blocks, SchedulerOptions scheduler)
-      : engine_(model_seed), model_(engine_.dir()) {
-    scheduler.groups = {{.num_blocks = num_blocks}};
-    const DecoderLimits limits{.max_model_len = kRandomModelLen,
-                               .max_step_tokens = scheduler.max_step_tokens,
-                               .max_score_rows = scheduler.max_sequences};
-    executor_ = std::make_unique<Executor>(
-        std::make_unique<NetworkRunner>(select_kernels("reference"), workers, model_, limits,
-                                        num_blocks),
-        TextParts{}, ExecutorOptions{.scheduler = scheduler, .max_model_len = kRandomModelLen},
-        metrics_, "random");
-  }
+using Running = RunningNetwork;
+using Answer = TokenBits;
 
-  ResponseStream submit(std::vector<TokenId> prompt, double temperature) {
-    const auto request =
-        GenerationRequest::make({.prompts = {TokenPrompt{.ids = std::move(prompt)}},
-                                 .max_new_tokens = 40,
-                                 .temperature = temperature,
-                                 .seed = 17,
-                                 .num_logprobs = 0},
-                                {}, executor_->limits());
-    EXPECT_TRUE(request) << request.error().message;
-    auto stream = executor_->submit(*request);
-    EXPECT_TRUE(stream) << stream.error().message;
-    return std::move(*stream);
-  }
-  int64_t preemptions() const {
-    const std::string page = metrics_.text();
-    const std::string key = "\nvllm:num_preemptions_total{model_name=\"random\",engine=\"0\"} ";
-    return std::stoll(page.substr(page.find(key) + key.size()));
-  }
-
- private:
-  RandomEngine engine_;
-  Model model_;
-  MetricsRegistry metrics_;
-  std::unique_ptr<Executor> executor_;
-};
-
-// Token ids and the bits of their log-probabilities.
-using Answer = std::vector<std::pair<TokenId, float>>;
-
-Answer read(ResponseStream stream) {
-  Answer answer;
-  for (;;) {
-    const ResponseStream::Poll poll = stream.wait();
-    EXPECT_FALSE(poll.error) << poll.error->message;
-    for (const TextEvent& event : poll.events) {
-      for (const TokenText& token : event.tokens) answer.emplace_back(token.id, token.logprob);
-    }
-    if (poll.ended) return answer;
-  }
-}
+Answer read(ResponseStream stream) { return read_choices(stream).at(0); }
 
 class NetworkRunnerTest : public testing::TestWithParam<double> {
  protected:

@@ -1,6 +1,8 @@
 #include "executor/response_stream.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "base/check.h"
 #include "executor/stream_state.h"
@@ -61,9 +63,13 @@ TokenText ResponseStream::State::token_text(const TokenChoice& choice, std::stri
 }
 
 // One record becomes (part of) an event. After a stop string nothing of its choice counts any more.
-void ResponseStream::State::read(const TokenRecord& record, Poll& poll) {
+void ResponseStream::State::read(TokenRecord& record, Poll& poll) {
   ChoiceReader& choice = choices[static_cast<size_t>(record.choice)];
   if (choice.finished) return;
+  if (!record.prompt.empty()) {
+    const auto prompt = static_cast<size_t>(record.choice / num_sequences);
+    prompt_scores[prompt] = std::move(record.prompt);
+  }
   if (record.error) {
     choice.finished = true;
     if (!poll.error) poll.error = record.error;
@@ -75,6 +81,7 @@ void ResponseStream::State::read(const TokenRecord& record, Poll& poll) {
   TextEvent& event = poll.events.back();
   if (record.token) {
     ++choice.completion_tokens;
+    choice.sum_logprobs += double{record.token->logprob};
     std::string piece;
     if (choice.detokenizer) piece = choice.detokenizer->push(record.token->token);
     event.text += choice.stop_strings.push(piece);
@@ -99,6 +106,32 @@ void ResponseStream::State::read(const TokenRecord& record, Poll& poll) {
   choice.finished = true;
 }
 
+void ResponseStream::State::hold(std::vector<TextEvent> events) {
+  for (TextEvent& event : events) {
+    TextEvent& held = choices[static_cast<size_t>(event.choice)].held;
+    held.text += event.text;
+    std::move(event.tokens.begin(), event.tokens.end(), std::back_inserter(held.tokens));
+    if (event.finish) held.finish = std::move(event.finish);
+  }
+}
+
+// Of each prompt's sequences the best, one event each; the first of equal ones comes first.
+std::vector<TextEvent> ResponseStream::State::best_events() {
+  std::vector<TextEvent> events;
+  for (auto begin = choices.begin(); begin != choices.end(); begin += num_sequences) {
+    std::stable_sort(begin, begin + num_sequences,
+                     [](const ChoiceReader& a, const ChoiceReader& b) {
+                       return a.mean_logprob() > b.mean_logprob();
+                     });
+    for (int64_t shown = 0; shown < num_shown; ++shown) {
+      TextEvent& held = begin[shown].held;
+      held.choice = static_cast<int32_t>(events.size());
+      events.push_back(std::move(held));
+    }
+  }
+  return events;
+}
+
 ResponseStream::Poll ResponseStream::State::digest(StreamQueue::Taken taken) {
   Poll poll;
   if (ended) return Poll{.ended = true};
@@ -107,10 +140,14 @@ ResponseStream::Poll ResponseStream::State::digest(StreamQueue::Taken taken) {
       if (!choice.finished) send(MailKind::kResume, choice);
     }
   }
-  for (const TokenRecord& record : taken.records) read(record, poll);
+  for (TokenRecord& record : taken.records) read(record, poll);
   const bool all_finished = std::all_of(choices.begin(), choices.end(),
                                         [](const ChoiceReader& choice) { return choice.finished; });
-  if (!all_finished && !poll.error) poll.error = std::move(taken.error);
+  if (!all_finished && !poll.error && taken.error) poll.error = *taken.error;
+  if (num_shown < num_sequences) {
+    hold(std::exchange(poll.events, {}));
+    if (all_finished && !poll.error) poll.events = best_events();
+  }
   poll.ended = all_finished || poll.error;
   if (poll.ended) cancel_unfinished();  // one choice's failure ends the request: the others stop
   return poll;
@@ -144,7 +181,9 @@ void ResponseStream::cancel() {
   if (!state_->ended) state_->cancel_unfinished();
 }
 
-int64_t ResponseStream::num_choices() const { return static_cast<int64_t>(state_->choices.size()); }
+int64_t ResponseStream::num_choices() const {
+  return static_cast<int64_t>(state_->choices.size()) / state_->num_sequences * state_->num_shown;
+}
 
 const std::vector<int64_t>& ResponseStream::prompt_tokens() const { return state_->prompt_tokens; }
 
@@ -154,7 +193,23 @@ const std::vector<TokenId>& ResponseStream::prompt_ids(int64_t prompt) const {
   return state_->prompts[static_cast<size_t>(prompt)];
 }
 
-std::vector<TokenText> ResponseStream::prompt_logprobs(int64_t) const { return {}; }
+std::vector<TokenText> ResponseStream::prompt_logprobs(int64_t prompt) const {
+  const auto index = static_cast<size_t>(prompt);
+  if (!state_->scores_prompts) return {};
+  const std::vector<TokenId>& ids = state_->prompts[index];
+  const std::vector<TokenChoice>& scores = state_->prompt_scores[index];
+  std::optional<Detokenizer> detokenizer;
+  if (state_->tokenizer) {
+    detokenizer.emplace(state_->tokenizer.get(), /*skip_special_tokens=*/false);
+  }
+  std::vector<TokenText> tokens;
+  for (size_t i = 0; i < ids.size() && i <= scores.size(); ++i) {
+    const TokenChoice first{.token = ids[i]};
+    std::string piece = detokenizer ? detokenizer->push(ids[i]) : "";
+    tokens.push_back(state_->token_text(i == 0 ? first : scores[i - 1], std::move(piece)));
+  }
+  return tokens;
+}
 
 int64_t ResponseStream::completion_tokens() const {
   int64_t count = 0;

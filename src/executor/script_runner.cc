@@ -135,6 +135,16 @@ ScriptRule made_up(const std::vector<TokenId>& prompt) {
   return rule;
 }
 
+// Not the same for two tokens that stand together, so that a shift by one shows.
+TokenChoice score_of(const SamplingRow& row) {
+  const float logprob = -0.125f * static_cast<float>(1 + (row.scored + row.position) % 8);
+  TokenChoice score{.token = row.scored, .logprob = logprob};
+  for (int32_t i = 0; i < row.params.num_logprobs; ++i) {
+    score.top.emplace_back((row.scored + i) % kScriptVocabSize, logprob - static_cast<float>(i));
+  }
+  return score;
+}
+
 void sleep_ms(int64_t milliseconds) {
   if (milliseconds > 0) std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
 }
@@ -243,20 +253,25 @@ StepResult ScriptRunner::run(const StepInput& input) {
   size_t score = 0;
   for (const PlanRow& row : input.plan.rows) {
     if (row.num_score_rows == 0) continue;
+    RowResult& of_row = result.rows.emplace_back();
+    of_row.sequence = row.sequence;
+    const size_t end = score + static_cast<size_t>(row.num_score_rows);
+    for (int32_t i = 0; i < row.num_prompt_rows; ++i) {
+      of_row.prompt.push_back(score_of(input.sampling[score++]));
+    }
+    if (row.num_choice_rows() == 0) continue;
     const auto token_row = static_cast<size_t>(input.forward.score_rows[score]);
     const std::vector<TokenId> tokens = read_back(input, token_row);
     const Answer& answer = answer_for(row.sequence, tokens);
     const auto index = static_cast<int64_t>(tokens.size()) - answer.prompt_length;
     if (answer.rule->throw_at == index) throw std::runtime_error("the script says throw");
     sleep_ms(answer.rule->delay_ms);
-    RowResult& of_row = result.rows.emplace_back();
-    of_row.sequence = row.sequence;
     if (answer.rule->fail_at == index) {
       of_row.failure = RowFailure::kNotFinite;
     } else {
       of_row.accepted.push_back(choose(answer, input.sampling[score], tokens));
     }
-    score += static_cast<size_t>(row.num_score_rows);
+    score = end;
   }
   wait_for_tick(script_.tick_ms);
   return result;

@@ -12,6 +12,7 @@
 // knows when a token was made. At token
 // fail_at the row fails as if its logits were not numbers; at throw_at the runner throws. A prompt
 // that no rule matches is answered by a few words made from its hash: equal prompts, equal text.
+// A prompt's token of id T at position P has the log-probability -0.125 * (1 + (T + P) % 8).
 //
 // It also checks its callers: it remembers which token was written into which slot of which block,
 // and at every score row reads the whole sequence back through the block table. A position that was

@@ -12,6 +12,7 @@ void visit_members(Visitor& visit, PlanRow& row) {
   visit(row.first_position);
   visit(row.num_tokens);
   visit(row.num_score_rows);
+  visit(row.num_prompt_rows);
 }
 
 template <typename Visitor>
@@ -59,6 +60,7 @@ void visit_members(Visitor& visit, RowResult& row) {
   visit(row.sequence);
   visit(row.accepted);
   visit(row.failure);
+  visit(row.prompt);
 }
 
 template <typename Visitor>

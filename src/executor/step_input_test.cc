@@ -10,7 +10,7 @@ namespace {
 StepInput random_input(std::mt19937_64& random) {
   StepInput input;
   for (uint64_t i = random() % 4; i > 0; --i) {
-    input.plan.rows.push_back({static_cast<SequenceId>(random()), 1, 2, 1});
+    input.plan.rows.push_back({static_cast<SequenceId>(random()), 1, 2, 1, 1});
     input.forward.token_ids.push_back(static_cast<TokenId>(random()));
     const std::vector<TokenId> ids(random() % 3, 5);
     const std::vector<float> bias(ids.size(), 0.5f);
@@ -114,6 +114,7 @@ TEST(StepResult, CutOrDamagedBytesAreNoneOrMeanWhatTheySay) {
       RowResult& row = result.rows.emplace_back();
       row.sequence = static_cast<SequenceId>(random());
       if (random() % 3 == 0) row.failure = static_cast<RowFailure>(random() % 2);
+      row.prompt.resize(random() % 3, {.token = 6, .logprob = -2.5f});
       row.accepted.resize(random() % 3, {.token = 5, .logprob = -1.5f, .top = {{1, -1.5f}}});
     }
     std::string bytes = to_bytes(result);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
 #include <new>
 #include <utility>
 
@@ -43,6 +44,20 @@ Error out_of_memory() {
           .message = "there was no memory for the request; it was ended. Try again later."};
 }
 
+Error engine_failed() {
+  return {.kind = ErrorKind::kEngineError,
+          .field = "",
+          .message = "the model stopped working; the request cannot be completed."};
+}
+
+void log_end(const std::exception& error) noexcept {
+  try {
+    log_error("the step loop ended: {}", error.what());
+  } catch (const std::exception&) {
+    // Without memory even for that, the gauges say it alone.
+  }
+}
+
 Error error_of(RowFailure failure) {
   if (failure == RowFailure::kOutOfMemory) return out_of_memory();
   return {.kind = ErrorKind::kNumericalError,
@@ -51,32 +66,6 @@ Error error_of(RowFailure failure) {
 }
 
 }  // namespace
-
-void StreamTable::put(SequenceId id, std::shared_ptr<StreamQueue> stream,
-                      RequestTimes::Time arrival) {
-  const std::lock_guard lock(mutex_);
-  entries_[id] = {std::move(stream), arrival};
-}
-
-StreamTable::Entry StreamTable::take(SequenceId id) {
-  const std::lock_guard lock(mutex_);
-  const auto node = entries_.extract(id);
-  CHECK(!node.empty(), "sequence {} has no stream", id);
-  return std::move(node.mapped());
-}
-
-void StreamTable::remove(SequenceId id) {
-  const std::lock_guard lock(mutex_);
-  entries_.erase(id);
-}
-
-std::vector<StreamTable::Entry> StreamTable::take_all() {
-  const std::lock_guard lock(mutex_);
-  std::vector<Entry> all;
-  for (auto& [id, entry] : entries_) all.push_back(std::move(entry));
-  entries_.clear();
-  return all;
-}
 
 StepLoop::StepLoop(StepRunner& runner, const ExecutorOptions& options, ExecutorMetrics& metrics,
                    Mailbox& mailbox, StreamTable& streams, LoopGauges& gauges,
@@ -88,7 +77,9 @@ StepLoop::StepLoop(StepRunner& runner, const ExecutorOptions& options, ExecutorM
       streams_(streams),
       gauges_(gauges),
       now_(driver.now),
-      scheduler_(options.scheduler) {
+      scheduler_(options.scheduler),
+      no_memory_(std::make_shared<const Error>(out_of_memory())),
+      engine_failed_(std::make_shared<const Error>(engine_failed())) {
   publish();
 }
 
@@ -112,8 +103,8 @@ void StepLoop::run() {
 }
 
 std::chrono::milliseconds StepLoop::turn(std::chrono::milliseconds wait) {
-  if (failure_) {  // somebody may have been let in just before
-    fail_all(*failure_, wait);
+  if (gauges_.failed.load()) {  // somebody may have been let in just before
+    fail_all(*engine_failed_, wait);
     return kIdleWait;
   }
   try {
@@ -125,7 +116,7 @@ std::chrono::milliseconds StepLoop::turn(std::chrono::milliseconds wait) {
 }
 
 std::chrono::milliseconds StepLoop::live_turn(std::chrono::milliseconds wait) {
-  for (Mail& mail : mailbox_.take(wait)) handle(mail);
+  read_mail(wait);
   std::optional<Error> abort;
   {
     const std::lock_guard lock(abort_mutex_);
@@ -141,15 +132,19 @@ std::chrono::milliseconds StepLoop::live_turn(std::chrono::milliseconds wait) {
   return stepped ? std::chrono::milliseconds{0} : running_.empty() ? kIdleWait : kBlockedWait;
 }
 
+// Whatever throws in between, fail_all() answers the rest of the batch.
+void StepLoop::read_mail(std::chrono::milliseconds wait) {
+  batch_ = mailbox_.take(wait);
+  for (num_handled_ = 0; num_handled_ < batch_.size(); ++num_handled_) {
+    handle(batch_[num_handled_]);
+  }
+}
+
 // What the step left behind cannot be trusted; nobody may wait for it.
 void StepLoop::give_up(const std::exception& error) {
-  log_error("the step loop ended: {}", error.what());
-  call_readers();
+  log_end(error);
   gauges_.failed.store(true);
-  failure_ = {.kind = ErrorKind::kEngineError,
-              .field = "",
-              .message = "the model stopped working; the request cannot be completed."};
-  fail_all(*failure_);
+  fail_all(*engine_failed_);
   publish();
 }
 
@@ -169,15 +164,15 @@ bool StepLoop::step() {
   const StepInput input = build_input(
       plan, scheduler_,
       [this](SequenceId id) -> const SequenceSampling& { return running_.at(id).sampling; });
-  const StepResult result = runner_.run(input);
+  StepResult result = runner_.run(input);
   const Recorded recorded = scheduler_.commit(result);
   int64_t decode_tokens = 0;
   for (const PlanRow& row : plan.rows) {
-    if (row.num_tokens == row.num_score_rows) decode_tokens += row.num_tokens;
+    if (row.num_tokens == row.num_choice_rows()) decode_tokens += row.num_tokens;
   }
   metrics_.step(plan.num_tokens() - decode_tokens, decode_tokens,
                 std::chrono::duration<double>(now_() - begin).count());
-  deliver(result, recorded);
+  deliver(std::move(result), recorded);
   return true;
 }
 
@@ -193,43 +188,55 @@ void StepLoop::note_scheduled(const StepPlan& plan) {
   }
 }
 
-void StepLoop::deliver(const StepResult& result, const Recorded& recorded) {
+// A sequence that there is no memory to answer ends alone.
+void StepLoop::deliver(StepResult result, const Recorded& recorded) {
   std::unordered_map<SequenceId, SequenceEnd> end_of;
   for (const SequenceEnd& end : recorded.ends) end_of.emplace(end.id, end);
   for (size_t r = 0; r < result.rows.size(); ++r) {
-    const RowResult& row = result.rows[r];
-    const auto running = running_.find(row.sequence);
-    if (running == running_.end()) continue;
+    RowResult& row = result.rows[r];
+    if (!running_.contains(row.sequence)) continue;
     const auto end = end_of.find(row.sequence);
-    if (row.failure) {
-      fail(row.sequence, error_of(*row.failure), EndKind::kError);
-      continue;
+    try {
+      deliver_row(row, recorded.num_tokens[r], end == end_of.end() ? nullptr : &end->second);
+    } catch (const std::bad_alloc&) {
+      fail(row.sequence, *no_memory_, EndKind::kError);
     }
-    const auto num_tokens = static_cast<size_t>(recorded.num_tokens[r]);
-    for (size_t i = 0; i < num_tokens; ++i) {
-      const bool last = end != end_of.end() && i + 1 == num_tokens;
-      deliver_token(row.sequence, running->second, row.accepted[i], last ? &end->second : nullptr);
-    }
-    if (end != end_of.end()) finish(row.sequence, kind_of(end->second.reason));
   }
   call_readers();
 }
 
-// They hear of a step when all of it is there: each writes once. One that there is no memory to
-// call is called a turn later.
-void StepLoop::call_readers() {
-  std::erase_if(spoken_, [](const std::shared_ptr<StreamQueue>& stream) {
-    try {
-      stream->announce();
-      return true;
-    } catch (const std::bad_alloc&) {
-      return false;
-    }
-  });
+// They hear of a step when all of it is there: each writes once. One that could not be called is
+// called a turn later.
+void StepLoop::call_readers() noexcept {
+  std::erase_if(spoken_,
+                [](const std::shared_ptr<StreamQueue>& stream) { return stream->announce(); });
+}
+
+void StepLoop::deliver_row(RowResult& row, int32_t num_tokens, const SequenceEnd* end) {
+  Running& running = running_.at(row.sequence);
+  if (row.failure) {
+    fail(row.sequence, error_of(*row.failure), EndKind::kError);
+    return;
+  }
+  std::move(row.prompt.begin(), row.prompt.end(), std::back_inserter(running.prompt_scores));
+  for (int32_t i = 0; i < num_tokens; ++i) {
+    const bool last = i + 1 == num_tokens;
+    deliver_token(row.sequence, running, row.accepted[static_cast<size_t>(i)],
+                  last ? end : nullptr);
+  }
+  if (end == nullptr) return;
+  if (num_tokens == 0) {  // its prompt was scored, and that was all
+    running.times.first_token = running.times.last_token = now_();
+    tell(running.stream, {.choice = running.stream_choice,
+                          .end = *end,
+                          .times = running.times,
+                          .prompt = std::move(running.prompt_scores)});
+  }
+  finish(row.sequence, kind_of(end->reason));
 }
 
 void StepLoop::deliver_token(SequenceId id, Running& running, const TokenChoice& token,
-                             SequenceEnd* end) {
+                             const SequenceEnd* end) {
   const auto now = now_();
   if (running.new_tokens++ == 0) {
     running.times.first_token = now;
@@ -241,13 +248,30 @@ void StepLoop::deliver_token(SequenceId id, Running& running, const TokenChoice&
   TokenRecord record{.choice = running.stream_choice,
                      .token = token,
                      .times = running.times,
-                     .cached_tokens = std::exchange(running.cached_tokens, 0)};
+                     .cached_tokens = std::exchange(running.cached_tokens, 0),
+                     .prompt = std::exchange(running.prompt_scores, {})};
   if (end != nullptr) record.end = *end;
-  const int64_t unread = running.stream->put(std::move(record));
-  // Rows of one request stand together more often than not; telling its reader twice does no harm.
-  if (spoken_.empty() || spoken_.back() != running.stream) spoken_.push_back(running.stream);
+  const int64_t unread = tell(running.stream, std::move(record));
   if (end == nullptr && unread * kBytesPerUnreadToken > options_.stream_pause_bytes) {
     scheduler_.pause(id, PauseReason::kSlowReader);
+  }
+}
+
+// Returns how many records are unread.
+int64_t StepLoop::tell(const std::shared_ptr<StreamQueue>& stream, TokenRecord record) {
+  const int64_t unread = stream->put(std::move(record));
+  // Rows of one request stand together more often than not; telling its reader twice does no harm.
+  if (spoken_.empty() || spoken_.back() != stream) spoken_.push_back(stream);
+  return unread;
+}
+
+// Whatever memory there is: a request has its ending.
+void StepLoop::tell_error(const std::shared_ptr<StreamQueue>& stream, int32_t choice,
+                          const Error& error, const RequestTimes& times) noexcept {
+  try {
+    tell(stream, {.choice = choice, .error = error, .times = times});
+  } catch (const std::bad_alloc&) {
+    stream->fail(no_memory_);  // behind a record that is there already, it says nothing new
   }
 }
 
@@ -268,13 +292,14 @@ void StepLoop::handle(Mail& mail) {
 
 // Whatever it lacks, it alone ends: the mail behind it is that of others.
 void StepLoop::add(Mail& mail) {
-  const StreamTable::Entry entry = streams_.take(mail.sequence);
+  const StreamTable::Entry entry = streams_.find(mail.sequence);
   try {
     begin(mail, entry);
+    streams_.remove(mail.sequence);
   } catch (const std::bad_alloc&) {
     scheduler_.cancel(mail.sequence);
     running_.erase(mail.sequence);
-    refuse(*entry.stream, mail.stream_choice, out_of_memory());
+    refuse(mail, entry, *no_memory_);
   }
 }
 
@@ -288,7 +313,8 @@ void StepLoop::begin(Mail& mail, const StreamTable::Entry& entry) {
                                .allowed_ids = std::move(mail.allowed_ids),
                                .bias_ids = std::move(mail.bias_ids),
                                .bias = std::move(mail.bias),
-                               .bad_words = std::move(mail.bad_words)},
+                               .bad_words = std::move(mail.bad_words),
+                               .num_prompt_logprobs = mail.num_prompt_logprobs},
                   .times = {.arrival = entry.arrival},
                   .prompt_tokens = static_cast<int64_t>(mail.prompt.size()),
                   .max_new_tokens = mail.max_new_tokens};
@@ -306,12 +332,15 @@ void StepLoop::begin(Mail& mail, const StreamTable::Entry& entry) {
                   .end_ids = std::move(mail.end_ids),
                   .stop_ids = std::move(mail.stop_ids),
                   .prefix_scope = std::move(mail.prefix_scope),
-                  .same_prompt_as = mail.same_prompt_as});
+                  .same_prompt_as = mail.same_prompt_as,
+                  .score_prompt = mail.num_prompt_logprobs >= 0,
+                  .priority = mail.priority});
 }
 
 // A sequence that was on its way in. The scheduler knows nothing of it.
-void StepLoop::refuse(StreamQueue& stream, int32_t choice, const Error& error) {
-  stream.push({.choice = choice, .error = error});
+void StepLoop::refuse(const Mail& mail, const StreamTable::Entry& entry, const Error& error) {
+  tell_error(entry.stream, mail.stream_choice, error, {});
+  streams_.remove(mail.sequence);
   metrics_.sequence_ended({.kind = EndKind::kError});
   gauges_.in_system.fetch_sub(1);
   gauges_.ended.fetch_add(1);
@@ -344,22 +373,30 @@ void StepLoop::finish(SequenceId id, EndKind kind) {
 
 void StepLoop::fail(SequenceId id, const Error& error, EndKind kind) {
   const Running& running = running_.at(id);
-  running.stream->push({.choice = running.stream_choice, .error = error, .times = running.times});
+  tell_error(running.stream, running.stream_choice, error, running.times);
   scheduler_.cancel(id);
   finish(id, kind);
 }
 
 void StepLoop::fail_all(const Error& error, std::chrono::milliseconds wait) {
-  for (Mail& mail : mailbox_.take(wait)) {
-    if (mail.kind == MailKind::kAdd) {
-      refuse(*streams_.take(mail.sequence).stream, mail.stream_choice, error);
-    } else {
+  fail_batch(error);
+  batch_ = mailbox_.take(wait);
+  num_handled_ = 0;
+  fail_batch(error);
+  while (!running_.empty()) fail(running_.begin()->first, error, EndKind::kError);
+  call_readers();
+}
+
+// What is left of the batch. One that is in already ends with the others that run.
+void StepLoop::fail_batch(const Error& error) {
+  for (; num_handled_ < batch_.size(); ++num_handled_) {
+    Mail& mail = batch_[num_handled_];
+    if (mail.kind != MailKind::kAdd) {
       handle(mail);
+    } else if (!running_.contains(mail.sequence)) {
+      refuse(mail, streams_.find(mail.sequence), error);
     }
   }
-  std::vector<SequenceId> ids;
-  for (const auto& [id, running] : running_) ids.push_back(id);
-  for (const SequenceId id : ids) fail(id, error, EndKind::kError);
 }
 
 // Looks at everybody only when the nearest deadline has passed: then at once, so that nobody takes

@@ -15,26 +15,9 @@
 #include "executor/executor_metrics.h"
 #include "executor/mailbox.h"
 #include "executor/stream_queue.h"
+#include "executor/stream_table.h"
 
 namespace tidemill {
-
-// The streams of sequences that are on their way into the loop: mail is flat, so the loop finds a
-// sequence's stream here. Shared by submit() and the loop.
-class StreamTable {
- public:
-  void put(SequenceId id, std::shared_ptr<StreamQueue> stream, RequestTimes::Time arrival);
-  struct Entry {
-    std::shared_ptr<StreamQueue> stream;
-    RequestTimes::Time arrival;
-  };
-  Entry take(SequenceId id);
-  void remove(SequenceId id);  // nothing where there is none
-  std::vector<Entry> take_all();
-
- private:
-  std::mutex mutex_;
-  std::unordered_map<SequenceId, Entry> entries_;
-};
 
 // What other threads may see of the loop, without a lock.
 struct LoopGauges {
@@ -73,24 +56,32 @@ class StepLoop {
     int64_t cached_tokens = 0;  // of its prompt, counted for one choice; told with the first token
     int64_t max_new_tokens = 0;
     int64_t new_tokens = 0;
+    std::vector<TokenChoice> prompt_scores;  // so far; told with the first token
   };
 
   std::chrono::milliseconds live_turn(std::chrono::milliseconds wait);
   void give_up(const std::exception& error);
   bool step();
   void beat(std::chrono::steady_clock::duration step);
-  void deliver(const StepResult& result, const Recorded& recorded);
-  void deliver_token(SequenceId id, Running& running, const TokenChoice& token, SequenceEnd* end);
-  void call_readers();
+  void read_mail(std::chrono::milliseconds wait);
+  void deliver(StepResult result, const Recorded& recorded);
+  void deliver_row(RowResult& row, int32_t num_tokens, const SequenceEnd* end);
+  void deliver_token(SequenceId id, Running& running, const TokenChoice& token,
+                     const SequenceEnd* end);
+  int64_t tell(const std::shared_ptr<StreamQueue>& stream, TokenRecord record);
+  void tell_error(const std::shared_ptr<StreamQueue>& stream, int32_t choice, const Error& error,
+                  const RequestTimes& times) noexcept;
+  void call_readers() noexcept;
   void note_scheduled(const StepPlan& plan);
   void handle(Mail& mail);
   void add(Mail& mail);
   void begin(Mail& mail, const StreamTable::Entry& entry);
-  void refuse(StreamQueue& stream, int32_t choice, const Error& error);
+  void refuse(const Mail& mail, const StreamTable::Entry& entry, const Error& error);
   void drop(SequenceId id, MailKind kind);
   void finish(SequenceId id, EndKind kind);
   void fail(SequenceId id, const Error& error, EndKind kind);
   void fail_all(const Error& error, std::chrono::milliseconds wait = {});
+  void fail_batch(const Error& error);
   void expire_deadlines();
   void publish();
 
@@ -103,14 +94,18 @@ class StepLoop {
   const std::function<std::chrono::steady_clock::time_point()> now_;
   Scheduler scheduler_;
   std::unordered_map<SequenceId, Running> running_;
+  std::vector<Mail> batch_;  // what was taken from the mailbox last
+  size_t num_handled_ = 0;   // of it
   std::vector<std::shared_ptr<StreamQueue>> spoken_;  // given something, and not called yet
+  // What is left to say when there is no memory to say anything. Made in time.
+  const std::shared_ptr<const Error> no_memory_;
+  const std::shared_ptr<const Error> engine_failed_;
   // Nobody's deadline comes before it.
   std::chrono::steady_clock::time_point next_expiry_ = std::chrono::steady_clock::time_point::max();
   std::chrono::steady_clock::time_point next_publish_{};
   std::atomic<bool> stopping_{false};
   std::mutex abort_mutex_;
   std::optional<Error> abort_error_;
-  std::optional<Error> failure_;  // of the runner: everybody's answer
 };
 
 }  // namespace tidemill

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <new>
 #include <thread>
 
 #include "executor/script_runner.h"
@@ -68,6 +70,23 @@ TEST_F(StepLoopTest, WhatIsUnreadWhenItStopsHasItsError) {
   run();
   EXPECT_EQ(read_all(*stream).back().error->kind, ErrorKind::kDraining);
   while (gauges_.in_system.load() > 0) std::this_thread::yield();
+}
+
+// Its last record is the only one: nothing that comes later would say it again.
+TEST_F(StepLoopTest, AReaderThatCouldNotBeCalledIsCalledLater) {
+  const auto stream = send(1);
+  std::atomic<int> calls{0};
+  std::atomic<bool> ended{false};
+  stream->on_ready([&] {
+    if (calls.fetch_add(1) % 3 != 2) throw std::bad_alloc();
+    for (const TokenRecord& record : stream->take().records) {
+      if (record.end) ended = true;
+    }
+  });
+  run();
+  while (!ended) std::this_thread::yield();
+  EXPECT_GE(calls.load(), 3);
+  stream->on_ready(nullptr);
 }
 
 TEST_F(StepLoopTest, MailForSequencesThatHaveEndedIsIgnored) {

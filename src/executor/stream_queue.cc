@@ -38,6 +38,7 @@ void visit_members(Visitor& visit, TokenRecord& record) {
   visit(record.error);
   visit(record.times);
   visit(record.cached_tokens);
+  visit(record.prompt);
 }
 
 std::string to_bytes(const TokenRecord& record) { return wire::to_bytes(record); }
@@ -53,19 +54,21 @@ std::optional<TokenRecord> token_record_from_bytes(std::string_view bytes) {
   return record;
 }
 
-void StreamQueue::call_reader(std::unique_lock<std::mutex> lock) {
+// Where the call throws, it is as if it had not been made.
+bool StreamQueue::call_reader(std::unique_lock<std::mutex> lock) noexcept {
   const bool call = !std::exchange(announced_, true);
   lock.unlock();
   arrived_.notify_one();
-  if (!call) return;
-  const std::lock_guard calling(calling_);
+  if (!call) return true;
   try {
-    const std::function<void()> notify = notify_;  // a copy: the call may replace it
-    if (notify) notify();
+    const std::lock_guard calling(calling_);
+    const auto notify = notify_;  // a copy: the call may replace it
+    if (notify && *notify) (*notify)();
+    return true;
   } catch (...) {
     const std::lock_guard again(mutex_);
     announced_ = false;  // the reader has not heard of it
-    throw;
+    return false;
   }
 }
 
@@ -77,15 +80,13 @@ int64_t StreamQueue::put(TokenRecord record) {
   return static_cast<int64_t>(records_.size());
 }
 
-void StreamQueue::announce() { call_reader(std::unique_lock(mutex_)); }
-
 int64_t StreamQueue::push(TokenRecord record) {
   const int64_t unread = put(std::move(record));
   announce();
   return unread;
 }
 
-void StreamQueue::fail(Error error) {
+void StreamQueue::fail(std::shared_ptr<const Error> error) noexcept {
   std::unique_lock lock(mutex_);
   if (!error_) error_ = std::move(error);
   call_reader(std::move(lock));
@@ -130,9 +131,11 @@ StreamQueue::Taken StreamQueue::wait() {
 }
 
 void StreamQueue::on_ready(std::function<void()> notify) {
+  std::shared_ptr<const std::function<void()>> called;
+  if (notify) called = std::make_shared<const std::function<void()>>(std::move(notify));
   {
     const std::lock_guard calling(calling_);
-    notify_ = std::move(notify);
+    notify_ = std::move(called);
   }
   std::unique_lock lock(mutex_);
   announced_ = false;

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -30,6 +31,8 @@ struct TokenRecord {
   std::optional<Error> error;
   RequestTimes times;         // of this choice so far
   int64_t cached_tokens = 0;  // that this record adds: of its prompt, found in the prefix cache
+  // Scores of the prompt's tokens from the second on, in the first record of its first choice.
+  std::vector<TokenChoice> prompt = {};
   bool operator==(const TokenRecord&) const = default;
 };
 
@@ -42,17 +45,19 @@ class StreamQueue {
 
   // The loop's side. put() returns how many records are unread and tells nobody; announce() tells
   // the reader of all that was put since, so that what one step gave is read at once. push() is
-  // both.
+  // both. False: the reader could not be called (no memory), and does not know.
   int64_t put(TokenRecord record);
-  void announce();
+  bool announce() noexcept { return call_reader(std::unique_lock(mutex_)); }
   int64_t push(TokenRecord record);
   // Ends the request; records that are unread stay readable.
-  void fail(Error error);
+  void fail(Error error) { fail(std::make_shared<const Error>(std::move(error))); }
+  // The same without taking memory, for when there is none.
+  void fail(std::shared_ptr<const Error> error) noexcept;
 
   // The reader's side.
   struct Taken {
     std::vector<TokenRecord> records;
-    std::optional<Error> error;
+    std::shared_ptr<const Error> error;
   };
   Taken take();
   Taken wait();  // until there is something
@@ -67,12 +72,12 @@ class StreamQueue {
   void merge_times(const RequestTimes& times);
   // Calls the reader once for whatever has come since its last take(). `lock` is released first: a
   // reader may take() at once.
-  void call_reader(std::unique_lock<std::mutex> lock);
+  bool call_reader(std::unique_lock<std::mutex> lock) noexcept;
 
   mutable std::mutex mutex_;
   std::condition_variable arrived_;
   std::vector<TokenRecord> records_;
-  std::optional<Error> error_;
+  std::shared_ptr<const Error> error_;
   bool announced_ = false;
   RequestTimes times_;
   int64_t cached_tokens_ = 0;  // of the prompts, found in the prefix cache
@@ -80,7 +85,7 @@ class StreamQueue {
   // Held while the reader is called; mutex_ is not, so that it may take() in the call. Recursive:
   // the call may be the one that gives the stream up.
   std::recursive_mutex calling_;
-  std::function<void()> notify_;
+  std::shared_ptr<const std::function<void()>> notify_;  // copied without taking memory
 };
 
 }  // namespace tidemill

@@ -26,11 +26,13 @@ std::vector<float> logits_of(float spread) {
 void choose(benchmark::State& state, const SamplingParams& params, float spread) {
   const Kernels& kernels = select_kernels("auto");
   const std::vector<float> logits = logits_of(spread);
+  std::vector<TokenId> output(params.penalises_output() ? 1000 : 0);
+  for (size_t i = 0; i < output.size(); ++i) output[i] = static_cast<TokenId>(i * 37);
   SamplingRow row{.params = params};
   for (auto _ : state) {
     ++row.position;
-    benchmark::DoNotOptimize(
-        choose_token(kernels, logits.data(), static_cast<int64_t>(logits.size()), row));
+    benchmark::DoNotOptimize(choose_token(
+        kernels, logits.data(), static_cast<int64_t>(logits.size()), row, {.output = output}));
   }
   state.SetLabel(kernels.name);
 }
@@ -42,6 +44,10 @@ BENCHMARK_CAPTURE(choose, top_k_50, {.temperature = 0.8f, .top_k = 50}, 6.0f);
 BENCHMARK_CAPTURE(choose, top_p_090, {.temperature = 0.8f, .top_p = 0.9f}, 6.0f);
 BENCHMARK_CAPTURE(choose, top_k_50_top_p_090, {.temperature = 0.8f, .top_k = 50, .top_p = 0.9f},
                   6.0f);
+BENCHMARK_CAPTURE(choose, min_p_005, {.temperature = 0.8f, .min_p = 0.05f}, 6.0f);
+BENCHMARK_CAPTURE(choose, typical_p_095, {.temperature = 0.8f, .typical_p = 0.95f}, 6.0f);
+BENCHMARK_CAPTURE(choose, greedy_behind_1000_tokens,
+                  {.temperature = 0.0f, .repetition_penalty = 1.1f}, 6.0f);
 BENCHMARK_CAPTURE(choose, top_p_090_of_noise, {.temperature = 1.5f, .top_p = 0.9f}, 0.0f);
 
 }  // namespace

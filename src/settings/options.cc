@@ -14,6 +14,7 @@ constexpr std::string_view kDegrees[] = {"1", "max"};
 constexpr std::string_view kEndpoints[] = {"/v1/completions", "/v1/chat/completions",
                                            "/invocations"};
 constexpr std::string_view kGenerationConfigs[] = {"auto", "none"};
+constexpr std::string_view kLogprobsModes[] = {"raw", "processed"};
 constexpr std::string_view kLogLevels[] = {"debug", "info", "warning", "error", "off"};
 constexpr std::string_view kLogFormats[] = {"text", "json"};
 
@@ -96,6 +97,10 @@ constexpr Option kOptions[] = {
      kPlans},
     {"enable_prefix_caching", kModel, kDoesIt, IN(executor.scheduler.prefix_cache), any(),
      "Keeps computed blocks for prompts that begin alike.", kTalks},
+    {"logprobs_mode", kModel, kDoesIt, IN(executor.logprobs_mode), one_of(kLogprobsModes),
+     "raw: log-probabilities of generated tokens are of the model's own logits; processed: of what "
+     "was drawn from, behind bias, masks, penalties, temperature and cuts. A prompt's are raw.",
+     kTalks},
     {"model_loading_timeout", kModel, kDoesIt, SECONDS(model.loading_timeout_ms),
      between(0.001, kDaySeconds), "A model that is not ready by then has failed.", kServe,
      "MODEL_LOADING_TIMEOUT"},
@@ -294,6 +299,14 @@ constexpr Option kOptions[] = {
      "generate chat bench"},
     {"top_k", kVerb, kDoesIt, IN(verb.top_k), between(-1, 1e9), "0: off.", "generate chat"},
     {"top_p", kVerb, kDoesIt, IN(verb.top_p), between(0, 1), "1: off.", "generate chat"},
+    {"typical_p", kVerb, kDoesIt, IN(verb.typical_p), between(0, 1), "1: off.", "generate chat"},
+    {"min_p", kVerb, kDoesIt, IN(verb.min_p), between(0, 1), "0: off.", "generate chat"},
+    {"repetition_penalty", kVerb, kDoesIt, IN(verb.repetition_penalty), between(0, 10),
+     "More than 1 against tokens of prompt and answer; 1: off.", "generate chat"},
+    {"frequency_penalty", kVerb, kDoesIt, IN(verb.frequency_penalty), between(-2, 2),
+     "Against tokens of the answer, as often as they are there; 0: off.", "generate chat"},
+    {"presence_penalty", kVerb, kDoesIt, IN(verb.presence_penalty), between(-2, 2),
+     "Against tokens of the answer, once; 0: off.", "generate chat"},
     {"seed", kVerb, kDoesIt, IN(verb.seed), any(),
      "Equal seeds give equal text, and to bench equal prompts and arrivals.",
      "generate chat bench"},

@@ -60,6 +60,11 @@ struct VerbArguments {
   double temperature = 0.0;
   int64_t top_k = 0;
   double top_p = 1.0;
+  double min_p = 0.0;
+  double typical_p = 1.0;
+  double repetition_penalty = 1.0;
+  double frequency_penalty = 0.0;
+  double presence_penalty = 0.0;
   std::string seed;
   LoadOptions load;  // bench --url
 };

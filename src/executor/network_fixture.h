@@ -1,0 +1,89 @@
+// For tests: a running model of random numbers, on workers that it may share with others.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "executor/executor.h"
+#include "executor/network_runner.h"
+#include "executor/random_engine.h"
+#include "kernels/select.h"
+
+namespace tidemill {
+
+class RunningNetwork {
+ public:
+  RunningNetwork(uint64_t model_seed, WorkerPool& workers, int64_t num_blocks,
+                 SchedulerOptions scheduler)
+      : engine_(model_seed), model_(engine_.dir()) {
+    scheduler.groups = {{.num_blocks = num_blocks}};
+    const DecoderLimits limits{.max_model_len = kRandomModelLen,
+                               .max_step_tokens = scheduler.max_step_tokens,
+                               .max_score_rows = scheduler.max_score_rows()};
+    executor_ = std::make_unique<Executor>(
+        std::make_unique<NetworkRunner>(select_kernels("reference"), workers, model_, limits,
+                                        num_blocks),
+        TextParts{}, ExecutorOptions{.scheduler = scheduler, .max_model_len = kRandomModelLen},
+        metrics_, "random");
+  }
+
+  ResponseStream submit(GenerationFields fields) {
+    const auto request = GenerationRequest::make(std::move(fields), {}, executor_->limits());
+    EXPECT_TRUE(request) << request.error().message;
+    auto stream = executor_->submit(*request);
+    EXPECT_TRUE(stream) << stream.error().message;
+    return std::move(*stream);
+  }
+  ResponseStream submit(std::vector<TokenId> prompt, double temperature) {
+    return submit({.prompts = {TokenPrompt{.ids = std::move(prompt)}},
+                   .max_new_tokens = 40,
+                   .temperature = temperature,
+                   .seed = 17,
+                   .num_logprobs = 0});
+  }
+  int64_t preemptions() const {
+    const std::string page = metrics_.text();
+    const std::string key = "\nvllm:num_preemptions_total{model_name=\"random\",engine=\"0\"} ";
+    return std::stoll(page.substr(page.find(key) + key.size()));
+  }
+  // Waits until nothing runs, waits or holds a block.
+  void expect_quiet() {
+    for (int i = 0; i < 2000; ++i) {
+      const ExecutorStats stats = executor_->stats();
+      if (executor_->idle() && stats.running == 0 && stats.held_blocks == 0) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    FAIL() << executor_->stats().held_blocks << " blocks are held";
+  }
+
+ private:
+  RandomEngine engine_;
+  Model model_;
+  MetricsRegistry metrics_;
+  std::unique_ptr<Executor> executor_;
+};
+
+// Token ids and the bits of their log-probabilities.
+using TokenBits = std::vector<std::pair<TokenId, float>>;
+
+// One list per choice.
+inline std::vector<TokenBits> read_choices(ResponseStream& stream) {
+  std::vector<TokenBits> choices(static_cast<size_t>(stream.num_choices()));
+  for (;;) {
+    const ResponseStream::Poll poll = stream.wait();
+    EXPECT_FALSE(poll.error) << poll.error->message;
+    for (const TextEvent& event : poll.events) {
+      for (const TokenText& token : event.tokens) {
+        choices.at(static_cast<size_t>(event.choice)).emplace_back(token.id, token.logprob);
+      }
+    }
+    if (poll.ended) return choices;
+  }
+}
+
+}  // namespace tidemill
