@@ -58,9 +58,9 @@ TEST_F(AllocationFailure, N_3_ASubmissionWithoutMemoryLeavesNothingBehind) {
   EXPECT_GT(num_failures, 20);
 }
 
-// Sequence 1 runs throughout. In its first step three more come in, and from its end to the
-// beginning of the second one allocation of the loop fails, or several in a row; after some forty
-// the loop is stopped.
+// Sequence 1 runs throughout, if it does not fail. In its first step three more come in, and from
+// its end to the beginning of the second one allocation of the loop fails, or several in a row;
+// after some forty the loop is stopped.
 class Starved : public StepRunner {
  public:
   explicit Starved(int64_t allocation, int64_t num_failures = 1)
@@ -72,7 +72,9 @@ class Starved : public StepRunner {
     }
     mailbox_.push({mail(1, 60)});
     std::thread thread([this] { loop_.run(); });
-    while (!gauges.failed.load() && !done_.load()) std::this_thread::yield();
+    while (!gauges.failed.load() && !done_.load() && gauges.in_system.load() > 0) {
+      std::this_thread::yield();
+    }
     loop_.stop();
     thread.join();
   }
@@ -140,7 +142,7 @@ TEST_F(AllocationFailure, N_2_WhicheverAllocationOfTheLoopFailsEveryStreamHasIts
       ASSERT_EQ(num_endings, 1) << "stream " << i << ", allocation " << number;
     }
     ASSERT_EQ(starved.gauges.in_system.load(), 0);
-    num_alone += num_out_of_memory == 1 && num_as_asked == 2;
+    num_alone += num_out_of_memory == 1 && num_as_asked >= 2;
   }
   EXPECT_GT(num_alone, 10);
 }

@@ -42,7 +42,12 @@ void ResponseStream::State::cancel_unfinished() {
 
 TokenText ResponseStream::State::token_text(const TokenChoice& choice, std::string piece) const {
   TokenText text{.id = choice.token, .text = std::move(piece), .logprob = choice.logprob};
-  if (!tokenizer) return text;
+  if (!tokenizer) {
+    for (const auto& [id, logprob] : choice.top) {
+      text.top.push_back({.id = id, .text = "", .bytes = "", .logprob = logprob});
+    }
+    return text;
+  }
   text.special = tokenizer->is_special(choice.token);
   std::string bytes = tokenizer->token_bytes(choice.token).value_or("");
   if (text.special) {

@@ -39,10 +39,8 @@ TEST_F(SamplingFields, OnlyAllowedIdsAndNoneThatABiasShutsOutAreGenerated) {
   of.allowed_token_ids = {3, 5, 8, 13};
   of.logit_bias = {{5, -100.0}};
   const std::set<TokenId> seen = ids(answer(network, of));
-  EXPECT_TRUE(
-      std::includes(std::begin({3, 8, 13}), std::end({3, 8, 13}), seen.begin(), seen.end()) ||
-      seen == (std::set<TokenId>{3, 8, 13}));
-  EXPECT_FALSE(seen.contains(5));
+  const std::set<TokenId> left = {3, 8, 13};
+  EXPECT_TRUE(std::includes(left.begin(), left.end(), seen.begin(), seen.end()));
   EXPECT_GT(seen.size(), 1u);
 }
 

@@ -46,6 +46,8 @@ def test_misuse_is_exit_code_2(arguments):
     (["serve", "x", "--dtype", "int3"], "dtype"),
     (["serve", "x", "--tensor-parallel-degree", "8"], "use 1 or max"),
     (["generate", "x"], "--prompt"),
+    (["generate", "x", "--prompt", "p", "--min-p", "1.5"], "min_p"),
+    (["generate", "x", "--prompt", "p", "--repetition-penalty", "11"], "repetition_penalty"),
     (["compile", "x"], "x"),
     (["inspect", "--isa", "amx"], "isa"),
 ])
