@@ -31,13 +31,11 @@ bool ends_in(std::span<const TokenId> tokens, std::span<const TokenId> tail) {
                     tokens.end() - static_cast<std::ptrdiff_t>(tail.size()));
 }
 
-// What may not follow `generated`.
-std::vector<TokenId> forbidden_behind(std::span<const TokenId> generated,
+// What may not follow `generated`, which is looked at for bad words only.
+std::vector<TokenId> forbidden_behind(int32_t num_generated, std::span<const TokenId> generated,
                                       const SequenceSampling& sampling) {
   std::vector<TokenId> forbidden;
-  if (static_cast<int64_t>(generated.size()) < sampling.min_new_tokens) {
-    forbidden = sampling.end_ids;
-  }
+  if (num_generated < sampling.min_new_tokens) forbidden = sampling.end_ids;
   for (const std::vector<TokenId>& word : sampling.bad_words) {
     if (ends_in(generated, std::span(word).first(word.size() - 1))) {
       forbidden.push_back(word.back());
@@ -62,20 +60,20 @@ void append_prompt_scores(const PlanRow& row, const Sequence& sequence,
 // choice is the one that it would be had they been accepted before.
 void append_choices(const PlanRow& row, const Sequence& sequence, const SequenceSampling& sampling,
                     StepInput& input) {
-  const auto num_prompt = static_cast<size_t>(sequence.num_prompt_tokens);
-  const std::span<const TokenId> tokens(sequence.tokens);
-  std::vector<TokenId> with_drafts;
-  std::span<const TokenId> generated = tokens.subspan(num_prompt);
-  if (row.num_choice_rows() > 1) {
-    with_drafts.assign(generated.begin(), generated.end());
-    with_drafts.insert(with_drafts.end(), sequence.drafts.begin(), sequence.drafts.end());
-    generated = with_drafts;
-  }
   const SamplingParams& params = sampling.params;
+  const std::span<const TokenId> tokens(sequence.tokens);
+  const auto num_prompt = static_cast<size_t>(sequence.num_prompt_tokens);
+  std::vector<TokenId> generated;  // only for whoever looks at it
+  if (params.penalises_output() || !sampling.bad_words.empty()) {
+    generated.assign(sequence.tokens.begin() + sequence.num_prompt_tokens, sequence.tokens.end());
+    generated.insert(generated.end(), sequence.drafts.begin(), sequence.drafts.end());
+  }
   for (int32_t i = row.num_tokens - row.num_choice_rows(); i < row.num_tokens; ++i) {
     const int32_t position = row.first_position + i + 1;  // of the token that is chosen
-    const auto before = generated.first(static_cast<size_t>(position) - num_prompt);
-    const std::vector<TokenId> forbidden = forbidden_behind(before, sampling);
+    const int32_t num_generated = position - sequence.num_prompt_tokens;
+    const auto before = std::span<const TokenId>(generated).first(
+        std::min(generated.size(), static_cast<size_t>(num_generated)));
+    const std::vector<TokenId> forbidden = forbidden_behind(num_generated, before, sampling);
     LogitChanges changes{.allowed = sampling.allowed_ids,
                          .forbidden = forbidden,
                          .bias_ids = sampling.bias_ids,
