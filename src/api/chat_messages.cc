@@ -37,52 +37,71 @@ class MessageReader {
              format("is {}; it must be an object.", message.kind_name()));
       return {};
     }
+    Fields members(message, path_ + ".", kMessageTable, facts_.limits);
+    fields_.adopt(members);
     JsonValue out = message;
-    const std::string role = read_role(message);
+    const std::string role = read_role(members);
     const bool renamed = role == "developer" && !facts_.template_has_developer;
     out.set("role", renamed ? "system" : role);
-    out.set("content", read_content(message, role));
-    check_tools(message, role);
+    const JsonValue* calls = members.value("tool_calls");
+    const bool has_calls = calls != nullptr && !calls->array().empty();
+    out.set("content", read_content(members, role, has_calls));
+    if (has_calls) out.set("tool_calls", read_calls(calls->array(), role));
+    members.text("name");
+    if (!members.text("tool_call_id") && role == "tool") {
+      members.problem(ErrorKind::kMissingParameter, "tool_call_id",
+                      format("{} is missing: a tool's message names the call that it answers.",
+                             members.path_of("tool_call_id")));
+    }
+    const auto unread = members.unread();
+    CHECK(unread.empty(), "the row {} is never read", unread.front());
+    fields_.adopt(members);
     return out;
   }
 
-  void check_tools(const JsonValue& message, const std::string& role) {
-    for (const char* name : {"tool_calls", "function_call"}) {
-      const JsonValue* call = message.find(name);
-      if (call == nullptr || call->is_null() || *call == JsonValue(JsonArray{})) continue;
-      refuse(ErrorKind::kUnsupportedParameter, format("{}.{}", path_, name),
-             "is not supported yet. Leave tools out.");
+  static std::string read_role(Fields& members) {
+    const std::string role = members.text("role").value_or("user");
+    if (std::find(std::begin(kRoles), std::end(kRoles), role) == std::end(kRoles)) {
+      members.problem(ErrorKind::kInvalidParameter, "role",
+                      format("{} is {}; it must be system, developer, user, assistant or tool.",
+                             members.path_of("role"), excerpt(role)));
     }
-    if (role != "tool") return;
-    const JsonValue* id = message.find("tool_call_id");
-    if (id != nullptr && id->is_string()) return;
-    refuse(ErrorKind::kMissingParameter, path_ + ".tool_call_id",
-           "is missing: a tool's message names the call that it answers.");
+    return role;
   }
 
-  std::string read_role(const JsonValue& message) {
-    const JsonValue* role = message.find("role");
-    const bool known =
-        role != nullptr && role->is_string() &&
-        std::find(std::begin(kRoles), std::end(kRoles), role->string()) != std::end(kRoles);
-    if (!known) {
-      refuse(ErrorKind::kInvalidParameter, path_ + ".role",
-             "must be system, developer, user, assistant or tool.");
-      return "user";
+  // Arguments are a string on the wire; templates read the object that it spells, where it does.
+  JsonValue read_calls(const JsonArray& calls, const std::string& role) {
+    const std::string path = path_ + ".tool_calls";
+    if (role != "assistant") {
+      refuse(ErrorKind::kInvalidParameter, path, "is only allowed in the assistant's messages.");
     }
-    return role->string();
+    JsonArray out = calls;
+    for (size_t i = 0; i < out.size(); ++i) {
+      JsonValue* function = out[i].find("function");
+      const JsonValue* name = function == nullptr ? nullptr : function->find("name");
+      if (name == nullptr || !name->is_string()) {
+        refuse(ErrorKind::kInvalidParameter, format("{}[{}].function.name", path, i),
+               "must be a string.");
+        return {};
+      }
+      JsonValue* arguments = function->find("arguments");
+      if (arguments == nullptr || !arguments->is_string()) continue;
+      auto parsed = parse_json(arguments->string());
+      if (parsed && parsed->is_object()) *arguments = std::move(*parsed);
+    }
+    return out;
   }
 
-  JsonValue read_content(const JsonValue& message, const std::string& role) {
-    const JsonValue* content = message.find("content");
-    if (content == nullptr || content->is_null()) {
+  JsonValue read_content(Fields& members, const std::string& role, bool has_calls) {
+    const JsonValue* content = members.value("content");
+    if (content == nullptr) {
       if (role != "assistant" && role != "tool") {
         refuse(ErrorKind::kMissingParameter, path_ + ".content", "is missing.");
       }
-      return "";
+      return role == "assistant" && has_calls ? JsonValue() : JsonValue("");
     }
     if (content->is_string()) return *content;
-    if (content->is_array()) return read_parts(content->array());
+    if (content->is_array()) return read_parts(content->array(), role);
     refuse(ErrorKind::kInvalidParameter, path_ + ".content",
            format("is {}; it must be a string or a list of parts.", content->kind_name()));
     return "";
@@ -90,11 +109,11 @@ class MessageReader {
 
   // Templates that go over the parts get them; for others they are one text. Other kinds of content
   // need a model that takes them.
-  JsonValue read_parts(const JsonArray& parts) {
+  JsonValue read_parts(const JsonArray& parts, const std::string& role) {
     JsonArray list;
     std::string joined;
     for (size_t i = 0; i < parts.size(); ++i) {
-      const auto text = read_part(parts[i], format("{}.content[{}]", path_, i));
+      const auto text = read_part(parts[i], role, format("{}.content[{}]", path_, i));
       if (!text) return "";
       joined += (i > 0 ? "\n" : "") + *text;
       list.push_back(JsonObject{{"type", "text"}, {"text", *text}});
@@ -102,13 +121,19 @@ class MessageReader {
     return facts_.template_takes_parts ? JsonValue(std::move(list)) : JsonValue(std::move(joined));
   }
 
-  std::optional<std::string> read_part(const JsonValue& part, const std::string& path) {
+  std::optional<std::string> read_part(const JsonValue& part, const std::string& role,
+                                       const std::string& path) {
     const JsonValue* type = part.find("type");
     if (type == nullptr || !type->is_string()) {
       refuse(ErrorKind::kInvalidParameter, path + ".type", "must be a string.");
       return std::nullopt;
     }
     const bool refusal = type->string() == "refusal";
+    if (refusal && role != "assistant") {
+      refuse(ErrorKind::kInvalidParameter, path + ".type",
+             "is refusal, which only the assistant's messages hold.");
+      return std::nullopt;
+    }
     if (type->string() != "text" && !refusal) {
       refuse(ErrorKind::kUnsupportedContent, path + ".type",
              format("is {}; this model takes text.", excerpt(type->string())));
@@ -127,12 +152,7 @@ class MessageReader {
 };
 
 // A template may show them, so the bound of a prompt holds for them, too.
-void check_kwargs(Fields& fields, const JsonValue& kwargs, const ModelFacts& facts) {
-  if (!kwargs.is_object()) {
-    fields.problem(ErrorKind::kInvalidParameter, "chat_template_kwargs",
-                   "chat_template_kwargs must be an object.");
-    return;
-  }
+void check_bytes(Fields& fields, const JsonValue& kwargs, const ModelFacts& facts) {
   const int64_t limit = kBytesPerToken * facts.limits.max_model_len;
   const auto bytes = static_cast<int64_t>(to_json(kwargs).size());
   if (bytes <= limit) return;
@@ -151,16 +171,15 @@ void read_template_options(Fields& fields, const ModelFacts& facts, ChatPrompt& 
                    "continue_final_message and add_generation_prompt exclude each other.");
   }
   if (const JsonValue* kwargs = fields.value("chat_template_kwargs")) {
-    check_kwargs(fields, *kwargs, facts);
+    check_bytes(fields, *kwargs, facts);
     prompt.options.kwargs = *kwargs;
   }
-  fields.refuse_unless("chat_template", JsonValue(), "The server's template is used.");
-  fields.refuse_unless("documents", JsonArray{}, "Put them into a message.");
 }
 
 // A template is asked to write the final message as it stands, so it gets one text.
 void join_final_content(JsonValue& messages) {
   JsonValue& message = messages.array().back();
+  if (!message.is_object()) return;
   const JsonValue* content = message.find("content");
   if (content == nullptr || !content->is_array()) return;
   std::string joined;
@@ -177,20 +196,16 @@ void join_final_content(JsonValue& messages) {
 ChatPrompt read_chat_prompt(Fields& fields, const ModelFacts& facts) {
   ChatPrompt prompt;
   const JsonValue* messages = fields.value("messages");
-  if (messages == nullptr || !messages->is_array() || messages->array().empty()) {
-    fields.problem(
-        messages == nullptr ? ErrorKind::kMissingParameter : ErrorKind::kInvalidParameter,
-        "messages", "messages must be a list with at least one message.");
-    return prompt;
-  }
-  prompt.messages = MessageReader(fields, facts).read(*messages);
   read_template_options(fields, facts, prompt);
-  if (prompt.options.continue_final_message) join_final_content(prompt.messages);
-  const JsonValue* last_role = prompt.messages.array().back().find("role");
-  if (prompt.options.continue_final_message &&
-      (last_role == nullptr || last_role->string() != "assistant")) {
+  if (messages == nullptr || messages->array().empty()) return prompt;  // the table refused it
+  prompt.messages = MessageReader(fields, facts).read(*messages);
+  if (!prompt.options.continue_final_message) return prompt;
+  join_final_content(prompt.messages);
+  const JsonValue& last = prompt.messages.array().back();
+  const JsonValue* role = last.find("role");
+  if (role == nullptr || role->string() != "assistant" || last.find("tool_calls") != nullptr) {
     fields.problem(ErrorKind::kInvalidParameter, "continue_final_message",
-                   "only a final message of the assistant can be continued.");
+                   "only a final message of the assistant, without tool calls, can be continued.");
   }
   return prompt;
 }

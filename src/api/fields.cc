@@ -24,13 +24,69 @@ std::optional<int64_t> whole_number(const JsonValue& value) {
   return static_cast<int64_t>(number);
 }
 
-const JsonValue* Fields::find(std::string_view name) {
-  known_.emplace_back(name);
+Fields::Fields(const JsonValue& object, std::string path, const FieldTable& table,
+               const RequestLimits& limits)
+    : object_(object), path_(std::move(path)), table_(&table), limits_(&limits) {
+  check_types();
+  check_ranges();
+  check_refused();
+}
+
+const JsonValue* Fields::given(std::string_view name) const {
   const JsonValue* value = object_.find(name);
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
-const JsonValue* Fields::value(std::string_view name) { return find(name); }
+void Fields::check_types() {
+  for (const FieldRow& row : table_->rows) {
+    if (row.use != FieldUse::kUsed) continue;
+    const JsonValue* value = given(row.name);
+    if (value == nullptr && row.required) {
+      problem(ErrorKind::kMissingParameter, row.name,
+              format("{} is missing; it must be {}.", path_of(row.name), expected(row.type)));
+    }
+    if (value != nullptr && !fits(*value, row.type)) {
+      wrong_type(row.name, *value, expected(row.type));
+    }
+  }
+}
+
+void Fields::check_ranges() {
+  for (const FieldRow& row : table_->rows) {
+    const JsonValue* value = row.use == FieldUse::kUsed ? given(row.name) : nullptr;
+    if (value == nullptr || !fits(*value, row.type)) continue;
+    if (const auto wrong = out_of_range(row, *value, *limits_)) {
+      problem(ErrorKind::kInvalidParameter, row.name, format("{} {}.", path_of(row.name), *wrong));
+    }
+  }
+}
+
+void Fields::check_refused() {
+  for (const FieldRow& row : table_->rows) {
+    if (row.use == FieldUse::kUsed) continue;
+    known_.emplace_back(row.name);
+    const JsonValue* value = row.use == FieldUse::kRefused ? given(row.name) : nullptr;
+    if (value == nullptr || asks_for_nothing(row, *value)) continue;
+    problem(ErrorKind::kUnsupportedParameter, row.name,
+            format("{} is not supported yet. {}", path_of(row.name), row.sentence));
+  }
+}
+
+const JsonValue* Fields::find(std::string_view name, std::initializer_list<FieldType> types) {
+  known_.emplace_back(name);
+  if (table_ == nullptr) return given(name);
+  const FieldRow* row = table_->find(name);
+  CHECK(row != nullptr && row->use == FieldUse::kUsed, "{} has no row for the field {}",
+        table_->name, name);
+  CHECK(std::find(types.begin(), types.end(), row->type) != types.end(),
+        "{} gives the field {} another type", table_->name, name);
+  const JsonValue* value = given(name);
+  return value != nullptr && fits(*value, row->type) ? value : nullptr;
+}
+
+const JsonValue* Fields::value(std::string_view name) {
+  return find(name, {FieldType::kList, FieldType::kObject, FieldType::kPrompt, FieldType::kAny});
+}
 
 void Fields::problem(ErrorKind kind, std::string_view name, std::string message) {
   if (problem_) return;
@@ -43,7 +99,7 @@ void Fields::wrong_type(std::string_view name, const JsonValue& value, std::stri
 }
 
 std::optional<int64_t> Fields::integer(std::string_view name) {
-  const JsonValue* value = find(name);
+  const JsonValue* value = find(name, {FieldType::kInteger});
   if (value == nullptr) return std::nullopt;
   const auto number = whole_number(*value);
   if (!number) wrong_type(name, *value, "an integer of at most 64 bits with sign");
@@ -51,7 +107,7 @@ std::optional<int64_t> Fields::integer(std::string_view name) {
 }
 
 std::optional<uint64_t> Fields::bits(std::string_view name) {
-  const JsonValue* value = find(name);
+  const JsonValue* value = find(name, {FieldType::kBits});
   if (value == nullptr) return std::nullopt;
   if (value->is_integer() && !value->fits_int64()) return value->unsigned_integer();
   const auto number = whole_number(*value);
@@ -60,7 +116,7 @@ std::optional<uint64_t> Fields::bits(std::string_view name) {
 }
 
 std::optional<double> Fields::number(std::string_view name) {
-  const JsonValue* value = find(name);
+  const JsonValue* value = find(name, {FieldType::kNumber});
   if (value == nullptr) return std::nullopt;
   if (value->is_number()) return value->number();
   wrong_type(name, *value, "a number");
@@ -68,7 +124,7 @@ std::optional<double> Fields::number(std::string_view name) {
 }
 
 std::optional<bool> Fields::boolean(std::string_view name) {
-  const JsonValue* value = find(name);
+  const JsonValue* value = find(name, {FieldType::kBoolean});
   if (value == nullptr) return std::nullopt;
   if (value->is_bool()) return value->boolean();
   wrong_type(name, *value, "true or false");
@@ -76,7 +132,7 @@ std::optional<bool> Fields::boolean(std::string_view name) {
 }
 
 std::optional<std::string> Fields::text(std::string_view name) {
-  const JsonValue* value = find(name);
+  const JsonValue* value = find(name, {FieldType::kText});
   if (value == nullptr) return std::nullopt;
   if (value->is_string()) return value->string();
   wrong_type(name, *value, "a string");
@@ -84,7 +140,7 @@ std::optional<std::string> Fields::text(std::string_view name) {
 }
 
 std::optional<std::vector<std::string>> Fields::texts(std::string_view name) {
-  const JsonValue* value = find(name);
+  const JsonValue* value = find(name, {FieldType::kTexts});
   if (value == nullptr) return std::nullopt;
   if (value->is_string()) return std::vector<std::string>{value->string()};
   std::vector<std::string> texts;
@@ -100,7 +156,7 @@ std::optional<std::vector<std::string>> Fields::texts(std::string_view name) {
 }
 
 std::optional<std::vector<int64_t>> Fields::integers(std::string_view name) {
-  const JsonValue* value = find(name);
+  const JsonValue* value = find(name, {FieldType::kIntegers});
   if (value == nullptr) return std::nullopt;
   std::vector<int64_t> numbers;
   if (value->is_array()) {
@@ -115,13 +171,25 @@ std::optional<std::vector<int64_t>> Fields::integers(std::string_view name) {
   return numbers;
 }
 
+std::optional<std::vector<std::pair<int64_t, double>>> Fields::bias(std::string_view name) {
+  const JsonValue* value = find(name, {FieldType::kBias});
+  if (value == nullptr) return std::nullopt;
+  std::vector<std::pair<int64_t, double>> entries;
+  for (const auto& [id, number] : value->object()) {
+    entries.emplace_back(std::stoll(id), number.number());
+  }
+  return entries;
+}
+
 void Fields::accept(std::initializer_list<std::string_view> names) {
   for (const std::string_view name : names) known_.emplace_back(name);
 }
 
 void Fields::refuse_unless(std::string_view name, const JsonValue& neutral,
                            std::string_view way_out) {
-  const JsonValue* value = find(name);
+  CHECK(table_ == nullptr, "a table says what is refused");
+  known_.emplace_back(name);
+  const JsonValue* value = given(name);
   if (value == nullptr || *value == neutral) return;
   if (value->is_number() && neutral.is_number() && value->number() == neutral.number()) return;
   problem(ErrorKind::kUnsupportedParameter, name,
@@ -139,10 +207,19 @@ Error Fields::unknown_field(const std::string& path) {
           .message = format("{} is not a known field.", shown)};
 }
 
+std::vector<std::string_view> Fields::unread() const {
+  std::vector<std::string_view> names;
+  for (const FieldRow& row : table_ == nullptr ? std::span<const FieldRow>() : table_->rows) {
+    if (std::find(known_.begin(), known_.end(), row.name) == known_.end()) {
+      names.push_back(row.name);
+    }
+  }
+  return names;
+}
+
 std::string Fields::given_name(std::initializer_list<std::string_view> names) const {
   for (const std::string_view name : names) {
-    const JsonValue* value = object_.find(name);
-    if (value != nullptr && !value->is_null()) return path_of(name);
+    if (given(name) != nullptr) return path_of(name);
   }
   return path_of(*names.begin());
 }

@@ -1,5 +1,9 @@
 // Typed reading of a request's JSON object, the same for every schema: null means "not given", 5.0
 // is an integer, 5.5 and "5" are not, and the first problem is kept with the path of its field.
+//
+// With a table (field_table.h) everything is checked against it before anything is read: types of
+// all fields, then ranges, then what is refused. A field that the table does not hold, or not with
+// that type, cannot be read.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/field_table.h"
 #include "base/json.h"
 #include "base/result.h"
 
@@ -21,6 +26,9 @@ class Fields {
  public:
   // `path` is in front of every name in a message: "" or "parameters.".
   Fields(const JsonValue& object, std::string path) : object_(object), path_(std::move(path)) {}
+  // Checks all of `object` against the table.
+  Fields(const JsonValue& object, std::string path, const FieldTable& table,
+         const RequestLimits& limits);
 
   std::optional<int64_t> integer(std::string_view name);
   // 64 bits, whatever they mean: the whole range of signed and of unsigned integers.
@@ -31,6 +39,8 @@ class Fields {
   // A string, or a list of strings.
   std::optional<std::vector<std::string>> texts(std::string_view name);
   std::optional<std::vector<int64_t>> integers(std::string_view name);
+  // An object of token ids and numbers, in its order. Needs a table.
+  std::optional<std::vector<std::pair<int64_t, double>>> bias(std::string_view name);
   // Any value but null; the field counts as known.
   const JsonValue* value(std::string_view name);
 
@@ -49,15 +59,23 @@ class Fields {
   // Names of the object that nobody asked for, in its order.
   std::vector<std::string> unknown() const;
   std::string path_of(std::string_view name) const { return path_ + std::string(name); }
+  // The table's rows that are used and that nobody has asked for: empty once a schema was read.
+  std::vector<std::string_view> unread() const;
   // The path of the first of those names that the object holds; of the first when it holds none.
   std::string given_name(std::initializer_list<std::string_view> names) const;
 
  private:
-  const JsonValue* find(std::string_view name);
+  void check_types();
+  void check_ranges();
+  void check_refused();
+  const JsonValue* given(std::string_view name) const;  // nothing where it is null
+  const JsonValue* find(std::string_view name, std::initializer_list<FieldType> types);
   void wrong_type(std::string_view name, const JsonValue& value, std::string_view expected);
 
   const JsonValue& object_;
   std::string path_;
+  const FieldTable* table_ = nullptr;
+  const RequestLimits* limits_ = nullptr;
   std::vector<std::string> known_;
   std::optional<Error> problem_;
 };

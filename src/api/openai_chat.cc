@@ -5,6 +5,7 @@
 #include "api/chat_messages.h"
 #include "api/error.h"
 #include "api/openai_common.h"
+#include "api/prompt_facts.h"
 #include "base/check.h"
 #include "base/utf8.h"
 
@@ -13,21 +14,25 @@ namespace {
 
 using TokenList = std::vector<const TokenText*>;
 
+struct ChatShape {
+  StreamChoices stream;
+  AnswerExtras extras;
+  bool logprobs = false;
+  bool skip_special_tokens = true;
+};
+
 class ChatFormat : public ResponseFormat {
  public:
-  ChatFormat(AnswerFacts facts, StreamChoices stream, bool logprobs, bool skip_special_tokens)
-      : facts_(std::move(facts)),
-        stream_(stream),
-        logprobs_(logprobs),
-        skip_special_tokens_(skip_special_tokens) {}
+  ChatFormat(AnswerFacts facts, const ChatShape& shape) : facts_(std::move(facts)), shape_(shape) {}
 
   void begin(const ResponseStream& stream) override {
     read_facts(facts_, stream);
+    if (shape_.extras.token_ids) prompt_ids_ = stream.prompt_ids(0);
     started_.assign(static_cast<size_t>(stream.num_choices()), false);
   }
 
   std::string_view content_type() const override {
-    return stream_.stream ? kEventStream : kJsonType;
+    return shape_.stream.stream ? kEventStream : kJsonType;
   }
 
   std::string chunk(std::span<const TextEvent> events) override {
@@ -36,22 +41,26 @@ class ChatFormat : public ResponseFormat {
       completion_tokens_ += static_cast<int64_t>(event.tokens.size());
       const auto choice = static_cast<size_t>(event.choice);
       // With the first token, not earlier: load generators take it as the time to first token.
-      if (!started_[choice]) bytes += delta_event(event.choice, role_delta(), {}, nullptr);
+      if (!started_[choice]) bytes += delta_event({.choice = event.choice, .delta = kRoleDelta});
       started_[choice] = true;
       const TokenList shown = shown_tokens(event.tokens, event.finish ? &*event.finish : nullptr);
-      if (!event.text.empty() || !shown.empty()) {
+      const bool shows_ids = shape_.extras.token_ids && !event.tokens.empty();
+      if (!event.text.empty() || !shown.empty() || shows_ids) {
         std::string delta;
         JsonWriter(&delta).begin_object().key("content").value(event.text).end_object();
-        bytes += delta_event(event.choice, delta, shown, nullptr);
+        bytes += delta_event(
+            {.choice = event.choice, .delta = delta, .shown = shown, .tokens = event.tokens});
       }
-      if (event.finish) bytes += delta_event(event.choice, "{}", {}, &*event.finish);
+      if (event.finish) {
+        bytes += delta_event({.choice = event.choice, .delta = "{}", .finish = &*event.finish});
+      }
     }
     return bytes;
   }
 
   std::string end(const ResponseStream& stream) override {
     std::string bytes;
-    if (stream_.include_usage) {
+    if (shape_.stream.include_usage) {
       read_facts(facts_, stream);
       std::string json;
       JsonWriter out(&json);
@@ -85,16 +94,42 @@ class ChatFormat : public ResponseFormat {
       write_logprobs(out, shown_tokens(choice.tokens, &choice.finish));
       out.key("finish_reason").value(openai_finish(choice.finish.reason)).key("stop_reason");
       write_stop_reason(out, choice.finish);
+      if (shape_.extras.token_ids) {
+        out.key("token_ids");
+        write_ids(out, choice.tokens);
+      }
       out.end_object();
     }
     out.end_array().key("usage");
     write_usage(out, facts_, tokens);
+    if (shape_.extras.num_prompt_logprobs >= 0) {
+      out.key("prompt_logprobs");
+      write_prompt_logprobs(out, prompt_tokens(stream, 0, shape_.extras.num_prompt_logprobs));
+    }
+    write_prompt_ids(out);
     out.end_object();
     return json;
   }
 
  private:
-  static std::string role_delta() { return R"({"role":"assistant","content":""})"; }
+  static constexpr std::string_view kRoleDelta = R"({"role":"assistant","content":""})";
+
+  // One event of a choice.
+  struct Delta {
+    int32_t choice = 0;
+    std::string_view delta;
+    TokenList shown = {};  // of the log-probabilities
+    std::span<const TokenText> tokens = {};
+    const Finish* finish = nullptr;
+  };
+
+  // Once: in a whole answer, and in the first event of a stream.
+  void write_prompt_ids(JsonWriter& out) {
+    if (!shape_.extras.token_ids || told_prompt_) return;
+    told_prompt_ = true;
+    out.key("prompt_token_ids");
+    write_ids(out, prompt_ids_);
+  }
 
   void write_head(JsonWriter& out, std::string_view object) const {
     out.begin_object();
@@ -103,26 +138,30 @@ class ChatFormat : public ResponseFormat {
     out.key("system_fingerprint").value(facts_.system_fingerprint);
   }
 
-  std::string delta_event(int32_t choice, const std::string& delta, const TokenList& tokens,
-                          const Finish* finish) const {
+  std::string delta_event(const Delta& event) {
     std::string json;
     JsonWriter out(&json);
     write_head(out, "chat.completion.chunk");
     out.key("choices").begin_array().begin_object();
-    out.key("index").value(int64_t{choice}).key("delta").raw(delta).key("logprobs");
-    tokens.empty() ? static_cast<void>(out.null()) : write_logprobs(out, tokens);
+    out.key("index").value(int64_t{event.choice}).key("delta").raw(event.delta).key("logprobs");
+    event.shown.empty() ? static_cast<void>(out.null()) : write_logprobs(out, event.shown);
     out.key("finish_reason");
-    if (finish == nullptr) {
+    if (event.finish == nullptr) {
       out.null();
     } else {
-      out.value(openai_finish(finish->reason)).key("stop_reason");
-      write_stop_reason(out, *finish);
+      out.value(openai_finish(event.finish->reason)).key("stop_reason");
+      write_stop_reason(out, *event.finish);
+    }
+    if (shape_.extras.token_ids && !event.tokens.empty()) {
+      out.key("token_ids");
+      write_ids(out, event.tokens);
     }
     out.end_object().end_array();
-    if (stream_.include_usage) {
+    write_prompt_ids(out);
+    if (shape_.stream.include_usage) {
       out.key("usage");
-      stream_.continuous_usage ? write_usage(out, facts_, completion_tokens_)
-                               : static_cast<void>(out.null());
+      shape_.stream.continuous_usage ? write_usage(out, facts_, completion_tokens_)
+                                     : static_cast<void>(out.null());
     }
     out.end_object();
     return sse(json);
@@ -130,12 +169,12 @@ class ChatFormat : public ResponseFormat {
 
   // One entry per id of the content: skipped ids are none of it, nor is the end of sequence.
   TokenList shown_tokens(std::span<const TokenText> tokens, const Finish* finish) const {
-    if (!logprobs_) return {};
+    if (!shape_.logprobs) return {};
     const bool ends = finish != nullptr && finish->reason == FinishReason::kEndToken;
     if (ends && !tokens.empty()) tokens = tokens.first(tokens.size() - 1);
     TokenList shown;
     for (const TokenText& token : tokens) {
-      if (!token.special || !skip_special_tokens_) shown.push_back(&token);
+      if (!token.special || !shape_.skip_special_tokens) shown.push_back(&token);
     }
     return shown;
   }
@@ -156,38 +195,39 @@ class ChatFormat : public ResponseFormat {
     return first_invalid_utf8(bytes) ? std::string("\ufffd") : bytes;
   }
 
-  static void write_token(JsonWriter& out, const std::string& text, const std::string& bytes,
-                          float logprob) {
-    out.key("token").value(shown_text(text, bytes));
-    out.key("logprob").value(std::max(logprob, kLeastLogprob)).key("bytes");
-    write_bytes(out, bytes);
+  template <typename Token>
+  void write_token(JsonWriter& out, const Token& token) const {
+    out.key("token").value(shape_.extras.tokens_as_ids ? ::tidemill::format("token_id:{}", token.id)
+                                                       : shown_text(token.text, token.bytes));
+    out.key("logprob").value(std::max(token.logprob, kLeastLogprob)).key("bytes");
+    write_bytes(out, token.bytes);
   }
 
   // The best, and behind them the chosen one where sampling took another; nothing when none are
   // wanted.
-  static void write_top(JsonWriter& out, const TokenText& token) {
+  void write_top(JsonWriter& out, const TokenText& token) const {
     bool has_chosen = token.top.empty();
     for (const TokenText::Alternative& other : token.top) {
       out.begin_object();
-      write_token(out, other.text, other.bytes, other.logprob);
+      write_token(out, other);
       out.end_object();
       has_chosen = has_chosen || other.id == token.id;
     }
     if (has_chosen) return;
     out.begin_object();
-    write_token(out, token.text, token.bytes, token.logprob);
+    write_token(out, token);
     out.end_object();
   }
 
   void write_logprobs(JsonWriter& out, const TokenList& tokens) const {
-    if (!logprobs_) {
+    if (!shape_.logprobs) {
       out.null();
       return;
     }
     out.begin_object().key("content").begin_array();
     for (const TokenText* token : tokens) {
       out.begin_object();
-      write_token(out, token->text, token->bytes, token->logprob);
+      write_token(out, *token);
       out.key("top_logprobs").begin_array();
       write_top(out, *token);
       out.end_array().end_object();
@@ -196,21 +236,17 @@ class ChatFormat : public ResponseFormat {
   }
 
   AnswerFacts facts_;
-  const StreamChoices stream_;
-  const bool logprobs_;
-  const bool skip_special_tokens_;
+  const ChatShape shape_;
+  std::vector<TokenId> prompt_ids_;
+  bool told_prompt_ = false;
   int64_t completion_tokens_ = 0;
   std::vector<bool> started_;
 };
 
 // logprobs is a switch here, and top_logprobs the number.
 int64_t read_logprobs(Fields& fields) {
-  const auto wanted = fields.boolean("logprobs").value_or(false);
+  const bool wanted = fields.boolean("logprobs").value_or(false);
   const auto top = fields.integer("top_logprobs");
-  if (top && *top < 0) {
-    fields.problem(ErrorKind::kInvalidParameter, "top_logprobs",
-                   ::tidemill::format("top_logprobs is {}; it must be at least 0.", *top));
-  }
   if (top && !wanted) {
     fields.problem(ErrorKind::kInvalidParameter, "top_logprobs",
                    "top_logprobs is only allowed with logprobs: true.");
@@ -218,30 +254,11 @@ int64_t read_logprobs(Fields& fields) {
   return wanted ? top.value_or(0) : -1;
 }
 
-void refuse_chat_later_work(Fields& fields) {
-  if (const JsonValue* tools = fields.value("tools")) {
-    const bool none = tools->is_array() && tools->array().empty();
-    fields.problem(none ? ErrorKind::kInvalidParameter : ErrorKind::kUnsupportedParameter, "tools",
-                   none ? "tools is an empty list. Leave it out."
-                        : "tools is not supported yet. Leave it out.");
-  }
-  fields.refuse_unless("tool_choice", "none", "Leave it out.");
-  fields.refuse_unless("functions", JsonValue(), "Its successor tools comes later, too.");
-  fields.refuse_unless("function_call", JsonValue(), "Its successor tools comes later, too.");
-  fields.refuse_unless("modalities", JsonArray{JsonValue("text")}, "Only text is answered.");
-  for (const char* name : {"audio", "web_search_options", "reasoning_effort"}) {
-    fields.refuse_unless(name, JsonValue(), "Leave it out.");
-  }
-  fields.refuse_unless("echo", false, "Leave it out.");
-  fields.refuse_unless("add_special_tokens", false, "The template writes them.");
-  fields.accept({"parallel_tool_calls", "include_reasoning"});
-}
-
 }  // namespace
 
 Result<ApiCall> parse_openai_chat(const JsonValue& body, const ModelFacts& facts,
                                   const RequestContext& context) {
-  Fields fields(body, "");
+  Fields fields(body, "", kChatTable, facts.limits);
   GenerationFields generation;
   AnswerFacts answer{.id = answer_id("chatcmpl-", context),
                      .created = context.created,
@@ -255,17 +272,13 @@ Result<ApiCall> parse_openai_chat(const JsonValue& body, const ModelFacts& facts
     generation.max_new_tokens = newer;
     names.max_new_tokens = "max_completion_tokens";
   }
-  if (generation.max_new_tokens && *generation.max_new_tokens < 1) {
-    fields.problem(ErrorKind::kInvalidParameter, names.max_new_tokens,
-                   ::tidemill::format("{} is {}; it must be at least 1.", names.max_new_tokens,
-                                      *generation.max_new_tokens));
-  }
   generation.num_logprobs = read_logprobs(fields);
-  const StreamChoices stream = read_stream(fields);
-  refuse_chat_later_work(fields);
-  refuse_later_work(fields);
-  auto format = std::make_unique<ChatFormat>(
-      std::move(answer), stream, generation.num_logprobs >= 0, generation.skip_special_tokens);
+  const StreamChoices stream = read_stream(fields, facts);
+  const ChatShape shape{.stream = stream,
+                        .extras = read_extras(fields, stream.stream, generation),
+                        .logprobs = generation.num_logprobs >= 0,
+                        .skip_special_tokens = generation.skip_special_tokens};
+  auto format = std::make_unique<ChatFormat>(std::move(answer), shape);
   return finish_call(fields, std::move(generation), names, facts, stream, std::move(format));
 }
 

@@ -111,6 +111,19 @@ TEST(OpenAiChat, CH_3_PartsReachATemplateThatGoesOverThem) {
   EXPECT_EQ(messages[2].find("content")->string(), "x");
 }
 
+TEST(OpenAiChat, CH_4_CH_5_AnEarlierCallReachesTheTemplateAsAnObject) {
+  TestModel model({});
+  const JsonArray messages = messages_for(
+      model, R"({"messages":[{"role":"user","content":"x"},{"role":"assistant","tool_calls":[)"
+             R"({"id":"c1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},)"
+             R"({"id":"c2","type":"function","function":{"name":"g","arguments":"no JSON"}}]},)"
+             R"({"role":"tool","tool_call_id":"c1","content":"y"}]})");
+  EXPECT_TRUE(messages[1].find("content")->is_null());
+  const JsonArray& calls = messages[1].find("tool_calls")->array();
+  EXPECT_EQ(to_json(*calls[0].find("function")->find("arguments")), R"({"a":1})");
+  EXPECT_EQ(to_json(*calls[1].find("function")->find("arguments")), R"("no JSON")");
+}
+
 TEST(OpenAiChat, CH_8_AFinalMessageThatIsContinuedIsOneText) {
   TestModel model({});
   model.facts.template_takes_parts = true;
@@ -205,7 +218,7 @@ TEST(OpenAiChat, WhatIsWrongIsNamedByItsPath) {
       {"{}", "messages", ErrorKind::kMissingParameter},
       {message(""), "messages", ErrorKind::kInvalidParameter},
       {message("1"), "messages[0]", ErrorKind::kInvalidParameter},
-      {message("{}"), "messages[0].role", ErrorKind::kInvalidParameter},
+      {message("{}"), "messages[0].role", ErrorKind::kMissingParameter},
       {message(R"({"role":"king","content":"x"})"), "messages[0].role",
        ErrorKind::kInvalidParameter},
       {message(R"({"role":"user"})"), "messages[0].content", ErrorKind::kMissingParameter},
@@ -217,7 +230,15 @@ TEST(OpenAiChat, WhatIsWrongIsNamedByItsPath) {
        ErrorKind::kInvalidParameter},
       {message(R"({"role":"tool","content":"x"})"), "messages[0].tool_call_id",
        ErrorKind::kMissingParameter},
-      {message(R"({"role":"assistant","tool_calls":[{}]})"), "messages[0].tool_calls",
+      {message(R"({"role":"assistant","tool_calls":[{}]})"),
+       "messages[0].tool_calls[0].function.name", ErrorKind::kInvalidParameter},
+      {message(R"({"role":"user","content":"x","tool_calls":[{"function":{"name":"f"}}]})"),
+       "messages[0].tool_calls", ErrorKind::kInvalidParameter},
+      {message(R"({"role":"user","content":"x","name":5})"), "messages[0].name",
+       ErrorKind::kInvalidParameter},
+      {message(R"({"role":"user","content":[{"type":"refusal","refusal":"no"}]})"),
+       "messages[0].content[0].type", ErrorKind::kInvalidParameter},
+      {message(R"({"role":"assistant","function_call":{"name":"f"}})"), "messages[0].function_call",
        ErrorKind::kUnsupportedParameter},
       {body(R"("continue_final_message":true)"), "continue_final_message",
        ErrorKind::kInvalidParameter},
@@ -228,7 +249,7 @@ TEST(OpenAiChat, WhatIsWrongIsNamedByItsPath) {
       {body(R"("logprobs":true,"top_logprobs":-1)"), "top_logprobs", ErrorKind::kInvalidParameter},
       {body(R"("logprobs":true,"top_logprobs":21)"), "top_logprobs", ErrorKind::kInvalidParameter},
       {body(R"("max_completion_tokens":0)"), "max_completion_tokens", ErrorKind::kInvalidParameter},
-      {body(R"("tools":[])"), "tools", ErrorKind::kInvalidParameter},
+      {body(R"("tools":[])"), "tools", ErrorKind::kUnsupportedParameter},
       {body(R"("spaces_between_special_tokens":true,"skip_special_tokens":false)"),
        "spaces_between_special_tokens", ErrorKind::kUnsupportedParameter},
       {body(R"("chat_template_kwargs":[])"), "chat_template_kwargs", ErrorKind::kInvalidParameter},
@@ -247,8 +268,7 @@ TEST(OpenAiChat, LaterWorkIsRefusedByName) {
         R"("function_call":"auto")", R"("modalities":["audio"])", R"("audio":{})",
         R"("web_search_options":{})", R"("reasoning_effort":"low")", R"("chat_template":"x")",
         R"("documents":[{}])", R"("echo":true)", R"("add_special_tokens":true)",
-        R"("request_id":"x")", R"("response_format":{"type":"json_schema"})",
-        R"("logit_bias":{"1":1})"}) {
+        R"("request_id":"x")", R"("response_format":{"type":"json_schema"})", R"("best_of":2)"}) {
     const Error error = model.refusal(kParser, body(field));
     EXPECT_EQ(error.kind, ErrorKind::kUnsupportedParameter) << field;
     EXPECT_THAT(std::string(field), HasSubstr("\"" + error.field + "\""));

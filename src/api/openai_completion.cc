@@ -4,6 +4,7 @@
 #include "api/answer_facts.h"
 #include "api/error.h"
 #include "api/openai_common.h"
+#include "api/prompt_facts.h"
 #include "api/token_pieces.h"
 #include "base/check.h"
 #include "base/utf8.h"
@@ -31,10 +32,7 @@ TokenPrompt token_prompt(const JsonArray& ids) {
 // A string, a list of strings, a list of ids, or a list of lists of ids.
 void read_prompts(Fields& fields, bool add_special_tokens, std::vector<Prompt>& prompts) {
   const JsonValue* value = fields.value("prompt");
-  if (value == nullptr) {
-    fields.problem(ErrorKind::kMissingParameter, "prompt", "prompt is missing.");
-    return;
-  }
+  if (value == nullptr) return;  // the table refused it
   const auto add_text = [&](const std::string& text) {
     prompts.push_back(TextPrompt{.text = text, .add_special_tokens = add_special_tokens});
   };
@@ -68,9 +66,11 @@ void read_prompts(Fields& fields, bool add_special_tokens, std::vector<Prompt>& 
 
 struct CompletionShape {
   StreamChoices stream;
+  AnswerExtras extras;
   bool echo = false;
-  bool logprobs = false;
+  int64_t num_logprobs = -1;  // -1: none
   bool skip_special_tokens = true;
+  bool best_of = false;     // more are generated than are shown
   int64_t num_choices = 1;  // per prompt
 };
 
@@ -80,9 +80,10 @@ class CompletionFormat : public ResponseFormat {
       : facts_(std::move(facts)), shape_(shape) {}
 
   void begin(const ResponseStream& stream) override {
+    stream_ = &stream;
     read_facts(facts_, stream);
     for (int64_t choice = 0; choice < stream.num_choices(); ++choice) {
-      echoes_.push_back(shape_.echo ? stream.prompt_text(choice / shape_.num_choices) : "");
+      echoes_.push_back(shape_.echo ? stream.prompt_text(prompt_of(choice)) : "");
       pieces_.emplace_back(shape_.skip_special_tokens,
                            static_cast<int64_t>(count_code_points(echoes_.back())));
     }
@@ -96,15 +97,21 @@ class CompletionFormat : public ResponseFormat {
   std::string chunk(std::span<const TextEvent> events) override {
     std::string bytes;
     for (const TextEvent& event : events) {
-      const auto choice = static_cast<size_t>(event.choice);
-      if (shape_.echo && !started_[choice]) {
-        bytes += event_of({.choice = event.choice, .text = echoes_[choice]}, {});
+      if (waits_for_prompt(event)) {
+        waiting_.push_back(event);
+        continue;
       }
-      started_[choice] = true;
-      completion_tokens_ += static_cast<int64_t>(event.tokens.size());
-      const auto settled = settle(event.choice, event.text, event.tokens, event.finish.has_value());
-      if (event.text.empty() && !event.finish && settled.empty()) continue;
-      bytes += event_of(event, settled);
+      bytes += events_of(event);
+      // Now the prompt's lists are there: what waited for them is written.
+      std::vector<TextEvent> others = std::move(waiting_);
+      waiting_.clear();
+      for (TextEvent& other : others) {
+        if (waits_for_prompt(other)) {
+          waiting_.push_back(std::move(other));
+        } else {
+          bytes += events_of(other);
+        }
+      }
     }
     return bytes;
   }
@@ -139,18 +146,77 @@ class CompletionFormat : public ResponseFormat {
     int64_t index = 0;
     for (const WholeChoice& choice : collect(events, stream.num_choices())) {
       tokens += choice.finish.completion_tokens;
+      Part part{.index = index,
+                .text = echoes_[static_cast<size_t>(index)] + choice.text,
+                .pieces = prompt_places(index),
+                .tokens = choice.tokens,
+                .finish = &choice.finish,
+                .first = true};
       const auto settled = settle(index, choice.text, choice.tokens, true);
-      write_choice(out, index, echoes_[static_cast<size_t>(index)] + choice.text, settled,
-                   &choice.finish);
+      part.pieces.insert(part.pieces.end(), settled.begin(), settled.end());
+      write_choice(out, part);
       ++index;
     }
     out.end_array().key("usage");
-    write_usage(out, facts_, tokens);
+    write_usage(out, facts_, shape_.best_of ? stream.completion_tokens() : tokens);
     out.end_object();
     return json;
   }
 
  private:
+  // One entry of `choices`.
+  struct Part {
+    int64_t index = 0;
+    std::string text;
+    std::vector<TokenPiece> pieces;  // of the log-probabilities
+    std::span<const TokenText> tokens;
+    const Finish* finish = nullptr;
+    bool first = false;  // of its choice: it tells of the prompt
+  };
+
+  bool has_logprobs() const { return shape_.num_logprobs >= 0; }
+  int64_t prompt_of(int64_t choice) const { return choice / shape_.num_choices; }
+
+  // The prompt's log-probabilities are complete with the first event of its first choice.
+  bool waits_for_prompt(const TextEvent& event) const {
+    if (!shape_.echo || !has_logprobs()) return false;
+    const int64_t first = prompt_of(event.choice) * shape_.num_choices;
+    return event.choice != first && !started_[static_cast<size_t>(first)];
+  }
+
+  // The prompt's places in the lists: with echo alone.
+  std::vector<TokenPiece> prompt_places(int64_t choice) const {
+    if (!shape_.echo || !has_logprobs()) return {};
+    return prompt_pieces(echoes_[static_cast<size_t>(choice)],
+                         prompt_tokens(*stream_, prompt_of(choice), shape_.num_logprobs));
+  }
+
+  std::string events_of(const TextEvent& event) {
+    const auto choice = static_cast<size_t>(event.choice);
+    std::string bytes;
+    bool first = !started_[choice];
+    started_[choice] = true;
+    if (shape_.echo && first) {
+      bytes += event_of({.index = event.choice,
+                         .text = echoes_[choice],
+                         .pieces = prompt_places(event.choice),
+                         .first = true});
+      first = false;
+    }
+    completion_tokens_ += static_cast<int64_t>(event.tokens.size());
+    Part part{.index = event.choice,
+              .text = event.text,
+              .pieces = settle(event.choice, event.text, event.tokens, event.finish.has_value()),
+              .tokens = event.tokens,
+              .finish = event.finish ? &*event.finish : nullptr,
+              .first = first};
+    const bool shows_ids = shape_.extras.token_ids && !event.tokens.empty();
+    if (!event.text.empty() || event.finish || !part.pieces.empty() || shows_ids) {
+      bytes += event_of(part);
+    }
+    return bytes;
+  }
+
   void write_head(JsonWriter& out) const {
     out.begin_object();
     out.key("id").value(facts_.id).key("object").value("text_completion");
@@ -161,16 +227,16 @@ class CompletionFormat : public ResponseFormat {
   // Nothing without log-probabilities: only they tell of tokens.
   std::vector<TokenPiece> settle(int64_t choice, std::string_view text,
                                  std::span<const TokenText> tokens, bool ends) {
-    if (!shape_.logprobs) return {};
+    if (!has_logprobs()) return {};
     return pieces_[static_cast<size_t>(choice)].push(text, tokens, ends);
   }
 
-  std::string event_of(const TextEvent& event, const std::vector<TokenPiece>& settled) {
+  std::string event_of(const Part& part) {
     std::string json;
     JsonWriter out(&json);
     write_head(out);
     out.key("choices").begin_array();
-    write_choice(out, event.choice, event.text, settled, event.finish ? &*event.finish : nullptr);
+    write_choice(out, part);
     out.end_array();
     if (shape_.stream.include_usage) {
       out.key("usage");
@@ -181,50 +247,64 @@ class CompletionFormat : public ResponseFormat {
     return sse(json);
   }
 
-  void write_choice(JsonWriter& out, int64_t index, const std::string& text,
-                    const std::vector<TokenPiece>& tokens, const Finish* finish) const {
-    out.begin_object().key("index").value(index).key("text").value(text).key("logprobs");
-    if (!shape_.logprobs || (tokens.empty() && finish == nullptr)) {
+  void write_choice(JsonWriter& out, const Part& part) const {
+    out.begin_object().key("index").value(part.index).key("text").value(part.text);
+    out.key("logprobs");
+    if (!has_logprobs() || (part.pieces.empty() && part.finish == nullptr)) {
       out.null();
     } else {
-      write_logprobs(out, tokens);
+      write_logprobs(out, part.pieces);
     }
     out.key("finish_reason");
-    if (finish == nullptr) {
+    if (part.finish == nullptr) {
       out.null();
     } else {
-      out.value(openai_finish(finish->reason)).key("stop_reason");
-      write_stop_reason(out, *finish);
+      out.value(openai_finish(part.finish->reason)).key("stop_reason");
+      write_stop_reason(out, *part.finish);
     }
+    write_extras(out, part);
     out.end_object();
   }
 
-  // A token is shown by its own bytes, so that it has one text as the chosen one and as another's
-  // alternative, a blank in front included. Bytes that are no text alone are shown as such.
-  static std::string shown(const std::string& text, const std::string& bytes) {
-    if (bytes.empty()) return text;
-    if (!first_invalid_utf8(bytes)) return bytes;
-    std::string out = "bytes:";
-    for (const char c : bytes) {
-      out += ::tidemill::format("\\x{:02x}", static_cast<unsigned char>(c));
+  void write_extras(JsonWriter& out, const Part& part) const {
+    const int64_t prompt = prompt_of(part.index);
+    if (shape_.extras.num_prompt_logprobs >= 0) {
+      out.key("prompt_logprobs");
+      write_prompt_logprobs(out,
+                            prompt_tokens(*stream_, prompt, shape_.extras.num_prompt_logprobs));
     }
-    return out;
+    if (!shape_.extras.token_ids) return;
+    if (part.first) {
+      out.key("prompt_token_ids");
+      write_ids(out, stream_->prompt_ids(prompt));
+    }
+    out.key("token_ids");
+    write_ids(out, part.tokens);
   }
 
-  static void write_logprobs(JsonWriter& out, const std::vector<TokenPiece>& pieces) {
+  void write_logprobs(JsonWriter& out, const std::vector<TokenPiece>& pieces) const {
     out.begin_object().key("text_offset").begin_array();
     for (const TokenPiece& piece : pieces) out.value(piece.offset);
     out.end_array().key("token_logprobs").begin_array();
-    for (const TokenPiece& piece : pieces) out.value(std::max(piece.token.logprob, kLeastLogprob));
+    for (const TokenPiece& piece : pieces) {
+      piece.unknown ? out.null() : out.value(std::max(piece.token.logprob, kLeastLogprob));
+    }
     out.end_array().key("tokens").begin_array();
-    for (const TokenPiece& piece : pieces) out.value(shown(piece.token.text, piece.token.bytes));
+    for (const TokenPiece& piece : pieces) out.value(spelled(piece.token));
     out.end_array().key("top_logprobs").begin_array();
-    for (const TokenPiece& piece : pieces) write_top(out, piece.token);
+    for (const TokenPiece& piece : pieces) {
+      piece.unknown ? static_cast<void>(out.null()) : write_top(out, piece.token);
+    }
     out.end_array().end_object();
   }
 
+  template <typename Token>
+  std::string spelled(const Token& token) const {
+    return completion_spelling(token.id, token.text, token.bytes, shape_.extras.tokens_as_ids);
+  }
+
   // The best by text; the chosen token is always among them.
-  static void write_top(JsonWriter& out, const TokenText& token) {
+  void write_top(JsonWriter& out, const TokenText& token) const {
     std::vector<std::pair<std::string, float>> entries;
     const auto add = [&entries](std::string text, float logprob) {
       for (const auto& entry : entries) {
@@ -232,8 +312,8 @@ class CompletionFormat : public ResponseFormat {
       }
       entries.emplace_back(std::move(text), logprob);
     };
-    for (const auto& other : token.top) add(shown(other.text, other.bytes), other.logprob);
-    add(shown(token.text, token.bytes), token.logprob);
+    for (const auto& other : token.top) add(spelled(other), other.logprob);
+    add(spelled(token), token.logprob);
     out.begin_object();
     for (const auto& [text, logprob] : entries)
       out.key(text).value(std::max(logprob, kLeastLogprob));
@@ -242,43 +322,36 @@ class CompletionFormat : public ResponseFormat {
 
   AnswerFacts facts_;
   const CompletionShape shape_;
+  const ResponseStream* stream_ = nullptr;  // from begin(); outlives this format's use
   int64_t completion_tokens_ = 0;
+  std::vector<TextEvent> waiting_;  // see waits_for_prompt
   // Per choice:
   std::vector<TokenPieces> pieces_;
   std::vector<bool> started_;
   std::vector<std::string> echoes_;  // the prompt's text, or nothing
 };
 
-int64_t read_logprobs(Fields& fields) {
-  const auto count = fields.integer("logprobs");
-  if (count && *count < 0) {
-    fields.problem(ErrorKind::kInvalidParameter, "logprobs",
-                   ::tidemill::format("logprobs is {}; it must be at least 0.", *count));
-  }
-  return count.value_or(-1);
-}
-
-// 0, 1 and n mean n. A stream cannot wait for the best.
-void check_best_of(Fields& fields, int64_t num_choices, bool stream) {
-  const auto best_of = fields.integer("best_of");
-  if (best_of.value_or(0) > 1 && stream) {
+// 0 and 1 mean n. A stream cannot wait for the best.
+std::optional<int64_t> read_best_of(Fields& fields, int64_t num_choices, bool stream) {
+  const int64_t best_of = fields.integer("best_of").value_or(0);
+  if (best_of <= 1) return std::nullopt;
+  if (stream) {
     fields.problem(ErrorKind::kInvalidParameter, "best_of",
                    "best_of is not allowed with stream: true. Send one without the other.");
   }
-  if (!best_of || *best_of == 0 || *best_of == 1 || *best_of == num_choices) return;
-  const bool too_few = *best_of < num_choices;
-  fields.problem(too_few ? ErrorKind::kInvalidParameter : ErrorKind::kUnsupportedParameter,
-                 "best_of",
-                 too_few ? ::tidemill::format("best_of is {}; it must be at least n, which is {}.",
-                                              *best_of, num_choices)
-                         : "best_of above n is not supported yet. Leave it out.");
+  if (best_of < num_choices) {
+    fields.problem(ErrorKind::kInvalidParameter, "best_of",
+                   ::tidemill::format("best_of is {}; it must be at least n, which is {}.", best_of,
+                                      num_choices));
+  }
+  return best_of;
 }
 
 }  // namespace
 
 Result<ApiCall> parse_openai_completion(const JsonValue& body, const ModelFacts& facts,
                                         const RequestContext& context) {
-  Fields fields(body, "");
+  Fields fields(body, "", kCompletionTable, facts.limits);
   GenerationFields generation;
   AnswerFacts answer{.id = answer_id("cmpl-", context),
                      .created = context.created,
@@ -292,21 +365,20 @@ Result<ApiCall> parse_openai_completion(const JsonValue& body, const ModelFacts&
     generation.max_new_tokens = kDefaultMaxTokens;
     generation.clamp_max_new_tokens = true;  // absent: 16, or what is left
   }
-  generation.num_logprobs = read_logprobs(fields);
-  const bool echo = fields.boolean("echo").value_or(false);
-  const StreamChoices stream = read_stream(fields);
-  if (echo && generation.num_logprobs >= 0) {
-    fields.problem(ErrorKind::kUnsupportedParameter, "echo",
-                   "echo with logprobs is not supported yet. Send one without the other.");
+  generation.num_logprobs = fields.integer("logprobs").value_or(-1);
+  const StreamChoices stream = read_stream(fields, facts);
+  CompletionShape shape{.stream = stream,
+                        .extras = read_extras(fields, stream.stream, generation),
+                        .echo = fields.boolean("echo").value_or(false),
+                        .num_logprobs = generation.num_logprobs,
+                        .skip_special_tokens = generation.skip_special_tokens,
+                        .num_choices = std::max<int64_t>(generation.num_choices, 1)};
+  generation.best_of = read_best_of(fields, generation.num_choices, stream.stream);
+  shape.best_of = generation.best_of.value_or(0) > generation.num_choices;
+  if (shape.echo) {
+    generation.num_prompt_logprobs =
+        std::max(generation.num_prompt_logprobs, generation.num_logprobs);
   }
-  fields.refuse_unless("suffix", "", "Leave it out.");
-  check_best_of(fields, generation.num_choices, stream.stream);
-  refuse_later_work(fields);
-  const CompletionShape shape{.stream = stream,
-                              .echo = echo,
-                              .logprobs = generation.num_logprobs >= 0,
-                              .skip_special_tokens = generation.skip_special_tokens,
-                              .num_choices = std::max<int64_t>(generation.num_choices, 1)};
   auto format = std::make_unique<CompletionFormat>(std::move(answer), shape);
   return finish_call(fields, std::move(generation), FieldNames{}, facts, stream, std::move(format));
 }

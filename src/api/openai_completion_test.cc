@@ -128,12 +128,15 @@ TEST(OpenAiCompletion, AnErrorInsideAStreamIsARecordAndTheEnd) {
 
 TEST(OpenAiCompletion, TheModelsDefaultsLieUnderTheRequest) {
   TestModel model({});
-  model.facts.generation_defaults = *parse_json(R"({"temperature":0.6,"top_p":0.9,"top_k":40})");
+  model.facts.generation_defaults = *parse_json(
+      R"({"temperature":0.6,"top_p":0.9,"top_k":40,"min_p":0.05,"repetition_penalty":1.3})");
   const auto call = model.parse(kParser, R"({"prompt":"x","top_p":0.5})");
   const GenerationFields& fields = call->request.fields();
   EXPECT_EQ(fields.temperature, 0.6);
   EXPECT_EQ(fields.top_p, 0.5);
   EXPECT_EQ(fields.top_k, 40);
+  EXPECT_EQ(fields.min_p, 0.05);
+  EXPECT_EQ(fields.repetition_penalty, 1.3);
   EXPECT_EQ(fields.max_new_tokens, 16);
   EXPECT_TRUE(fields.clamp_max_new_tokens);
 }
@@ -145,7 +148,10 @@ TEST(OpenAiCompletion, EveryFieldReachesTheRequest) {
                R"("top_k":3,"top_p":0.2,"seed":18446744073709551615,"n":2,"logprobs":4,)"
                R"("stop":["a","b"],"stop_token_ids":[9],"ignore_eos":true,"best_of":2,)"
                R"("include_stop_str_in_output":true,"skip_special_tokens":false,)"
-               R"("presence_penalty":0,"logit_bias":{},"response_format":{"type":"text"},)"
+               R"("presence_penalty":0.5,"frequency_penalty":-1,"repetition_penalty":1.1,)"
+               R"("min_p":0.1,"typical_p":0.9,"logit_bias":{"5":1,"7":-2.5},"priority":-3,)"
+               R"("bad_words":["c"],"allowed_token_ids":[1,2],"truncate_prompt_tokens":5,)"
+               R"("cache_salt":"mine","prompt_logprobs":3,"response_format":{"type":"text"},)"
                R"("suffix":"","user":"me","colour":"blue"})");
   ASSERT_TRUE(call) << call.error().message;
   const GenerationFields& fields = call->request.fields();
@@ -161,6 +167,20 @@ TEST(OpenAiCompletion, EveryFieldReachesTheRequest) {
   EXPECT_EQ(fields.num_logprobs, 4);
   EXPECT_THAT(fields.stop_strings, testing::ElementsAre("a", "b"));
   EXPECT_THAT(fields.stop_token_ids, testing::ElementsAre(9));
+  EXPECT_EQ(fields.best_of, 2);
+  EXPECT_EQ(fields.presence_penalty, 0.5);
+  EXPECT_EQ(fields.frequency_penalty, -1.0);
+  EXPECT_EQ(fields.repetition_penalty, 1.1);
+  EXPECT_EQ(fields.min_p, 0.1);
+  EXPECT_EQ(fields.typical_p, 0.9);
+  EXPECT_THAT(fields.logit_bias, testing::ElementsAre(std::pair<int64_t, double>(5, 1.0),
+                                                      std::pair<int64_t, double>(7, -2.5)));
+  EXPECT_EQ(fields.priority, -3);
+  EXPECT_THAT(fields.bad_words, testing::ElementsAre("c"));
+  EXPECT_THAT(*fields.allowed_token_ids, testing::ElementsAre(1, 2));
+  EXPECT_EQ(fields.truncate_prompt_tokens, 5);
+  EXPECT_EQ(fields.cache_salt, "mine");
+  EXPECT_EQ(fields.num_prompt_logprobs, 3);
   EXPECT_TRUE(fields.ignore_end && fields.keep_stop_text && !fields.skip_special_tokens);
   EXPECT_THAT(call->ignored_fields, testing::ElementsAre("colour"));
 }
@@ -178,9 +198,9 @@ TEST(OpenAiCompletion, WhatIsWrongIsNamed) {
       {R"({"prompt":[99999999999]})", "prompt", ErrorKind::kInvalidParameter},
       {R"({"prompt":"x","logprobs":-1})", "logprobs", ErrorKind::kInvalidParameter},
       {R"({"prompt":"x","logprobs":21})", "logprobs", ErrorKind::kInvalidParameter},
-      {R"({"prompt":"x","echo":true,"logprobs":1})", "echo", ErrorKind::kUnsupportedParameter},
       {R"({"prompt":"x","suffix":"y"})", "suffix", ErrorKind::kUnsupportedParameter},
-      {R"({"prompt":"x","best_of":3})", "best_of", ErrorKind::kUnsupportedParameter},
+      {R"({"prompt":"x","prompt_logprobs":1,"stream":true})", "prompt_logprobs",
+       ErrorKind::kInvalidParameter},
       {R"({"prompt":"x","best_of":-1})", "best_of", ErrorKind::kInvalidParameter},
       {R"({"prompt":"x","best_of":2,"n":3})", "best_of", ErrorKind::kInvalidParameter},
       {R"({"prompt":"x","best_of":2,"n":2,"stream":true})", "best_of",
@@ -203,12 +223,9 @@ TEST(OpenAiCompletion, WhatIsWrongIsNamed) {
 TEST(OpenAiCompletion, LaterWorkIsRefusedByName) {
   TestModel model({});
   for (const char* field :
-       {R"("presence_penalty":0.5)", R"("frequency_penalty":-1)", R"("repetition_penalty":1.1)",
-        R"("min_p":0.1)", R"("typical_p":0.9)", R"("logit_bias":{"5":1})", R"("priority":1)",
-        R"("use_beam_search":true)", R"("bad_words":["x"])", R"("guided_json":{})",
-        R"("guided_regex":"a")", R"("structured_outputs":{})", R"("prompt_logprobs":1)",
-        R"("response_format":{"type":"json_object"})", R"("return_token_ids":true)",
-        R"("truncate_prompt_tokens":5)", R"("cache_salt":"x")", R"("allowed_token_ids":[1])"}) {
+       {R"("use_beam_search":true)", R"("guided_json":{})", R"("guided_regex":"a")",
+        R"("structured_outputs":{})", R"("response_format":{"type":"json_object"})",
+        R"("suffix":"s")", R"("parse_special":false)"}) {
     const Error error = model.refusal(kParser, format(R"({{"prompt":"x",{}}})", field));
     EXPECT_EQ(error.kind, ErrorKind::kUnsupportedParameter) << field;
     EXPECT_THAT(std::string(field), HasSubstr("\"" + error.field + "\""));

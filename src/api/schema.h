@@ -47,7 +47,8 @@ class ResponseFormat {
  public:
   virtual ~ResponseFormat() = default;
 
-  // Called once, before anything else, when the request was admitted.
+  // Called once, before anything else, when the request was admitted. The stream stays where it is
+  // for as long as the format is used.
   virtual void begin(const ResponseStream& stream) = 0;
 
   virtual std::string_view content_type() const = 0;  // of the streamed or the whole answer

@@ -15,8 +15,9 @@ namespace tidemill {
 
 struct TokenPiece {
   TokenText token;
-  std::string visible;  // its share of the text; joined, the shares are the text
-  int64_t offset = 0;   // code points of the text in front of it
+  std::string visible;   // its share of the text; joined, the shares are the text
+  int64_t offset = 0;    // code points of the text in front of it
+  bool unknown = false;  // it has no log-probability: the first of a prompt
 };
 
 // One per choice.
