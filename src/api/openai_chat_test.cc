@@ -41,6 +41,42 @@ TEST(OpenAiChat, AStreamHasTheRoleTheTextAndTheEnd) {
                 R"("stop_reason":null}]})" + "\n\ndata: [DONE]\n\n");
 }
 
+TEST(OpenAiChat, TokenIdsStandBesideTheTextWhenAsked) {
+  TestModel model({script_rule("*", "ab")});
+  const auto json = parse_json(model.answer(kParser, body(R"("return_token_ids":true)")));
+  const std::string ids = to_json(*json->find("choices")->array()[0].find("token_ids"));
+  EXPECT_EQ(ids, "[97,98,257]");
+  const JsonValue& prompt_ids = *json->find("prompt_token_ids");
+  EXPECT_EQ(static_cast<int64_t>(prompt_ids.array().size()),
+            json->find("usage")->find("prompt_tokens")->integer());
+
+  JsonArray streamed;
+  int told = 0;
+  for (const JsonValue& event :
+       events_of(model.answer(kParser, body(R"("return_token_ids":true,"stream":true)")))) {
+    if (const JsonValue* prompt = event.find("prompt_token_ids")) {
+      ++told;
+      EXPECT_EQ(*prompt, prompt_ids);
+    }
+    const JsonValue* more = event.find("choices")->array()[0].find("token_ids");
+    if (more == nullptr) continue;
+    streamed.insert(streamed.end(), more->array().begin(), more->array().end());
+  }
+  EXPECT_EQ(told, 1);
+  EXPECT_EQ(to_json(streamed), ids);
+}
+
+TEST(OpenAiChat, RE_5_TokensMayBeSpelledAsIds) {
+  TestModel model({script_rule("*", "a")});
+  const auto json = parse_json(model.answer(
+      kParser, body(R"("logprobs":true,"top_logprobs":1,"return_tokens_as_token_ids":true)")));
+  const JsonValue& place =
+      json->find("choices")->array()[0].find("logprobs")->find("content")->array()[0];
+  EXPECT_EQ(place.find("token")->string(), "token_id:97");
+  EXPECT_EQ(to_json(*place.find("bytes")), "[97]");
+  EXPECT_EQ(place.find("top_logprobs")->array()[0].find("token")->string(), "token_id:97");
+}
+
 TEST(OpenAiChat, UsageIsTheLastEventWhenAsked) {
   TestModel model({script_rule("*", "abc")});
   const auto events = events_of(

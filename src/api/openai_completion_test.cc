@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "api/test_model.h"
 
 namespace tidemill {
@@ -95,6 +97,94 @@ TEST(OpenAiCompletion, EchoPutsThePromptInFront) {
   ASSERT_EQ(events.size(), 2u);
   EXPECT_EQ(events[0].find("choices")->array()[0].find("text")->string(), "hi");
   EXPECT_TRUE(events[0].find("choices")->array()[0].find("finish_reason")->is_null());
+}
+
+TEST(OpenAiCompletion, TokenIdsStandBesideTheTextWhenAsked) {
+  TestModel model({script_rule("*", "ab")});
+  const std::string body = R"({"prompt":["hi","x"],"return_token_ids":true,"stop":"b")";
+  const auto json = parse_json(model.answer(kParser, body + "}"));
+  const JsonArray& choices = json->find("choices")->array();
+  EXPECT_EQ(to_json(*choices[0].find("prompt_token_ids")), "[104,105]");
+  EXPECT_EQ(to_json(*choices[1].find("prompt_token_ids")), "[120]");
+  EXPECT_EQ(to_json(*choices[0].find("token_ids")), "[97,98]");  // what was cut away, too
+
+  JsonArray prompt_ids;
+  JsonArray ids;
+  for (const JsonValue& event : events_of(model.answer(kParser, body + R"(,"stream":true})"))) {
+    const JsonValue& choice = event.find("choices")->array()[0];
+    if (choice.find("index")->integer() != 0) continue;
+    if (const JsonValue* of_prompt = choice.find("prompt_token_ids")) {
+      prompt_ids.push_back(*of_prompt);
+    }
+    for (const JsonValue& id : choice.find("token_ids")->array()) ids.push_back(id);
+  }
+  EXPECT_EQ(to_json(prompt_ids), "[[104,105]]");  // once
+  EXPECT_EQ(to_json(ids), "[97,98]");
+}
+
+TEST(OpenAiCompletion, RE_5_TokensMayBeSpelledAsIds) {
+  TestModel model({script_rule("*", "a")});
+  const auto json = parse_json(model.answer(
+      kParser, R"({"prompt":"x","logprobs":2,"max_tokens":1,"return_tokens_as_token_ids":true})"));
+  const JsonValue& lists = *json->find("choices")->array()[0].find("logprobs");
+  EXPECT_EQ(to_json(*lists.find("tokens")), R"(["token_id:97"])");
+  EXPECT_EQ(to_json(*lists.find("top_logprobs")), R"([{"token_id:97":-0.5,"token_id:98":-1.5}])");
+}
+
+TEST(OpenAiCompletion, CM_4_EchoWithLogprobsAsksForThoseOfThePrompt) {
+  TestModel model({});
+  const auto asked = [&](const char* more) {
+    return model.parse(kParser, format(R"({{"prompt":"x",{}}})", more))
+        ->request.fields()
+        .num_prompt_logprobs;
+  };
+  EXPECT_EQ(asked(R"("echo":true,"logprobs":2)"), 2);
+  EXPECT_EQ(asked(R"("echo":true,"logprobs":2,"prompt_logprobs":5)"), 5);
+  EXPECT_EQ(asked(R"("logprobs":2)"), -1);
+  EXPECT_EQ(asked(R"("echo":true)"), -1);
+}
+
+// The lists' lengths agree with each other and with the usage, whatever is asked for.
+TEST(OpenAiCompletion, CM_4_CM_5_EveryListHasThePromptsAndTheAnswersPlaces) {
+  TestModel model({script_rule("*", "abc")});
+  const auto probe =
+      parse_json(model.answer(kParser, R"({"prompt":"hey","max_tokens":1,"prompt_logprobs":0})"));
+  const JsonValue& of_prompt = *probe->find("choices")->array()[0].find("prompt_logprobs");
+  const bool has_prompt_logprobs = !of_prompt.array().empty();
+  for (const int64_t max_tokens : {0, 1, 3}) {
+    for (const char* stream : {"false", "true"}) {
+      const std::string body = format(
+          R"({{"prompt":["hé","xyz"],"n":2,"echo":true,"logprobs":1,"max_tokens":{},"stream":{}}})",
+          max_tokens, stream);
+      SCOPED_TRACE(body);
+      const std::string answer = model.answer(kParser, body);
+      const auto parts = answer.starts_with("data: ") ? events_of(answer)
+                                                      : std::vector<JsonValue>{*parse_json(answer)};
+      std::map<int64_t, std::map<std::string, JsonArray>> lists;
+      for (const JsonValue& part : parts) {
+        for (const JsonValue& choice : part.find("choices")->array()) {
+          const JsonValue* logprobs = choice.find("logprobs");
+          if (logprobs->is_null()) continue;
+          for (const JsonMember& list : logprobs->object()) {
+            JsonArray& all = lists[choice.find("index")->integer()][list.first];
+            all.insert(all.end(), list.second.array().begin(), list.second.array().end());
+          }
+        }
+      }
+      ASSERT_EQ(lists.size(), 4u);
+      for (auto& [index, of_choice] : lists) {
+        const size_t places = of_choice["tokens"].size();
+        for (const char* name : {"text_offset", "token_logprobs", "top_logprobs"}) {
+          EXPECT_EQ(of_choice[name].size(), places) << name;
+        }
+        if (!has_prompt_logprobs) continue;
+        EXPECT_EQ(places, 3 + static_cast<size_t>(max_tokens));  // either prompt has three bytes
+        EXPECT_TRUE(of_choice["token_logprobs"][0].is_null());
+        EXPECT_TRUE(of_choice["top_logprobs"][0].is_null());
+      }
+    }
+  }
+  if (!has_prompt_logprobs) GTEST_SKIP() << "this executor tells no log-probabilities of prompts";
 }
 
 TEST(OpenAiCompletion, NoTokensAtAllIsAnAnswer) {

@@ -28,6 +28,8 @@ struct Joined {
   std::string text;
   std::string finish;
   JsonArray logprobs;
+  JsonArray ids;
+  JsonArray prompt_ids;
   bool operator==(const Joined&) const = default;
 };
 
@@ -54,6 +56,9 @@ void join(std::map<int64_t, Joined>& choices, const JsonValue& choice) {
   const JsonValue* text = delta != nullptr ? delta->find("content") : choice.find("text");
   if (text != nullptr) joined.text += text->string();
   append(joined.logprobs, places(*choice.find("logprobs")));
+  if (const JsonValue* ids = choice.find("token_ids")) append(joined.ids, ids->array());
+  if (const JsonValue* ids = choice.find("prompt_token_ids"))
+    append(joined.prompt_ids, ids->array());
   if (choice.find("finish_reason")->is_null()) return;
   EXPECT_EQ(joined.finish, "");
   joined.finish = choice.find("finish_reason")->string() + to_json(*choice.find("stop_reason"));
@@ -64,7 +69,8 @@ std::map<int64_t, Joined> joined(const std::vector<JsonValue>& answers, std::str
   for (const JsonValue& answer : answers) {
     for (const JsonValue& choice : answer.find("choices")->array()) join(choices, choice);
     if (const JsonValue* value = answer.find("usage"); value != nullptr && !value->is_null()) {
-      *usage = to_json(*value->find("completion_tokens"));
+      *usage = to_json(*value->find("prompt_tokens")) + to_json(*value->find("completion_tokens")) +
+               to_json(*value->find("total_tokens"));
     }
   }
   return choices;
@@ -76,13 +82,18 @@ std::string random_fields(std::mt19937& random, bool chat) {
   fields += pick(random, {"", R"(,"include_stop_str_in_output":true)"});
   fields += pick(random, {"", R"(,"ignore_eos":true)"});
   fields += pick(random, {"", R"(,"skip_special_tokens":false)"});
-  fields += R"(,"max_tokens":)" + pick(random, {"1", "7", "40"});
+  fields += pick(random, {"", R"(,"return_token_ids":true)"});
+  fields += pick(random, {"", R"(,"return_tokens_as_token_ids":true)"});
+  fields += R"(,"max_tokens":)" + pick(random, {chat ? "2" : "0", "1", "7", "40"});
   if (chat) {
     fields += pick(random, {"", R"(,"logprobs":true)", R"(,"logprobs":true,"top_logprobs":2)"});
     return R"("messages":[{"role":"user","content":"x"}],)" + fields;
   }
-  fields += pick(random, {"", R"(,"logprobs":0)", R"(,"logprobs":2)", R"(,"echo":true)"});
-  return R"("prompt":["x","yé"],)" + fields;
+  fields += pick(random, {"", R"(,"logprobs":0)", R"(,"logprobs":2)"});
+  fields += pick(random, {"", R"(,"echo":true)"});
+  const std::string prompt =
+      pick(random, {R"("x")", R"(["x","yé"])", "[120,121]", "[[120],[195,169],[121]]"});
+  return R"("prompt":)" + prompt + "," + fields;
 }
 
 void expect_equal_in_both_forms(Parser parser, bool chat) {
@@ -105,13 +116,15 @@ void expect_equal_in_both_forms(Parser parser, bool chat) {
   }
 }
 
-TEST(StreamEqualsWhole, InCompletions) {
+TEST(StreamEqualsWhole, SS_7_InCompletions) {
   expect_equal_in_both_forms(parse_openai_completion, /*chat=*/false);
 }
 
-TEST(StreamEqualsWhole, InChats) { expect_equal_in_both_forms(parse_openai_chat, /*chat=*/true); }
+TEST(StreamEqualsWhole, SS_7_InChats) {
+  expect_equal_in_both_forms(parse_openai_chat, /*chat=*/true);
+}
 
-TEST(StreamEqualsWhole, InInvocations) {
+TEST(StreamEqualsWhole, SS_7_InInvocations) {
   std::mt19937 random(9);
   for (int round = 0; round < 200; ++round) {
     TestModel model({script_rule("*", random_reply(random))});
