@@ -66,9 +66,11 @@ void set_memory_metrics(MetricsRegistry& metrics, const MemoryPlan& plan) {
 void say_unused_defaults(const JsonValue& defaults) {
   if (!defaults.is_object()) return;
   for (const auto& [name, value] : defaults.object()) {
-    if (name == "temperature" || name == "top_p" || name == "top_k" || !value.is_number()) continue;
-    const double neutral = name == "repetition_penalty" ? 1.0 : 0.0;
-    if (value.number() == neutral) continue;
+    constexpr std::string_view kUsed[] = {"temperature", "top_p", "top_k", "min_p",
+                                          "repetition_penalty"};
+    const bool used = std::find(std::begin(kUsed), std::end(kUsed), name) != std::end(kUsed);
+    if (used || !value.is_number()) continue;
+    if (value.number() == 0.0) continue;
     log_warning("generation_config.json asks for {} {}, which is not supported yet", name,
                 value.number());
   }
@@ -139,6 +141,7 @@ void LoadedModel::load_script(const Settings& settings, MetricsRegistry& metrics
       std::make_unique<Executor>(std::make_unique<ScriptRunner>(std::move(script)), std::move(text),
                                  options, metrics, served_names(settings.model).front());
   facts_ = make_facts(settings.model, *executor_, settings.model.model_id);
+  facts_.chat_template = byte_chat_template();
 }
 
 void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
@@ -168,6 +171,10 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   facts_ = make_facts(
       settings.model, *executor_,
       format("{} {} {}", model_->manifest().source_digest, kernels.description, kEngineVersion));
+  facts_.special_tokens = files.special_tokens;
+  facts_.chat_template = settings.model.chat_template.empty()
+                             ? files.chat_template
+                             : read_text_file(settings.model.chat_template);
   if (settings.model.generation_config != "none") {
     facts_.generation_defaults = files.generation_defaults;
     say_unused_defaults(facts_.generation_defaults);

@@ -38,9 +38,9 @@ class MessageReader {
       return {};
     }
     Fields members(message, path_ + ".", kMessageTable, facts_.limits);
-    fields_.adopt(members);
     JsonValue out = message;
     const std::string role = read_role(members);
+    fields_.adopt(members);
     const bool renamed = role == "developer" && !facts_.template_has_developer;
     out.set("role", renamed ? "system" : role);
     const JsonValue* calls = members.value("tool_calls");

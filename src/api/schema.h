@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,8 +30,10 @@ struct ModelFacts {
   RequestLimits limits;
   JsonValue generation_defaults;  // of generation_config.json; used by /v1 only
   std::string system_fingerprint;
-  std::string output_formatter;         // option.output_formatter; empty: `stream` decides
-  bool strict_parameters = false;       // unknown fields are refused
+  JsonValue special_tokens;                  // names to spellings, as the checkpoint gives them
+  std::optional<std::string> chat_template;  // its source
+  std::string output_formatter;              // option.output_formatter; empty: `stream` decides
+  bool strict_parameters = false;            // unknown fields are refused
   bool template_takes_parts = false;    // content that is a list of parts reaches the template so
   bool template_has_developer = false;  // the template knows the role; else it is the system's
   LmiOptions lmi;

@@ -86,6 +86,8 @@ class TestModel {
     return call->format->whole(events, *stream);
   }
 
+  const Executor& executor() const { return *executor_; }
+
   ModelFacts facts;
 
  private:

@@ -349,6 +349,12 @@ Result<ResponseStream> Executor::submit(const GenerationRequest& request,
   }
 }
 
+Result<std::vector<TokenId>> Executor::encode(const GenerationRequest& request) const {
+  auto encoded = state_->encode(request, request.fields().prompts.front());
+  if (!encoded) return encoded.error();
+  return std::move(encoded->ids);
+}
+
 void Executor::drain() { state_->draining.store(true); }
 
 bool Executor::idle() const { return state_->gauges.in_system.load() == 0; }

@@ -79,6 +79,9 @@ class Executor {
   Result<ResponseStream> submit(const GenerationRequest& request,
                                 RequestTimes::Time arrival = std::chrono::steady_clock::now());
 
+  // The ids of the request's first prompt, as submit() would use them; nothing else happens.
+  Result<std::vector<TokenId>> encode(const GenerationRequest& request) const;
+
   // Refuses new requests (kDraining); running ones go on.
   void drain();
   bool idle() const;  // nothing running, nothing waiting

@@ -5,6 +5,7 @@
 
 #include "api/fields.h"
 #include "api/lmi_0_25.h"
+#include "api/tokenization.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "server/model_choice.h"
@@ -67,7 +68,16 @@ class GenerateTask::Claim {
   const bool owned_;
 };
 
-void GenerateTask::start() { wake(); }
+void GenerateTask::start() {
+  if (!generates(route_.kind)) side_place_.emplace(context_.pool);
+  if (side_place_ && !side_place_->taken()) {
+    return fail({.kind = ErrorKind::kQueueFull,
+                 .field = "",
+                 .message = format("{} requests for tokens are being answered; try again later.",
+                                   TextPool::kMaxSideRequests)});
+  }
+  wake();
+}
 
 void GenerateTask::resume() {
   if (starved_.exchange(false)) wake();
@@ -112,7 +122,8 @@ void GenerateTask::advance() {
 void GenerateTask::let_go() {
   const Claim claim(at_work_);
   if (!claim.owned() || phase_ == Phase::kEnded) return;
-  if (!stream_) context_.metrics.left_before_submit();  // else the executor counts it
+  if (!stream_ && generates(route_.kind))
+    context_.metrics.left_before_submit();  // else the executor counts it
   end("client left");
 }
 
@@ -147,6 +158,7 @@ void GenerateTask::parse_and_submit() {
   }
   const auto model = choose_model(head_, *body, context_.models);
   if (!model) return fail(model.error(), RefusedBy::kFront);
+  if (!generates(route_.kind)) return answer_text(*body, *model);
   submit(*model, *body, {});
 }
 
@@ -176,6 +188,18 @@ void GenerateTask::submit(const ModelView& model, const JsonValue& body,
   model.pace->observe(std::chrono::steady_clock::now(), model.executor->stats().ended);
   std::move(ignored.begin(), ignored.end(), std::back_inserter(call->ignored_fields));
   admitted(std::move(*call), std::move(*stream));
+}
+
+void GenerateTask::answer_text(const JsonValue& body, const ModelView& model) {
+  const auto answer = route_.kind == RouteKind::kTokenize
+                          ? answer_tokenize(body, *model.facts, *model.executor)
+                          : answer_detokenize(body, *model.facts, *model.executor);
+  if (!answer) return fail(answer.error());
+  context_.metrics.unknown_parameters(answer->ignored_fields.size());
+  const std::string ignored = ignored_header(answer->ignored_fields);
+  if (!ignored.empty()) headers_.emplace_back("x-ignored-parameters", ignored);
+  exchange_->respond({.status = 200, .headers = headers_}, answer->body);
+  end("done");
 }
 
 // A full queue says when to come back, and on DJL's routes in the original's words.
@@ -264,7 +288,7 @@ void GenerateTask::finish_whole() {
 void GenerateTask::fail(const Error& problem, RefusedBy by) {
   const Error error = in_djl_words(problem);
   const std::string_view slug = error_slug(error.kind);
-  if (!stream_) context_.metrics.rejected(slug);
+  if (!stream_ && generates(route_.kind)) context_.metrics.rejected(slug);
   if (fail_in_stream(error, by)) return end(slug);
   Answer answer = answer_error(error, {.dialect = route_.dialect,
                                        .request_id = request_id_,
@@ -292,6 +316,7 @@ void GenerateTask::end(std::string_view outcome) {
   log_end(outcome);
   phase_ = Phase::kEnded;
   stream_.reset();
+  side_place_.reset();
 }
 
 HeaderList GenerateTask::timing_headers() const {

@@ -1,5 +1,6 @@
-// A generation request between its body and its answer: parses, submits, and turns what the stream
-// brings into bytes. Runs on the text pool; the connection holds it and may let go at any time.
+// A generation request (or one that only reads or writes tokens) between its body and its answer:
+// parses, submits, and turns what the stream brings into bytes. Runs on the text pool; the
+// connection holds it and may let go at any time.
 //
 // At most one job of a request is in the pool, and no job waits for another: a thread that finds
 // the request at work leaves it to the thread that has it.
@@ -54,6 +55,7 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   void invoke();
   void submit(const ModelView& model, const JsonValue& body, std::vector<std::string> ignored);
   Result<ApiCall> parse(const JsonValue& body, const ModelFacts& facts) const;
+  void answer_text(const JsonValue& body, const ModelView& model);
   Error refused_by(const ModelView& model, Error error);
   Error in_djl_words(Error error) const;
   void admitted(ApiCall call, ResponseStream stream);
@@ -80,6 +82,8 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   std::atomic<bool> starved_{false};  // drain() left something unread until the socket has room
   std::atomic<bool> at_work_{false};  // whoever sets it owns what follows
 
+  // Of a request that is answered here alone.
+  std::optional<TextPool::SidePlace> side_place_;
   Phase phase_ = Phase::kNew;
   int64_t retry_after_ = 1;
   std::optional<ApiCall> call_;

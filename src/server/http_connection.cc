@@ -88,7 +88,7 @@ class Connection {
     std::string body;
     const bool has_body = co_await read_body(head, route, body);
     if (!has_body) co_return false;
-    if (generates(route.kind)) {
+    if (needs_text_pool(route.kind)) {
       co_return co_await generate(std::move(head), std::move(route), std::move(body));
     }
     Answer page = route.kind == RouteKind::kMetrics
@@ -211,7 +211,7 @@ class Connection {
                    .field = "",
                    .message = "Content-Encoding is not supported; send the body as it is."};
     }
-    if (!generates(route.kind)) return std::nullopt;
+    if (!needs_text_pool(route.kind)) return std::nullopt;
     if (context_.draining.load()) {
       return Error{.kind = ErrorKind::kDraining,
                    .field = "",

@@ -1,8 +1,11 @@
 #include "server/pages.h"
 
+
+#include "api/tokenization.h"
 #include "base/check.h"
 #include "base/json.h"
 #include "base/utf8.h"
+#include "server/openapi.h"
 
 namespace tidemill {
 namespace {
@@ -84,9 +87,11 @@ Answer live(const ModelRegistry& models) {
   return answer;
 }
 
-// Every name of every model that can answer now; with `all` those that cannot, too.
+// Every name of every model that can answer now, canonical names first; with `all` those that
+// cannot, too.
 std::vector<ModelListing> listings(const ModelRegistry& models, bool all) {
   std::vector<ModelListing> list;
+  std::vector<ModelListing> aliases;
   for (const ModelView& model : models.all()) {
     const bool is_ready = model.state == ModelState::kReady && !has_failed(model);
     if (!is_ready && !all) continue;
@@ -98,10 +103,39 @@ std::vector<ModelListing> listings(const ModelRegistry& models, bool all) {
     }
     for (const std::string& name : model.served_names) {
       listing.id = name;
-      list.push_back(listing);
+      (&name == &model.served_names.front() ? list : aliases).push_back(listing);
     }
   }
+  list.insert(list.end(), aliases.begin(), aliases.end());
   return list;
+}
+
+// Of that name, or the only one that there is.
+Answer tokenizer_info(const ModelRegistry& models, const Route& route) {
+  const auto model = models.find(route.query_value("model"));
+  if (!model) return answer_error(model.error(), {.dialect = Dialect::kPlain});
+  return {.body = tokenizer_info_json(*model->facts, model->executor->text())};
+}
+
+// Sequences in all models that run or wait.
+Answer load_page(const ModelRegistry& models) {
+  int64_t load = 0;
+  for (const ModelView& model : models.all()) {
+    if (model.executor == nullptr) continue;
+    const ExecutorStats stats = model.executor->stats();
+    load += stats.running + stats.waiting;
+  }
+  Answer answer;
+  JsonWriter(&answer.body).begin_object().key("server_load").value(load).end_object();
+  return answer;
+}
+
+Answer version_page() {
+  Answer answer;
+  JsonWriter out(&answer.body);
+  out.begin_object().key("version").value(TIDEMILL_VERSION).key("build").value(TIDEMILL_BUILD);
+  out.end_object();
+  return answer;
 }
 
 Answer one_model(const ModelRegistry& models, const std::string& name) {
@@ -161,6 +195,14 @@ Answer answer_page(const Route& route, const ModelRegistry& models, bool drainin
       return {.body = model_list_json(listings(models, route.query_value("all") == "true"))};
     case RouteKind::kModel:
       return one_model(models, route.model);
+    case RouteKind::kTokenizerInfo:
+      return tokenizer_info(models, route);
+    case RouteKind::kLoad:
+      return load_page(models);
+    case RouteKind::kOpenApi:
+      return {.body = openapi_json()};
+    case RouteKind::kVersion:
+      return version_page();
     default:
       break;
   }

@@ -25,6 +25,12 @@ constexpr Row kRows[] = {
     {"/v1/chat/completions", RouteKind::kChat, Dialect::kOpenAi, true},
     {"/v1/models", RouteKind::kModelList, Dialect::kOpenAi, false},
     {"/v1/models/{id}", RouteKind::kModel, Dialect::kOpenAi, false},
+    {"/tokenize", RouteKind::kTokenize, Dialect::kOpenAi, true},
+    {"/detokenize", RouteKind::kDetokenize, Dialect::kOpenAi, true},
+    {"/tokenizer_info", RouteKind::kTokenizerInfo, Dialect::kPlain, false},
+    {"/version", RouteKind::kVersion, Dialect::kPlain, false},
+    {"/load", RouteKind::kLoad, Dialect::kPlain, false},
+    {"/openapi.json", RouteKind::kOpenApi, Dialect::kPlain, false},
     {"/v1/health", RouteKind::kReady, Dialect::kPlain, false},
     {"/health", RouteKind::kReady, Dialect::kPlain, false},
     {"/health/live", RouteKind::kLive, Dialect::kPlain, false},
@@ -116,7 +122,7 @@ NoRoute not_found(Dialect dialect, const std::vector<std::string>& path) {
   std::vector<std::string> with_prefix = {"v1"};
   with_prefix.insert(with_prefix.end(), path.begin(), path.end());
   for (const Row& row : kRows) {
-    if (row.dialect == Dialect::kOpenAi && match(row.pattern, with_prefix)) {
+    if (row.pattern.starts_with("/v1/") && match(row.pattern, with_prefix)) {
       miss.message += format(" Did you mean {}?", row.pattern);
     }
   }
@@ -159,9 +165,15 @@ bool generates(RouteKind kind) {
          kind == RouteKind::kChat;
 }
 
+bool needs_text_pool(RouteKind kind) {
+  return generates(kind) || kind == RouteKind::kTokenize || kind == RouteKind::kDetokenize;
+}
+
 std::vector<RoutePattern> route_patterns() {
   std::vector<RoutePattern> patterns;
-  for (const Row& row : kRows) patterns.push_back({row.pattern, row.post ? "POST" : "GET"});
+  for (const Row& row : kRows) {
+    patterns.push_back({row.pattern, row.post ? "POST" : "GET", row.kind, row.dialect});
+  }
   return patterns;
 }
 

@@ -18,6 +18,12 @@ enum class RouteKind {
   kChat,
   kModelList,
   kModel,
+  kTokenize,
+  kDetokenize,
+  kTokenizerInfo,
+  kVersion,
+  kLoad,
+  kOpenApi,
   kLive,
   kReady,
   kMetrics,
@@ -43,11 +49,15 @@ struct NoRoute {
 
 // Does that route compute, and take a place in the queue?
 bool generates(RouteKind kind);
+// Does its answer need the text pool? Those that generate, and those that read or write tokens.
+bool needs_text_pool(RouteKind kind);
 
 // Every route, with the method that it is mostly asked with: labels of metrics.
 struct RoutePattern {
   std::string_view pattern;
   std::string_view method;
+  RouteKind kind = RouteKind::kReady;
+  Dialect dialect = Dialect::kPlain;
 };
 std::vector<RoutePattern> route_patterns();
 

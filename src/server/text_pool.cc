@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -37,6 +38,7 @@ struct TextPool::State {
   std::condition_variable arrived;
   std::deque<std::function<void()>> jobs;  // at most a few per connection
   bool stopping = false;
+  std::atomic<int64_t> side_requests{0};
   std::vector<std::thread> threads;
 };
 
@@ -45,6 +47,11 @@ TextPool::TextPool(int num_threads) : state_(std::make_unique<State>()) {
     state_->threads.emplace_back([state = state_.get()] { state->work(); });
   }
 }
+
+TextPool::SidePlace::SidePlace(TextPool& pool)
+    : pool_(pool), taken_(pool.state_->side_requests.fetch_add(1) < kMaxSideRequests) {}
+
+TextPool::SidePlace::~SidePlace() { pool_.state_->side_requests.fetch_sub(1); }
 
 TextPool::~TextPool() {
   {
