@@ -5,3 +5,4 @@ cd "$(dirname "$0")/.."
 binary=${1:-build/tidemill}
 mkdir -p docs/reference
 "$binary" inspect --print-settings >docs/reference/settings.md
+"$binary" inspect --print-api >docs/reference/api.md

@@ -15,6 +15,7 @@
 #include "model/load.h"
 #include "parallel/available_memory.h"
 #include "parallel/topology.h"
+#include "server/openapi.h"
 #include "verbs.h"
 
 namespace tidemill {
@@ -215,6 +216,10 @@ int inspect(const SettingsReport& report) {
   const Settings& settings = report.settings;
   if (settings.verb.print_settings) {
     std::fputs(settings_page().c_str(), stdout);
+    return 0;
+  }
+  if (settings.verb.print_api) {
+    std::fputs(api_page().c_str(), stdout);
     return 0;
   }
   FactSheet sheet;

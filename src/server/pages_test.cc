@@ -70,6 +70,44 @@ TEST_F(PagesTest, MO_3_OnlyModelsThatCanAnswerAreListed) {
               HasSubstr(R"("max_model_len":0,"status":"loading"})"));
 }
 
+TEST_F(PagesTest, MO_1_CanonicalNamesComeBeforeAliases) {
+  registry_.add("m", {"m", "alias"});
+  load({});
+  ModelFacts facts = facts_;
+  facts.root = "folder";
+  const auto other = make_executor({}, "n");
+  registry_.set_ready(registry_.add("n", {"n", "another"}), facts, *other);
+  const auto list = parse_json(page(RouteKind::kModelList).body);
+  std::vector<std::string> ids;
+  for (const JsonValue& model : list->find("data")->array()) {
+    ids.push_back(model.find("id")->string());
+    EXPECT_EQ(model.find("owned_by")->string(), "tidemill");
+    EXPECT_GT(model.find("created")->integer(), 0);
+    EXPECT_TRUE(model.find("parent")->is_null());
+    EXPECT_EQ(model.find("max_model_len")->integer(), 4096);  // MO-2
+  }
+  EXPECT_THAT(ids, testing::ElementsAre("m", "n", "alias", "another"));
+}
+
+TEST_F(PagesTest, VersionAndLoadAreShortAnswers) {
+  registry_.add("m", {"m"});
+  EXPECT_EQ(page(RouteKind::kLoad).body, R"({"server_load":0})");
+  load({});
+  EXPECT_EQ(page(RouteKind::kLoad).body, R"({"server_load":0})");
+  const auto version = parse_json(page(RouteKind::kVersion).body);
+  EXPECT_NE(version->find("version")->string(), "");
+  EXPECT_NE(version->find("build")->string(), "");
+}
+
+TEST_F(PagesTest, TheTokenizerOfTheOnlyOrTheNamedModelIsShown) {
+  registry_.add("m", {"m"});
+  EXPECT_EQ(page(RouteKind::kTokenizerInfo).head.status, 503);  // still loading
+  load({});
+  EXPECT_THAT(page(RouteKind::kTokenizerInfo).body, HasSubstr(R"("eos_token":"<|im_end|>")"));
+  const Route other{.kind = RouteKind::kTokenizerInfo, .query = {{"model", "n"}}};
+  EXPECT_EQ(answer_page(other, registry_, false).head.status, 404);
+}
+
 TEST_F(PagesTest, ER_3_RetriesAreToldWhereTheyHelp) {
   const Answer full = answer_error({.kind = ErrorKind::kQueueFull}, {.dialect = Dialect::kOpenAi});
   EXPECT_EQ(full.head.status, 429);

@@ -32,6 +32,12 @@ TEST(Routes, EveryPathOfTheContractLeadsSomewhere) {
   EXPECT_EQ(found("POST", "/v1/completions").kind, RouteKind::kCompletion);
   EXPECT_EQ(found("POST", "/v1/chat/completions").kind, RouteKind::kChat);
   EXPECT_EQ(found("GET", "/v1/models").kind, RouteKind::kModelList);
+  EXPECT_EQ(found("POST", "/tokenize").kind, RouteKind::kTokenize);
+  EXPECT_EQ(found("POST", "/detokenize").kind, RouteKind::kDetokenize);
+  EXPECT_EQ(found("GET", "/tokenizer_info").kind, RouteKind::kTokenizerInfo);
+  EXPECT_EQ(found("GET", "/version").kind, RouteKind::kVersion);
+  EXPECT_EQ(found("GET", "/load").kind, RouteKind::kLoad);
+  EXPECT_EQ(found("GET", "/openapi.json").kind, RouteKind::kOpenApi);
   EXPECT_EQ(found("GET", "/v1/health").kind, RouteKind::kReady);
   EXPECT_EQ(found("GET", "/health").kind, RouteKind::kReady);
   EXPECT_EQ(found("GET", "/health/live").kind, RouteKind::kLive);

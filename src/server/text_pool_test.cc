@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <memory>
 #include <vector>
 
 namespace tidemill {
@@ -32,6 +33,18 @@ TEST(TextPool, WhatWasPostedRunsBeforeThePoolGoesJobsOfJobsIncluded) {
     }
   }
   EXPECT_EQ(count.load(), 100);
+}
+
+TEST(TextPool, TO_3_SideRequestsHaveSoManyPlacesAndNoMore) {
+  TextPool pool(1);
+  std::vector<std::unique_ptr<TextPool::SidePlace>> places;
+  for (int64_t i = 0; i < TextPool::kMaxSideRequests; ++i) {
+    EXPECT_TRUE(places.emplace_back(std::make_unique<TextPool::SidePlace>(pool))->taken());
+  }
+  EXPECT_FALSE(TextPool::SidePlace(pool).taken());
+  EXPECT_FALSE(TextPool::SidePlace(pool).taken());  // who got none took none away
+  places.pop_back();
+  EXPECT_TRUE(TextPool::SidePlace(pool).taken());
 }
 
 }  // namespace

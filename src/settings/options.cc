@@ -365,6 +365,8 @@ constexpr Option kOptions[] = {
     {"json", kVerb, kDoesIt, IN(verb.json), any(), "Print JSON.", "bench eval inspect generate"},
     {"print_settings", kVerb, kDoesIt, IN(verb.print_settings), any(),
      "Print the reference page of all settings.", "inspect"},
+    {"print_api", kVerb, kDoesIt, IN(verb.print_api), any(),
+     "Print the reference page of all routes and their fields.", "inspect"},
 };
 #undef SECONDS
 #undef IN

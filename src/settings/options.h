@@ -50,6 +50,7 @@ struct VerbArguments {
   bool chat = false;
   bool json = false;
   bool print_settings = false;
+  bool print_api = false;
   bool ignore_end = false;
   int64_t max_new_tokens = 256;
   int64_t num_logprobs = -1;

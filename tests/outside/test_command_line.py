@@ -29,6 +29,11 @@ def test_settings_page_is_the_committed_one():
     assert page == (ROOT / "docs/reference/settings.md").read_text()
 
 
+def test_api_page_is_the_committed_one():
+    page = run("inspect", "--print-api").stdout
+    assert page == (ROOT / "docs/reference/api.md").read_text()
+
+
 def test_help_names_every_verb():
     text = run("--help").stdout
     for verb in ("serve", "compile", "generate", "chat", "bench", "eval", "inspect"):
