@@ -10,7 +10,6 @@ namespace tidemill {
 namespace {
 
 constexpr int64_t kBytesPerToken = 32;  // as GenerationRequest bounds prompts
-constexpr std::string_view kRoles[] = {"system", "developer", "user", "assistant", "tool"};
 
 // One message after the other; `fields` keeps the first problem with its path.
 class MessageReader {
@@ -39,7 +38,7 @@ class MessageReader {
     }
     Fields members(message, path_ + ".", kMessageTable, facts_.limits);
     JsonValue out = message;
-    const std::string role = read_role(members);
+    const std::string role = members.text("role").value_or("user");
     fields_.adopt(members);
     const bool renamed = role == "developer" && !facts_.template_has_developer;
     out.set("role", renamed ? "system" : role);
@@ -57,16 +56,6 @@ class MessageReader {
     CHECK(unread.empty(), "the row {} is never read", unread.front());
     fields_.adopt(members);
     return out;
-  }
-
-  static std::string read_role(Fields& members) {
-    const std::string role = members.text("role").value_or("user");
-    if (std::find(std::begin(kRoles), std::end(kRoles), role) == std::end(kRoles)) {
-      members.problem(ErrorKind::kInvalidParameter, "role",
-                      format("{} is {}; it must be system, developer, user, assistant or tool.",
-                             members.path_of("role"), excerpt(role)));
-    }
-    return role;
   }
 
   // Arguments are a string on the wire; templates read the object that it spells, where it does.
@@ -101,10 +90,7 @@ class MessageReader {
       return role == "assistant" && has_calls ? JsonValue() : JsonValue("");
     }
     if (content->is_string()) return *content;
-    if (content->is_array()) return read_parts(content->array(), role);
-    refuse(ErrorKind::kInvalidParameter, path_ + ".content",
-           format("is {}; it must be a string or a list of parts.", content->kind_name()));
-    return "";
+    return read_parts(content->array(), role);
   }
 
   // Templates that go over the parts get them; for others they are one text. Other kinds of content

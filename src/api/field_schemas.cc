@@ -57,6 +57,11 @@ JsonValue value_schema(const FieldRow& row) {
     case FieldType::kText:
       schema = typed("string");
       add_bounds(schema, row.range, "minLength", "maxLength");
+      if (!row.values.empty()) {
+        JsonArray values;
+        for (const std::string_view value : row.values) values.emplace_back(std::string(value));
+        schema.set("enum", std::move(values));
+      }
       return schema;
     case FieldType::kTexts:
       return JsonObject{
@@ -80,6 +85,10 @@ JsonValue value_schema(const FieldRow& row) {
                         {"propertyNames", JsonObject{{"pattern", "^[0-9]{1,10}$"}}},
                         {"additionalProperties", std::move(bias)}};
     }
+    case FieldType::kContent:
+      return json(R"({"anyOf":[{"type":"string"},{"type":"array","items":{"type":"object",)"
+                  R"("required":["type"],"properties":{"type":{"enum":["text","refusal"]},)"
+                  R"("text":{"type":"string"},"refusal":{"type":"string"}}}}]})");
     case FieldType::kPrompt:
       return json(R"({"anyOf":[{"type":"string"},)"
                   R"({"type":"array","minItems":1,"items":{"type":"string"}},)"
@@ -242,8 +251,9 @@ void add_used(std::string& page, const FieldTable& table) {
   for (const FieldRow& row : table.rows) {
     if (row.use != FieldUse::kUsed) continue;
     const std::string fallback = row.required ? "required" : code(row.fallback);
-    page += format("| `{}` | {} | {} | {} | {} |\n", row.name, expected(row.type), fallback,
-                   range_text(row.range), cell(row.sentence));
+    page +=
+        format("| `{}` | {} | {} | {} | {} |\n", row.name, expected(row.type), fallback,
+               row.values.empty() ? range_text(row.range) : values_text(row), cell(row.sentence));
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "api/fields.h"
 #include "base/check.h"
+#include "base/utf8.h"
 
 namespace tidemill {
 namespace {
@@ -75,6 +76,8 @@ std::string_view expected(FieldType type) {
       return "an object";
     case FieldType::kBias:
       return "an object of token ids, spelled as strings, and numbers";
+    case FieldType::kContent:
+      return "a string or a list of parts";
     case FieldType::kPrompt:
       return "a string, a list of strings, a list of token ids, or a list of such lists";
     case FieldType::kAny:
@@ -107,6 +110,7 @@ bool fits(const JsonValue& value, FieldType type) {
       return value.is_object();
     case FieldType::kBias:
       return is_bias(value);
+    case FieldType::kContent:
     case FieldType::kPrompt:
       return value.is_string() || value.is_array();
     case FieldType::kAny:
@@ -117,6 +121,11 @@ bool fits(const JsonValue& value, FieldType type) {
 
 std::optional<std::string> out_of_range(const FieldRow& row, const JsonValue& value,
                                         const RequestLimits& limits) {
+  if (!row.values.empty()) {
+    const auto known = std::find(row.values.begin(), row.values.end(), value.string());
+    if (known != row.values.end()) return std::nullopt;
+    return format("is {}; it must be {}", excerpt(value.string()), values_text(row));
+  }
   if (!row.range.bounded()) return std::nullopt;
   const double max = upper_bound(row.range, limits);
   if (value.is_number()) {
@@ -147,6 +156,15 @@ bool asks_for_nothing(const FieldRow& row, const JsonValue& value) {
   CHECK(neutral, "row {}: {} is no JSON", row.name, row.neutral);
   if (value.is_number() && neutral->is_number()) return value.number() == neutral->number();
   return value == *neutral;
+}
+
+std::string values_text(const FieldRow& row) {
+  std::string text;
+  for (size_t i = 0; i < row.values.size(); ++i) {
+    const bool last = i + 1 == row.values.size();
+    text += format("{}{}", i == 0 ? "" : last ? " or " : ", ", row.values[i]);
+  }
+  return text;
 }
 
 std::string range_text(const FieldRange& range) {

@@ -28,6 +28,7 @@ enum class FieldType {
   kList,      // a list of anything; whoever reads it checks the items
   kObject,    // whoever reads it checks the members
   kBias,      // an object of token ids, as strings, and numbers
+  kContent,   // a string or a list of parts; whoever reads it checks the parts
   kPrompt,    // a string or a list: of strings, of ids, or of lists of ids
   kAny,
 };
@@ -57,7 +58,8 @@ struct FieldRow {
   FieldRange range = {};
   std::string_view sentence = {};  // what it does; why it has no effect; the way out
   FieldUse use = FieldUse::kUsed;
-  std::string_view neutral = {};  // kRefused: JSON that asks for nothing
+  std::string_view neutral = {};                  // kRefused: JSON that asks for nothing
+  std::span<const std::string_view> values = {};  // of a text; none: any
   bool required = false;
 };
 
@@ -98,6 +100,8 @@ std::optional<std::string> out_of_range(const FieldRow& row, const JsonValue& va
                                         const RequestLimits& limits);
 // Does it ask for what a refused row cannot give?
 bool asks_for_nothing(const FieldRow& row, const JsonValue& value);
+// "a, b or c".
+std::string values_text(const FieldRow& row);
 // "0 to 2", "above 0, at most 10", "at least 1, at most max_choices"; empty without bounds.
 std::string range_text(const FieldRange& range);
 

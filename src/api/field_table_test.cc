@@ -47,6 +47,7 @@ std::vector<std::string> wrong_types(FieldType type) {
       return {"5", R"("x")", "[]", "true"};
     case FieldType::kBias:
       return {"5", "[]", R"({"x":1})", R"({"-1":1})", R"({"1":"1"})", R"({"":1})"};
+    case FieldType::kContent:
     case FieldType::kPrompt:
       return {"5", "true", "{}"};
     case FieldType::kAny:

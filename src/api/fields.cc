@@ -85,7 +85,8 @@ const JsonValue* Fields::find(std::string_view name, std::initializer_list<Field
 }
 
 const JsonValue* Fields::value(std::string_view name) {
-  return find(name, {FieldType::kList, FieldType::kObject, FieldType::kPrompt, FieldType::kAny});
+  return find(name, {FieldType::kList, FieldType::kObject, FieldType::kContent, FieldType::kPrompt,
+                     FieldType::kAny});
 }
 
 void Fields::problem(ErrorKind kind, std::string_view name, std::string message) {

@@ -260,14 +260,17 @@ constexpr std::array kChat = std::to_array<FieldRow>({
     refused("add_special_tokens", "false", "The template writes them."),
 });
 
+constexpr std::string_view kRoles[] = {"system", "developer", "user", "assistant", "tool"};
+
 // Members that nobody here knows reach the template as they are.
 constexpr std::array kMessage = std::to_array<FieldRow>({
     {.name = "role",
      .type = FieldType::kText,
-     .sentence = "system, developer, user, assistant or tool.",
+     .sentence = "Who says it.",
+     .values = kRoles,
      .required = true},
     {.name = "content",
-     .type = FieldType::kAny,
+     .type = FieldType::kContent,
      .sentence = "A string, or a list of parts of type text (and of the assistant's, refusal). "
                  "Only the assistant's and a tool's may be missing."},
     {.name = "name", .type = FieldType::kText, .sentence = "Given to the template."},

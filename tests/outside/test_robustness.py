@@ -119,7 +119,7 @@ BODIES = [
     b'{"prompt":"x","stream":"yes"}', b'{"prompt":"x","stream_options":{}}',
     b'{"prompt":"x","seed":1.5}', b'{"prompt":"x","suffix":"y"}', b'{"prompt":"x","model":7}',
     b'{"prompt":"x","model":"nobody"}', b'{"prompt":"x","guided_json":{}}',
-    b'{"prompt":"x","best_of":3}', b'{"prompt":"x","echo":true,"logprobs":1}',
+    b'{"prompt":"x","best_of":9}', b'{"prompt":"x","echo":1,"logprobs":1}',
     b'{"prompt":"' + b"x" * 140000 + b'"}', b"[" * 100000, b'{"a":' * 70 + b"1" + b"}" * 70,
 ]
 CHATS = [
