@@ -29,7 +29,7 @@ TEST(OpenAiChat, AWholeAnswerHasTheseBytes) {
           R"("logprobs":null,"finish_reason":"stop","stop_reason":null}],"usage":{)"));
 }
 
-TEST(OpenAiChat, AStreamHasTheRoleTheTextAndTheEnd) {
+TEST(OpenAiChat, CH_12_CH_13_AStreamHasTheRoleTheTextAndTheEnd) {
   TestModel model({script_rule("*", "H")});
   const std::string head(kChunk);
   EXPECT_EQ(model.answer(kParser, body(R"("stream":true,"max_completion_tokens":1)")),
@@ -77,7 +77,7 @@ TEST(OpenAiChat, RE_5_TokensMayBeSpelledAsIds) {
   EXPECT_EQ(place.find("top_logprobs")->array()[0].find("token")->string(), "token_id:97");
 }
 
-TEST(OpenAiChat, UsageIsTheLastEventWhenAsked) {
+TEST(OpenAiChat, CH_14_UsageIsTheLastEventWhenAsked) {
   TestModel model({script_rule("*", "abc")});
   const auto events = events_of(
       model.answer(kParser, body(R"("stream":true,"stream_options":{"include_usage":true})")));
@@ -86,7 +86,7 @@ TEST(OpenAiChat, UsageIsTheLastEventWhenAsked) {
   EXPECT_EQ(events.back().find("usage")->find("completion_tokens")->integer(), 4);
 }
 
-TEST(OpenAiChat, LogprobsTellOfTheContentsTokensAndTheirBytes) {
+TEST(OpenAiChat, CH_11_LogprobsTellOfTheContentsTokensAndTheirBytes) {
   TestModel model({script_rule("*", "é")});
   const auto json = parse_json(model.answer(kParser, body(R"("logprobs":true,"top_logprobs":1)")));
   EXPECT_EQ(to_json(*json->find("choices")->array()[0].find("logprobs")),
@@ -96,7 +96,7 @@ TEST(OpenAiChat, LogprobsTellOfTheContentsTokensAndTheirBytes) {
             R"("refusal":null})");
 }
 
-TEST(OpenAiChat, SpecialTokensOfTheContentAreListedWhenTheyAreNotSkipped) {
+TEST(OpenAiChat, CH_11_SpecialTokensOfTheContentAreListedWhenTheyAreNotSkipped) {
   ScriptRule rule = script_rule("*", "a");
   rule.reply.insert(rule.reply.begin(), 258);  // <|endoftext|>, no end of sequence here
   TestModel model({rule});
@@ -109,7 +109,7 @@ TEST(OpenAiChat, SpecialTokensOfTheContentAreListedWhenTheyAreNotSkipped) {
   EXPECT_TRUE(tokens[0].find("bytes")->is_null());
 }
 
-TEST(OpenAiChat, MessagesReachTheTemplateInOneForm) {
+TEST(OpenAiChat, CH_2_CH_4_MessagesReachTheTemplateInOneForm) {
   TestModel model({});
   const auto call = model.parse(
       kParser,
@@ -195,7 +195,7 @@ TEST(OpenAiChat, K_1_TemplateArgumentsAreBoundedLikeThePrompt) {
   EXPECT_EQ(error.field, "chat_template_kwargs");
 }
 
-TEST(OpenAiChat, UnknownStreamOptionsAreReportedOrRefused) {
+TEST(OpenAiChat, CO_6_UnknownStreamOptionsAreReportedOrRefused) {
   TestModel model({});
   const std::string json = body(R"("stream":true,"stream_options":{"colour":1,)"
                                 R"("include_obfuscation":false})");
@@ -226,7 +226,7 @@ TEST(OpenAiChat, RE_4_TheChosenTokenIsListedBehindTheBest) {
             R"("bytes":[98]},{"token":"c","logprob":-4.0,"bytes":[99]}])");
 }
 
-TEST(OpenAiChat, TheNewerNameOfTheLengthWins) {
+TEST(OpenAiChat, CH_15_TheNewerNameOfTheLengthWins) {
   TestModel model({});
   const auto call = model.parse(
       kParser, body(R"("max_tokens":5,"max_completion_tokens":7,"clamp_max_tokens":true)"));
@@ -236,7 +236,7 @@ TEST(OpenAiChat, TheNewerNameOfTheLengthWins) {
   EXPECT_EQ(model.parse(kParser, body(""))->request.fields().max_new_tokens, std::nullopt);
 }
 
-TEST(OpenAiChat, AFinalMessageOfTheAssistantCanBeContinued) {
+TEST(OpenAiChat, CH_8_AFinalMessageOfTheAssistantCanBeContinued) {
   TestModel model({});
   const auto call = model.parse(
       kParser, R"({"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}],)"
@@ -247,7 +247,7 @@ TEST(OpenAiChat, AFinalMessageOfTheAssistantCanBeContinued) {
   EXPECT_FALSE(options.add_generation_prompt);
 }
 
-TEST(OpenAiChat, WhatIsWrongIsNamedByItsPath) {
+TEST(OpenAiChat, ER_1_WhatIsWrongIsNamedByItsPath) {
   TestModel model({});
   const auto message = [](const char* json) { return format(R"({{"messages":[{}]}})", json); };
   const std::vector<std::tuple<std::string, const char*, ErrorKind>> cases = {
@@ -297,7 +297,7 @@ TEST(OpenAiChat, WhatIsWrongIsNamedByItsPath) {
   }
 }
 
-TEST(OpenAiChat, LaterWorkIsRefusedByName) {
+TEST(OpenAiChat, CO_7_LaterWorkIsRefusedByName) {
   TestModel model({});
   for (const char* field :
        {R"("tools":[{}])", R"("tool_choice":"auto")", R"("functions":[])",

@@ -35,7 +35,7 @@ TEST(OpenAiCompletion, AStreamOfOneTokenHasTheseBytes) {
                 R"("prompt_tokens_details":{"cached_tokens":0}}})" + "\n\ndata: [DONE]\n\n");
 }
 
-TEST(OpenAiCompletion, ChoicesAreNumberedPromptByPrompt) {
+TEST(OpenAiCompletion, CM_1_ChoicesAreNumberedPromptByPrompt) {
   TestModel model({script_rule("one", "1"), script_rule("two", "2")});
   const auto json =
       parse_json(model.answer(kParser, R"({"prompt":["one","two"],"n":2,"model":"m"})"));
@@ -49,7 +49,7 @@ TEST(OpenAiCompletion, ChoicesAreNumberedPromptByPrompt) {
   EXPECT_EQ(json->find("usage")->find("completion_tokens")->integer(), 8);
 }
 
-TEST(OpenAiCompletion, LogprobListsHaveOnePlaceForEachToken) {
+TEST(OpenAiCompletion, CM_2_CM_3_LogprobListsHaveOnePlaceForEachToken) {
   TestModel model({script_rule("*", "é END")});
   const auto json = parse_json(
       model.answer(kParser, R"({"prompt":"x","logprobs":0,"stop":"END","max_tokens":50})"));
@@ -64,7 +64,7 @@ TEST(OpenAiCompletion, LogprobListsHaveOnePlaceForEachToken) {
             R"({"N":-0.5},{"D":-0.5}]})");
 }
 
-TEST(OpenAiCompletion, TheBestOfEachTokenAreListed) {
+TEST(OpenAiCompletion, RE_4_TheBestOfEachTokenAreListed) {
   TestModel model({script_rule("*", "a")});
   const auto json =
       parse_json(model.answer(kParser, R"({"prompt":"x","logprobs":2,"max_tokens":1})"));
@@ -88,7 +88,7 @@ TEST(OpenAiCompletion, RE_5_ATokensBlankIsShownWhicheverListItStandsIn) {
   EXPECT_EQ(to_json(*lists.find("top_logprobs")), R"([{" the":-0.5," a":-1.0}])");
 }
 
-TEST(OpenAiCompletion, EchoPutsThePromptInFront) {
+TEST(OpenAiCompletion, CM_6_CM_7_EchoPutsThePromptInFront) {
   TestModel model({script_rule("*", "!")});
   const auto json = parse_json(model.answer(kParser, R"({"prompt":"hé","echo":true})"));
   EXPECT_EQ(json->find("choices")->array()[0].find("text")->string(), "hé!");
@@ -187,7 +187,7 @@ TEST(OpenAiCompletion, CM_4_CM_5_EveryListHasThePromptsAndTheAnswersPlaces) {
   if (!has_prompt_logprobs) GTEST_SKIP() << "this executor tells no log-probabilities of prompts";
 }
 
-TEST(OpenAiCompletion, NoTokensAtAllIsAnAnswer) {
+TEST(OpenAiCompletion, CM_5_NoTokensAtAllIsAnAnswer) {
   TestModel model({});
   const auto json =
       parse_json(model.answer(kParser, R"({"prompt":"hi","echo":true,"max_tokens":0})"));
@@ -196,7 +196,7 @@ TEST(OpenAiCompletion, NoTokensAtAllIsAnAnswer) {
   EXPECT_EQ(json->find("usage")->find("completion_tokens")->integer(), 0);
 }
 
-TEST(OpenAiCompletion, UsageSoFarStandsInEachEventWhenAsked) {
+TEST(OpenAiCompletion, CM_8_UsageSoFarStandsInEachEventWhenAsked) {
   TestModel model({script_rule("*", "ab")});
   const auto events = events_of(model.answer(
       kParser, R"({"prompt":"x","stream":true,"max_tokens":2,"logprobs":0,"stream_options":)"
@@ -208,7 +208,7 @@ TEST(OpenAiCompletion, UsageSoFarStandsInEachEventWhenAsked) {
   EXPECT_EQ(events.back().find("usage")->find("completion_tokens")->integer(), 2);
 }
 
-TEST(OpenAiCompletion, AnErrorInsideAStreamIsARecordAndTheEnd) {
+TEST(OpenAiCompletion, ER_7_AnErrorInsideAStreamIsARecordAndTheEnd) {
   ScriptRule bad = script_rule("*", "abc");
   bad.fail_at = 1;
   TestModel model({bad});
@@ -275,7 +275,64 @@ TEST(OpenAiCompletion, EveryFieldReachesTheRequest) {
   EXPECT_THAT(call->ignored_fields, testing::ElementsAre("colour"));
 }
 
-TEST(OpenAiCompletion, WhatIsWrongIsNamed) {
+TEST(OpenAiCompletion, RE_6_RE_7_RE_8_EveryEventSaysWhoAnswers) {
+  TestModel model({script_rule("*", "abc")});
+  for (const auto& [field, name] : {std::pair("", "m"), std::pair(R"(,"model":"alias")", "alias"),
+                                    std::pair(R"(,"model":"")", "m")}) {
+    const auto events =
+        events_of(model.answer(kParser, format(R"({{"prompt":"x","stream":true{}}})", field)));
+    ASSERT_GE(events.size(), 2u);
+    for (const JsonValue& event : events) {
+      EXPECT_EQ(event.find("model")->string(), name);
+      EXPECT_EQ(*event.find("created"), JsonValue(1700000000));
+      EXPECT_EQ(event.find("system_fingerprint")->string(), "fp_0123456789ab");
+      const std::string& id = event.find("id")->string();
+      EXPECT_TRUE(id.starts_with("cmpl-"));
+      EXPECT_GE(id.size(), 5u + 24u);
+      EXPECT_EQ(id, events.front().find("id")->string());
+    }
+  }
+}
+
+TEST(OpenAiCompletion, SS_8_AStepWithoutVisibleTextMakesNoEventUnlessItTellsSomething) {
+  TestModel model({script_rule("*", "a")});
+  const TextEvent held{.tokens = {{.id = 195, .bytes = "\xc3", .logprob = -0.5f}}};
+  const TextEvent seen{.text = "é", .tokens = {{.id = 169, .text = "é", .bytes = "\xa9"}}};
+  const std::vector<TextEvent> events = {held, seen};
+  const auto plain = model.spell_chunks(kParser, R"({"prompt":"x","stream":true})", events);
+  EXPECT_EQ(plain[0], "");
+  EXPECT_THAT(plain[1], HasSubstr(R"("text":"é")"));
+  for (const char* more : {R"("logprobs":0)", R"("return_token_ids":true)"}) {
+    const auto told =
+        model.spell_chunks(kParser, format(R"({{"prompt":"x","stream":true,{}}})", more), events);
+    EXPECT_THAT(told[0], HasSubstr(R"("text":"")")) << more;
+  }
+}
+
+TEST(OpenAiCompletion, CM_7_WithEchoAndLogprobsAPromptsFirstChoiceComesFirst) {
+  TestModel model({script_rule("*", "a")});
+  const TextEvent second{
+      .choice = 1, .text = "b", .tokens = {{.id = 98, .text = "b", .bytes = "b"}}};
+  const TextEvent first{
+      .choice = 0, .text = "a", .tokens = {{.id = 97, .text = "a", .bytes = "a"}}};
+  const std::vector<TextEvent> events = {second, first};
+  const auto index = [](const JsonValue& event) {
+    return event.find("choices")->array()[0].find("index")->integer();
+  };
+  const auto chunks = model.spell_chunks(
+      kParser, R"({"prompt":"x","n":2,"echo":true,"logprobs":0,"stream":true})", events);
+  EXPECT_EQ(chunks[0], "");  // the prompt's lists are not complete yet
+  const auto all = events_of(chunks[1] + "data: [DONE]\n\n");
+  ASSERT_EQ(all.size(), 4u);
+  EXPECT_EQ(index(all[0]), 0);
+  EXPECT_EQ(all[0].find("choices")->array()[0].find("text")->string(), "x");
+  EXPECT_EQ(index(all[1]), 0);
+  EXPECT_EQ(index(all[2]), 1);
+  EXPECT_EQ(all[2].find("choices")->array()[0].find("text")->string(), "x");
+  EXPECT_EQ(all[3].find("choices")->array()[0].find("text")->string(), "b");
+}
+
+TEST(OpenAiCompletion, ER_1_WhatIsWrongIsNamed) {
   TestModel model({});
   const std::vector<std::tuple<const char*, const char*, ErrorKind>> cases = {
       {R"({})", "prompt", ErrorKind::kMissingParameter},
@@ -310,7 +367,7 @@ TEST(OpenAiCompletion, WhatIsWrongIsNamed) {
   }
 }
 
-TEST(OpenAiCompletion, LaterWorkIsRefusedByName) {
+TEST(OpenAiCompletion, CO_7_LaterWorkIsRefusedByName) {
   TestModel model({});
   for (const char* field :
        {R"("use_beam_search":true)", R"("guided_json":{})", R"("guided_regex":"a")",
@@ -323,7 +380,7 @@ TEST(OpenAiCompletion, LaterWorkIsRefusedByName) {
   }
 }
 
-TEST(OpenAiCompletion, StrictParametersRefuseTheUnknownInFewBytes) {
+TEST(OpenAiCompletion, CO_6_StrictParametersRefuseTheUnknownInFewBytes) {
   TestModel model({});
   model.facts.strict_parameters = true;
   const Error error =

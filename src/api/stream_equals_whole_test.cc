@@ -98,7 +98,7 @@ std::string random_fields(std::mt19937& random, bool chat) {
 
 void expect_equal_in_both_forms(Parser parser, bool chat) {
   std::mt19937 random(7);
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0; round < 64; ++round) {
     TestModel model({script_rule("*", random_reply(random))});
     for (int request = 0; request < 8; ++request) {
       const std::string fields = random_fields(random, chat);

@@ -86,6 +86,18 @@ class TestModel {
     return call->format->whole(events, *stream);
   }
 
+  // The same in pieces, one call of chunk() for each event.
+  std::vector<std::string> spell_chunks(Parser parser, std::string_view body,
+                                        std::span<const TextEvent> events) {
+    auto call = parse(parser, body);
+    EXPECT_TRUE(call) << body << ": " << call.error().message;
+    auto stream = executor_->submit(call->request);
+    call->format->begin(*stream);
+    std::vector<std::string> chunks;
+    for (const TextEvent& event : events) chunks.push_back(call->format->chunk({&event, 1}));
+    return chunks;
+  }
+
   const Executor& executor() const { return *executor_; }
 
   ModelFacts facts;

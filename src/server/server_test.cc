@@ -77,7 +77,7 @@ TEST_F(ServerTest, TheDocumentOfTheApiIsServed) {
   EXPECT_THAT(answer, HasSubstr(R"("openapi":"3.1.0")"));
 }
 
-TEST_F(ServerTest, AWholeAnswerHasItsLengthAndItsTimes) {
+TEST_F(ServerTest, CO_12_AWholeAnswerHasItsLengthAndItsTimes) {
   start({scripted("weather", "It rains.")});
   Client client(server_->port());
   client.send(post("/v1/completions", R"({"prompt":"weather?","model":"alias"})"));
