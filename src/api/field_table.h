@@ -70,7 +70,7 @@ constexpr FieldRow refused(std::string_view name, std::string_view neutral,
                            std::string_view way_out) {
   return {.name = name, .sentence = way_out, .use = FieldUse::kRefused, .neutral = neutral};
 }
-constexpr FieldRange between(double min, double max) { return {.min = min, .max = max}; }
+constexpr FieldRange from_to(double min, double max) { return {.min = min, .max = max}; }
 constexpr FieldRange up_to(double min, int64_t RequestLimits::*limit, std::string_view name) {
   return {.min = min, .limit = limit, .limit_name = name};
 }
