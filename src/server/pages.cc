@@ -1,6 +1,5 @@
 #include "server/pages.h"
 
-
 #include "api/tokenization.h"
 #include "base/check.h"
 #include "base/json.h"
