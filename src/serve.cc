@@ -198,6 +198,7 @@ class Loading {
 
 int serve(const SettingsReport& report) {
   const Settings& settings = report.settings;
+  log_info("{}", limits_line(settings));
   Ending ending;
   const SignalThread signals(ending);  // before every other thread
   MetricsRegistry metrics;

@@ -372,10 +372,12 @@ void Executor::check_invariants() const {
 }
 
 RequestLimits Executor::limits() const {
-  return {.max_model_len = state_->options.max_model_len,
-          .vocab_size = state_->runner->vocab_size(),
-          .has_tokenizer = state_->text.tokenizer != nullptr,
-          .has_chat_template = state_->text.chat_template != nullptr};
+  RequestLimits limits = state_->options.request;
+  limits.max_model_len = state_->options.max_model_len;
+  limits.vocab_size = state_->runner->vocab_size();
+  limits.has_tokenizer = state_->text.tokenizer != nullptr;
+  limits.has_chat_template = state_->text.chat_template != nullptr;
+  return limits;
 }
 
 ExecutorStats Executor::stats() const {

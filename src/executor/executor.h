@@ -36,6 +36,7 @@ struct ExecutorOptions {
   int64_t stream_resume_bytes = 128 * 1024;
   // Log-probabilities are of the unmodified logits ("raw") or of what was drawn from ("processed").
   std::string logprobs_mode = "raw";
+  RequestLimits request;  // its counts; what the model decides is set from the model
 };
 
 // What the executor needs to know about text; absent parts mean token-id prompts only.

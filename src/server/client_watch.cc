@@ -5,6 +5,7 @@
 
 #include <boost/asio/steady_timer.hpp>
 #include <cerrno>
+#include <new>
 
 namespace tidemill {
 namespace {
@@ -13,7 +14,6 @@ using Error_code = boost::system::error_code;
 using tcp = boost::asio::ip::tcp;
 
 constexpr size_t kMaxAheadBytes = 64 << 10;
-constexpr size_t kMaxAheadRequests = 8;
 constexpr std::chrono::milliseconds kInterval{100};
 
 }  // namespace
@@ -27,8 +27,11 @@ struct ClientWatch::State {
   std::function<void()> on_leave;
 };
 
-ClientWatch::ClientWatch(tcp::socket& socket, std::string& ahead)
-    : socket_(socket), ahead_(ahead), state_(std::make_shared<State>(socket.get_executor())) {}
+ClientWatch::ClientWatch(tcp::socket& socket, std::string& ahead, size_t max_requests)
+    : socket_(socket),
+      ahead_(ahead),
+      max_requests_(max_requests),
+      state_(std::make_shared<State>(socket.get_executor())) {}
 
 ClientWatch::~ClientWatch() { stop(); }
 
@@ -60,21 +63,29 @@ bool ClientWatch::holds_enough() const {
        at = ahead_.find(kEmptyLine, at + kEmptyLine.size())) {
     ++requests;
   }
-  return ahead_.size() >= kMaxAheadBytes || requests >= kMaxAheadRequests;
+  return ahead_.size() >= kMaxAheadBytes || requests >= max_requests_;
 }
 
 void ClientWatch::wait() {
   if (holds_enough()) return wait_unread();
   const auto handler = [this, state = state_, watch = state_->watch](const Error_code& error) {
     if (error || state->watch != watch) return;  // this object may be gone
-    char bytes[4096];
-    const auto got = ::recv(socket_.native_handle(), bytes, sizeof bytes, MSG_DONTWAIT);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return wait();
-    if (got <= 0) return left();
-    ahead_.append(bytes, static_cast<size_t>(got));
-    wait();
+    try {
+      read();
+    } catch (const std::bad_alloc&) {  // costs this client alone, never the loop of all
+      left();
+    }
   };
   socket_.async_wait(tcp::socket::wait_read, handler);
+}
+
+void ClientWatch::read() {
+  char bytes[4096];
+  const auto got = ::recv(socket_.native_handle(), bytes, sizeof bytes, MSG_DONTWAIT);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return wait();
+  if (got <= 0) return left();
+  ahead_.append(bytes, static_cast<size_t>(got));
+  wait();
 }
 
 void ClientWatch::wait_unread() {

@@ -13,8 +13,9 @@ namespace tidemill {
 
 class ClientWatch {
  public:
-  // `ahead` is what was read and not yet used. Both outlive this.
-  ClientWatch(boost::asio::ip::tcp::socket& socket, std::string& ahead);
+  // `ahead` is what was read and not yet used, and holds at most so many requests. Both outlive
+  // this.
+  ClientWatch(boost::asio::ip::tcp::socket& socket, std::string& ahead, size_t max_requests);
   ~ClientWatch();  // stops
   ClientWatch(const ClientWatch&) = delete;
   ClientWatch& operator=(const ClientWatch&) = delete;
@@ -27,12 +28,14 @@ class ClientWatch {
   struct State;
 
   void wait();
+  void read();
   void wait_unread();
   bool holds_enough() const;
   void left();
 
   boost::asio::ip::tcp::socket& socket_;
   std::string& ahead_;
+  const size_t max_requests_;
   std::shared_ptr<State> state_;  // shared with handlers that are on their way
 };
 

@@ -147,7 +147,7 @@ void GenerateTask::parse_and_submit() {
          .field = "",
          .message = "the body must be JSON in UTF-8: send Content-Type: application/json."});
   }
-  auto body = parse_json(body_);
+  auto body = parse_json(body_, context_.json);
   body_ = {};
   if (!body) return fail(body.error());
   if (!body->is_object()) {

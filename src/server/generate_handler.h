@@ -29,6 +29,7 @@ struct HandlerContext {
   TextPool& pool;
   ServerMetrics& metrics;
   LmiOptions lmi{};
+  JsonLimits json{};  // of a request's body
 };
 
 class GenerateTask : public std::enable_shared_from_this<GenerateTask> {

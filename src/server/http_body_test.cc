@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "base/check.h"
 
 namespace tidemill {
@@ -77,14 +79,71 @@ TEST(HttpBody, H_4_TrailersAreBoundedWhetherTheyEndOrNot) {
   }
 }
 
-TEST(HttpBody, H_4_TooManyChunksAreRefused) {
-  const auto chunks = [](int count) {
-    std::string bytes;
-    for (int i = 0; i < count; ++i) bytes += "1\r\n \r\n";
-    return bytes + "0\r\n\r\n";
+TEST(HttpBody, H_4_LimitsHoldWhatTheySayAndRefuseTheNext) {
+  const BodyLimits limits{.num_chunks = 10, .chunk_extension = 20, .trailers = 30};
+  const auto state_of = [&](const std::string& bytes) {
+    std::array<State, 2> states{};
+    for (size_t i = 0; i < 2; ++i) {  // byte for byte, and at once
+      HttpBody body(kChunked, kMaxBytes, limits);
+      std::string waiting;
+      const size_t piece = i == 0 ? 1 : bytes.size();
+      for (size_t at = 0; at < bytes.size() && body.state() == State::kMore; at += piece) {
+        waiting += bytes.substr(at, piece);
+        waiting.erase(0, body.put(waiting));
+      }
+      states[i] = body.state();
+    }
+    EXPECT_EQ(states[0], states[1]) << bytes;
+    return states[0];
   };
-  EXPECT_EQ(after(kChunked, chunks(65'535)), State::kDone);  // the last one counts, too
-  EXPECT_EQ(after(kChunked, chunks(65'536)), State::kMalformed);
+  for (const int more : {-1, 0, 1}) {
+    const State expected = more > 0 ? State::kMalformed : State::kDone;
+    std::string chunks;
+    for (int i = 0; i < 10 + more; ++i) chunks += "1\r\n \r\n";
+    EXPECT_EQ(state_of(chunks + "0\r\n\r\n"), expected) << more;
+    const auto size = static_cast<size_t>(20 + more);
+    EXPECT_EQ(state_of("1;" + std::string(size - 1, 'e') + "\r\nx\r\n0\r\n\r\n"), expected) << more;
+    EXPECT_EQ(state_of("0\r\nX:" + std::string(size + 10 - 4, 't') + "\r\n\r\n"), expected) << more;
+    const std::string two = "0\r\nX: y\r\nZ:" + std::string(size + 10 - 10, 't') + "\r\n\r\n";
+    EXPECT_EQ(state_of(two), expected) << more;
+  }
+}
+
+TEST(HttpBody, H_5_ChunksAreReadToTheLetter) {
+  for (const char* bytes : {"+1\r\n",
+                            "-1\r\n",
+                            "0x1\r\n",
+                            " 1\r\n",
+                            "1 \r\n",
+                            "1 ;a\r\n",
+                            ";a\r\n",
+                            "\r\n",
+                            "1\n",
+                            "1\rx\n",
+                            "11111111111111111\r\n",
+                            "00000000000000001\r\n",
+                            "1;a\x01\r\n",
+                            "1\r\nxy",
+                            "1\r\nx\n",
+                            "0\r\n: y\r\n",
+                            "0\r\nno colon\r\n",
+                            "0\r\n X: folded\r\n",
+                            "0\r\nX: y\n",
+                            "0\r\nX: \x01\r\n"}) {
+    EXPECT_EQ(after(kChunked, bytes), State::kMalformed) << bytes;
+  }
+  EXPECT_EQ(after(kChunked, "7fffffffffffffff\r\n"), State::kTooLarge);
+  EXPECT_EQ(after(kChunked, "ffffffffffffffff\r\n"), State::kTooLarge);
+}
+
+TEST(HttpBody, H_3_ABodyNeverHoldsMoreThanItsLimit) {
+  HttpBody body(kChunked, kMaxBytes);
+  std::string bytes;
+  for (int i = 0; i < 1000; ++i) bytes += "64\r\n" + std::string(100, 'x') + "\r\n";
+  while (!bytes.empty()) bytes.erase(0, body.put(bytes.substr(0, 1000)));
+  EXPECT_EQ(body.put("0\r\n\r\n"), 5u);
+  ASSERT_EQ(body.state(), State::kDone);
+  EXPECT_LE(body.take().capacity(), static_cast<size_t>(kMaxBytes));
 }
 
 }  // namespace

@@ -1,18 +1,16 @@
 #include "server/http_connection.h"
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http/status.hpp>
 
 #include "base/check.h"
 #include "base/log.h"
+#include "server/client_stream.h"
 #include "server/client_watch.h"
 #include "server/http_body.h"
 #include "server/pages.h"
@@ -22,20 +20,17 @@ namespace tidemill {
 namespace {
 
 namespace asio = boost::asio;
-namespace beast = boost::beast;
 namespace http = boost::beast::http;
 using Error_code = boost::system::error_code;
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
+constexpr std::string_view kHeadEnd = "\r\n\r\n";
 constexpr size_t kReadBytes = 32 << 10;
 constexpr size_t kFirstReadBytes = 4 << 10;  // what an idle connection holds
-constexpr milliseconds kBodyGrace{10'000};   // then a body brings 1 KiB per second
-constexpr int64_t kMinBodyBytesPerMs = 1;
 constexpr milliseconds kLingerTime{1000};
 // The last connections that fit are kept for health: they have little time for one request, which
 // is not one that computes, and are closed behind its answer.
-constexpr int64_t kReservedConnections = 8;
 constexpr milliseconds kReservedTime{1000};
 constexpr milliseconds kQuietWait{60'000};   // of what needs no comments: just a turn of the loop
 constexpr milliseconds kHeadPatience{1000};  // a stream's head waits so long for its first token
@@ -44,27 +39,19 @@ std::string_view reason_phrase(int status) {
   return http::obsolete_reason(static_cast<http::status>(status)).data();
 }
 
-// A condition that the text pool raises and the connection waits for.
-struct Signal {
-  explicit Signal(asio::any_io_executor executor) : timer(executor) {}
-  asio::steady_timer timer;
-  int64_t reads = 0;  // a handler of an older read finds nothing to do
-};
-
 class Connection {
  public:
   Connection(asio::ip::tcp::socket socket, ConnectionContext& context)
       : context_(context),
-        reserved_(context.num_connections > context.options.max_connections - kReservedConnections),
-        stream_(std::move(socket)),
-        signal_(std::make_shared<Signal>(stream_.get_executor())) {}
+        reserved_(context.num_connections >
+                  context.options.max_connections - context.options.reserved_connections),
+        stream_(std::move(socket)) {}
 
   asio::awaitable<void> run() {
     bool go_on = true;
     while (go_on) go_on = co_await serve_one();
-    co_await linger();
-    Error_code ignored;
-    stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
+    if (unread_) co_await stream_.linger(kLingerTime);
+    stream_.shutdown();
   }
 
  private:
@@ -102,46 +89,7 @@ class Connection {
             .body = context_.metrics.text()};
   }
 
-  // Closing a socket on unread bytes resets it, and the client may lose the answer that says why.
-  // So after a refusal the rest is read for a moment, and forgotten.
-  asio::awaitable<void> linger() {
-    if (!unread_) co_return;
-    Error_code ignored;
-    stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
-    const auto deadline = Clock::now() + kLingerTime;
-    bool more = true;
-    while (more && Clock::now() < deadline) {
-      in_.clear();
-      more = co_await read_some(
-          std::chrono::duration_cast<milliseconds>(deadline - Clock::now()) + milliseconds(1),
-          kReadBytes);
-    }
-  }
-
   // ---- reading
-
-  // Some bytes into `in_`; false at the end, at an error, or after `wait`. The deadline is a timer
-  // of ours: the stream's own would close the socket, and a 408 could not be said any more.
-  asio::awaitable<bool> read_some(milliseconds wait, size_t room) {
-    const size_t before = in_.size();
-    in_.resize(before + room);
-    const int64_t read = ++signal_->reads;
-    signal_->timer.expires_after(wait);
-    signal_->timer.async_wait([this, signal = signal_, read](const Error_code& error) {
-      if (error || signal->reads != read) return;  // this object may be gone
-      timed_out_ = true;
-      Error_code ignored;
-      stream_.socket().cancel(ignored);
-    });
-    timed_out_ = false;
-    Error_code error;
-    const size_t count = co_await stream_.socket().async_read_some(
-        asio::buffer(in_.data() + before, room), asio::redirect_error(asio::use_awaitable, error));
-    ++signal_->reads;
-    signal_->timer.cancel();
-    in_.resize(before + count);
-    co_return !error;
-  }
 
   // False when there is no (good) request; what can be answered has been.
   asio::awaitable<bool> read_head(HttpHead& head) {
@@ -151,18 +99,11 @@ class Connection {
     first_ = false;
     begun_ = Clock::now();  // what was sent ahead begins now; what is still to come, when it comes
     bool has_begun = !in_.empty();
-    size_t end = in_.find("\r\n\r\n");
+    size_t end = in_.find(kHeadEnd);
     while (end == std::string::npos) {
       if (is_other_protocol(in_)) co_return false;
-      if (has_bare_line_feed(in_)) {  // it might wait for its end for ever
-        const HeadProblem problem{400, "line end"};
-        co_await send_refusal(problem);
-        co_return false;
-      }
-      if (in_.size() > static_cast<size_t>(context_.options.max_head_bytes)) {
-        const int status = in_.find("\r\n") == std::string::npos ? 414 : 431;
-        const HeadProblem problem{status, "head too long"};
-        co_await send_refusal(problem);
+      if (const auto problem = hopeless()) {
+        co_await send_refusal(*problem);
         co_return false;
       }
       milliseconds wait = keep_alive;
@@ -170,31 +111,45 @@ class Connection {
         wait = std::max(milliseconds(1),
                         std::chrono::duration_cast<milliseconds>(begun_ + patience - Clock::now()));
       }
-      const bool got = co_await read_some(wait, in_.empty() ? kFirstReadBytes : kReadBytes);
+      const bool got = co_await stream_.read_some(wait, in_.empty() ? kFirstReadBytes : kReadBytes);
       if (!got) {
-        const bool late = timed_out_ && !in_.empty();
+        const bool late = stream_.timed_out() && !in_.empty();
         const HeadProblem problem{408, "the head did not arrive in time"};
         if (late) co_await send_refusal(problem);
         co_return false;
       }
       if (!has_begun) begun_ = Clock::now();
       has_begun = true;
-      end = in_.find("\r\n\r\n");
+      end = in_.find(kHeadEnd);
     }
     if (is_other_protocol(in_)) co_return false;
-    if (end + 4 > static_cast<size_t>(context_.options.max_head_bytes)) {
+    if (end + kHeadEnd.size() > static_cast<size_t>(context_.options.max_head_bytes)) {
       const HeadProblem problem{431, "head too long"};
       co_await send_refusal(problem);
       co_return false;
     }
-    auto parsed = parse_head(std::string_view(in_).substr(0, end + 4), {});
+    auto parsed =
+        parse_head(std::string_view(in_).substr(0, end + kHeadEnd.size()), context_.options.head);
     if (const auto* problem = std::get_if<HeadProblem>(&parsed)) {
       co_await send_refusal(*problem);
       co_return false;
     }
     head = std::get<HttpHead>(std::move(parsed));
-    in_.erase(0, end + 4);
+    in_.erase(0, end + kHeadEnd.size());
     co_return true;
+  }
+
+  // What is wrong already with a head that has not ended yet.
+  std::optional<HeadProblem> hopeless() const {
+    if (has_bare_line_feed(in_)) return HeadProblem{400, "line end"};  // might wait for ever
+    const bool in_first_line = in_.find("\r\n") == std::string::npos;
+    const auto line = static_cast<size_t>(context_.options.head.request_line);
+    // One byte more: it may be the first of the line's end.
+    if (in_first_line && in_.size() > line + 1) return HeadProblem{414, "request line"};
+    if (in_.size() > static_cast<size_t>(context_.options.max_head_bytes)) {
+      return HeadProblem{431, "head too long"};
+    }
+    return std::nullopt;
   }
 
   // What a request is refused for before its body is read.
@@ -231,7 +186,8 @@ class Connection {
       const bool sent = co_await write_bytes(std::move(go_on));
       if (!sent) co_return false;
     }
-    HttpBody body(head, context_.options.max_request_size);
+    const ServerOptions& options = context_.options;
+    HttpBody body(head, options.max_request_size, options.body);
     const auto begun = Clock::now();
     int64_t num_bytes = 0;
     for (;;) {
@@ -239,14 +195,13 @@ class Connection {
       in_.erase(0, used);
       num_bytes += static_cast<int64_t>(used);
       if (body.state() != HttpBody::State::kMore) break;
-      const auto allowed = kBodyGrace + milliseconds(num_bytes / kMinBodyBytesPerMs);
+      const milliseconds allowed(options.body_grace_ms + num_bytes * 1000 / options.body_min_rate);
       const auto left = std::chrono::duration_cast<milliseconds>(begun + allowed - Clock::now());
-      const auto patience =
-          reserved_ ? kReservedTime : milliseconds(context_.options.body_timeout_ms);
+      const auto patience = reserved_ ? kReservedTime : milliseconds(options.body_timeout_ms);
       const auto wait = std::clamp(left, milliseconds(1), patience);
-      const bool got = co_await read_some(wait, kReadBytes);
+      const bool got = co_await stream_.read_some(wait, kReadBytes);
       if (!got) {
-        if (timed_out_) {
+        if (stream_.timed_out()) {
           co_await send_http_error(head, 408, "the body did not arrive in time.", route);
         }
         co_return false;
@@ -256,7 +211,7 @@ class Connection {
       const Error too_large{.kind = ErrorKind::kBodyTooLarge,
                             .field = "",
                             .message = format("the body has more bytes than max_request_size, {}.",
-                                              context_.options.max_request_size)};
+                                              options.max_request_size)};
       co_await send_error(head, too_large, route);
       co_return false;
     }
@@ -270,25 +225,11 @@ class Connection {
 
   // ---- writing
 
-  // What the socket takes at once, without a timer or a turn of the event loop; an error shows in
-  // the write that follows. 1000 streams of 20 tokens a second are 20,000 of these.
-  size_t send_now(std::string_view bytes) {
-    const auto sent = ::send(stream_.socket().native_handle(), bytes.data(), bytes.size(),
-                             MSG_DONTWAIT | MSG_NOSIGNAL);
-    return sent > 0 ? static_cast<size_t>(sent) : 0;
-  }
-
   asio::awaitable<bool> write_bytes(std::string bytes) {
-    Error_code error;
-    size_t sent = send_now(bytes);
-    while (sent < bytes.size() && !error) {  // whoever takes a little is no stall
-      stream_.expires_after(milliseconds(context_.options.stall_timeout_ms));
-      sent +=
-          co_await stream_.async_write_some(asio::buffer(bytes.data() + sent, bytes.size() - sent),
-                                            asio::redirect_error(asio::use_awaitable, error));
-    }
-    if (error == beast::error::timeout) context_.handler.metrics.stalled();
-    co_return !error;
+    const milliseconds stall(context_.options.stall_timeout_ms);
+    const bool sent = co_await stream_.write(std::move(bytes), stall);
+    if (stream_.stalled()) context_.handler.metrics.stalled();
+    co_return sent;
   }
 
   std::string head_text(const AnswerHead& answer, std::string_view framing, bool keep_alive) const {
@@ -366,13 +307,13 @@ class Connection {
   asio::awaitable<bool> generate(HttpHead head, Route route, std::string body) {
     const std::string_view pattern = route.pattern;
     auto exchange = std::make_shared<Exchange>();
-    exchange->on_progress([signal = signal_, executor = stream_.get_executor()] {
-      asio::post(executor, [signal] { signal->timer.cancel(); });
+    exchange->on_progress([alarm = stream_.alarm(), executor = stream_.socket().get_executor()] {
+      asio::post(executor, [alarm] { alarm->timer.cancel(); });
     });
     const auto task = std::make_shared<GenerateTask>(context_.handler, std::move(route), head,
                                                      std::move(body), request_id_, exchange);
     Running running(watch_, exchange, task);
-    watch_.start([signal = signal_] { signal->timer.cancel(); });
+    watch_.start([alarm = stream_.alarm()] { alarm->timer.cancel(); });
     task->start();
     running.complete = co_await relay(head, *exchange, *task, pattern);
     if (streamed_) count(head, pattern, last_status_);  // when it has ended, or was broken off
@@ -468,9 +409,10 @@ class Connection {
     const bool pings = ping.count() > 0 && streamed_ && is_event_stream_;
     auto until = pings ? last_event_ + ping : Clock::now() + kQuietWait;
     if (waits_for_head) until = *waits_for_head + kHeadPatience;
-    signal_->timer.expires_at(until);
+    asio::steady_timer& timer = stream_.alarm()->timer;
+    timer.expires_at(until);
     Error_code error;
-    co_await signal_->timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
     if (error) co_return false;  // woken
     if (waits_for_head) {
       exchange.release_head();
@@ -481,15 +423,14 @@ class Connection {
 
   ConnectionContext& context_;
   const bool reserved_;  // one of the last that fit: for health alone
-  beast::tcp_stream stream_;
-  std::shared_ptr<Signal> signal_;  // shared with wake-ups that are on their way
-  std::string in_;                  // read and not yet used
-  ClientWatch watch_{stream_.socket(), in_};
+  ClientStream stream_;
+  std::string& in_ = stream_.ahead();
+  ClientWatch watch_{stream_.socket(), in_,
+                     static_cast<size_t>(context_.options.max_pipelined_requests)};
   std::string request_id_;
   Clock::time_point begun_{};
   int last_status_ = 200;
   bool first_ = true;
-  bool timed_out_ = false;
   bool unread_ = false;    // the answer was a refusal; bytes may still be on their way
   bool streamed_ = false;  // the head of a stream is out
   bool is_event_stream_ = false;

@@ -127,12 +127,15 @@ std::variant<HttpHead, HeadProblem> parse_head(std::string_view text, const Head
     if (line.empty() && !first) break;
     Problem problem;
     if (first) {
-      if (line.size() > limits.request_line) return HeadProblem{414, "request line"};
+      if (line.size() > static_cast<size_t>(limits.request_line))
+        return HeadProblem{414, "request line"};
       problem = parse_request_line(line, head);
       first = false;
     } else {
-      if (line.size() > limits.field) return HeadProblem{431, "field too long"};
-      if (head.fields.size() == limits.num_fields) return HeadProblem{431, "too many fields"};
+      if (line.size() > static_cast<size_t>(limits.field))
+        return HeadProblem{431, "field too long"};
+      if (head.fields.size() == static_cast<size_t>(limits.num_fields))
+        return HeadProblem{431, "too many fields"};
       problem = parse_field(line, head);
     }
     if (problem) return *problem;

@@ -33,10 +33,11 @@ struct HeadProblem {
   std::string_view reason;
 };
 
+// Bytes, but for the number of fields. The whole head is the reader's to bound: it stops reading.
 struct HeadLimits {
-  size_t request_line = 8 << 10;
-  size_t num_fields = 100;
-  size_t field = 16 << 10;
+  int64_t request_line = 8 << 10;
+  int64_t num_fields = 100;
+  int64_t field = 16 << 10;
 };
 
 // `head` ends behind the empty line.

@@ -118,10 +118,13 @@ TEST(HttpHead, H_5_BareLineFeedsAreFoundWhereverTheyStand) {
 
 TEST(HttpHead, H_1_LimitsHoldWhatTheySayAndRefuseTheNext) {
   const HeadLimits limits{.request_line = 20, .num_fields = 3, .field = 10};
+  EXPECT_EQ(status_of("GET /aaaaa HTTP/1.1\r\nHost: h\r\n\r\n", limits), 0);
   EXPECT_EQ(status_of("GET /aaaaaa HTTP/1.1\r\nHost: h\r\n\r\n", limits), 0);
   EXPECT_EQ(status_of("GET /aaaaaaa HTTP/1.1\r\nHost: h\r\n\r\n", limits), 414);
+  EXPECT_EQ(status_of("GET / HTTP/1.1\r\nHost: h\r\nX: 123456\r\n\r\n", limits), 0);
   EXPECT_EQ(status_of("GET / HTTP/1.1\r\nHost: h\r\nX: 1234567\r\n\r\n", limits), 0);
   EXPECT_EQ(status_of("GET / HTTP/1.1\r\nHost: h\r\nX: 12345678\r\n\r\n", limits), 431);
+  EXPECT_EQ(status_of("GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\n\r\n", limits), 0);
   EXPECT_EQ(status_of("GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nB: 2\r\n\r\n", limits), 0);
   EXPECT_EQ(status_of("GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nB: 2\r\nC: 3\r\n\r\n", limits), 431);
 }

@@ -32,6 +32,24 @@ constexpr milliseconds kFlushTime{2000};  // for error records to reach their cl
 constexpr milliseconds kAcceptPause{50};  // when there is no room for another connection
 constexpr int64_t kDescriptorReserve = 128;
 
+// How many files may be open, of `wanted`; what the system leaves to us is raised when that helps.
+int64_t open_files(int64_t wanted) {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return wanted;
+  const auto needed = static_cast<rlim_t>(wanted);
+  if (limit.rlim_cur < needed && limit.rlim_cur < limit.rlim_max) {
+    rlimit raised = limit;
+    raised.rlim_cur = std::min(needed, limit.rlim_max);
+    if (setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
+  }
+  return static_cast<int64_t>(std::min(limit.rlim_cur, needed));
+}
+
+JsonLimits json_limits(const ServerOptions& options) {
+  return {.max_depth = static_cast<size_t>(options.max_json_depth),
+          .max_values = static_cast<size_t>(options.max_json_values)};
+}
+
 }  // namespace
 
 struct Server::State {
@@ -41,11 +59,14 @@ struct Server::State {
         models(model_registry),
         metrics(registry),
         pool(options.num_text_threads),
-        connections{
-            .options = options,
-            .handler = {.models = models, .pool = pool, .metrics = metrics, .lmi = options.lmi},
-            .metrics = registry,
-            .draining = draining},
+        connections{.options = options,
+                    .handler = {.models = models,
+                                .pool = pool,
+                                .metrics = metrics,
+                                .lmi = options.lmi,
+                                .json = json_limits(options)},
+                    .metrics = registry,
+                    .draining = draining},
         acceptor(io) {}
 
   void bind();
@@ -79,11 +100,17 @@ void Server::State::bind() {
     throw std::runtime_error(format("{}:{} cannot be opened: {}. Name another with --port.",
                                     options.host, options.port, error.message()));
   }
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
-    options.max_connections =
-        std::min(options.max_connections,
-                 std::max<int64_t>(16, static_cast<int64_t>(limit.rlim_cur) - kDescriptorReserve));
+  const int64_t files = open_files(options.max_connections + kDescriptorReserve);
+  const int64_t most = std::max<int64_t>(16, files - kDescriptorReserve);
+  if (options.max_connections > most) {
+    log_warning("max_connections is {}; {} open files allow {}. Raise the limit with ulimit -n.",
+                options.max_connections, files, most);
+    options.max_connections = most;
+  }
+  if (options.reserved_connections >= options.max_connections) {
+    throw std::runtime_error(
+        format("reserved_connections is {}; it must be less than max_connections, {}.",
+               options.reserved_connections, options.max_connections));
   }
 }
 

@@ -8,18 +8,28 @@
 
 #include "api/lmi_options.h"
 #include "base/metrics.h"
+#include "server/http_body.h"
+#include "server/http_head.h"
 #include "server/model_registry.h"
 
 namespace tidemill {
 
 struct ServerOptions {
   std::string host = "0.0.0.0";
-  uint16_t port = 8080;  // 0: a free one
+  uint16_t port = 8080;               // 0: a free one
+  int64_t max_head_bytes = 32 << 10;  // request line and fields together
+  HeadLimits head;
   int64_t max_request_size = 64 << 20;
-  int64_t max_head_bytes = 32 << 10;      // request line and fields together
-  int64_t max_connections = 4096;         // the last 8 are kept for health
+  BodyLimits body;
+  int64_t max_json_depth = 64;  // of a request's body
+  int64_t max_json_values = 100'000;
+  int64_t max_connections = 4096;         // at most what the descriptors allow
+  int64_t reserved_connections = 8;       // the last of them, for health alone
+  int64_t max_pipelined_requests = 8;     // read ahead while one is answered
   int64_t header_timeout_ms = 10'000;     // for a head to arrive
   int64_t body_timeout_ms = 60'000;       // between two pieces of a body
+  int64_t body_grace_ms = 10'000;         // and on the whole: so long, and then for each second
+  int64_t body_min_rate = 1024;           // so many bytes
   int64_t keep_alive_ms = 75'000;         // between two requests
   int64_t stall_timeout_ms = 30'000;      // for a reader to take something
   int64_t sse_ping_interval_ms = 15'000;  // 0: none

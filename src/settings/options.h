@@ -143,6 +143,10 @@ struct SettingsReport {
 SettingsReport read_settings(const CommandLine& command_line, const Environment& environment,
                              const std::filesystem::path& working_folder);
 
+// "limits: max_request_size 67108864, header_timeout 10, ...": every bound on what clients may
+// take, for the start-up log.
+std::string limits_line(const Settings& settings);
+
 // docs/reference/settings.md.
 std::string settings_page();
 

@@ -252,5 +252,46 @@ TEST_F(ReadSettingsTest, BenchWithAnAddressAsksNoFolder) {
   EXPECT_THAT(refusal({.verb = "bench", .model = broken}), HasSubstr("max_rolling_batch_size"));
 }
 
+TEST_F(ReadSettingsTest, EveryLimitIsSaidAtTheStart) {
+  const SettingsReport report = read(
+      {.verb = "serve",
+       .given = {
+           {"max_request_size", "1000"}, {"header_timeout", "2.5"}, {"max_stop_sequences", "3"}}});
+  const std::string line = limits_line(report.settings);
+  for (const char* said : {"limits: max_connections 4096, reserved_connections 8,",
+                           " max_request_size 1000,", " header_timeout 2.5,", " max_json_depth 64,",
+                           " max_stop_sequences 3,", " job_queue_size 1000,"}) {
+    EXPECT_THAT(line, HasSubstr(said));
+  }
+}
+
+TEST_F(ReadSettingsTest, NoLimitGoesBeyondItsHardMaximum) {
+  const std::pair<const char*, int64_t> most[] = {
+      {"max_request_line_size", 65'536},
+      {"max_header_size", 262'144},
+      {"max_header_count", 1000},
+      {"max_request_size", 1 << 30},
+      {"header_timeout", 60},
+      {"keep_alive_timeout", 3600},
+      {"max_pipelined_requests", 64},
+      {"max_json_depth", 256},
+      {"job_queue_size", 100'000},
+      {"max_inputs", 1024},
+      {"max_choices", 64},
+      {"max_stop_sequences", 64},
+      {"max_stop_sequence_size", 4096},
+      {"stream_pause_size", 4 << 20},
+      {"stall_timeout", 600},
+      {"queue_timeout", 86'400},
+      {"request_timeout", 86'400},
+      {"drain_time", 600},
+  };
+  for (const auto& [name, bound] : most) {
+    EXPECT_EQ(refusal({.verb = "serve", .given = {{name, std::to_string(bound)}}}), "") << name;
+    EXPECT_THAT(refusal({.verb = "serve", .given = {{name, std::to_string(bound + 1)}}}),
+                HasSubstr(name));
+  }
+}
+
 }  // namespace
 }  // namespace tidemill
