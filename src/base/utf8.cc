@@ -5,7 +5,6 @@
 namespace tidemill {
 namespace {
 
-constexpr size_t kMaxExcerptBytes = 64;
 constexpr std::string_view kReplacementCharacter = "\ufffd";
 
 // How far a character reaches that begins at text[0]: bytes that are as they must be, of how many.
@@ -94,12 +93,12 @@ size_t count_code_points(std::string_view text) {
   return count;
 }
 
-std::string excerpt(std::string_view text) {
+std::string excerpt(std::string_view text, size_t max_bytes) {
   std::string out;
   while (!text.empty()) {
     const size_t length = valid_length(text.substr(0, 4));
     const std::string_view shown = length == 0 ? kReplacementCharacter : text.substr(0, length);
-    if (out.size() + shown.size() > kMaxExcerptBytes) break;
+    if (out.size() + shown.size() > max_bytes) break;
     out += shown;
     text.remove_prefix(length == 0 ? 1 : length);
   }

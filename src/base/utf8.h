@@ -19,8 +19,8 @@ std::string lossy_utf8(std::string_view text);
 void append_utf8(std::string* out, uint32_t code_point);
 // Code points in valid UTF-8.
 size_t count_code_points(std::string_view text);
-// The beginning of somebody else's text, for messages: 64 bytes at most, always valid UTF-8. It is
-// cut between characters; what is no character shows as U+FFFD.
-std::string excerpt(std::string_view text);
+// The beginning of somebody else's text, for messages: never longer than that, always valid UTF-8.
+// It is cut between characters; what is no character shows as U+FFFD.
+std::string excerpt(std::string_view text, size_t max_bytes = 64);
 
 }  // namespace tidemill
