@@ -56,6 +56,11 @@ size_t Exchange::pending_bytes() const {
   return bytes_.size();
 }
 
+bool Exchange::head_out() const {
+  const std::lock_guard lock(mutex_);
+  return head_out_;
+}
+
 std::optional<std::chrono::steady_clock::time_point> Exchange::head_waits_since() const {
   const std::lock_guard lock(mutex_);
   return head_out_ || release_ ? std::nullopt : streaming_since_;

@@ -38,6 +38,7 @@ class Exchange {
   void push(std::string chunk, bool ended = false);
   void push(std::vector<std::string> chunks, bool ended = false);
   size_t pending_bytes() const;
+  bool head_out() const;  // the connection has taken the answer's head
 
   // The connection's side.
   struct Output {

@@ -8,6 +8,7 @@
 #include "api/tokenization.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "server/access_log.h"
 #include "server/model_choice.h"
 #include "server/pages.h"
 #include "server/request_id.h"
@@ -38,16 +39,22 @@ std::string milliseconds(RequestTimes::Time from, RequestTimes::Time to) {
   return format("{:.3f}", std::chrono::duration<double, std::milli>(to - from).count());
 }
 
+// As the log says how a request ended well.
+std::string_view reason_name(const std::optional<FinishReason>& reason) {
+  return reason == FinishReason::kLength ? "length" : "stop";
+}
+
 }  // namespace
 
 GenerateTask::GenerateTask(const HandlerContext& context, Route route, HttpHead head,
-                           std::string body, std::string request_id,
+                           std::string body, std::string request_id, Caller caller,
                            std::shared_ptr<Exchange> exchange)
     : context_(context),
       route_(std::move(route)),
       head_(std::move(head)),
       body_(std::move(body)),
       request_id_(std::move(request_id)),
+      caller_(std::move(caller)),
       exchange_(std::move(exchange)) {}
 
 // The right to touch what is not atomic; given back at the end of the scope. Sequentially
@@ -122,9 +129,11 @@ void GenerateTask::advance() {
 void GenerateTask::let_go() {
   const Claim claim(at_work_);
   if (!claim.owned() || phase_ == Phase::kEnded) return;
-  if (!stream_ && generates(route_.kind))
+  if (!stream_ && generates(route_.kind)) {
     context_.metrics.left_before_submit();  // else the executor counts it
-  end("client left");
+  }
+  if (!exchange_->head_out()) status_ = 0;
+  end("client_left");
 }
 
 Result<ApiCall> GenerateTask::parse(const JsonValue& body, const ModelFacts& facts) const {
@@ -183,6 +192,7 @@ void GenerateTask::submit(const ModelView& model, const JsonValue& body,
   auto call = parse(body, *model.facts);
   if (!call) return fail(call.error());
   if (abandoned_.load()) return;
+  model_name_ = model.name;
   auto stream = model.executor->submit(call->request, begun_);
   if (!stream) return fail(refused_by(model, stream.error()));
   model.pace->observe(std::chrono::steady_clock::now(), model.executor->stats().ended);
@@ -251,6 +261,9 @@ void GenerateTask::drain() {
   if (phase_ != Phase::kAdmitted || !has_room()) return;
   ResponseStream::Poll poll = stream_->poll();
   const bool done = poll.ended && !poll.error;
+  for (const TextEvent& event : poll.events) {
+    if (event.finish) finish_ = event.finish->reason;
+  }
   if (call_->stream) {
     std::vector<std::string> chunks = call_->format->chunks(poll.events);
     if (done) {
@@ -263,7 +276,7 @@ void GenerateTask::drain() {
     if (done) finish_whole();
   }
   if (poll.error) return fail(*poll.error);
-  if (done) end("done");
+  if (done) end(reason_name(finish_));
 }
 
 // The flag first, then the look: the connection that makes room in between sees the flag.
@@ -295,7 +308,10 @@ void GenerateTask::fail(const Error& problem, RefusedBy by) {
                                        .by = by,
                                        .retry_after_seconds = retry_after_,
                                        .lmi = context_.lmi});
-  if (!exchange_->respond(std::move(answer.head), std::move(answer.body))) {
+  const int status = answer.head.status;
+  if (exchange_->respond(std::move(answer.head), std::move(answer.body))) {
+    status_ = status;
+  } else {
     exchange_->push(call_ ? call_->format->stream_error(error) : std::string(), true);
   }
   end(slug);
@@ -329,13 +345,21 @@ HeaderList GenerateTask::timing_headers() const {
 }
 
 void GenerateTask::log_end(std::string_view outcome) const {
-  int64_t prompt_tokens = 0;
+  GenerationLine generation{.model = model_name_};
   if (stream_) {
-    for (const int64_t count : stream_->prompt_tokens()) prompt_tokens += count;
+    for (const int64_t count : stream_->prompt_tokens()) generation.prompt_tokens += count;
+    generation.cached_tokens = stream_->cached_tokens();
+    generation.output_tokens = stream_->completion_tokens();
+    generation.choices = stream_->num_choices();
+    generation.times = stream_->times();
   }
-  log_info("request {} {} {} prompt_tokens={} cached_tokens={} total_ms={}", request_id_,
-           route_.pattern, outcome, prompt_tokens, stream_ ? stream_->cached_tokens() : 0,
-           milliseconds(begun_, std::chrono::steady_clock::now()));
+  log_access({.request_id = request_id_,
+              .caller = caller_,
+              .route = route_.pattern,
+              .outcome = outcome,
+              .status = status_,
+              .total = std::chrono::steady_clock::now() - begun_},
+             generation);
 }
 
 }  // namespace tidemill

@@ -17,6 +17,7 @@
 #include "server/exchange.h"
 #include "server/http_head.h"
 #include "server/model_registry.h"
+#include "server/request_id.h"
 #include "server/routes.h"
 #include "server/server_metrics.h"
 #include "server/text_pool.h"
@@ -35,7 +36,7 @@ struct HandlerContext {
 class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
  public:
   GenerateTask(const HandlerContext& context, Route route, HttpHead head, std::string body,
-               std::string request_id, std::shared_ptr<Exchange> exchange);
+               std::string request_id, Caller caller, std::shared_ptr<Exchange> exchange);
 
   void start();
   // The connection has taken what there was: more may be made.
@@ -74,6 +75,7 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   const HttpHead head_;
   std::string body_;
   const std::string request_id_;
+  const Caller caller_;
   const std::shared_ptr<Exchange> exchange_;  // shared with the connection
   const std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
 
@@ -93,6 +95,10 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   HeaderList headers_;
   // The type of a 0.25.0 answer, errors included; absent for today's answers.
   std::optional<std::string> compat_type_;
+  // For the log:
+  std::string model_name_;
+  std::optional<FinishReason> finish_;  // of the choice that ended last
+  int status_ = 200;
 };
 
 }  // namespace tidemill

@@ -27,7 +27,7 @@ class GenerateTaskTest : public ServerTest {
         .kind = RouteKind::kCompletion, .dialect = Dialect::kOpenAi, .pattern = "/v1/completions"};
     return std::make_shared<GenerateTask>(HandlerContext{registry_, pool_, server_metrics_},
                                           std::move(route), HttpHead{.method = "POST"},
-                                          std::move(body), "id", exchange_);
+                                          std::move(body), "id", Caller{}, exchange_);
   }
 
   // The pool does nothing else until release().

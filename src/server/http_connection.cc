@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "server/access_log.h"
 #include "server/client_stream.h"
 #include "server/client_watch.h"
 #include "server/http_body.h"
@@ -62,9 +63,13 @@ class Connection {
     if (!has_head) co_return false;
     const Exchanging exchanging(context_);
     request_id_ = request_id_for(head.field("x-request-id"));
+    caller_ = {.trace_id = trace_id_of(head.field("traceparent")), .key_name = ""};
     const auto methods =
         context_.handler.lmi.as_0_25() ? InvocationMethods::kAny : InvocationMethods::kPost;
     auto found = find_route(head.method, head.target, methods);
+    if (auto answer = context_.gate.stops(head, found, request_id_, caller_.key_name)) {
+      co_return co_await stop(head, found, std::move(*answer));
+    }
     if (const auto* miss = std::get_if<NoRoute>(&found)) {
       co_return co_await refuse_route(head, *miss);
     }
@@ -81,7 +86,7 @@ class Connection {
     Answer page = route.kind == RouteKind::kMetrics
                       ? metrics_page()
                       : answer_page(route, context_.handler.models, context_.draining.load());
-    co_return co_await send_whole(head, page, route.pattern);
+    co_return co_await send_whole(head, std::move(page), route.pattern, "done");
   }
 
   Answer metrics_page() const {
@@ -237,21 +242,38 @@ class Connection {
                               reason_phrase(answer.status), request_id_);
     if (!answer.content_type.empty()) text += format("Content-Type: {}\r\n", answer.content_type);
     for (const auto& [name, value] : answer.headers) text += format("{}: {}\r\n", name, value);
-    text += format("{}\r\nConnection: {}\r\n\r\n", framing, keep_alive ? "keep-alive" : "close");
+    text += context_.gate.header_lines();
+    if (!framing.empty()) text += format("{}\r\n", framing);
+    text += format("Connection: {}\r\n\r\n", keep_alive ? "keep-alive" : "close");
     return text;
+  }
+
+  static bool has_body(const HttpHead& head) {
+    return head.chunked || head.content_length.value_or(0) > 0;
   }
 
   bool keeps_alive(const HttpHead& head, int status) const {
     return head.keep_alive && status < 400 && !reserved_ && !context_.draining.load();
   }
 
-  asio::awaitable<bool> send_whole(const HttpHead& head, Answer answer, std::string_view pattern) {
+  // `outcome` is for the log's line; empty when the task that made the answer writes it.
+  asio::awaitable<bool> send_whole(const HttpHead& head, Answer answer, std::string_view pattern,
+                                   std::string_view outcome) {
     const bool keep_alive = keeps_alive(head, answer.head.status);
-    const std::string framing = format("Content-Length: {}", answer.body.size());
+    const std::string framing =
+        answer.head.status == 204 ? "" : format("Content-Length: {}", answer.body.size());
     std::string bytes = head_text(answer.head, framing, keep_alive);
     if (head.method != "HEAD") bytes += answer.body;
     const bool sent = co_await write_bytes(std::move(bytes));
     count(head, pattern, answer.head.status);
+    if (!outcome.empty()) {
+      log_access({.request_id = request_id_,
+                  .caller = caller_,
+                  .route = pattern,
+                  .outcome = outcome,
+                  .status = answer.head.status,
+                  .total = Clock::now() - begun_});
+    }
     co_return sent&& keep_alive;
   }
 
@@ -263,7 +285,7 @@ class Connection {
                                 .by = RefusedBy::kFront,
                                 .lmi = context_.handler.lmi};
     Answer answer = answer_error(error, of_route);
-    co_return co_await send_whole(head, std::move(answer), route.pattern);
+    co_return co_await send_whole(head, std::move(answer), route.pattern, error_slug(error.kind));
   }
 
   // A request whose head was good and whose body is not.
@@ -273,7 +295,22 @@ class Connection {
     unread_ = true;
     Answer answer =
         answer_http_error(status, message, route.dialect, request_id_, context_.handler.lmi);
-    co_await send_whole(head, std::move(answer), route.pattern);
+    co_await send_whole(head, std::move(answer), route.pattern, http_error_slug(status));
+  }
+
+  // What the gate has answered.
+  asio::awaitable<bool> stop(const HttpHead& head, const FrontGate::Found& found, Answer answer) {
+    const auto* route = std::get_if<Route>(&found);
+    const bool refused = answer.head.status >= 400;
+    unread_ = refused || has_body(head);
+    if (refused && route != nullptr && generates(route->kind)) {
+      context_.handler.metrics.rejected(error_slug(ErrorKind::kUnauthorized));
+    }
+    const std::string_view pattern = route == nullptr ? "none" : route->pattern;
+    const std::string_view outcome =
+        refused ? error_slug(ErrorKind::kUnauthorized) : std::string_view("done");
+    const bool sent = co_await send_whole(head, std::move(answer), pattern, outcome);
+    co_return sent && !has_body(head);
   }
 
   asio::awaitable<bool> refuse_route(const HttpHead& head, const NoRoute& miss) {
@@ -283,18 +320,19 @@ class Connection {
         .dialect = miss.dialect, .request_id = request_id_, .lmi = context_.handler.lmi};
     Answer answer = answer_error(error, of_family);
     if (!miss.allow.empty()) answer.head.headers.emplace_back("Allow", miss.allow);
-    co_return co_await send_whole(head, std::move(answer), "none");
+    co_return co_await send_whole(head, std::move(answer), "none", error_slug(miss.kind));
   }
 
   // A head that is no request: there is no route, so there is no dialect.
   asio::awaitable<void> send_refusal(HeadProblem problem) {
     request_id_ = request_id_for("");
+    caller_ = {};
     unread_ = true;
     Answer answer =
         answer_http_error(problem.status, format("malformed HTTP request: {}.", problem.reason),
                           Dialect::kPlain, request_id_);
     HttpHead closing{.method = "GET", .keep_alive = false};
-    co_await send_whole(closing, std::move(answer), "none");
+    co_await send_whole(closing, std::move(answer), "none", http_error_slug(problem.status));
   }
 
   void count(const HttpHead& head, std::string_view pattern, int status) {
@@ -310,8 +348,8 @@ class Connection {
     exchange->on_progress([alarm = stream_.alarm(), executor = stream_.socket().get_executor()] {
       asio::post(executor, [alarm] { alarm->timer.cancel(); });
     });
-    const auto task = std::make_shared<GenerateTask>(context_.handler, std::move(route), head,
-                                                     std::move(body), request_id_, exchange);
+    const auto task = std::make_shared<GenerateTask>(
+        context_.handler, std::move(route), head, std::move(body), request_id_, caller_, exchange);
     Running running(watch_, exchange, task);
     watch_.start([alarm = stream_.alarm()] { alarm->timer.cancel(); });
     task->start();
@@ -350,7 +388,7 @@ class Connection {
       if (output.whole) {
         last_status_ = output.head->status;
         Answer answer{.head = std::move(*output.head), .body = std::move(output.body)};
-        co_await send_whole(head, std::move(answer), pattern);
+        co_await send_whole(head, std::move(answer), pattern, "");
         co_return true;
       }
       std::string bytes;
@@ -390,9 +428,7 @@ class Connection {
     is_event_stream_ = answer.content_type.starts_with("text/event-stream");
     // HTTP/1.0 knows no chunks: the end of the connection ends the answer.
     const bool keep_alive = head.minor_version == 1 && keeps_alive(head, answer.status);
-    std::string text = head_text(answer, framing, keep_alive);
-    if (*framing == '\0') text.erase(text.find("\r\n\r\nConnection") + 2, 2);
-    return text;
+    return head_text(answer, framing, keep_alive);
   }
 
   static void append_chunk(std::string& out, std::string_view bytes, bool chunked) {
@@ -428,6 +464,7 @@ class Connection {
   ClientWatch watch_{stream_.socket(), in_,
                      static_cast<size_t>(context_.options.max_pipelined_requests)};
   std::string request_id_;
+  Caller caller_;
   Clock::time_point begun_{};
   int last_status_ = 200;
   bool first_ = true;

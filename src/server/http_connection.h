@@ -7,6 +7,7 @@
 
 #include <atomic>
 
+#include "server/front_gate.h"
 #include "server/generate_handler.h"
 #include "server/server.h"
 
@@ -16,6 +17,7 @@ namespace tidemill {
 struct ConnectionContext {
   const ServerOptions& options;
   HandlerContext handler;
+  FrontGate& gate;
   MetricsRegistry& metrics;
   const std::atomic<bool>& draining;
   int64_t num_connections = 0;

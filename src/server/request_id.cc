@@ -14,6 +14,12 @@ bool is_fit(std::string_view id) {
              std::string_view::npos;
 }
 
+// Lower-case hex that is not all zeros.
+bool is_hex_id(std::string_view text) {
+  return text.find_first_not_of("0123456789abcdef") == std::string_view::npos &&
+         text.find_first_not_of('0') != std::string_view::npos;
+}
+
 // 256 bits of seed: two threads or processes that begin alike would give the same ids.
 std::mt19937_64 seeded() {
   std::random_device device;
@@ -26,6 +32,23 @@ std::mt19937_64 seeded() {
 
 std::string request_id_for(std::string_view wanted) {
   return is_fit(wanted) ? std::string(wanted) : random_uuid();
+}
+
+// VERSION-TRACE-PARENT-FLAGS; versions after 00 may have more behind it.
+std::string trace_id_of(std::string_view traceparent) {
+  constexpr size_t kTrace = 3, kParent = 36, kFlags = 53, kEnd = 55;
+  constexpr std::string_view kHex = "0123456789abcdef";
+  if (traceparent.size() < kEnd) return "";
+  const std::string_view version = traceparent.substr(0, 2);
+  const std::string_view trace = traceparent.substr(kTrace, 32);
+  const bool good =
+      version.find_first_not_of(kHex) == std::string_view::npos && version != "ff" &&
+      traceparent[kTrace - 1] == '-' && traceparent[kParent - 1] == '-' &&
+      traceparent[kFlags - 1] == '-' && is_hex_id(trace) &&
+      is_hex_id(traceparent.substr(kParent, 16)) &&
+      traceparent.substr(kFlags, 2).find_first_not_of(kHex) == std::string_view::npos &&
+      (traceparent.size() == kEnd || (version != "00" && traceparent[kEnd] == '-'));
+  return good ? std::string(trace) : "";
 }
 
 std::string random_uuid() {

@@ -21,5 +21,20 @@ TEST(RequestId, CO_8_AnyOtherBecomesANewUuid) {
   EXPECT_NE(request_id_for(""), request_id_for(""));
 }
 
+TEST(RequestId, ATraceparentIsReadToTheLetter) {
+  const std::string trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+  const std::string good = "00-" + trace + "-00f067aa0ba902b7-01";
+  EXPECT_EQ(trace_id_of(good), trace);
+  EXPECT_EQ(trace_id_of("cc" + good.substr(2) + "-more"), trace);
+  for (const std::string& bad :
+       {std::string(), good.substr(1), good + "-more", "ff" + good.substr(2), "0x" + good.substr(2),
+        good.substr(0, 53) + "0g", good.substr(0, 3) + "4BF9" + good.substr(7),
+        "00-" + std::string(32, '0') + good.substr(35),
+        good.substr(0, 36) + std::string(16, '0') + "-01", "00_" + good.substr(3),
+        good.substr(0, 35) + "_" + good.substr(36)}) {
+    EXPECT_EQ(trace_id_of(bad), "") << bad;
+  }
+}
+
 }  // namespace
 }  // namespace tidemill

@@ -58,6 +58,7 @@ struct Server::State {
       : options(server_options),
         models(model_registry),
         metrics(registry),
+        gate(options.gate, models),
         pool(options.num_text_threads),
         connections{.options = options,
                     .handler = {.models = models,
@@ -65,6 +66,7 @@ struct Server::State {
                                 .metrics = metrics,
                                 .lmi = options.lmi,
                                 .json = json_limits(options)},
+                    .gate = gate,
                     .metrics = registry,
                     .draining = draining},
         acceptor(io) {}
@@ -77,6 +79,7 @@ struct Server::State {
   ModelRegistry& models;
   ServerMetrics metrics;
   std::atomic<bool> draining{false};
+  FrontGate gate;
   // `io` holds the connections; as it goes, they let go of what still runs, and what a job of the
   // pool is at, that job ends. So both outlive it.
   TextPool pool;

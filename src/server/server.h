@@ -8,6 +8,7 @@
 
 #include "api/lmi_options.h"
 #include "base/metrics.h"
+#include "server/front_gate.h"
 #include "server/http_body.h"
 #include "server/http_head.h"
 #include "server/model_registry.h"
@@ -16,7 +17,8 @@ namespace tidemill {
 
 struct ServerOptions {
   std::string host = "0.0.0.0";
-  uint16_t port = 8080;               // 0: a free one
+  uint16_t port = 8080;  // 0: a free one
+  GateOptions gate;
   int64_t max_head_bytes = 32 << 10;  // request line and fields together
   HeadLimits head;
   int64_t max_request_size = 64 << 20;
@@ -41,8 +43,8 @@ struct ServerOptions {
 
 class Server {
  public:
-  // `models` and `metrics` outlive this. Binds at once; throws std::runtime_error with the address
-  // when it cannot.
+  // `models` and `metrics` outlive this. Binds at once; throws std::runtime_error when it cannot,
+  // with the address, and for options that cannot be obeyed.
   Server(const ServerOptions& options, ModelRegistry& models, MetricsRegistry& metrics);
   ~Server();
 

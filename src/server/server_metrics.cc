@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "api/error.h"
+#include "base/log.h"
 #include "executor/executor_metrics.h"
 #include "server/routes.h"
 
@@ -84,6 +85,9 @@ void ServerMetrics::register_process() {
                      [] { return resident_bytes(0); });
   registry_.callback("process_open_fds", "Open descriptors.", "gauge", {}, open_descriptors);
   registry_.callback("process_max_fds", "Most descriptors.", "gauge", {}, most_descriptors);
+  registry_.callback("tidemill:log_lines_dropped_total",
+                     "Log lines that standard error did not take at once.", "counter", {},
+                     [] { return static_cast<double>(dropped_log_lines()); });
   registry_.callback("process_start_time_seconds", "Start of the process, Unix time.", "gauge", {},
                      [started] { return started; });
 }

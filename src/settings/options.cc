@@ -23,8 +23,6 @@ constexpr std::string_view kPlanSays =
 constexpr std::string_view kJava = "it concerns the Java engines of the original";
 constexpr std::string_view kOneThread = "one thread moves bytes";
 constexpr std::string_view kTlsProxy = "Put a proxy that speaks TLS in front of the server.";
-constexpr std::string_view kCorsProxy =
-    "Put a proxy that sends these headers in front of the server.";
 constexpr std::string_view kNoPython = "no Python runs here";
 
 constexpr double kDaySeconds = 24 * 3600;
@@ -122,6 +120,24 @@ constexpr Option kOptions[] = {
     {"host", kServer, kDoesIt, IN(server.host), any(), "Address to listen on.", kServe},
     {"job_queue_size", kServer, kDoesIt, IN(executor.job_queue_size), between(1, 100000),
      "Sequences that may wait; the next request is refused.", kServe},
+    // Who may ask.
+    {"api_key", kServer, kDoesIt, IN(server.gate.api_key), any(),
+     "Key that every request needs, but for health. Others see a command line: set it in the "
+     "environment, or use api_key_file.",
+     kServe},
+    {"api_key_file", kServer, kDoesIt, IN(server.gate.api_key_file), any(),
+     "File with one `name key` a line, each of which is let in; read again when it changes. The "
+     "log shows the names.",
+     kServe},
+    {"metrics_open", kServer, kDoesIt, IN(server.gate.metrics_open), any(),
+     "/metrics needs no key.", kServe},
+    {"cors_allowed_origin", kServer, kDoesIt, IN(server.gate.cors_allowed_origin), any(),
+     "Origin whose pages may ask from a browser, or *; default: no answer speaks of origins.",
+     kServe},
+    {"cors_allowed_methods", kServer, kDoesIt, IN(server.gate.cors_allowed_methods), any(),
+     "Methods that those pages may use.", kServe},
+    {"cors_allowed_headers", kServer, kDoesIt, IN(server.gate.cors_allowed_headers), any(),
+     "Headers that those pages may send.", kServe},
     // What one client may take. Sizes are bytes, times seconds.
     {"max_request_line_size", kServer, kDoesIt, IN(server.head.request_line), between(16, 65536),
      "Most bytes of a request's first line; a longer one is answered 414.", kServe},
@@ -315,13 +331,6 @@ constexpr Option kOptions[] = {
      "Remove it: tools come with a later release."},
     {"task", kModel, kNotYet, nullptr, any(), "Only text generation is served.", "", "HF_TASK",
      "text-generation auto"},
-    {"api_key", kServer, kNotYet, nullptr, any(),
-     "Put a proxy that checks keys in front of the server."},
-    {"api_key_file", kServer, kNotYet, nullptr, any(),
-     "Put a proxy that checks keys in front of the server."},
-    {"cors_allowed_origin", kServer, kNotYet, nullptr, any(), kCorsProxy},
-    {"cors_allowed_methods", kServer, kNotYet, nullptr, any(), kCorsProxy},
-    {"cors_allowed_headers", kServer, kNotYet, nullptr, any(), kCorsProxy},
     {"keystore", kServer, kNotYet, nullptr, any(), kTlsProxy},
     {"private_key_file", kServer, kNotYet, nullptr, any(), kTlsProxy},
     {"certificate_file", kServer, kNotYet, nullptr, any(), kTlsProxy},
