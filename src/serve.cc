@@ -47,14 +47,26 @@ class Ending {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, time, [this] { return requested_; });
   }
-  // Null: there is none any more.
+
+  // While it lives signals drain that server; it goes before the server does, whatever is thrown.
+  class Serving {
+   public:
+    Serving(Ending& ending, Server& server) : ending_(ending) { ending_.set_server(&server); }
+    Serving(const Serving&) = delete;
+    Serving& operator=(const Serving&) = delete;
+    ~Serving() { ending_.set_server(nullptr); }
+
+   private:
+    Ending& ending_;
+  };
+
+ private:
   void set_server(Server* server) {
     const std::lock_guard lock(mutex_);
     server_ = server;
     if (requested_ && server_ != nullptr) server_->drain();
   }
 
- private:
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
   bool requested_ = false;
@@ -199,6 +211,7 @@ class Loading {
 int serve(const SettingsReport& report) {
   const Settings& settings = report.settings;
   log_info("{}", limits_line(settings));
+  std::signal(SIGHUP, SIG_IGN);  // a terminal that closes takes no server with it
   Ending ending;
   const SignalThread signals(ending);  // before every other thread
   MetricsRegistry metrics;
@@ -211,10 +224,9 @@ int serve(const SettingsReport& report) {
   }
   Server server(settings.server, registry, metrics);
   log_info("listening on {}:{}", settings.server.host, server.port());
-  ending.set_server(&server);
+  const Ending::Serving serving(ending, server);
   if (!settings.server.wait_model_loading) loading.start();
   server.run();
-  ending.set_server(nullptr);
   return loading.failed() ? 1 : 0;
 }
 
