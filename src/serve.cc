@@ -223,7 +223,8 @@ int serve(const SettingsReport& report) {
     if (!loading.wait()) return loading.failed() ? 1 : 0;
   }
   Server server(settings.server, registry, metrics);
-  log_info("listening on {}:{}", settings.server.host, server.port());
+  log_info("listening on {}:{}{}", settings.server.host, server.port(),
+           settings.server.tls.certificate_file.empty() ? "" : " with TLS");
   const Ending::Serving serving(ending, server);
   if (!settings.server.wait_model_loading) loading.start();
   server.run();

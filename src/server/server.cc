@@ -18,6 +18,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "server/http_connection.h"
+#include "server/tls_front.h"
 
 namespace tidemill {
 namespace {
@@ -58,6 +59,8 @@ struct Server::State {
       : options(server_options),
         models(model_registry),
         metrics(registry),
+        tls(options.tls.certificate_file.empty() ? nullptr
+                                                 : std::make_unique<TlsFront>(options.tls)),
         gate(options.gate, models),
         pool(options.num_text_threads),
         connections{.options = options,
@@ -79,6 +82,7 @@ struct Server::State {
   ModelRegistry& models;
   ServerMetrics metrics;
   std::atomic<bool> draining{false};
+  const std::unique_ptr<TlsFront> tls;  // null: in the clear
   FrontGate gate;
   // `io` holds the connections; as it goes, they let go of what still runs, and what a job of the
   // pool is at, that job ends. So both outlive it.
@@ -103,8 +107,9 @@ void Server::State::bind() {
     throw std::runtime_error(format("{}:{} cannot be opened: {}. Name another with --port.",
                                     options.host, options.port, error.message()));
   }
-  const int64_t files = open_files(options.max_connections + kDescriptorReserve);
-  const int64_t most = std::max<int64_t>(16, files - kDescriptorReserve);
+  const int64_t files_each = tls == nullptr ? 1 : 3;
+  const int64_t files = open_files(files_each * options.max_connections + kDescriptorReserve);
+  const int64_t most = std::max<int64_t>(16, (files - kDescriptorReserve) / files_each);
   if (options.max_connections > most) {
     log_warning("max_connections is {}; {} open files allow {}. Raise the limit with ulimit -n.",
                 options.max_connections, files, most);
@@ -135,7 +140,11 @@ asio::awaitable<void> Server::State::accept() {
     }
     socket.set_option(tcp::no_delay(true), error);
     try {
-      asio::co_spawn(io, serve_connection(std::move(socket), connections), asio::detached);
+      if (tls == nullptr) {
+        asio::co_spawn(io, serve_connection(std::move(socket), connections), asio::detached);
+      } else {
+        asio::co_spawn(io, tls->serve(std::move(socket), connections), asio::detached);
+      }
     } catch (const std::bad_alloc&) {  // it costs this client alone; the next may find memory
       log_warning("no memory for a connection; it was closed");
     }

@@ -15,9 +15,16 @@
 
 namespace tidemill {
 
+// Both or none; none: connections are in the clear.
+struct TlsOptions {
+  std::string certificate_file;
+  std::string private_key_file;
+};
+
 struct ServerOptions {
   std::string host = "0.0.0.0";
   uint16_t port = 8080;  // 0: a free one
+  TlsOptions tls;
   GateOptions gate;
   int64_t max_head_bytes = 32 << 10;  // request line and fields together
   HeadLimits head;

@@ -22,7 +22,6 @@ constexpr std::string_view kPlanSays =
     "what does not fit is refused when the model is loaded; kv_cache_bytes sets the KV cache";
 constexpr std::string_view kJava = "it concerns the Java engines of the original";
 constexpr std::string_view kOneThread = "one thread moves bytes";
-constexpr std::string_view kTlsProxy = "Put a proxy that speaks TLS in front of the server.";
 constexpr std::string_view kNoPython = "no Python runs here";
 
 constexpr double kDaySeconds = 24 * 3600;
@@ -114,12 +113,18 @@ constexpr Option kOptions[] = {
      kWorks},
     // The server.
     {"inference_address", kServer, kDoesIt, IN(inference_address), any(),
-     "http://HOST:PORT to listen on; default http://0.0.0.0:8080.", kServe},
+     "http://HOST:PORT or https://HOST:PORT to listen on; default http://0.0.0.0:8080.", kServe},
     {"port", kServer, kDoesIt, IN(server.port), between(0, 65535),
      "Port to listen on; 0 takes a free one and prints it.", kServe, "SAGEMAKER_BIND_TO_PORT"},
     {"host", kServer, kDoesIt, IN(server.host), any(), "Address to listen on.", kServe},
     {"job_queue_size", kServer, kDoesIt, IN(executor.job_queue_size), between(1, 100000),
      "Sequences that may wait; the next request is refused.", kServe},
+    {"certificate_file", kServer, kDoesIt, IN(server.tls.certificate_file), any(),
+     "PEM file with the server's certificate and those that it hangs on. With private_key_file, "
+     "the port speaks TLS 1.2 and later, and nothing else.",
+     kServe},
+    {"private_key_file", kServer, kDoesIt, IN(server.tls.private_key_file), any(),
+     "PEM file with the key of that certificate, without a password.", kServe},
     // Who may ask.
     {"api_key", kServer, kDoesIt, IN(server.gate.api_key), any(),
      "Key that every request needs, but for health. Others see a command line: set it in the "
@@ -331,9 +336,10 @@ constexpr Option kOptions[] = {
      "Remove it: tools come with a later release."},
     {"task", kModel, kNotYet, nullptr, any(), "Only text generation is served.", "", "HF_TASK",
      "text-generation auto"},
-    {"keystore", kServer, kNotYet, nullptr, any(), kTlsProxy},
-    {"private_key_file", kServer, kNotYet, nullptr, any(), kTlsProxy},
-    {"certificate_file", kServer, kNotYet, nullptr, any(), kTlsProxy},
+    {"keystore", kServer, kNotYet, nullptr, any(),
+     "Name PEM files in certificate_file and private_key_file: openssl pkcs12 -in KEYSTORE "
+     "-clcerts -nokeys -out CERTIFICATE, and openssl pkcs12 -in KEYSTORE -nocerts -nodes -out "
+     "KEY."},
     {"model_url_pattern", kServer, kNotYet, nullptr, any(),
      "Remove it: models are not loaded on demand."},
     {"plugin_folder", kServer, kNotYet, nullptr, any(), "Remove it: there are no plugins.", "", "",

@@ -77,6 +77,7 @@ struct Settings {
   ServerOptions server;
   VerbArguments verb;
   std::string inference_address;  // http://HOST:PORT, taken apart into server.host and .port
+  std::string inference_scheme;   // of the address that counts; empty: none was given
   std::string model_store;
   std::string load_models;
   bool strict = false;  // an unknown setting is an error

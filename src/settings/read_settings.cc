@@ -135,17 +135,39 @@ void apply_flags(const CommandLine& command, Applier& applier, std::string_view 
 void take_apart_address(Settings& settings) {
   if (settings.inference_address.empty()) return;
   std::string_view rest = settings.inference_address;
-  const std::string_view scheme = "http://";
-  const auto refuse = [&] {
-    throw std::runtime_error(format("inference_address is {}; it must be http://HOST:PORT.",
-                                    settings.inference_address));
+  const auto refuse = [&](std::string_view way_out = "") {
+    throw std::runtime_error(
+        format("inference_address is {}; it must be http://HOST:PORT or https://HOST:PORT.{}",
+               settings.inference_address, way_out));
   };
-  if (!rest.starts_with(scheme)) refuse();
-  rest.remove_prefix(scheme.size());
+  if (rest.starts_with("unix:")) {
+    refuse(" Sockets of files are not supported: listen on 127.0.0.1, which others cannot reach.");
+  }
+  const std::string_view scheme = rest.substr(0, std::min(rest.find("://"), rest.size()));
+  if (scheme != "http" && scheme != "https") refuse();
+  settings.inference_scheme = scheme;
+  rest.remove_prefix(std::min(scheme.size() + 3, rest.size()));
   const size_t colon = rest.rfind(':');
   if (colon == std::string_view::npos || colon == 0) refuse();
   settings.server.host = std::string(rest.substr(0, colon));
   if (assign(&settings.server.port, between(0, 65535), rest.substr(colon + 1))) refuse();
+}
+
+void check_tls(const Settings& settings) {
+  const TlsOptions& tls = settings.server.tls;
+  const bool has_certificate = !tls.certificate_file.empty();
+  if (has_certificate != !tls.private_key_file.empty()) {
+    throw std::runtime_error(
+        "certificate_file and private_key_file belong together: name both, or none.");
+  }
+  if (settings.inference_scheme == "https" && !has_certificate) {
+    throw std::runtime_error(
+        "inference_address begins with https: name certificate_file and private_key_file, too.");
+  }
+  if (settings.inference_scheme == "http" && has_certificate) {
+    throw std::runtime_error(
+        "certificate_file is set and inference_address begins with http: make it https.");
+  }
 }
 
 // Finds the folder whose serving.properties counts, and reads that. Returns what the model is when
@@ -244,6 +266,7 @@ SettingsReport read_settings(const CommandLine& command, const Environment& envi
   apply_flags(command, applier);
   take_apart_address(settings);
   fill_from_folder(report, implied);
+  if (command.verb == "serve") check_tls(settings);
   if (command.verb != "serve") lift_server_limits(settings.executor);
   if (settings.strict && !report.warnings.empty()) {
     throw std::runtime_error(report.warnings.front() + " (strict is on)");

@@ -293,5 +293,28 @@ TEST_F(ReadSettingsTest, NoLimitGoesBeyondItsHardMaximum) {
   }
 }
 
+TEST_F(ReadSettingsTest, AddressesThatAreNotSupportedAreRefusedWithTheWayOut) {
+  const auto refused = [&](const char* address) {
+    return refusal({.verb = "serve", .given = {{"inference_address", address}}});
+  };
+  EXPECT_THAT(refused("unix:/tmp/djl.sock"), HasSubstr("listen on 127.0.0.1"));
+  EXPECT_THAT(refused("https://0.0.0.0:8443"), HasSubstr("name certificate_file"));
+  EXPECT_THAT(refused("ftp://0.0.0.0:8443"), HasSubstr("must be http://HOST:PORT"));
+  EXPECT_EQ(refused("http://0.0.0.0:8080"), "");
+}
+
+TEST_F(ReadSettingsTest, TlsNeedsItsTwoFilesAndAnAddressThatSaysSo) {
+  const GivenOption certificate{"certificate_file", "c.pem"}, key{"private_key_file", "k.pem"};
+  const GivenOption https{"inference_address", "https://127.0.0.1:8443"};
+  const GivenOption http{"inference_address", "http://127.0.0.1:8080"};
+  EXPECT_EQ(refusal({.verb = "serve", .given = {certificate, key, https}}), "");
+  EXPECT_EQ(refusal({.verb = "serve", .given = {certificate, key}}), "");
+  EXPECT_EQ(read({.verb = "serve", .given = {certificate, key, https}}).settings.server.port, 8443);
+  EXPECT_THAT(refusal({.verb = "serve", .given = {certificate}}), HasSubstr("belong together"));
+  EXPECT_THAT(refusal({.verb = "serve", .given = {key}}), HasSubstr("belong together"));
+  EXPECT_THAT(refusal({.verb = "serve", .given = {certificate, key, http}}), HasSubstr("https"));
+  EXPECT_THAT(refusal({.verb = "serve"}, {{"SERVING_KEYSTORE", "k.p12"}}), HasSubstr("openssl"));
+}
+
 }  // namespace
 }  // namespace tidemill
