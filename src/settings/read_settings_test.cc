@@ -179,7 +179,7 @@ TEST_F(ReadSettingsTest, AnAddressIsTakenApart) {
                                      {{"SERVING_INFERENCE_ADDRESS", "http://127.0.0.1:9000"}});
   EXPECT_EQ(report.settings.server.host, "127.0.0.1");
   EXPECT_EQ(report.settings.server.port, 9000);
-  for (const char* bad : {"127.0.0.1:9000", "https://127.0.0.1:9000", "http://127.0.0.1",
+  for (const char* bad : {"127.0.0.1:9000", "ftp://127.0.0.1:9000", "http://127.0.0.1",
                           "http://:9000", "http://127.0.0.1:70000", "http://127.0.0.1:9000/x"}) {
     EXPECT_THAT(refusal({.verb = "serve", .model = "x"}, {{"SERVING_INFERENCE_ADDRESS", bad}}),
                 HasSubstr("http://HOST:PORT"))

@@ -259,12 +259,12 @@ async def open_loop(port, body, rate, seconds):
 
 
 def test_Q_1_twice_the_capacity_is_served_at_capacity(serve, tmp_path):
-    model = write_script(tmp_path / "slow.json", [{"reply": "x", "repeat": 40, "delay_ms": 10}])
+    model = write_script(tmp_path / "slow.json", [{"reply": "x", "repeat": 20}], step_ms=10)
     server = serve(model, "--max-rolling-batch-size", "8", "--job-queue-size", "8",
                    "--log-format", "json")
-    body = json.dumps({"prompt": "x", "max_tokens": 40}).encode()
+    body = json.dumps({"prompt": "x", "max_tokens": 20}).encode()
     capacity = asyncio.run(closed_loop(server.port, body, 12, 4))
-    statuses, seconds = asyncio.run(open_loop(server.port, body, 2 * capacity, 8))
+    statuses, seconds = asyncio.run(open_loop(server.port, body, 2 * capacity, 6))
     assert set(statuses) == {200, 429}
     assert statuses.count(200) / seconds >= 0.95 * capacity
     refusals = sorted(line["total_ms"] for line in map(json.loads, server.log.read_text().splitlines())
