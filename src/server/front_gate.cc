@@ -74,8 +74,9 @@ std::string cors_lines(const GateOptions& options) {
 
 }  // namespace
 
-FrontGate::FrontGate(const GateOptions& options, const ModelRegistry& models)
+FrontGate::FrontGate(const GateOptions& options, const ModelRegistry& models, LmiOptions lmi)
     : options_(options),
+      lmi_(std::move(lmi)),
       models_(models),
       keys_(options.api_key, options.api_key_file),
       header_lines_(cors_lines(options)) {}
@@ -104,8 +105,10 @@ std::optional<Answer> FrontGate::check_key(const HttpHead& head, const Found& fo
                     .field = "",
                     .message = key.empty() ? "an API key is needed: send Authorization: Bearer KEY."
                                            : "the API key is not one of this server's."};
-  return answer_error(
-      error, {.dialect = dialect_of(found), .request_id = request_id, .by = RefusedBy::kFront});
+  return answer_error(error, {.dialect = dialect_of(found),
+                              .request_id = request_id,
+                              .by = RefusedBy::kFront,
+                              .lmi = lmi_});
 }
 
 // What the original answers to OPTIONS on two of its paths; on others it is a wrong method.

@@ -30,7 +30,7 @@ class FrontGate {
   using Found = std::variant<Route, NoRoute>;
 
   // `models` outlives this. Throws std::runtime_error for options that cannot be obeyed.
-  FrontGate(const GateOptions& options, const ModelRegistry& models);
+  FrontGate(const GateOptions& options, const ModelRegistry& models, LmiOptions lmi = {});
 
   // The answer to a request that goes no further. Of one that does, `key_name` is whose key it had.
   std::optional<Answer> stops(const HttpHead& head, const Found& found, std::string_view request_id,
@@ -45,6 +45,7 @@ class FrontGate {
   std::optional<Answer> options_page(const HttpHead& head) const;
 
   const GateOptions options_;
+  const LmiOptions lmi_;
   const ModelRegistry& models_;
   ApiKeys keys_;
   std::string header_lines_;

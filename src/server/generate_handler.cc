@@ -179,7 +179,7 @@ void GenerateTask::invoke() {
   const auto model = choose_invoked_model(route_, head_, *body, context_.models);
   if (!model) return fail(model.error(), RefusedBy::kFront);
   if (model->facts->lmi.as_0_25()) compat_type_ = lmi_0_25_content_type(*model->facts);
-  const auto json = body->json();
+  const auto json = body->json(context_.json);
   if (!json) return fail(json.error());
   submit(*model, *json, body->ignored());
 }

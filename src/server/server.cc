@@ -61,7 +61,7 @@ struct Server::State {
         metrics(registry),
         tls(options.tls.certificate_file.empty() ? nullptr
                                                  : std::make_unique<TlsFront>(options.tls)),
-        gate(options.gate, models),
+        gate(options.gate, models, options.lmi),
         pool(options.num_text_threads),
         connections{.options = options,
                     .handler = {.models = models,
