@@ -1,9 +1,10 @@
 # layer(NAME [DEPENDS lower...] [LIBRARIES third_party...])
 #
 # Builds src/NAME: every .cc into the library tidemill_NAME, every *_test.cc into NAME_test, every
-# *_bench.cc into NAME_bench, and what lies in NAME/simulation, which only tests use, into
-# tidemill_NAME_simulation. DEPENDS may name only layers declared before, so a circle cannot be
-# written down; check_includes.cmake holds every #include to the same list.
+# *_bench.cc into NAME_bench, every *_fuzz.cc into programs of its own (fuzz.cmake), and what lies in
+# NAME/simulation, which only tests use, into tidemill_NAME_simulation. DEPENDS may name only layers
+# declared before, so a circle cannot be written down; check_includes.cmake holds every #include to
+# the same list.
 
 # Only these suffixes may use instructions beyond plain x86-64 (kernels/README.md says why).
 set(TIDEMILL_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
@@ -18,7 +19,9 @@ function(layer name)
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   set(benches ${sources})
   list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
-  list(FILTER sources EXCLUDE REGEX "(_test|_bench)\\.cc$")
+  set(fuzzers ${sources})
+  list(FILTER fuzzers INCLUDE REGEX "_fuzz\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "(_test|_bench|_fuzz)\\.cc$")
   set(simulation ${sources})
   list(FILTER simulation INCLUDE REGEX "/simulation/")
   list(FILTER sources EXCLUDE REGEX "/simulation/")
@@ -40,7 +43,7 @@ function(layer name)
   add_custom_command(OUTPUT ${stamp}
     COMMAND ${CMAKE_COMMAND} -DFOLDER=${folder} -DNAME=${name} "-DALLOWED=${LAYER_DEPENDS}"
             -DSTAMP=${stamp} -P ${CMAKE_SOURCE_DIR}/cmake/check_includes.cmake
-    DEPENDS ${sources} ${simulation} ${headers} ${tests}
+    DEPENDS ${sources} ${simulation} ${headers} ${tests} ${fuzzers}
             ${CMAKE_SOURCE_DIR}/cmake/check_includes.cmake VERBATIM)
   add_custom_target(${name}_includes ALL DEPENDS ${stamp})
 
@@ -54,6 +57,9 @@ function(layer name)
       TIDEMILL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
       PROPERTIES TIMEOUT 300)
+  endif()
+  if((TIDEMILL_TESTS OR TIDEMILL_FUZZ) AND fuzzers)
+    fuzz_targets(${name} "${fuzzers}")
   endif()
   if(TIDEMILL_BENCHES AND benches)
     find_package(benchmark REQUIRED)

@@ -5,7 +5,8 @@
 #                                golden and outside tests
 #   scripts/test.sh --sanitize   a second tree with AddressSanitizer and UBSan
 #   scripts/test.sh --race       a third one with ThreadSanitizer: what has threads, with the script
-#   scripts/test.sh --long       what is too slow for every change, in the first tree
+#   scripts/test.sh --long       what is too slow for every change, in the first tree; the build
+#                                without Rust; 45 seconds of fuzzing for each target
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/install.sh
@@ -112,6 +113,11 @@ case $mode in
     build build-notext -DTIDEMILL_TEXT=OFF
     # Servers of text need the library; what lies below them does not.
     run_ctest build-notext -R '^(base|parallel|kernels|scheduler|checkpoint|model|sampling|text)[.]'
+    if scripts/fuzz.sh; then
+      passed=$((passed + 1))
+    else
+      failed=$((failed + 1))
+    fi
     ;;
   sanitize)
     build build-sanitize -DTIDEMILL_SANITIZE=ON
