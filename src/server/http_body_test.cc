@@ -53,6 +53,15 @@ TEST(HttpBody, TheBytesMayComeInAnyPieces) {
   }
 }
 
+TEST(HttpBody, AnEmptyBodyMayEndByteByByte) {
+  for (const char* bytes : {"0\r\n\r\n", "0\r\nX: y\r\n\r\n", "000\r\n\r\n", "0;a\r\n\r\n"}) {
+    for (const size_t piece : {1u, 2u, 3u, 4u}) {
+      EXPECT_EQ(after(kChunked, bytes, piece), State::kDone) << bytes << " by " << piece;
+    }
+  }
+  EXPECT_EQ(after(kChunked, "1\r\n0\r\n0\r\n\r\n", 1), State::kDone) << "a zero in the body";
+}
+
 TEST(HttpBody, H_3_ABodyIsRefusedAtTheByteThatIsTooMuch) {
   const auto chunk = [](size_t bytes) {
     return format("{:x}\r\n", bytes) + std::string(bytes, 'x') + "\r\n0\r\n\r\n";
