@@ -1,6 +1,7 @@
 //! What crosses the boundary: borrowed text in, owned bytes out, errors as text.
 
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::panic::{catch_unwind, set_hook, AssertUnwindSafe};
+use std::sync::Once;
 
 /// Borrowed UTF-8 from the caller.
 #[repr(C)]
@@ -55,8 +56,12 @@ pub unsafe fn answer(out: *mut Bytes, work: impl FnOnce() -> Result<Vec<u8>, Str
     ok
 }
 
-/// A panic becomes an error like any other.
+static SILENCE: Once = Once::new();
+
+/// A panic becomes an error like any other, and nothing else: the standard library would print its
+/// message, which may quote the text of a request, to the log.
 pub fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    SILENCE.call_once(|| set_hook(Box::new(|_| {})));
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let reason = panic
             .downcast_ref::<String>()

@@ -134,8 +134,9 @@ fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(begin) = rest.find("{%") {
-        let Some(length) = rest[begin..].find("%}") else { break };
-        let inner = &rest[begin + 2..begin + length];
+        // Behind the mark: `{%}` does not end with the percent sign that it begins with.
+        let Some(length) = rest[begin + 2..].find("%}") else { break };
+        let inner = &rest[begin + 2..begin + 2 + length];
         let word = inner.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
         let replacement = match word {
             "generation" => Some(inner.replace("generation", "if true")),
@@ -145,7 +146,7 @@ fn without_generation_tags(source: &str) -> String {
         out.push_str(&rest[..begin + 2]);
         out.push_str(replacement.as_deref().unwrap_or(inner));
         out.push_str("%}");
-        rest = &rest[begin + length + 2..];
+        rest = &rest[begin + 2 + length + 2..];
     }
     out.push_str(rest);
     out

@@ -37,8 +37,7 @@ fn mark_of(index: usize) -> String {
 
 /// The tokenizer of `json` with every control token spelled as its mark, in the vocabulary, too:
 /// some models (Unigram) find the spelling there without the help of added tokens. Ids stay.
-fn with_marks(json: &str) -> Result<Tokenizer, String> {
-    let mut file: Json = serde_json::from_str(json).map_err(|e| e.to_string())?;
+fn with_marks(mut file: Json) -> Result<Tokenizer, String> {
     let mut marks = HashMap::new();
     let added = file.get_mut("added_tokens").and_then(Json::as_array_mut);
     for token in added.into_iter().flatten() {
@@ -95,8 +94,10 @@ fn pieces_of(merge: &Json) -> [String; 3] {
 pub unsafe extern "C" fn tidemill_tokenizer_new(json: Text, error: *mut Bytes) -> *mut Handle {
     let made = guarded(|| {
         let json = json.as_str()?;
+        // First: the library panics on some texts that are no JSON.
+        let file: Json = serde_json::from_str(json).map_err(|e| e.to_string())?;
         let mut parsing = Tokenizer::from_str(json).map_err(|e| e.to_string())?;
-        let mut marked = with_marks(json)?;
+        let mut marked = with_marks(file)?;
         for tokenizer in [&mut parsing, &mut marked] {
             // Settings of a training run; serving neither cuts nor pads.
             tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
