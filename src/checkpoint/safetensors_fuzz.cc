@@ -59,7 +59,7 @@ void read_as_index(std::string_view input) {
   const ShardIndex index = read_shard_index(input, "index");
   for (const std::string& name : index.files) {
     CHECK(name.find('/') == std::string::npos && name.find('\0') == std::string::npos &&
-              name.ends_with(".safetensors") && name.front() != '.',
+              name.find('\\') == std::string::npos && name.ends_with(".safetensors"),
           "a name that leads out: {}", name);
   }
 }
