@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes: every target of src/*/*_fuzz.cc under libFuzzer with AddressSanitizer and UBSan, two at a
-# time on two cores.
+# Fuzzes: every target of src/*/*_fuzz.cc under libFuzzer with AddressSanitizer and UBSan, one on
+# each core.
 #
 #   scripts/fuzz.sh [SECONDS [NAME...]]     45 seconds each, all of them
 #
@@ -18,15 +18,15 @@ install_packages clang-19 libclang-rt-19-dev
 jobs=$(nproc)
 out=build-fuzz/run
 
-say "building the fuzz targets in build-fuzz"
-cmake -S . -B build-fuzz -G Ninja -DTIDEMILL_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++-19 \
-  -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
-cmake --build build-fuzz -j "$jobs" --target fuzz
-
 if [ ${#names[@]} = 0 ]; then
   for source in src/*/*_fuzz.cc; do names+=("$(basename "$source" _fuzz.cc)"); done
 fi
-# Files that mention a finding of this run only.
+say "building the fuzz targets in build-fuzz"
+cmake -S . -B build-fuzz -G Ninja -DTIDEMILL_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++-19 \
+  -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
+cmake --build build-fuzz -j "$jobs" --target "${names[@]/#/fuzz_}" "${names[@]/#/replay_}"
+
+# Of this run only.
 rm -rf "$out/findings" && mkdir -p "$out/findings"
 
 fuzz_one() { # fuzz_one NAME SECONDS OUT
