@@ -1,12 +1,16 @@
 #include "base/mapped_file.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
+#include <mutex>
 #include <stdexcept>
 
 #include "base/check.h"
@@ -18,7 +22,58 @@ namespace {
   throw std::runtime_error(format("{}: cannot {}: {}", path.string(), what, std::strerror(errno)));
 }
 
+// Mappings that are watched at the same time; a process has one per model.
+constexpr size_t kMaxGuards = 64;
+
 }  // namespace
+
+// Read by a signal's handler, so nothing but atomics.
+struct MappedFile::Guard {
+  std::atomic<bool> taken = false;
+  std::atomic<uintptr_t> begin = 0;
+  std::atomic<uintptr_t> end = 0;  // 0: not watched
+  std::atomic<bool> failed = false;
+};
+MappedFile::Guard MappedFile::guards_[kMaxGuards];
+
+// In a signal's handler, on the thread that read. Puts a page of zeros where the file has none.
+void MappedFile::on_bus_error(int signal, void* address) {
+  const auto at = reinterpret_cast<uintptr_t>(address);
+  const auto page_bytes = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  for (Guard& guard : guards_) {
+    if (at < guard.begin || at >= guard.end) continue;
+    guard.failed = true;
+    void* page = reinterpret_cast<void*>(at / page_bytes * page_bytes);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    if (::mmap(page, page_bytes, PROT_READ, flags, -1, 0) != MAP_FAILED) return;
+  }
+  ::signal(signal, SIG_DFL);  // not ours: ends the process as soon as the handler has returned
+  ::raise(signal);
+}
+
+MappedFile::Guard* MappedFile::watch(std::span<const std::byte> bytes) {
+  static std::once_flag installed;
+  std::call_once(installed, [] {
+    struct sigaction action {};
+    action.sa_sigaction = [](int number, siginfo_t* info, void*) {
+      const int saved = errno;
+      on_bus_error(number, info->si_addr);
+      errno = saved;
+    };
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    ::sigaction(SIGBUS, &action, nullptr);
+  });
+  for (Guard& guard : guards_) {
+    if (guard.taken.exchange(true)) continue;
+    guard.failed = false;
+    guard.begin = reinterpret_cast<uintptr_t>(bytes.data());
+    guard.end = guard.begin + bytes.size();
+    return &guard;
+  }
+  return nullptr;
+}
+
+bool MappedFile::has_failed() const { return guard_ != nullptr && guard_->failed; }
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -41,11 +96,16 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
       fail(path, "map");
     }
     bytes_ = {static_cast<const std::byte*>(address), size};
+    guard_ = watch(bytes_);
   }
   ::close(fd);
 }
 
 MappedFile::~MappedFile() {
+  if (guard_ != nullptr) {
+    guard_->end = 0;
+    guard_->taken = false;
+  }
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <string>
@@ -43,6 +44,25 @@ TEST_F(MappedFileTest, MovingHandsTheBytesOn) {
   MappedFile third;
   third = std::move(second);
   EXPECT_EQ(text_of(third), "abc");
+}
+
+TEST_F(MappedFileTest, M_2_AFileThatShrinksReadsAsZerosAndIsSaidToHaveFailed) {
+  write(std::string(100'000, 'x'));
+  const MappedFile whole(path_);
+  EXPECT_EQ(text_of(whole).back(), 'x');
+  EXPECT_FALSE(whole.has_failed());
+  std::filesystem::resize_file(path_, 10'000);
+  const MappedFile moved = MappedFile(path_);
+  EXPECT_EQ(text_of(whole).substr(0, 10'000), std::string(10'000, 'x'));
+  EXPECT_EQ(text_of(whole).back(), '\0');
+  EXPECT_TRUE(whole.has_failed());
+  EXPECT_FALSE(moved.has_failed()) << "it never had more";
+}
+
+TEST_F(MappedFileTest, M_2_ABusErrorElsewhereStillEndsTheProcess) {
+  write("x");
+  const MappedFile watched(path_);
+  EXPECT_EXIT(::raise(SIGBUS), testing::KilledBySignal(SIGBUS), "");
 }
 
 TEST_F(MappedFileTest, AMissingFileIsNamed) {

@@ -1,6 +1,7 @@
 #include "executor/network_runner.h"
 
 #include <new>
+#include <stdexcept>
 #include <utility>
 
 namespace tidemill {
@@ -78,6 +79,11 @@ StepResult NetworkRunner::run(const StepInput& input) {
       }
     }
   });
+  if (model_.has_failed()) {
+    throw std::runtime_error(
+        "the file of the weights cannot be read any more (I/O error): it was made shorter while it "
+        "was in use, or its disk fails. Compile the checkpoint again, and start again.");
+  }
   StepResult result;
   std::span<std::optional<SampledToken>> left = sampled_;
   size_t token = 0;  // of the row's first token in the step

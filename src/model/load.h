@@ -44,6 +44,8 @@ class Model {
   const PackedWeight& head() const { return head_; }
   const float* final_norm() const { return final_norm_; }
   const std::vector<LayerWeights>& layers() const { return layers_; }
+  // Weights could not be read since: what was computed with them is wrong. Any thread.
+  bool has_failed() const { return file_.has_failed(); }
   int64_t weight_bytes() const { return static_cast<int64_t>(file_.bytes().size()); }
 
  private:
