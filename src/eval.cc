@@ -105,8 +105,9 @@ int eval(const SettingsReport& report) {
   }
   WorkerPool workers(settings.workers);
   ProgressBar bar(stderr);
-  const fs::path engine =
+  const OpenedEngine opened =
       open_engine(settings.model.model_id, engine_options(settings.model), workers, bar.callback());
+  const fs::path& engine = opened.dir;
   bar.finish();
   const Model model(engine);
   const Kernels& kernels = select_kernels(settings.model.isa);

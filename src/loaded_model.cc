@@ -52,6 +52,15 @@ ModelFacts make_facts(const ModelSettings& settings, const Executor& executor,
   return facts;
 }
 
+// Before anything of it is allocated: when the machine kills the process, the log says what it
+// took.
+void say_plan(const MemoryPlan& plan) {
+  const auto mebibytes = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
+  log_info("memory plan: {:.1f} MiB available; weights {:.1f}, workspace {:.1f}, KV cache {:.1f}",
+           mebibytes(plan.available_bytes), mebibytes(plan.weight_bytes),
+           mebibytes(plan.workspace_bytes), mebibytes(plan.kv_bytes()));
+}
+
 // The server has registered these: /metrics shows them before a model is loaded, too.
 void set_memory_metrics(MetricsRegistry& metrics, const MemoryPlan& plan) {
   const std::pair<const char*, int64_t> kinds[] = {
@@ -146,8 +155,9 @@ void LoadedModel::load_script(const Settings& settings, MetricsRegistry& metrics
 
 void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
                                MetricsRegistry& metrics, const Progress& progress) {
-  const fs::path engine =
+  const OpenedEngine opened =
       open_engine(settings.model.model_id, engine_options(settings.model), workers, progress);
+  const fs::path& engine = opened.dir;
   progress("load", 0);
   const Kernels& kernels = select_kernels(settings.model.isa);
   model_ = std::make_unique<Model>(engine);
@@ -155,11 +165,14 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   const TextFiles files = read_text_files(engine);
   const MemoryWishes wishes = memory_wishes(settings, architecture);
   const DecoderLimits& limits = wishes.limits;
+  // Weights on a disk are in the page cache, which counts as room; in memory, they are taken.
+  const int64_t taken = opened.in_memory ? model_->weight_bytes() : 0;
   const MemoryPlan plan = plan_memory(architecture, model_->activation_type(),
-                                      model_->weight_bytes(), wishes, available_memory());
+                                      model_->weight_bytes(), wishes, available_memory() + taken);
   if (const std::string refusal = plan.refusal(); !refusal.empty()) {
     throw std::runtime_error(refusal);
   }
+  say_plan(plan);
   set_memory_metrics(metrics, plan);
   ExecutorOptions options = settings.executor;
   options.max_model_len = limits.max_model_len;

@@ -1,8 +1,10 @@
 #include "open_model.h"
 
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 #include <stdexcept>
 #include <system_error>
 
@@ -13,7 +15,9 @@
 #include "compiler/compile.h"
 #include "compiler/engine_cache.h"
 #include "compiler/source_digest.h"
+#include "compiler/staged_dir.h"
 #include "model/engine_dir.h"
+#include "parallel/available_memory.h"
 
 namespace tidemill {
 namespace {
@@ -34,6 +38,62 @@ void refuse_other_dtype(const fs::path& engine, const OpenOptions& options) {
       "{}: this engine was compiled as {}, but dtype is {}. Leave dtype out, or name the "
       "checkpoint, so that it is compiled again.",
       engine.string(), name_of(format), options.dtype));
+}
+
+// Files there are pages of memory.
+constexpr const char* kMemoryDisk = "/dev/shm";
+
+fs::path memory_dir() { return fmt::format("{}/tidemill-{}", kMemoryDisk, ::geteuid()); }
+
+// What processes left there that were killed, and the folder itself when nobody uses it.
+void tidy_memory_dir() {
+  std::error_code ignored;
+  if (!fs::exists(memory_dir(), ignored)) return;
+  try {
+    const EngineCache ours(memory_dir());
+  } catch (const std::runtime_error&) {
+    return;  // somebody else's
+  }
+  fs::remove(memory_dir() / "engines", ignored);
+  fs::remove(memory_dir(), ignored);
+}
+
+// A folder in memory, locked while this object lives and never published: whatever ends this
+// process, the next one removes what is left.
+class MemoryFolder {
+ public:
+  explicit MemoryFolder(const std::string& source_digest)
+      : stage_(std::make_unique<StagedDir>(
+            EngineCache(memory_dir())
+                .engine_dir(fmt::format("{}-{}", source_digest, ::getpid())))) {}
+  MemoryFolder(const MemoryFolder&) = delete;
+  MemoryFolder& operator=(const MemoryFolder&) = delete;
+  ~MemoryFolder() {
+    stage_.reset();
+    tidy_memory_dir();
+  }
+  fs::path engine() const { return stage_->path() / "engine"; }
+
+ private:
+  std::unique_ptr<StagedDir> stage_;
+};
+
+OpenedEngine compile_in_memory(const Checkpoint& checkpoint, CompileOptions options,
+                               const NoRoom& reason, WorkerPool& pool, const Progress& progress) {
+  const int64_t available = available_memory();
+  if (!fs::is_directory(kMemoryDisk) || available <= reason.needed_bytes()) {
+    throw std::runtime_error(
+        fmt::format("{} Nor is there memory to do without: {:.1f} MB are available.", reason.what(),
+                    static_cast<double>(available) / 1e6));
+  }
+  log_warning(
+      "{} It is compiled into memory for this run only, and takes its memory as long as it runs; "
+      "the next start compiles again.",
+      reason.what());
+  auto folder = std::make_shared<const MemoryFolder>(options.source_digest);
+  options.memory = {};
+  compile_model(checkpoint, options, folder->engine(), pool, progress);
+  return {.dir = folder->engine(), .in_memory = folder};
 }
 
 }  // namespace
@@ -66,16 +126,17 @@ fs::path local_model(const std::string& model) {
       model.empty() ? "the model's name is empty" : model));
 }
 
-fs::path open_engine(const std::string& model, const OpenOptions& options, WorkerPool& pool,
-                     const Progress& progress) {
+OpenedEngine open_engine(const std::string& model, const OpenOptions& options, WorkerPool& pool,
+                         const Progress& progress) {
   const PackedFormat packed_format = packed_format_of(options.dtype);
   const fs::path path = local_model(model);
+  tidy_memory_dir();
   const fs::path cache_dir = options.cache_dir.empty() ? default_cache_dir() : options.cache_dir;
   if (is_engine_dir(path)) {
     refuse_other_dtype(path, options);
     progress("check", 0);
     check_engine(path, digest_memory_of(cache_dir));
-    return path;
+    return {.dir = path, .in_memory = nullptr};
   }
   progress("read checkpoint", 0);
   const Checkpoint checkpoint = Checkpoint::open(path);
@@ -87,9 +148,13 @@ fs::path open_engine(const std::string& model, const OpenOptions& options, Worke
   if (!find_engine(engine, digest, memory).whole) {
     const CompileOptions compile_options{
         .format = packed_format, .source_digest = digest, .source_name = model, .memory = memory};
-    compile_model(checkpoint, compile_options, engine, pool, progress);
+    try {
+      compile_model(checkpoint, compile_options, engine, pool, progress);
+    } catch (const NoRoom& reason) {
+      return compile_in_memory(checkpoint, compile_options, reason, pool, progress);
+    }
   }
-  return engine;
+  return {.dir = engine, .in_memory = nullptr};
 }
 
 }  // namespace tidemill

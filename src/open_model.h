@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -20,10 +21,18 @@ struct OpenOptions {
 // std::runtime_error that lists what is allowed.
 PackedFormat packed_format_of(std::string_view dtype);
 
-// `model` is an engine directory, a checkpoint folder or a GGUF file. Returns the engine directory:
-// itself, or one in the cache, compiled now if it is not there. Throws with the way out.
-std::filesystem::path open_engine(const std::string& model, const OpenOptions& options,
-                                  WorkerPool& pool, const Progress& progress);
+// An engine directory to be read from. It goes with this object when it was compiled into memory,
+// because the cache had no room for it; what is mapped by then stays.
+struct OpenedEngine {
+  std::filesystem::path dir;
+  std::shared_ptr<const void> in_memory;  // what removes it; null: `dir` lies on a disk
+};
+
+// `model` is an engine directory, a checkpoint folder or a GGUF file. Opens the engine directory:
+// itself, or one in the cache, compiled now if it is not there; without room on the disk, one in
+// memory, with a warning. Throws with the way out.
+OpenedEngine open_engine(const std::string& model, const OpenOptions& options, WorkerPool& pool,
+                         const Progress& progress);
 
 // The folder or file of that name; refuses hub ids and what does not exist.
 std::filesystem::path local_model(const std::string& model);

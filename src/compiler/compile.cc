@@ -29,15 +29,26 @@ void refuse_foreign_target(const fs::path& target) {
              target.string()));
 }
 
-void refuse_without_space(const fs::path& dir, int64_t bytes) {
+std::string gigabytes(int64_t bytes) {
+  const bool small = bytes < 1'000'000'000;
+  return format("{:.1f} {}", static_cast<double>(bytes) / (small ? 1e6 : 1e9), small ? "MB" : "GB");
+}
+
+// `stage` is the folder under construction; what is written there already takes no room any more.
+void refuse_without_space(const fs::path& stage, int64_t bytes) {
   std::error_code error;
-  const fs::space_info space = fs::space(dir, error);
-  if (error || space.available >= static_cast<uintmax_t>(bytes)) return;
-  throw std::runtime_error(
-      format("{}: {:.1f} GB are free, the engine takes {:.1f} GB. Free some "
-             "space, or name another place.",
-             dir.parent_path().string(), static_cast<double>(space.available) / 1e9,
-             static_cast<double>(bytes) / 1e9));
+  const fs::space_info space = fs::space(stage, error);
+  if (error) return;
+  int64_t written = 0;
+  for (const auto& file : fs::directory_iterator(stage)) {
+    written += static_cast<int64_t>(file.file_size());
+  }
+  if (space.available >= static_cast<uintmax_t>(std::max<int64_t>(bytes - written, 1))) return;
+  throw NoRoom(format("{}: {} are free, the engine takes {}. Free some space, or name another "
+                      "place.",
+                      stage.parent_path().string(),
+                      gigabytes(static_cast<int64_t>(space.available)), gigabytes(bytes)),
+               bytes);
 }
 
 void log_unused(const std::vector<std::string>& unused) {
@@ -109,18 +120,24 @@ CompileOutcome compile_model(const Checkpoint& checkpoint, const CompileOptions&
   manifest.source_name = options.source_name;
   manifest.architecture = map.architecture;
   manifest.tensors = targets_of(map.tensors);
-  refuse_without_space(stage.path(), weights_file_bytes(manifest.tensors));
+  const int64_t bytes = weights_file_bytes(manifest.tensors);
+  refuse_without_space(stage.path(), bytes);
   log_unused(map.unused);
   log_rounding(map.tensors, options.format);
 
-  const PackedFile packed =
-      pack_weights(map.tensors, stage.path() / kWeightsFileName, pool, progress);
-  log_losses(packed.losses);
-  manifest.weights_digest = packed.digest;
+  try {
+    const PackedFile packed =
+        pack_weights(map.tensors, stage.path() / kWeightsFileName, pool, progress);
+    log_losses(packed.losses);
+    manifest.weights_digest = packed.digest;
 
-  progress("write to disk", 0);
-  manifest.text_digests = write_text_files(stage.path(), text.files);
-  write_manifest(stage.path(), manifest);
+    progress("write to disk", 0);
+    manifest.text_digests = write_text_files(stage.path(), text.files);
+    write_manifest(stage.path(), manifest);
+  } catch (const std::runtime_error&) {
+    refuse_without_space(stage.path(), bytes);  // somebody else has filled the disk since
+    throw;
+  }
   checkpoint.check_unchanged();  // else old weights would stand under the digest of new ones
   stage.publish();
   return CompileOutcome::kCompiled;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <stdexcept>
 #include <string>
 
 #include "checkpoint/checkpoint.h"
@@ -25,10 +26,21 @@ enum class CompileOutcome {
   kAlreadyThere,  // the target is an engine of the same digest: another process was faster, perhaps
 };
 
-// Throws CheckpointError or std::runtime_error; then there is nothing under the target's name that
-// was not there before. A target that is an older engine is replaced, a damaged one set aside
-// (check_engine.h); any other folder that is not empty is refused. What the conversion changes in
-// the numbers is logged.
+// There is no room where the engine was to be written. The message says what is free and needed.
+class NoRoom : public std::runtime_error {
+ public:
+  NoRoom(const std::string& message, int64_t needed_bytes)
+      : std::runtime_error(message), needed_bytes_(needed_bytes) {}
+  int64_t needed_bytes() const { return needed_bytes_; }  // of the whole engine, nearly
+
+ private:
+  int64_t needed_bytes_;
+};
+
+// Throws CheckpointError, NoRoom or std::runtime_error; then there is nothing under the target's
+// name that was not there before. A target that is an older engine is replaced, a damaged one set
+// aside (check_engine.h); any other folder that is not empty is refused. What the conversion
+// changes in the numbers is logged.
 CompileOutcome compile_model(const Checkpoint& checkpoint, const CompileOptions& options,
                              const std::filesystem::path& target, WorkerPool& pool,
                              const Progress& progress);
