@@ -108,6 +108,15 @@ TEST(Tokenizer, AFileThatIsNoTokenizerIsRefusedWithTheReason) {
   }
 }
 
+TEST(Tokenizer, Z_5_WhatMakesTheLibraryPanicIsRefusedAndNotPrinted) {
+  for (const char* text : {R"({"decoder":{"type":"Metaspace","replacement":"_" "secret"}})",
+                           R"({"decoder":5,"secret":1})", R"({"decoder":{"secret":[]}})"}) {
+    testing::internal::CaptureStderr();
+    EXPECT_THROW(Tokenizer{text}, std::runtime_error) << text;
+    EXPECT_EQ(testing::internal::GetCapturedStderr(), "") << text;
+  }
+}
+
 TEST(Detokenizer, StreamedTextIsTheTextAtOnceAndWholeCharacters) {
   std::mt19937_64 random(3);
   const std::string files[] = {byte_tokenizer(), sentencepiece_tokenizer()};
