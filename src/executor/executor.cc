@@ -104,7 +104,7 @@ struct Executor::State {
   std::atomic<SequenceId> next_id{1};
   std::atomic<bool> draining{false};
   StepLoop loop;
-  std::thread thread;  // none where the caller lets the loop go on
+  std::thread thread;                    // none where the caller lets the loop go on
   std::optional<StepWatchdog> watchdog;  // of that thread
 };
 
@@ -350,7 +350,8 @@ Result<ResponseStream> Executor::submit(const GenerationRequest& request,
 }
 
 Result<std::vector<TokenId>> Executor::encode(const GenerationRequest& request) const {
-  auto encoded = state_->encode(request, request.fields().prompts.front());
+  auto encoded = encode_prompt(request, request.fields().prompts.front(), state_->text,
+                               state_->runner->vocab_size());
   if (!encoded) return encoded.error();
   return std::move(encoded->ids);
 }

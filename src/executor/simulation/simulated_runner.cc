@@ -86,7 +86,7 @@ RowResult SimulatedRunner::choose(const StepInput& input, const PlanRow& row,
   for (size_t i = 0; i < scores; ++i) {
     const SamplingRow& sampling = input.sampling[score + i];
     const TokenId token = chosen_behind(histories[begin + i], sampling.params.seed, sampling.choice,
-                                        input.forbidden(score + i));
+                                        input.forbidden.of(score + i));
     result.accepted.push_back({.token = token, .logprob = -0.5f});
     if (i + 1 < scores && input.forward.token_ids[first + begin + i + 1] != token) break;
   }
