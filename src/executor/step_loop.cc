@@ -50,6 +50,10 @@ Error engine_failed() {
           .message = "the model stopped working; the request cannot be completed."};
 }
 
+Error unloaded() {
+  return {.kind = ErrorKind::kDraining, .field = "", .message = "the model was unloaded."};
+}
+
 void log_end(const std::exception& error) noexcept {
   try {
     log_error("the step loop ended: {}", error.what());
@@ -79,7 +83,8 @@ StepLoop::StepLoop(StepRunner& runner, const ExecutorOptions& options, ExecutorM
       now_(driver.now),
       scheduler_(options.scheduler),
       no_memory_(std::make_shared<const Error>(out_of_memory())),
-      engine_failed_(std::make_shared<const Error>(engine_failed())) {
+      engine_failed_(std::make_shared<const Error>(engine_failed())),
+      unloaded_(std::make_shared<const Error>(unloaded())) {
   publish();
 }
 
@@ -99,7 +104,11 @@ void StepLoop::abort_all(Error error) {
 void StepLoop::run() {
   std::chrono::milliseconds wait{0};
   while (!stopping_.load()) wait = turn(wait);
-  fail_all({.kind = ErrorKind::kDraining, .field = "", .message = "the model was unloaded."});
+  try {
+    fail_all(*unloaded_);
+  } catch (const std::exception& error) {
+    give_up(error);
+  }
 }
 
 std::chrono::milliseconds StepLoop::turn(std::chrono::milliseconds wait) {

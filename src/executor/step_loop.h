@@ -100,6 +100,7 @@ class StepLoop {
   // What is left to say when there is no memory to say anything. Made in time.
   const std::shared_ptr<const Error> no_memory_;
   const std::shared_ptr<const Error> engine_failed_;
+  const std::shared_ptr<const Error> unloaded_;
   // Nobody's deadline comes before it.
   std::chrono::steady_clock::time_point next_expiry_ = std::chrono::steady_clock::time_point::max();
   std::chrono::steady_clock::time_point next_publish_{};
