@@ -36,7 +36,8 @@ T value_or_throw(Result<T> result) {
 std::string base_of(const LoadOptions& options) {
   std::string url = options.url;
   if (!url.starts_with("http://") && !url.starts_with("https://")) {
-    throw std::runtime_error(format("url is {}; it must be http://HOST:PORT.", url));
+    throw std::runtime_error(
+        format("url is {}; it must be http://HOST:PORT or https://HOST:PORT.", url));
   }
   while (url.ends_with('/')) url.pop_back();
   if (url.ends_with("/v1")) url.resize(url.size() - 3);  // as OpenAI clients spell it

@@ -2,7 +2,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cstdio>
 
+#include "base/check.h"
 #include "base/option_table.h"
 #include "verbs.h"
 
@@ -104,6 +106,72 @@ void add_verb(CLI::App& app, const Verb& verb, CommandLine& command) {
   sub->callback([&command, name = verb.name] { command.verb = name; });
 }
 
+std::string verb_names() {
+  std::string names;
+  for (const Verb& verb : all_verbs())
+    names += (names.empty() ? "" : ", ") + std::string(verb.name);
+  return names;
+}
+
+bool is_flag_of(const Option& option, std::string_view verb) {
+  return option.option_class == OptionClass::kDoesIt &&
+         (option.verbs.empty() || contains_word(option.verbs, verb));
+}
+
+// Of a flag that the verb does not have: whose it is, why there is none, or what was meant.
+std::string explain_flag(const std::string& flag, std::string_view verb) {
+  std::string name = flag.substr(2);
+  std::replace(name.begin(), name.end(), '-', '_');
+  std::vector<std::string_view> names;
+  for (const Option& option : all_options()) {
+    if (is_flag_of(option, verb)) names.push_back(option.name);
+    if (option.name != name) continue;
+    if (option.option_class == OptionClass::kNotYet) {
+      return format("{} is not supported yet. {}", flag, option.sentence);
+    }
+    if (option.option_class == OptionClass::kNoEffect) {
+      return format("{} has no effect: {}. Leave it out.", flag, option.sentence);
+    }
+    if (is_flag_of(option, verb)) continue;
+    return format("{} is a flag of {}, not of {}.", flag, option.verbs, verb);
+  }
+  std::string text = format("{} is no flag of {}", flag, verb);
+  if (const auto near = nearest_name(name, names)) {
+    std::string dashes(*near);
+    std::replace(dashes.begin(), dashes.end(), '_', '-');
+    text += format("; did you mean --{}?", dashes);
+  } else {
+    text += '.';
+  }
+  return text + format(" `tidemill {} --help` lists them.", verb);
+}
+
+// What is wrong in words of ours, where the library's do not say what to do; else nothing.
+std::optional<std::string> explain(const std::vector<std::string>& words) {
+  if (words.empty()) {
+    return "name a verb: " + verb_names() + ". `tidemill --help` says what each does.";
+  }
+  const std::string& verb = words.front();
+  if (verb.starts_with('-')) return std::nullopt;
+  if (std::ranges::none_of(all_verbs(), [&](const Verb& each) { return each.name == verb; })) {
+    return format(
+        "{} is no verb. The verbs are {}; a model is named behind one: tidemill serve MODEL.", verb,
+        verb_names());
+  }
+  for (const std::string& word : words) {
+    if (!word.starts_with("--")) continue;
+    const std::string flag = word.substr(0, word.find('='));
+    std::string name = flag.substr(2);
+    std::replace(name.begin(), name.end(), '-', '_');
+    const bool known = name.empty() || name == "help" ||
+                       std::ranges::any_of(all_options(), [&](const Option& option) {
+                         return option.name == name && is_flag_of(option, verb);
+                       });
+    if (!known) return explain_flag(flag, verb);
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 CommandLineResult parse_command_line(int argc, const char* const* argv) {
@@ -112,11 +180,16 @@ CommandLineResult parse_command_line(int argc, const char* const* argv) {
   app.set_version_flag("--version", "tidemill " TIDEMILL_VERSION);
   app.require_subcommand(1);
   for (const Verb& verb : all_verbs()) add_verb(app, verb, command);
+  const std::vector<std::string> words = with_joined_words(argc, argv);
   try {
-    std::vector<std::string> words = with_joined_words(argc, argv);
-    std::reverse(words.begin(), words.end());  // as the library wants them
-    app.parse(std::move(words));
+    app.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // as the library wants them
   } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() != 0) {
+      if (const auto mistake = explain(words)) {
+        std::fprintf(stderr, "tidemill: %s\n", mistake->c_str());
+        return {.command = std::nullopt, .exit_code = 2};
+      }
+    }
     const int code = app.exit(error);  // prints help or the mistake
     return {.command = std::nullopt, .exit_code = code == 0 ? 0 : 2};
   }

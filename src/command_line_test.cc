@@ -76,5 +76,29 @@ TEST(CommandLine, AVerbHasOnlyTheFlagsThatItReads) {
   }
 }
 
+std::string said(std::vector<const char*> words) {
+  words.insert(words.begin(), "tidemill");
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(parse_command_line(static_cast<int>(words.size()), words.data()).exit_code, 2);
+  return testing::internal::GetCapturedStderr();
+}
+
+TEST(CommandLine, AMistakeIsToldWithTheWayOut) {
+  using testing::HasSubstr;
+  EXPECT_THAT(said({}), HasSubstr("name a verb: serve, compile"));
+  EXPECT_THAT(said({"frobnicate"}), HasSubstr("frobnicate is no verb. The verbs are serve"));
+  EXPECT_THAT(said({"serve", "x", "--prot", "1"}), HasSubstr("did you mean --port?"));
+  EXPECT_THAT(said({"serve", "--max-rolling-batch-sise=1"}),
+              HasSubstr("did you mean --max-rolling-batch-size?"));
+  EXPECT_THAT(said({"serve", "--zzzzzzzz"}),
+              HasSubstr("--zzzzzzzz is no flag of serve. `tidemill"));
+  EXPECT_THAT(said({"inspect", "x", "--cache-dir", "y"}),
+              HasSubstr("--cache-dir is a flag of serve compile generate chat bench eval, not of"));
+  EXPECT_THAT(said({"serve", "x", "--quantize", "awq"}), HasSubstr("--quantize is not supported"));
+  EXPECT_THAT(said({"serve", "x", "--trust-remote-code"}),
+              HasSubstr("no code of a checkpoint is ever executed. Leave it out."));
+  EXPECT_THAT(said({"serve", "x", "y"}), HasSubstr("not expected"));
+}
+
 }  // namespace
 }  // namespace tidemill

@@ -101,7 +101,7 @@ void print(const Perplexity& result, bool json) {
 int eval(const SettingsReport& report) {
   const Settings& settings = report.settings;
   if (settings.verb.file.empty() == settings.verb.reference.empty()) {
-    throw std::runtime_error("eval needs --file TEXT or --reference FOLDER, not both.");
+    throw std::runtime_error("eval needs one of --file TEXT and --reference FOLDER.");
   }
   WorkerPool workers(settings.workers);
   ProgressBar bar(stderr);

@@ -189,7 +189,7 @@ void generate_file(LoadedModel& model, const GenerationFields& fields, const Set
 int generate(const SettingsReport& report) {
   const VerbArguments& arguments = report.settings.verb;
   if (arguments.prompt.empty() == arguments.file.empty()) {
-    throw std::runtime_error("generate needs --prompt TEXT or --file PROMPTS.jsonl, not both.");
+    throw std::runtime_error("generate needs one of --prompt TEXT and --file PROMPTS.jsonl.");
   }
   WorkerPool workers(report.settings.workers);
   MetricsRegistry metrics;

@@ -43,10 +43,15 @@ ApiKeys::ApiKeys(std::string_view api_key, std::string file)
     own_.push_back({.name = "api_key", .digest = sha256_of(api_key)});
   }
   if (file_.empty()) return;
-  identity_ = identity_of(file_);
-  of_file_ = read(file_);
+  try {
+    identity_ = identity_of(file_);
+    of_file_ = read(file_);
+  } catch (const std::exception& error) {
+    throw std::runtime_error(format("api_key_file {}", error.what()));
+  }
   if (of_file_.empty()) {
-    throw std::runtime_error(format("{} holds no key. Write one `name key` a line.", file_));
+    throw std::runtime_error(
+        format("api_key_file {} holds no key. Write one `name key` a line.", file_));
   }
 }
 

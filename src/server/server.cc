@@ -96,7 +96,10 @@ void Server::State::bind() {
   Error_code error;
   const auto address = asio::ip::make_address(options.host, error);
   if (error) {
-    throw std::runtime_error(format("host is {}; it must be an IP address.", options.host));
+    throw std::runtime_error(
+        format("host is {}; it must be an IP address. 0.0.0.0 listens on every "
+               "address, 127.0.0.1 for this machine alone.",
+               options.host));
   }
   const tcp::endpoint endpoint(address, options.port);
   acceptor.open(endpoint.protocol());

@@ -350,9 +350,13 @@ constexpr Option kOptions[] = {
     {"out", kVerb, kDoesIt, IN(verb.out), any(), "Engine directory to write.", "compile"},
     {"prompt", kVerb, kDoesIt, IN(verb.prompt), any(), "Text to continue.", "generate"},
     {"file", kVerb, kDoesIt, IN(verb.file), any(),
-     "generate: a JSONL file with one prompt a line. eval: text for perplexity.", "generate eval"},
+     "generate: a JSONL file; a line is {\"prompt\": TEXT}, {\"ids\": [ID, ...]} or "
+     "{\"messages\": [...]}, with max_new_tokens where it differs. eval: text for perplexity.",
+     "generate eval"},
     {"reference", kVerb, kDoesIt, IN(verb.reference), any(),
-     "Folder with expected outputs to compare with.", "eval"},
+     "Folder with a reference implementation's outputs to compare with: expected.json and "
+     "expected.safetensors, or greedy.json and logits.safetensors.",
+     "eval"},
     {"window", kVerb, kDoesIt, IN(verb.window), between(2, 1048576),
      "Tokens of one window of perplexity.", "eval"},
     {"windows", kVerb, kDoesIt, IN(verb.num_windows), between(0, 1e9),
@@ -391,7 +395,8 @@ constexpr Option kOptions[] = {
      "bench"},
     // bench with a running server.
     {"url", kVerb, kDoesIt, IN(verb.load.url), any(),
-     "http://HOST:PORT of a running server to measure; the model is then a name to send, default "
+     "http://HOST:PORT or https://HOST:PORT of a running server to measure; the model is then a "
+     "name to send, default "
      "the first of /v1/models.",
      "bench"},
     {"endpoint", kVerb, kDoesIt, IN(verb.load.endpoint), one_of(kEndpoints),
