@@ -258,9 +258,11 @@ TEST_F(ReadSettingsTest, EveryLimitIsSaidAtTheStart) {
        .given = {
            {"max_request_size", "1000"}, {"header_timeout", "2.5"}, {"max_stop_sequences", "3"}}});
   const std::string line = limits_line(report.settings);
-  for (const char* said : {"limits: max_connections 4096, reserved_connections 8,",
-                           " max_request_size 1000,", " header_timeout 2.5,", " max_json_depth 64,",
-                           " max_stop_sequences 3,", " job_queue_size 1000,"}) {
+  for (const char* said :
+       {"limits: max_connections 4096, reserved_connections 8,", " max_request_size 1000,",
+        " header_timeout 2.5,", " max_json_depth 64,", " max_stop_sequences 3,",
+        " job_queue_size 1000,", " max_rolling_batch_prefill_tokens 512,", " step_watchdog 10,",
+        " predict_timeout 120,", " sse_ping_interval 15,"}) {
     EXPECT_THAT(line, HasSubstr(said));
   }
 }
