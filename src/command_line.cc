@@ -133,7 +133,11 @@ std::string explain_flag(const std::string& flag, std::string_view verb) {
       return format("{} has no effect: {}. Leave it out.", flag, option.sentence);
     }
     if (is_flag_of(option, verb)) continue;
-    return format("{} is a flag of {}, not of {}.", flag, option.verbs, verb);
+    std::string verbs(option.verbs);
+    for (size_t at = 0; (at = verbs.find(' ', at)) != std::string::npos; at += 2) {
+      verbs.replace(at, 1, ", ");
+    }
+    return format("{} is a flag of {}, not of {}.", flag, verbs, verb);
   }
   std::string text = format("{} is no flag of {}", flag, verb);
   if (const auto near = nearest_name(name, names)) {

@@ -92,8 +92,9 @@ TEST(CommandLine, AMistakeIsToldWithTheWayOut) {
               HasSubstr("did you mean --max-rolling-batch-size?"));
   EXPECT_THAT(said({"serve", "--zzzzzzzz"}),
               HasSubstr("--zzzzzzzz is no flag of serve. `tidemill"));
-  EXPECT_THAT(said({"inspect", "x", "--cache-dir", "y"}),
-              HasSubstr("--cache-dir is a flag of serve compile generate chat bench eval, not of"));
+  EXPECT_THAT(
+      said({"inspect", "x", "--cache-dir", "y"}),
+      HasSubstr("--cache-dir is a flag of serve, compile, generate, chat, bench, eval, not of"));
   EXPECT_THAT(said({"serve", "x", "--quantize", "awq"}), HasSubstr("--quantize is not supported"));
   EXPECT_THAT(said({"serve", "x", "--trust-remote-code"}),
               HasSubstr("no code of a checkpoint is ever executed. Leave it out."));
