@@ -263,8 +263,10 @@ def test_Q_1_twice_the_capacity_is_served_at_capacity(serve, tmp_path):
     server = serve(model, "--max-rolling-batch-size", "8", "--job-queue-size", "8",
                    "--log-format", "json")
     body = json.dumps({"prompt": "x", "max_tokens": 20}).encode()
-    capacity = asyncio.run(closed_loop(server.port, body, 12, 4))
-    statuses, seconds = asyncio.run(open_loop(server.port, body, 2 * capacity, 6))
+    before = asyncio.run(closed_loop(server.port, body, 12, 3))
+    statuses, seconds = asyncio.run(open_loop(server.port, body, 2 * before, 8))
+    # The machine may have other work now than it had then.
+    capacity = min(before, asyncio.run(closed_loop(server.port, body, 12, 3)))
     assert set(statuses) == {200, 429}
     assert statuses.count(200) / seconds >= 0.95 * capacity
     refusals = sorted(line["total_ms"] for line in map(json.loads, server.log.read_text().splitlines())
