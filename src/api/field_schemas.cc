@@ -7,8 +7,11 @@
 namespace tidemill {
 namespace {
 
-const FieldTable* const kTables[] = {&kCompletionTable,    &kChatTable,     &kMessageTable,
-                                     &kStreamOptionsTable, &kTokenizeTable, &kDetokenizeTable};
+const FieldTable* const kTables[] = {&kCompletionTable,     &kChatTable,
+                                     &kMessageTable,        &kStreamOptionsTable,
+                                     &kTokenizeTable,       &kDetokenizeTable,
+                                     &kInvocationTable,     &kInvocationParametersTable,
+                                     &kInvocationChatTable, &kInvocationChatParametersTable};
 
 // 5 rather than 5.0 where that is meant.
 JsonValue number(double value) {
@@ -30,13 +33,6 @@ void add_bounds(JsonValue& schema, const FieldRange& range, const char* min, con
   if (std::isfinite(range.min) && range.above_min)
     schema.set("exclusiveMinimum", number(range.min));
   if (std::isfinite(range.max)) schema.set(max, number(range.max));
-}
-
-// What stands behind a list or an object that has a table of its own.
-std::string_view inner_table(const FieldRow& row) {
-  if (row.name == "messages") return kMessageTable.name;
-  if (row.name == "stream_options") return kStreamOptionsTable.name;
-  return {};
 }
 
 JsonValue typed(const char* type) { return JsonObject{{"type", type}}; }
@@ -73,11 +69,11 @@ JsonValue value_schema(const FieldRow& row) {
       return schema;
     case FieldType::kList:
       schema = typed("array");
-      if (!inner_table(row).empty()) schema.set("items", reference(inner_table(row)));
+      if (!row.inner.empty()) schema.set("items", reference(row.inner));
       add_bounds(schema, row.range, "minItems", "maxItems");
       return schema;
     case FieldType::kObject:
-      return inner_table(row).empty() ? typed("object") : reference(inner_table(row));
+      return row.inner.empty() ? typed("object") : reference(row.inner);
     case FieldType::kBias: {
       JsonValue bias = typed("number");
       add_bounds(bias, row.range, "minimum", "maximum");
@@ -126,8 +122,11 @@ JsonValue row_schema(const FieldRow& row) {
   return schema;
 }
 
-// Members that are always there come first in "required".
-constexpr std::string_view kAnswers = R"({
+// Bodies of several kinds, and answers.
+constexpr std::string_view kOthers = R"({
+"Invocation":{"anyOf":[{"$ref":"#/components/schemas/InvocationRequest"},
+ {"$ref":"#/components/schemas/InvocationChatRequest"},
+ {"$ref":"#/components/schemas/CompletionRequest"}]},
 "Error":{"type":"object","required":["error"],"properties":{"error":{"type":"object",
  "required":["message","type","param","code"],"properties":{"message":{"type":"string"},
  "type":{"type":"string","enum":["invalid_request_error","authentication_error","permission_error",
@@ -289,8 +288,8 @@ JsonValue schema_of(const FieldTable& table) {
 JsonValue component_schemas() {
   JsonValue schemas = JsonObject{};
   for (const FieldTable* table : kTables) schemas.set(table->name, schema_of(*table));
-  const JsonValue answers = json(kAnswers);
-  for (const JsonMember& answer : answers.object()) schemas.set(answer.first, answer.second);
+  const JsonValue others = json(kOthers);
+  for (const JsonMember& other : others.object()) schemas.set(other.first, other.second);
   return schemas;
 }
 

@@ -61,6 +61,7 @@ struct FieldRow {
   std::string_view neutral = {};                  // kRefused: JSON that asks for nothing
   std::span<const std::string_view> values = {};  // of a text; none: any
   bool required = false;
+  std::string_view inner = {};  // the table of the object, or of the list's items, by its name
 };
 
 constexpr FieldRow no_effect(std::string_view name, std::string_view sentence) {
@@ -112,5 +113,9 @@ extern const FieldTable kMessageTable;  // of `messages`
 extern const FieldTable kStreamOptionsTable;
 extern const FieldTable kTokenizeTable;
 extern const FieldTable kDetokenizeTable;
+extern const FieldTable kInvocationTable;  // with `inputs`
+extern const FieldTable kInvocationParametersTable;
+extern const FieldTable kInvocationChatTable;  // with `messages`
+extern const FieldTable kInvocationChatParametersTable;
 
 }  // namespace tidemill

@@ -85,8 +85,8 @@ const JsonValue* Fields::find(std::string_view name, std::initializer_list<Field
 }
 
 const JsonValue* Fields::value(std::string_view name) {
-  return find(name, {FieldType::kList, FieldType::kObject, FieldType::kContent, FieldType::kPrompt,
-                     FieldType::kAny});
+  return find(name, {FieldType::kTexts, FieldType::kList, FieldType::kObject, FieldType::kContent,
+                     FieldType::kPrompt, FieldType::kAny});
 }
 
 void Fields::problem(ErrorKind kind, std::string_view name, std::string message) {
@@ -180,21 +180,6 @@ std::optional<std::vector<std::pair<int64_t, double>>> Fields::bias(std::string_
     entries.emplace_back(std::stoll(id), number.number());
   }
   return entries;
-}
-
-void Fields::accept(std::initializer_list<std::string_view> names) {
-  for (const std::string_view name : names) known_.emplace_back(name);
-}
-
-void Fields::refuse_unless(std::string_view name, const JsonValue& neutral,
-                           std::string_view way_out) {
-  CHECK(table_ == nullptr, "a table says what is refused");
-  known_.emplace_back(name);
-  const JsonValue* value = given(name);
-  if (value == nullptr || *value == neutral) return;
-  if (value->is_number() && neutral.is_number() && value->number() == neutral.number()) return;
-  problem(ErrorKind::kUnsupportedParameter, name,
-          format("{} is not supported yet. {}", path_of(name), way_out));
 }
 
 void Fields::adopt(const Fields& inner) {

@@ -44,11 +44,6 @@ class Fields {
   // Any value but null; the field counts as known.
   const JsonValue* value(std::string_view name);
 
-  // Known fields that change nothing.
-  void accept(std::initializer_list<std::string_view> names);
-  // A known field that is not supported: refused unless it holds `neutral` (or null).
-  void refuse_unless(std::string_view name, const JsonValue& neutral, std::string_view way_out);
-
   void problem(ErrorKind kind, std::string_view name, std::string message);
   // The first problem of an object inside this one.
   void adopt(const Fields& inner);

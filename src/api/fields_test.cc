@@ -74,23 +74,10 @@ TEST(Fields, AStringStandsForAListOfOne) {
 }
 
 TEST(Fields, NamesNobodyAskedForAreUnknownInTheirOrder) {
-  const JsonValue body = json(R"({"z":1,"known":2,"a":3,"harmless":4})");
+  const JsonValue body = json(R"({"z":1,"known":2,"a":3})");
   Fields fields(body, "");
   fields.integer("known");
-  fields.accept({"harmless"});
   EXPECT_THAT(fields.unknown(), ElementsAre("z", "a"));
-}
-
-TEST(Fields, LaterWorkIsRefusedByNameUnlessItIsNeutral) {
-  const JsonValue body = json(R"({"zero":0.0,"null":null,"list":[],"asked":0.5})");
-  Fields fields(body, "");
-  fields.refuse_unless("zero", 0, "");
-  fields.refuse_unless("null", 1, "");
-  fields.refuse_unless("list", JsonArray{}, "");
-  EXPECT_FALSE(fields.first_problem());
-  fields.refuse_unless("asked", 0, "Send 0.");
-  EXPECT_EQ(*fields.first_problem(), (Error{ErrorKind::kUnsupportedParameter, "asked",
-                                            "asked is not supported yet. Send 0."}));
 }
 
 }  // namespace

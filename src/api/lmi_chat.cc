@@ -171,7 +171,7 @@ void read_chat_sampling(Fields& fields, GenerationFields& out) {
   out.repetition_penalty = fields.number("repetition_penalty").value_or(1.0);
   out.frequency_penalty = fields.number("frequency_penalty").value_or(0.0);
   out.presence_penalty = fields.number("presence_penalty").value_or(0.0);
-  out.logit_bias = read_lmi_logit_bias(fields);
+  if (auto bias = fields.bias("logit_bias")) out.logit_bias = std::move(*bias);
   out.seed = fields.bits("seed");
   out.num_choices = fields.integer("n").value_or(1);
   const auto newer = fields.integer("max_new_tokens");
@@ -183,37 +183,27 @@ void read_chat_sampling(Fields& fields, GenerationFields& out) {
   out.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
   const bool logprobs = fields.boolean("logprobs").value_or(false);
   const auto top = fields.integer("top_logprobs");
-  if (top && (*top < 0 || !logprobs)) {
+  if (top && !logprobs) {
     fields.problem(ErrorKind::kInvalidParameter, "top_logprobs",
-                   "top_logprobs must be at least 0, and needs logprobs: true.");
+                   "top_logprobs needs logprobs: true.");
   }
   out.num_logprobs = logprobs ? top.value_or(0) : -1;
-}
-
-// An empty list of tools asks for nothing.
-void refuse_tools(Fields& fields) {
-  fields.refuse_unless("tools", JsonArray{}, "Leave it out.");
-  const JsonValue* choice = fields.value("tool_choice");
-  const bool none = choice != nullptr && (*choice == JsonValue("none") || *choice == "auto");
-  if (!none) fields.refuse_unless("tool_choice", "none", "Leave it out.");
-  fields.refuse_unless("response_format", JsonObject{{"type", "text"}},
-                       "Only {\"type\": \"text\"} is answered.");
-  fields.accept({"model", "user"});
 }
 
 }  // namespace
 
 Result<ApiCall> parse_lmi_chat(const JsonValue& body, const ModelFacts& facts,
                                const RequestContext& context) {
-  Fields fields(body, "");
+  Fields fields(body, "", kInvocationChatTable, facts.limits);
   GenerationFields generation;
   generation.prompts.push_back(read_chat_prompt(fields, facts));
   read_chat_sampling(fields, generation);
-  refuse_tools(fields);
+  fields.text("tool_choice");  // either value asks for nothing
   const bool stream = fields.boolean("stream").value_or(false);
   const JsonValue none = JsonObject{};
   const JsonValue* inside = fields.value("parameters");
-  Fields parameters(inside != nullptr && inside->is_object() ? *inside : none, "parameters.");
+  Fields parameters(inside != nullptr ? *inside : none, "parameters.",
+                    kInvocationChatParametersTable, facts.limits);
   const LmiFormatter formatter = read_lmi_formatter(parameters, facts, stream);
   fields.adopt(parameters);
   StreamChoices choices{.stream = formatter.framing == LmiFraming::kNone

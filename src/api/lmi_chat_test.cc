@@ -101,7 +101,13 @@ TEST(LmiChat, WhatIsWrongIsNamed) {
   for (const auto& [members, field] : cases) {
     EXPECT_EQ(model.refusal(kParser, chat(members)).field, field) << members;
   }
-  EXPECT_EQ(model.refusal(kParser, R"({"messages":[]})").field, "messages");
+  for (const char* body : {R"({"messages":[]})", R"({"messages":5})", R"({"messages":"x"})",
+                           R"({"messages":{}})", R"({"messages":true})"}) {
+    EXPECT_EQ(model.refusal(kParser, body).field, "messages") << body;
+  }
+  EXPECT_EQ(model.refusal(kParser, chat(R"(,"parameters":[1])")).field, "parameters");
+  EXPECT_EQ(model.refusal(kParser, chat(R"(,"chat_template_kwargs":5)")).field,
+            "chat_template_kwargs");
 }
 
 TEST(LmiChat, AnErrorInsideAStreamIsTheLastRecord) {

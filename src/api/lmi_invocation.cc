@@ -9,6 +9,7 @@
 #include "api/lmi_chat.h"
 #include "api/lmi_format.h"
 #include "api/lmi_parameters.h"
+#include "api/openai_common.h"
 #include "base/check.h"
 
 namespace tidemill {
@@ -16,11 +17,7 @@ namespace {
 
 void read_inputs(Fields& fields, LmiShape& shape, std::vector<Prompt>& prompts) {
   const JsonValue* inputs = fields.value("inputs");
-  if (inputs == nullptr) {
-    fields.problem(ErrorKind::kMissingParameter, "inputs",
-                   "inputs is missing: a string, or a list of strings.");
-    return;
-  }
+  if (inputs == nullptr) return;  // the table refused it
   shape.list = inputs->is_array();
   const auto texts = fields.texts("inputs");
   if (!texts) return;
@@ -51,35 +48,26 @@ class InputsReader {
  public:
   InputsReader(const JsonValue& body, const ModelFacts& facts)
       : facts_(facts),
-        fields_(body, ""),
+        fields_(body, "", kInvocationTable, facts.limits),
         given_parameters_(fields_.value("parameters")),
-        parameters_(has_parameters() ? *given_parameters_ : none_, "parameters.") {
+        parameters_(given_parameters_ != nullptr ? *given_parameters_ : none_, "parameters.",
+                    kInvocationParametersTable, facts.limits) {
     shape_.options = facts.lmi;
   }
 
   Result<ApiCall> read() {
     read_inputs(fields_, shape_, generation_.prompts);
     stream_ = fields_.boolean("stream").value_or(false);
-    fields_.refuse_unless("adapters", JsonValue(), "Serve the merged model instead.");
-    fields_.refuse_unless("cached_prompt", JsonValue(), "The prefix cache needs no hint.");
-    fields_.accept({"model"});
-    if (given_parameters_ != nullptr && !given_parameters_->is_object()) {
-      fields_.problem(ErrorKind::kInvalidParameter, "parameters",
-                      ::tidemill::format("parameters is {}; it must be an object.",
-                                         given_parameters_->kind_name()));
-    }
     formatter_ = read_lmi_formatter(parameters_, facts_, stream_);
     choose_framing();
     read_lmi_parameters(parameters_, shape_, generation_);
     fields_.adopt(parameters_);
+    check_all_read(fields_);
+    check_all_read(parameters_);
     return finish();
   }
 
  private:
-  bool has_parameters() const {
-    return given_parameters_ != nullptr && given_parameters_->is_object();
-  }
-
   // 0.25.0 has one answer for one input, whatever the request says.
   bool as_0_25() const { return facts_.lmi.as_0_25() && generation_.prompts.size() == 1; }
 

@@ -1,7 +1,6 @@
 #include "api/lmi_parameters.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "api/openai_common.h"
 #include "base/check.h"
@@ -22,8 +21,7 @@ void read_temperature(Fields& fields, GenerationFields& out) {
   const auto given = fields.number("temperature");
   const double temperature = std::min(given.value_or(1.0), kMaxTemperature);
   const bool sample = do_sample.value_or(given.has_value());
-  // A negative one is refused whether it would be used or not.
-  out.temperature = sample || temperature < 0 ? temperature : 0.0;
+  out.temperature = sample ? temperature : 0.0;
   out.max_temperature = kMaxTemperature;
 }
 
@@ -36,7 +34,7 @@ void read_choosing(Fields& fields, GenerationFields& out) {
   out.repetition_penalty = fields.number("repetition_penalty").value_or(1.0);
   out.frequency_penalty = fields.number("frequency_penalty").value_or(0.0);
   out.presence_penalty = fields.number("presence_penalty").value_or(0.0);
-  out.logit_bias = read_lmi_logit_bias(fields);
+  if (auto bias = fields.bias("logit_bias")) out.logit_bias = std::move(*bias);
   out.bad_words = fields.texts("bad_words").value_or(std::vector<std::string>());
   out.allowed_token_ids = fields.integers("allowed_token_ids");
   out.seed = fields.bits("seed");
@@ -55,29 +53,19 @@ void read_ends(Fields& fields, GenerationFields& out) {
   out.keep_stop_text = fields.boolean("include_stop_str_in_output").value_or(false);
 }
 
-// How many of the best; absent: `otherwise`. Less than none is no number of them.
-int64_t read_count(Fields& fields, std::string_view name, int64_t otherwise) {
-  const auto count = fields.integer(name);
-  if (count && *count < 0) {
-    fields.problem(ErrorKind::kInvalidParameter, name,
-                   format("{} is {}; it must be at least 0.", fields.path_of(name), *count));
-  }
-  return count.value_or(otherwise);
-}
-
 // What the answer shows beside its text. The token itself is always told with its probability.
 void read_details(Fields& fields, LmiShape& shape, GenerationFields& out) {
   shape.details = fields.boolean("details").value_or(shape.options.tgi_compat);
   shape.full_text = fields.boolean("return_full_text").value_or(false);
   out.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
   shape.skip_special_tokens = out.skip_special_tokens;
-  const int64_t top = read_count(fields, "top_n_tokens", 0);
-  const int64_t logprobs = read_count(fields, "logprobs", 0);
+  const int64_t top = fields.integer("top_n_tokens").value_or(0);
+  const int64_t logprobs = fields.integer("logprobs").value_or(0);
   // A logprobs of one is the chosen token's own, which every token carries.
   out.num_logprobs = std::max(top, logprobs == 1 ? 0 : logprobs);
   shape.top_tokens = out.num_logprobs > 0;
   const bool prefill = fields.boolean("decoder_input_details").value_or(false);
-  out.num_prompt_logprobs = read_count(fields, "prompt_logprobs", prefill ? 0 : -1);
+  out.num_prompt_logprobs = fields.integer("prompt_logprobs").value_or(prefill ? 0 : -1);
   shape.prefill = out.num_prompt_logprobs >= 0;
 }
 
@@ -95,54 +83,7 @@ void read_sequences(Fields& fields, LmiShape& shape, GenerationFields& out) {
                         fields.path_of(out.best_of ? "best_of" : "n")));
 }
 
-void refuse_parameters(Fields& fields) {
-  for (const char* name : {"num_beams", "beam_width", "length_penalty"}) {
-    fields.refuse_unless(name, 1, "There is no beam search: use best_of.");
-  }
-  for (const char* name : {"use_beam_search", "early_stopping"}) {
-    fields.refuse_unless(name, false, "There is no beam search: use best_of.");
-  }
-  fields.refuse_unless("watermark", false, "Leave it out.");
-  fields.refuse_unless("min_length", 0, "It counts the prompt, too: use min_new_tokens.");
-  for (const char* name : {"penalty_alpha", "decoding_strategy"}) {
-    fields.refuse_unless(name, JsonValue(), "Use do_sample, temperature, top_k and top_p.");
-  }
-  for (const char* name :
-       {"cached_prompt", "response_format", "grammar", "guided_json", "guided_regex",
-        "guided_choice", "guided_grammar", "guided_decoding_backend", "structured_outputs"}) {
-    fields.refuse_unless(name, JsonValue(), "Leave it out.");
-  }
-  fields.accept({"streaming", "use_lru_kv_cache"});
-  refuse_spaces(fields);
-}
-
 }  // namespace
-
-std::vector<std::pair<int64_t, double>> read_lmi_logit_bias(Fields& fields) {
-  std::vector<std::pair<int64_t, double>> biases;
-  const JsonValue* given = fields.value("logit_bias");
-  if (given == nullptr) return biases;
-  const auto refuse = [&](std::string what) {
-    fields.problem(ErrorKind::kInvalidParameter, "logit_bias",
-                   format("{} {}", fields.path_of("logit_bias"), what));
-  };
-  if (!given->is_object()) {
-    refuse(format("is {}; it must be an object of token ids and numbers.", given->kind_name()));
-    return biases;
-  }
-  for (const auto& [name, value] : given->object()) {
-    int64_t id = 0;
-    const char* end = name.data() + name.size();
-    const auto [read, error] = std::from_chars(name.data(), end, id);
-    if (error != std::errc() || read != end || !value.is_number()) {
-      refuse(format("holds {}: {}; it must be a token id and a number.", excerpt(name),
-                    value.is_number() ? "a number" : value.kind_name()));
-      return biases;
-    }
-    biases.emplace_back(id, value.number());
-  }
-  return biases;
-}
 
 FieldNames lmi_names(const Fields& parameters) {
   return {.prompt = "inputs",
@@ -172,7 +113,7 @@ void read_lmi_parameters(Fields& parameters, LmiShape& shape, GenerationFields& 
   read_details(parameters, shape, out);
   read_sequences(parameters, shape, out);
   out.truncate_prompt_tokens = parameters.integer("truncate");
-  refuse_parameters(parameters);
+  refuse_spaces(parameters);
 }
 
 LmiFormatter read_lmi_formatter(Fields& parameters, const ModelFacts& facts, bool stream) {

@@ -89,11 +89,15 @@ std::string answer_model(Fields& fields, const ModelFacts& facts) {
   return name && !names_no_model(*name) ? *name : facts.name;
 }
 
+void check_all_read(const Fields& fields) {
+  const auto unread = fields.unread();
+  CHECK(unread.empty(), "the row {} is never read", unread.front());
+}
+
 Result<ApiCall> finish_call(Fields& fields, GenerationFields generation, const FieldNames& names,
                             const ModelFacts& facts, const StreamChoices& stream,
                             std::unique_ptr<ResponseFormat> format) {
-  const auto unread = fields.unread();
-  CHECK(unread.empty(), "the row {} is never read", unread.front());
+  check_all_read(fields);
   if (fields.first_problem()) return *fields.first_problem();
   std::vector<std::string> unknown = fields.unknown();
   unknown.insert(unknown.end(), stream.unknown.begin(), stream.unknown.end());

@@ -32,6 +32,8 @@ bool names_no_model(std::string_view name);
 // The name the answer carries: the client's, or the model's.
 std::string answer_model(Fields& fields, const ModelFacts& facts);
 
+// A row of the table that nobody reads would be a promise that nobody keeps.
+void check_all_read(const Fields& fields);
 // Checks what was read, and makes the request. Every row of the table of `fields` has been read.
 Result<ApiCall> finish_call(Fields& fields, GenerationFields generation, const FieldNames& names,
                             const ModelFacts& facts, const StreamChoices& stream,

@@ -32,7 +32,7 @@ constexpr Operation kOperations[] = {
     {.kind = RouteKind::kInvocation,
      .summary = "Generates in DJL's LMI form; a body with messages or prompt is answered as an "
                 "OpenAI request.",
-     .request = "Any",
+     .request = "Invocation",
      .answer = "Any",
      .statuses = kInvocation},
     {.kind = RouteKind::kCompletion,
@@ -75,6 +75,13 @@ constexpr Operation kOperations[] = {
     {.kind = RouteKind::kLoad, .summary = "Sequences that run or wait.", .answer = "Load"},
     {.kind = RouteKind::kOpenApi, .summary = "This document.", .answer = "Any"},
 };
+
+// Several kinds of bodies are named after what they hold.
+std::string_view taken(const Operation& operation) {
+  return operation.kind == RouteKind::kInvocation
+             ? "InvocationRequest, InvocationChatRequest or CompletionRequest; or a form, text, CSV"
+             : operation.request;
+}
 
 const Operation& operation_of(RouteKind kind) {
   for (const Operation& operation : kOperations) {
@@ -219,9 +226,8 @@ std::string api_page() {
     std::string more;
     for (const int status : operation.statuses) more += format("{} ", status);
     if (!more.empty()) more.pop_back();
-    page +=
-        format("| `{}` | {} | {} | {} | {} |\n", route.pattern, route.method,
-               operation.request == "Any" ? "JSON" : operation.request, operation.summary, more);
+    page += format("| `{}` | {} | {} | {} | {} |\n", route.pattern, route.method, taken(operation),
+                   operation.summary, more);
   }
   page += "\nAny request may meet";
   for (const int status : kEverywhere) page += format(" {}", status);

@@ -62,7 +62,9 @@ TEST(OpenApi, EveryReferenceLeadsToASchema) {
 
 TEST(OpenApi, EveryFieldOfATableIsAProperty) {
   const JsonValue json = document();
-  for (const FieldTable* table : {&kCompletionTable, &kChatTable, &kTokenizeTable}) {
+  for (const FieldTable* table :
+       {&kCompletionTable, &kChatTable, &kTokenizeTable, &kInvocationTable,
+        &kInvocationParametersTable, &kInvocationChatTable}) {
     const std::string name(table->name);
     const JsonValue& properties = at(json, {"components", "schemas", name.c_str(), "properties"});
     EXPECT_EQ(properties.object().size(), table->rows.size());
@@ -101,7 +103,8 @@ TEST(ApiPage, HasEveryRouteAndEveryField) {
   for (const RoutePattern& route : route_patterns()) {
     EXPECT_THAT(page, HasSubstr("| `" + std::string(route.pattern) + "` |"));
   }
-  for (const FieldTable* table : {&kCompletionTable, &kChatTable, &kMessageTable}) {
+  for (const FieldTable* table : {&kCompletionTable, &kChatTable, &kMessageTable, &kInvocationTable,
+                                  &kInvocationParametersTable, &kInvocationChatTable}) {
     for (const FieldRow& row : table->rows) {
       EXPECT_THAT(page, HasSubstr("| `" + std::string(row.name) + "` |"));
     }
