@@ -124,6 +124,9 @@ JsonArray parameters(const RoutePattern& route) {
   if (route.pattern.find("{model}") != std::string_view::npos) {
     all.push_back(parameter("model", "path", "The model's name."));
   }
+  if (route.pattern.find("{version}") != std::string_view::npos) {
+    all.push_back(parameter("version", "path", "Models have no versions here: any is not found."));
+  }
   if (route.kind == RouteKind::kModelList) {
     all.push_back(parameter("all", "query", "true lists models that cannot answer now, too."));
   }

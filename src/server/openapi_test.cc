@@ -48,6 +48,27 @@ TEST(OpenApi, EveryRouteIsThereWithItsMethod) {
   }
 }
 
+TEST(OpenApi, EveryPieceOfAPathThatVariesIsAParameter) {
+  const JsonValue json = document();
+  for (const RoutePattern& route : route_patterns()) {
+    std::set<std::string> varying, described;
+    std::string_view rest = route.pattern;
+    for (size_t at = rest.find('{'); at != rest.npos; at = rest.find('{')) {
+      rest.remove_prefix(at + 1);
+      varying.emplace(rest.substr(0, rest.find('}')));
+    }
+    const std::string path(route.pattern);
+    const char* method = route.method == "POST" ? "post" : "get";
+    const JsonValue* parameters = at(json, {"paths", path.c_str(), method}).find("parameters");
+    const JsonArray none;
+    for (const JsonValue& parameter : parameters == nullptr ? none : parameters->array()) {
+      if (parameter.find("in")->string() != "path") continue;
+      described.insert(parameter.find("name")->string());
+    }
+    EXPECT_EQ(described, varying) << path;
+  }
+}
+
 TEST(OpenApi, EveryReferenceLeadsToASchema) {
   const JsonValue json = document();
   std::set<std::string> references;
