@@ -139,7 +139,10 @@ JsonArray parameters(const RoutePattern& route) {
 JsonValue responses(const RoutePattern& route, const Operation& operation) {
   JsonValue ok_content = content(operation.media, operation.answer);
   if (!operation.stream.empty()) {
-    ok_content.set("text/event-stream", JsonObject{{"schema", reference(operation.stream)}});
+    // What goes wrong behind the head is told by an event.
+    const JsonValue event =
+        JsonObject{{"anyOf", JsonArray{reference(operation.stream), reference("Error")}}};
+    ok_content.set("text/event-stream", JsonObject{{"schema", event}});
   }
   if (route.kind == RouteKind::kInvocation) {
     for (const char* media : {"application/jsonlines", "text/event-stream", "text/plain"}) {

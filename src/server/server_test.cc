@@ -56,20 +56,6 @@ TEST_F(ServerTest, CO_8_TheClientsRequestIdIsEchoedWhenItIsFit) {
   EXPECT_THAT(exchange(get("/health", "x-request-id: a b\r\n")), Not(HasSubstr("a b")));
 }
 
-TEST_F(ServerTest, TO_2_TokensAreReadAndWrittenWithoutAPlaceInTheQueue) {
-  start({});
-  Client client(server_->port());
-  client.send(post("/tokenize", R"({"prompt":"hi","colour":1})"));
-  EXPECT_THAT(client.read_until("}"), HasSubstr("x-ignored-parameters: colour\r\n"));
-  client.send(post("/detokenize", R"({"tokens":[104,105]})"));
-  EXPECT_THAT(client.read_until("}"), EndsWith(R"({"prompt":"hi"})"));
-  EXPECT_THAT(exchange(post("/tokenize", R"({"prompt":5})")), HasSubstr("invalid_parameter"));
-  EXPECT_THAT(exchange(post("/tokenize", R"({"prompt":"x","model":"n"})")),
-              HasSubstr("model_not_found"));
-  EXPECT_EQ(metric("tidemill:requests_rejected_total"), 0.0);  // of requests that generate
-  EXPECT_EQ(metric("tidemill:unknown_parameters_total"), 1.0);
-}
-
 TEST_F(ServerTest, TheDocumentOfTheApiIsServed) {
   start({});
   const std::string answer = exchange(get("/openapi.json"));

@@ -60,6 +60,17 @@ def test_openai_token_prompts_are_used_as_they_are(client):
     assert answer.usage.prompt_tokens == 5
 
 
+def test_openai_usage_counts_what_best_of_left_out(client):
+    one = client.completions.create(model="script", prompt="hello")
+    best = client.completions.create(model="script", prompt="hello", best_of=3)
+    two = client.completions.create(model="script", prompt=["hello"] * 2, n=2, best_of=3)
+    assert len(best.choices) == 1 and len(two.choices) == 4
+    assert best.usage.completion_tokens == 3 * one.usage.completion_tokens > 0
+    assert two.usage.completion_tokens == 6 * one.usage.completion_tokens
+    assert best.usage.prompt_tokens == one.usage.prompt_tokens == 5
+    assert best.usage.total_tokens == 5 + best.usage.completion_tokens
+
+
 def test_openai_errors_have_their_classes(client):
     with pytest.raises(openai.NotFoundError) as missing:
         client.models.retrieve("nobody")
