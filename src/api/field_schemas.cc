@@ -60,9 +60,9 @@ JsonValue value_schema(const FieldRow& row) {
       }
       return schema;
     case FieldType::kTexts:
-      return JsonObject{
-          {"anyOf",
-           JsonArray{typed("string"), JsonObject{{"type", "array"}, {"items", typed("string")}}}}};
+      schema = JsonObject{{"type", "array"}, {"items", typed("string")}};
+      add_bounds(schema, row.range, "minItems", "maxItems");
+      return JsonObject{{"anyOf", JsonArray{typed("string"), std::move(schema)}}};
     case FieldType::kIntegers:
       schema = JsonObject{{"type", "array"}, {"items", typed("integer")}};
       add_bounds(schema, row.range, "minItems", "maxItems");
@@ -82,9 +82,9 @@ JsonValue value_schema(const FieldRow& row) {
                         {"additionalProperties", std::move(bias)}};
     }
     case FieldType::kContent:
-      return json(R"({"anyOf":[{"type":"string"},{"type":"array","items":{"type":"object",)"
-                  R"("required":["type"],"properties":{"type":{"enum":["text","refusal"]},)"
-                  R"("text":{"type":"string"},"refusal":{"type":"string"}}}}]})");
+      return json(R"({"anyOf":[{"type":"string"},{"type":"array","items":{"anyOf":[)"
+                  R"({"$ref":"#/components/schemas/TextPart"},)"
+                  R"({"$ref":"#/components/schemas/RefusalPart"}]}}]})");
     case FieldType::kPrompt:
       return json(R"({"anyOf":[{"type":"string"},)"
                   R"({"type":"array","minItems":1,"items":{"type":"string"}},)"
@@ -122,8 +122,27 @@ JsonValue row_schema(const FieldRow& row) {
   return schema;
 }
 
+// What a role asks of a message beside its fields.
+constexpr std::string_view kMessageKinds = R"([
+{"required":["content"],"properties":{"role":{"enum":["system","developer","user"]},
+ "content":{"anyOf":[{"type":"string"},{"type":"array",
+ "items":{"$ref":"#/components/schemas/TextPart"}}]},
+ "tool_calls":{"type":["array","null"],"maxItems":0}}},
+{"properties":{"role":{"const":"assistant"}}},
+{"required":["tool_call_id"],"properties":{"role":{"const":"tool"},
+ "content":{"anyOf":[{"type":["string","null"]},{"type":"array",
+ "items":{"$ref":"#/components/schemas/TextPart"}}]},
+ "tool_call_id":{"type":"string"},"tool_calls":{"type":["array","null"],"maxItems":0}}}
+])";
+
 // Bodies of several kinds, and answers.
 constexpr std::string_view kOthers = R"({
+"TextPart":{"type":"object","required":["type","text"],"properties":{"type":{"const":"text"},
+ "text":{"type":"string"}}},
+"RefusalPart":{"type":"object","required":["type","refusal"],"properties":{
+ "type":{"const":"refusal"},"refusal":{"type":"string"}}},
+"ToolCall":{"type":"object","required":["function"],"properties":{"function":{"type":"object",
+ "required":["name"],"properties":{"name":{"type":"string"}}}}},
 "Invocation":{"anyOf":[{"$ref":"#/components/schemas/InvocationRequest"},
  {"$ref":"#/components/schemas/InvocationChatRequest"},
  {"$ref":"#/components/schemas/CompletionRequest"}]},
@@ -288,6 +307,7 @@ JsonValue schema_of(const FieldTable& table) {
 JsonValue component_schemas() {
   JsonValue schemas = JsonObject{};
   for (const FieldTable* table : kTables) schemas.set(table->name, schema_of(*table));
+  schemas.find(kMessageTable.name)->set("anyOf", json(kMessageKinds));
   const JsonValue others = json(kOthers);
   for (const JsonMember& other : others.object()) schemas.set(other.first, other.second);
   return schemas;

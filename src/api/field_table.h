@@ -61,7 +61,7 @@ struct FieldRow {
   std::string_view neutral = {};                  // kRefused: JSON that asks for nothing
   std::span<const std::string_view> values = {};  // of a text; none: any
   bool required = false;
-  std::string_view inner = {};  // the table of the object, or of the list's items, by its name
+  std::string_view inner = {};  // the schema of the object, or of the list's items
 };
 
 constexpr FieldRow no_effect(std::string_view name, std::string_view sentence) {

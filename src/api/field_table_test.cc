@@ -32,7 +32,7 @@ constexpr const char* kConversation = R"({"messages":[{"role":"user","content":"
 const Schema kSchemas[] = {
     {kCompletionTable, parse_openai_completion, R"({"prompt":"x"})", 31, 11},
     {kChatTable, parse_openai_chat, kConversation, 31, 11},
-    {kInvocationTable, parse_lmi_invocation, R"({"inputs":"x"})", 0, 2},
+    {kInvocationTable, parse_lmi_invocation, R"({"inputs":"x"})", 1, 2},
     {kInvocationParametersTable, parse_lmi_invocation, R"({"inputs":"x"})", 41, 18, "parameters"},
     {kInvocationChatTable, parse_lmi_chat, kConversation, 28, 10},
     {kInvocationChatParametersTable, parse_lmi_chat, kConversation, 0, 0, "parameters"},

@@ -16,7 +16,7 @@ constexpr std::string_view kSample = "Use do_sample, temperature, top_k and top_
 constexpr FieldRange kTokens = from_to(0, kMaxCount);
 constexpr FieldRange kUpToContext = up_to(0, &RequestLimits::max_model_len, "the model's length");
 constexpr FieldRange kLogprobs = up_to(0, &RequestLimits::max_logprobs, "max_logprobs (20)");
-constexpr FieldRange kStops = up_to(0, &RequestLimits::max_stop_strings, "max_stop_strings (16)");
+constexpr FieldRange kStops = up_to(0, &RequestLimits::max_stop_strings, "max_stop_sequences (16)");
 
 // What `parameters` and a conversation's top level mean alike. Nothing here comes from the model's
 // generation_config.json.
@@ -200,6 +200,7 @@ constexpr std::array kOnlyParameters = std::to_array<FieldRow>({
 constexpr std::array kInvocation = std::to_array<FieldRow>({
     {.name = "inputs",
      .type = FieldType::kTexts,
+     .range = {.limit = &RequestLimits::max_prompts, .limit_name = "max_inputs (32)"},
      .sentence = "The text to continue, not empty. A list, even of one, is answered by a list, and "
                  "is not streamed.",
      .required = true},
