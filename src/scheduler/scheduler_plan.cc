@@ -7,36 +7,35 @@
 namespace tidemill {
 
 StepPlan Scheduler::State::plan_step() {
-  StepPlan plan;
+  PlanDraft plan(std::count_if(running.begin(), running.end(),
+                               [](const Entry* entry) { return !entry->paused(); }));
   plan_decodes(plan);
   plan_chunks(plan);
   plan_admissions(plan);
-  return plan;
+  return plan.take();
 }
 
-int32_t Scheduler::State::budget_left(const StepPlan& plan) const {
+int32_t Scheduler::State::budget_left(const PlanDraft& plan) const {
   return options.max_step_tokens - static_cast<int32_t>(plan.num_tokens());
 }
 
 // Sequences that were paused keep their blocks, not their place: when they come back there may be
 // more than may run, and the oldest do.
-bool Scheduler::State::is_full(const StepPlan& plan) const {
-  return plan.rows.size() >= static_cast<size_t>(options.max_sequences) || budget_left(plan) < 1 ||
+bool Scheduler::State::is_full(const PlanDraft& plan) const {
+  return plan.num_rows() >= options.max_sequences || budget_left(plan) < 1 ||
          plan.num_score_rows() >= options.max_score_rows();
 }
 
 // For a sequence whose prompt is scored: those that nobody has, less one for each of the others
 // that run and may still want it in this step.
-int32_t Scheduler::State::score_rows_left(const StepPlan& plan, const Entry& entry) const {
-  const auto num_others = std::count_if(running.begin(), running.end(), [&](const Entry* other) {
-    return other != &entry && !other->paused();
-  });
-  const auto unplanned = std::max<int64_t>(0, num_others - static_cast<int64_t>(plan.rows.size()));
+int32_t Scheduler::State::score_rows_left(const PlanDraft& plan, const Entry& entry) const {
+  const int64_t num_others = plan.num_active() - entry.running;
+  const int64_t unplanned = std::max<int64_t>(0, num_others - plan.num_rows());
   const int64_t free = options.max_score_rows() - plan.num_score_rows();
   return static_cast<int32_t>(std::max<int64_t>(free - unplanned, 1));
 }
 
-void Scheduler::State::plan_decodes(StepPlan& plan) {
+void Scheduler::State::plan_decodes(PlanDraft& plan) {
   int32_t drafts_left = options.max_step_drafts;
   // A copy: preemption takes from `running`.
   for (Entry* entry : std::vector<Entry*>(running)) {
@@ -50,14 +49,14 @@ void Scheduler::State::plan_decodes(StepPlan& plan) {
     if (!reserve_preempting(*entry, sequence.num_cached_tokens + 1, plan)) continue;
     sequence.drafts.resize(static_cast<size_t>(drafts));
     drafts_left -= drafts;
-    plan.rows.push_back({.sequence = sequence.id,
-                         .first_position = sequence.num_cached_tokens,
-                         .num_tokens = 1 + drafts,
-                         .num_score_rows = 1 + drafts});
+    plan.add({.sequence = sequence.id,
+              .first_position = sequence.num_cached_tokens,
+              .num_tokens = 1 + drafts,
+              .num_score_rows = 1 + drafts});
   }
 }
 
-void Scheduler::State::plan_chunks(StepPlan& plan) {
+void Scheduler::State::plan_chunks(PlanDraft& plan) {
   for (Entry* entry : std::vector<Entry*>(running)) {
     if (!entry->running || entry->paused() || entry->sequence.num_pending_tokens() < 2) continue;
     if (is_full(plan)) return;
@@ -71,10 +70,8 @@ void Scheduler::State::plan_chunks(StepPlan& plan) {
 // First come, first served, by priority: whoever does not fit holds back those behind, unless it
 // waits for something other than room (its reader, the leader of its prompt). So does a sequence
 // that runs and got nothing in this step: newcomers would take its share of the next ones, too.
-void Scheduler::State::plan_admissions(StepPlan& plan) {
-  const auto num_active = std::count_if(running.begin(), running.end(),
-                                        [](const Entry* entry) { return !entry->paused(); });
-  if (static_cast<size_t>(num_active) > plan.rows.size()) return;
+void Scheduler::State::plan_admissions(PlanDraft& plan) {
+  if (plan.num_active() > plan.num_rows()) return;
   for (size_t i = 0; i < waiting.size() && !is_full(plan);) {
     Entry& entry = *waiting[i];
     if (!may_start(entry)) {
@@ -87,6 +84,7 @@ void Scheduler::State::plan_admissions(StepPlan& plan) {
       if (!plan.empty() || !preempt_paused(plan)) return;
     }
     waiting.erase(std::find(waiting.begin(), waiting.end(), &entry));
+    plan.add_active(1);
     // Counted again: a prefix that was found is not pending.
     if (!plan_chunk(plan, entry, chunk_tokens(plan, entry))) return;
   }
@@ -96,7 +94,7 @@ void Scheduler::State::plan_admissions(StepPlan& plan) {
 // min_chunk_tokens (or half a step, where that is less), or whatever fits where a step is so small
 // that decodes would keep every block out of it, or is empty. 0: not in this step. A prompt that is
 // scored goes on by as many as there are score rows for.
-int32_t Scheduler::State::chunk_tokens(const StepPlan& plan, const Entry& entry) const {
+int32_t Scheduler::State::chunk_tokens(const PlanDraft& plan, const Entry& entry) const {
   const int32_t pending = entry.sequence.num_pending_tokens();
   const int32_t budget = budget_left(plan);
   const int32_t begin = entry.sequence.num_cached_tokens;
@@ -110,20 +108,20 @@ int32_t Scheduler::State::chunk_tokens(const StepPlan& plan, const Entry& entry)
   if (whole_blocks > 0 && whole_blocks >= std::min(options.min_chunk_tokens, half_step)) {
     return whole_blocks;
   }
-  return plan.rows.empty() || half_step == 0 ? budget : 0;
+  return plan.empty() || half_step == 0 ? budget : 0;
 }
 
-bool Scheduler::State::plan_chunk(StepPlan& plan, Entry& entry, int32_t tokens) {
+bool Scheduler::State::plan_chunk(PlanDraft& plan, Entry& entry, int32_t tokens) {
   Sequence& sequence = entry.sequence;
   if (tokens == 0 || !reserve(entry, sequence.num_cached_tokens + tokens)) return false;
   const int32_t begin = sequence.num_cached_tokens;
   const int32_t prompt_rows = entry.num_unscored(begin, begin + tokens);
   const int32_t choice_rows = tokens == sequence.num_pending_tokens() ? 1 : 0;
-  plan.rows.push_back({.sequence = sequence.id,
-                       .first_position = begin,
-                       .num_tokens = tokens,
-                       .num_score_rows = prompt_rows + choice_rows,
-                       .num_prompt_rows = prompt_rows});
+  plan.add({.sequence = sequence.id,
+            .first_position = begin,
+            .num_tokens = tokens,
+            .num_score_rows = prompt_rows + choice_rows,
+            .num_prompt_rows = prompt_rows});
   return true;
 }
 
@@ -148,7 +146,7 @@ bool Scheduler::State::reserve(Entry& entry, int64_t num_tokens) {
   return true;
 }
 
-bool Scheduler::State::reserve_preempting(Entry& entry, int64_t num_tokens, StepPlan& plan) {
+bool Scheduler::State::reserve_preempting(Entry& entry, int64_t num_tokens, PlanDraft& plan) {
   while (!reserve(entry, num_tokens)) {
     Entry* victim = victim_for(entry);
     if (victim == nullptr) return false;
@@ -177,8 +175,9 @@ Entry* Scheduler::State::victim_for(const Entry& entry) {
   return nullptr;
 }
 
-void Scheduler::State::preempt(Entry& victim, StepPlan& plan) {
-  std::erase_if(plan.rows, [&](const PlanRow& row) { return row.sequence == victim.sequence.id; });
+void Scheduler::State::preempt(Entry& victim, PlanDraft& plan) {
+  plan.remove(victim.sequence.id);
+  if (!victim.paused()) plan.add_active(-1);
   std::erase(running, &victim);
   release(victim);
   victim.running = false;
@@ -188,7 +187,7 @@ void Scheduler::State::preempt(Entry& victim, StepPlan& plan) {
 }
 
 // Preempts the newest paused sequence that is not protected; false when there is none.
-bool Scheduler::State::preempt_paused(StepPlan& plan) {
+bool Scheduler::State::preempt_paused(PlanDraft& plan) {
   const auto victim = std::find_if(running.rbegin(), running.rend(), [&](const Entry* entry) {
     return entry->paused() && !is_protected(*entry);
   });

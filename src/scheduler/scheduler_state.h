@@ -6,6 +6,7 @@
 #include <deque>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "scheduler/prefix_cache.h"
@@ -51,25 +52,60 @@ inline bool goes_before(const Entry& a, const Entry& b) {
   return a.arrival < b.arrival;
 }
 
+// A plan while it is made, with its sums: asked for before every row, they are not added up again.
+class PlanDraft {
+ public:
+  // `num_active` sequences run and are not paused.
+  explicit PlanDraft(int64_t num_active) : num_active_(num_active) {}
+
+  void add(const PlanRow& row) {
+    num_tokens_ += row.num_tokens;
+    num_score_rows_ += row.num_score_rows;
+    plan_.rows.push_back(row);
+  }
+  void remove(SequenceId id) {
+    std::erase_if(plan_.rows, [&](const PlanRow& row) {
+      if (row.sequence != id) return false;
+      num_tokens_ -= row.num_tokens;
+      num_score_rows_ -= row.num_score_rows;
+      return true;
+    });
+  }
+  void add_active(int64_t more) { num_active_ += more; }
+
+  bool empty() const { return plan_.empty(); }
+  int64_t num_rows() const { return static_cast<int64_t>(plan_.rows.size()); }
+  int64_t num_tokens() const { return num_tokens_; }
+  int64_t num_score_rows() const { return num_score_rows_; }
+  int64_t num_active() const { return num_active_; }
+  StepPlan take() { return std::move(plan_); }
+
+ private:
+  StepPlan plan_;
+  int64_t num_tokens_ = 0;
+  int64_t num_score_rows_ = 0;
+  int64_t num_active_;
+};
+
 struct Scheduler::State {
   explicit State(const SchedulerOptions& scheduler_options);
 
   // Planning.
   StepPlan plan_step();
-  void plan_decodes(StepPlan& plan);
-  void plan_chunks(StepPlan& plan);
-  void plan_admissions(StepPlan& plan);
-  bool plan_chunk(StepPlan& plan, Entry& entry, int32_t tokens);
-  int32_t chunk_tokens(const StepPlan& plan, const Entry& entry) const;
-  int32_t budget_left(const StepPlan& plan) const;
-  int32_t score_rows_left(const StepPlan& plan, const Entry& entry) const;
-  bool is_full(const StepPlan& plan) const;
+  void plan_decodes(PlanDraft& plan);
+  void plan_chunks(PlanDraft& plan);
+  void plan_admissions(PlanDraft& plan);
+  bool plan_chunk(PlanDraft& plan, Entry& entry, int32_t tokens);
+  int32_t chunk_tokens(const PlanDraft& plan, const Entry& entry) const;
+  int32_t budget_left(const PlanDraft& plan) const;
+  int32_t score_rows_left(const PlanDraft& plan, const Entry& entry) const;
+  bool is_full(const PlanDraft& plan) const;
 
   // Blocks.
   // Makes sure that positions below num_tokens have blocks; false when the pool is exhausted.
   bool reserve(Entry& entry, int64_t num_tokens);
   // The same, preempting newer sequences until it succeeds or nobody may be preempted.
-  bool reserve_preempting(Entry& entry, int64_t num_tokens, StepPlan& plan);
+  bool reserve_preempting(Entry& entry, int64_t num_tokens, PlanDraft& plan);
   bool take_block(size_t group, BlockTable& table);
   void release(Entry& entry);
   void free_outside_window(Entry& entry);
@@ -79,8 +115,8 @@ struct Scheduler::State {
   bool admit(Entry& entry);
   bool has_room(const Entry& entry, int64_t num_blocks);
   void find_prefix(Entry& entry);
-  void preempt(Entry& victim, StepPlan& plan);
-  bool preempt_paused(StepPlan& plan);
+  void preempt(Entry& victim, PlanDraft& plan);
+  bool preempt_paused(PlanDraft& plan);
   Entry* victim_for(const Entry& entry);
   bool is_protected(const Entry& entry) const;
 
