@@ -48,6 +48,11 @@ SimulatedClient::SimulatedClient(NewSequence asked)
   for (const TokenId token : tokens) histories.push_back(history = extend(history, token));
 }
 
+int32_t SimulatedClient::num_to_score(int32_t begin, int32_t end) const {
+  if (!request.score_prompt) return 0;
+  return std::max(0, std::min(end, num_prompt_tokens - 1) - std::max(begin, num_scored));
+}
+
 bool SimulatedClient::receive(TokenId token, std::optional<EndReason>& end) {
   const bool right = token == next_token();
   const bool may_end = num_received() >= request.min_new_tokens;
@@ -94,7 +99,10 @@ NewSequence random_request(SimulationRandom& random, const SchedulerOptions& opt
   if (random.one_in(4)) {
     request.stop_ids = {static_cast<TokenId>(random.up_to(kSimulatedTokens - 1))};
   }
-  if (random.one_in(4)) request.prefix_scope = "other";
+  if (random.one_in(4)) request.prefix_scope = random.one_in(2) ? "other" : "third";
+  if (random.one_in(3)) request.priority = static_cast<int32_t>(random.between(-1, 1));
+  request.score_prompt = random.one_in(8);
+  if (request.score_prompt && random.one_in(2)) request.max_new_tokens = 0;
   return request;
 }
 

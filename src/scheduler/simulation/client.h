@@ -20,6 +20,7 @@ struct SimulatedClient {
   NewSequence request;             // its prompt has moved into tokens
   std::vector<TokenId> tokens;     // the prompt, then what was received
   std::vector<History> histories;  // of every token
+  int32_t num_scored = 0;          // leading positions of the prompt that were scored
   int32_t num_prompt_tokens = 0;
   ClientState state = ClientState::kQueued;
   uint8_t pause_reasons = 0;           // a set: bit r stands for PauseReason r
@@ -32,6 +33,10 @@ struct SimulatedClient {
   bool paused() const { return pause_reasons != 0; }
   int32_t num_received() const { return static_cast<int32_t>(tokens.size()) - num_prompt_tokens; }
   int64_t longest() const { return int64_t{num_prompt_tokens} + request.max_new_tokens; }
+  // Of positions [begin, end) those that a row must score: all that are left, each once. The last
+  // one of a prompt has no token behind it.
+  int32_t num_to_score(int32_t begin, int32_t end) const;
+  bool has_all_scores() const { return num_to_score(0, num_prompt_tokens) == 0; }
   TokenId next_token() const { return token_behind(histories.back()); }
   // Takes a token; false when it is not the one that must come. How the sequence ends with it, if
   // it does, is in *end.

@@ -164,9 +164,12 @@ bool SchedulerRun::step() {
     require(of.state != ClientState::kEnded, "I13: sequence {} has ended and is planned",
             row.sequence);
     require(!of.paused(), "sequence {} is paused and planned", row.sequence);
+    check_scores(of, row);
     of.last_planned = report_.steps;
     note(What::kPlanned, row.sequence, int64_t{row.first_position} << 12 ^ row.num_tokens);
   }
+  require(plan.num_score_rows() <= options_.max_score_rows(), "{} score rows in a step of {}",
+          plan.num_score_rows(), options_.max_score_rows());
   see_changes(oldest_running);
   check_queue(plan);
   audit(plan);
@@ -176,7 +179,7 @@ bool SchedulerRun::step() {
   }
   const StepResult result = compute(plan);
   if (cancels_in_step_ != 0 && random_.one_in(cancels_in_step_)) cancel();
-  settle(result);
+  settle(plan, result);
   audit(plan);
   return true;
 }
@@ -188,8 +191,9 @@ RowResult SchedulerRun::compute_row(const PlanRow& row, SimulatedClient& of) {
   require(end <= size + static_cast<int32_t>(sequence.drafts.size()),
           "sequence {} has {} tokens, {} drafts and a row up to {}", row.sequence, size,
           sequence.drafts.size(), end);
-  require(end < of.longest(), "sequence {} of at most {} tokens computes up to {}", row.sequence,
-          of.longest(), end);
+  // The last token of all says nothing any more; a prompt that is scored alone asks for it.
+  require(end < of.longest() || end == of.num_prompt_tokens,
+          "sequence {} of at most {} tokens computes up to {}", row.sequence, of.longest(), end);
   const int32_t own = std::min(end, size);
   require(std::equal(of.tokens.begin() + row.first_position, of.tokens.begin() + own,
                      sequence.tokens.begin() + row.first_position),
@@ -206,7 +210,11 @@ RowResult SchedulerRun::compute_row(const PlanRow& row, SimulatedClient& of) {
   require(memory_.compute(row, sequence, of.histories),
           "I5: sequence {} reads what is not its own at {}", row.sequence, row.first_position);
   RowResult result{.sequence = row.sequence};
-  for (int32_t i = end - row.num_score_rows; i < end; ++i) {
+  const int32_t choices = end - row.num_choice_rows();
+  for (int32_t i = choices - row.num_prompt_rows; i < choices; ++i) {
+    result.prompt.push_back({.token = of.tokens[static_cast<size_t>(i + 1)]});
+  }
+  for (int32_t i = choices; i < end; ++i) {
     const TokenId token = token_behind(of.histories[static_cast<size_t>(i)]);
     result.accepted.push_back({.token = token});
     const auto draft = static_cast<size_t>(i - size + 1);
@@ -224,7 +232,8 @@ StepResult SchedulerRun::compute(const StepPlan& plan) {
     if (row.num_score_rows == 0) continue;
     if (random_.one_in(failures_)) {
       of_row.failure = random_.one_in(2) ? RowFailure::kNotFinite : RowFailure::kOutOfMemory;
-    } else if (fault_is_due(SimulationFault::kChangedToken)) {
+    } else if (!of_row.accepted.empty() && client(row.sequence).request.max_new_tokens > 0 &&
+               fault_is_due(SimulationFault::kChangedToken)) {
       of_row.accepted.front().token ^= 1;
     }
     result.rows.push_back(std::move(of_row));
@@ -236,16 +245,54 @@ StepResult SchedulerRun::compute(const StepPlan& plan) {
   return result;
 }
 
-void SchedulerRun::settle(const StepResult& result) {
+void SchedulerRun::receive_scores(SimulatedClient& of, const PlanRow& row) {
+  report_.scored_in_parts += of.num_scored > 0;
+  report_.scored_later += of.num_scored > 0 && of.num_preemptions > 0;
+  of.num_scored += row.num_prompt_rows;
+  report_.scored_prompts += of.has_all_scores();
+}
+
+// What a row brought its client; how it must end with that, if it must.
+std::optional<EndReason> SchedulerRun::receive(SimulatedClient& of, const RowResult& row,
+                                               int32_t taken) {
+  require(of.has_all_scores(), "sequence {} goes on and {} positions of {} were scored",
+          row.sequence, of.num_scored, of.num_prompt_tokens);
+  if (of.request.max_new_tokens == 0) return EndReason::kLength;
+  std::optional<EndReason> end;
+  report_.dropped_tokens += static_cast<int64_t>(row.accepted.size()) - taken;
+  report_.accepted_drafts += taken - 1;
+  for (int32_t t = 0; t < taken; ++t) {
+    require(!end, "sequence {} goes on behind its end", row.sequence);
+    if (fault_is_due(SimulationFault::kLostToken)) continue;
+    const TokenId token = row.accepted[static_cast<size_t>(t)].token;
+    require(of.receive(token, end), "I14: sequence {} says {}, which is not its next token",
+            row.sequence, token);
+  }
+  return end;
+}
+
+void SchedulerRun::check_end(SimulatedClient& of, std::optional<EndReason> expected,
+                             const SequenceEnd* end) const {
+  require((end != nullptr) == expected.has_value() && (end == nullptr || end->reason == *expected),
+          "sequence {} ends as it should not", of.request.id);
+  require(end != nullptr || of.sequence->tokens.size() == of.tokens.size(),
+          "I14: sequence {} has received {} tokens of {}", of.request.id, of.tokens.size(),
+          of.sequence->tokens.size());
+}
+
+void SchedulerRun::settle(const StepPlan& plan, const StepResult& result) {
   const Recorded recorded = scheduler_.commit(result);
   require(recorded.num_tokens.size() == result.rows.size(), "{} rows were recorded of {}",
           recorded.num_tokens.size(), result.rows.size());
+  size_t next = 0;
   size_t next_end = 0;
-  for (size_t i = 0; i < result.rows.size(); ++i) {
-    const RowResult& row = result.rows[i];
-    const int32_t taken = recorded.num_tokens[i];
+  for (const PlanRow& planned : plan.rows) {
+    if (planned.num_score_rows == 0) continue;
+    const RowResult& row = result.rows[next];
+    const int32_t taken = recorded.num_tokens[next++];
     SimulatedClient& of = client(row.sequence);
-    require((taken == 0) == (of.state == ClientState::kEnded || row.failure),
+    const bool says_nothing = planned.num_choice_rows() == 0 || of.request.max_new_tokens == 0;
+    require((taken == 0) == (of.state == ClientState::kEnded || row.failure || says_nothing),
             "sequence {} took {} tokens", row.sequence, taken);
     if (of.state == ClientState::kEnded) continue;
     std::optional<EndReason> expected;
@@ -254,28 +301,17 @@ void SchedulerRun::settle(const StepResult& result) {
       ++report_.failed;
       note(What::kFailed, row.sequence);
     } else {
-      report_.dropped_tokens += static_cast<int64_t>(row.accepted.size()) - taken;
-      report_.accepted_drafts += taken - 1;
-      for (int32_t t = 0; t < taken; ++t) {
-        require(!expected, "sequence {} goes on behind its end", row.sequence);
-        if (fault_is_due(SimulationFault::kLostToken)) continue;
-        const TokenId token = row.accepted[static_cast<size_t>(t)].token;
-        require(of.receive(token, expected),
-                "I14: sequence {} says {}, which is not its next token", row.sequence, token);
+      if (planned.num_prompt_rows > 0 && !fault_is_due(SimulationFault::kLostScores)) {
+        receive_scores(of, planned);
       }
-      note(What::kAnswered, row.sequence, int64_t{taken} << 8 ^ of.tokens.back());
+      if (planned.num_choice_rows() > 0) expected = receive(of, row, taken);
+      note(What::kAnswered, row.sequence,
+           int64_t{planned.num_prompt_rows} << 16 ^ int64_t{taken} << 8 ^ of.tokens.back());
     }
     const bool ended =
         next_end < recorded.ends.size() && recorded.ends[next_end].id == row.sequence;
-    require(
-        ended == expected.has_value() && (!ended || recorded.ends[next_end].reason == *expected),
-        "sequence {} ends as it should not", row.sequence);
-    if (!ended) {
-      require(of.sequence->tokens.size() == of.tokens.size(),
-              "I14: sequence {} has received {} tokens of {}", row.sequence, of.tokens.size(),
-              of.sequence->tokens.size());
-      continue;
-    }
+    check_end(of, expected, ended ? &recorded.ends[next_end] : nullptr);
+    if (!ended) continue;
     ++next_end;
     if (!row.failure) ++report_.answers;
     end(of);

@@ -60,6 +60,7 @@ class SchedulerRun {
 
   // A step.
   void see_changes(SequenceId oldest_running);
+  void check_scores(const SimulatedClient& client, const PlanRow& row) const;
   void check_victims() const;
   void check_queue(const StepPlan& plan);
   void check_waiting(const SimulatedClient* head, const StepPlan& plan);
@@ -67,8 +68,11 @@ class SchedulerRun {
   void check_idle() const;
   StepResult compute(const StepPlan& plan);
   RowResult compute_row(const PlanRow& row, SimulatedClient& client);
-  void settle(const StepResult& result);
-  void receive(SimulatedClient& client, const RowResult& row, int32_t taken);
+  void settle(const StepPlan& plan, const StepResult& result);
+  void receive_scores(SimulatedClient& client, const PlanRow& row);
+  std::optional<EndReason> receive(SimulatedClient& client, const RowResult& row, int32_t taken);
+  void check_end(SimulatedClient& client, std::optional<EndReason> expected,
+                 const SequenceEnd* end) const;
 
   SimulatedClient& client(SequenceId id) { return clients_[static_cast<size_t>(id - 1)]; }
   const SimulatedClient& client(SequenceId id) const {
@@ -106,6 +110,7 @@ class SchedulerRun {
   const SimulatedClient* head_ = nullptr;  // of the queue, since head_steps_ steps
   int64_t head_steps_ = 0;
   int64_t head_bound_ = 0;
+  SequenceId head_newest_ = 0;  // the newest of those whose work is in that bound
   SimulationReport report_;
 };
 

@@ -27,6 +27,21 @@ void SchedulerRun::audit_everything() {
   }
 }
 
+// Whatever a row computes of a prompt that asked, and nobody has scored, it scores: each position
+// once and in order. What was not scored is not taken from anybody.
+void SchedulerRun::check_scores(const SimulatedClient& of, const PlanRow& row) const {
+  require(of.has_all_scores() || row.first_position <= of.num_scored,
+          "sequence {} goes on at {} and was scored up to {}", row.sequence, row.first_position,
+          of.num_scored);
+  const int32_t wanted = of.num_to_score(row.first_position, row.first_position + row.num_tokens);
+  require(row.num_prompt_rows == wanted,
+          "sequence {} scores {} positions of its prompt from {} on, and should score {}",
+          row.sequence, row.num_prompt_rows, of.num_scored, wanted);
+  const bool last = row.first_position + row.num_tokens >= static_cast<int32_t>(of.tokens.size());
+  require((row.num_choice_rows() > 0) == last, "sequence {} has {} rows to choose at {}",
+          row.sequence, row.num_choice_rows(), row.first_position);
+}
+
 // of those who may be preempted, the newest give way. Called before what the plan did is
 // noted.
 void SchedulerRun::check_victims() const {
@@ -72,31 +87,45 @@ bool SchedulerRun::may_start(const SimulatedClient& of) const {
          leader.sequence->num_cached_tokens >= of.num_prompt_tokens;
 }
 
-// who was preempted comes before who has not begun, and among either the older one first.
+// who was preempted comes before who has not begun. Among those the older one comes first;
+// among the others the one of the lower number, and among equals the older one.
 void SchedulerRun::check_queue(const StepPlan& plan) {
   const SimulatedClient* waiting_queued = nullptr;
   const SimulatedClient* waiting_preempted = nullptr;
   const SimulatedClient* left_out = nullptr;  // runs, and has no row
   const SimulatedClient* let_in = nullptr;
-  bool is_new = false;  // one that was let in had not begun
+  const SimulatedClient* last_new = nullptr;  // of those let in that had not begun
+  const auto is_before = [](const SimulatedClient& a, const SimulatedClient& b) {
+    return a.request.priority != b.request.priority ? a.request.priority < b.request.priority
+                                                    : a.request.id < b.request.id;
+  };
   for (SimulatedClient* of : alive_) {
     if (of->state == ClientState::kRunning) {
       if (!of->paused() && of->last_planned != report_.steps) left_out = of;
       continue;
     }
     const bool queued = of->state == ClientState::kQueued;
-    const SimulatedClient*& waiting = queued ? waiting_queued : waiting_preempted;
     if (!of->sequence->block_tables.front().empty()) {
-      require(waiting == nullptr, "Q-9: sequence {} was let in before {}", of->request.id,
-              waiting == nullptr ? 0 : waiting->request.id);
+      require(queued || waiting_preempted == nullptr, "Q-9: sequence {} was let in before {}",
+              of->request.id, waiting_preempted == nullptr ? 0 : waiting_preempted->request.id);
       of->state = ClientState::kRunning;
       let_in = of;
-      is_new = is_new || queued;
-    } else if (waiting == nullptr && may_start(*of)) {
-      waiting = of;
+      if (queued && (last_new == nullptr || is_before(*last_new, *of))) last_new = of;
+      if (of->request.id > head_newest_) head_bound_ += work_left(*of);
+    } else if (!may_start(*of)) {
+      continue;
+    } else if (!queued) {
+      if (waiting_preempted == nullptr) waiting_preempted = of;
+    } else if (waiting_queued == nullptr || is_before(*of, *waiting_queued)) {
+      waiting_queued = of;
     }
   }
-  require(!is_new || waiting_preempted == nullptr,
+  require(last_new == nullptr || waiting_queued == nullptr || is_before(*last_new, *waiting_queued),
+          "Q-9: sequence {} was let in before {}", last_new == nullptr ? 0 : last_new->request.id,
+          waiting_queued == nullptr ? 0 : waiting_queued->request.id);
+  report_.overtakings += last_new != nullptr && waiting_queued != nullptr &&
+                         waiting_queued->request.id < last_new->request.id;
+  require(last_new == nullptr || waiting_preempted == nullptr,
           "Q-9: somebody was let in before {}, which was preempted",
           waiting_preempted == nullptr ? 0 : waiting_preempted->request.id);
   // Newcomers would take its share of the next steps, too.
@@ -107,13 +136,14 @@ void SchedulerRun::check_queue(const StepPlan& plan) {
   check_waiting(waiting_preempted != nullptr ? waiting_preempted : waiting_queued, plan);
 }
 
-// I11: while somebody waits at the head of the queue nobody is let in, so every step takes at least
-// a token off the work of those who were there already.
+// I11: while somebody waits at the head of the queue nobody is let in but those of a lower number,
+// so every step takes at least a token off the work of those who were there already, and of these.
 void SchedulerRun::check_waiting(const SimulatedClient* head, const StepPlan& plan) {
   if (head != head_) {
     head_ = head;
     head_steps_ = 0;
     head_bound_ = work_left_but(head);
+    head_newest_ = static_cast<SequenceId>(clients_.size());
   } else if (head != nullptr && !plan.empty()) {
     report_.longest_wait = std::max(report_.longest_wait, ++head_steps_);
     require(head_steps_ <= head_bound_, "I11: sequence {} has waited {} steps at the head",
@@ -128,7 +158,10 @@ void SchedulerRun::check_places(const SimulatedClient& head, const StepPlan& pla
   if (options_.groups.size() != 1 || options_.groups[0].window != 0) return;
   const int64_t budget = options_.max_step_tokens - plan.num_tokens();
   const int64_t pending = static_cast<int64_t>(head.tokens.size());
-  if (plan.rows.size() >= static_cast<size_t>(options_.max_sequences) || pending > budget) return;
+  if (plan.rows.size() >= static_cast<size_t>(options_.max_sequences) || pending > budget ||
+      plan.num_score_rows() >= options_.max_score_rows()) {
+    return;
+  }
   for (const SimulatedClient* of : alive_) {
     const bool left_out =
         of->state == ClientState::kRunning && !of->paused() && of->last_planned != report_.steps;

@@ -21,6 +21,10 @@ void SimulationReport::add(const SimulationReport& other) {
   accepted_drafts += other.accepted_drafts;
   preemptions += other.preemptions;
   hit_tokens += other.hit_tokens;
+  scored_prompts += other.scored_prompts;
+  scored_in_parts += other.scored_in_parts;
+  scored_later += other.scored_later;
+  overtakings += other.overtakings;
   longest_wait = std::max(longest_wait, other.longest_wait);
 }
 

@@ -27,7 +27,8 @@ enum class SimulationFault : uint8_t {
   kLeakedBlock,
   kStrayWrite,
   kLostToken,
-  kChangedToken
+  kChangedToken,
+  kLostScores
 };
 
 // Something that must hold does not. A CHECK of the scheduler itself ends the process instead.
@@ -50,7 +51,11 @@ struct SimulationReport {
   int64_t accepted_drafts = 0;
   int64_t preemptions = 0;
   int64_t hit_tokens = 0;
-  int64_t longest_wait = 0;  // steps that a sequence at the head of the queue has waited
+  int64_t scored_prompts = 0;   // whole ones
+  int64_t scored_in_parts = 0;  // rows that went on with a prompt
+  int64_t scored_later = 0;     // rows of sequences that had been preempted with a part of it
+  int64_t overtakings = 0;      // sequences let in before an older one of a higher number
+  int64_t longest_wait = 0;     // steps that a sequence at the head of the queue has waited
 
   void add(const SimulationReport& other);
 };

@@ -67,6 +67,10 @@ TEST(Simulation, Q_9_EveryInvariantHoldsWhateverTheTraffic) {
   EXPECT_GT(sum.accepted_drafts, events / 1000);
   EXPECT_GT(sum.preemptions, events / 2000);
   EXPECT_GT(sum.hit_tokens, events / 10);
+  EXPECT_GT(sum.scored_prompts, events / 1000);
+  EXPECT_GT(sum.scored_in_parts, events / 100);
+  EXPECT_GT(sum.scored_later, events / 10000);
+  EXPECT_GT(sum.overtakings, events / 2000);
   EXPECT_GT(sum.audits, events / 20);
 }
 
@@ -99,7 +103,7 @@ TEST(Simulation, ASeedDecidesEverything) {
     EXPECT_EQ(run(seed).trace, run(seed).trace) << "seed " << seed;
   }
   const SimulationReport sum = run_many(SimulationFocus::kEverything, 100'000);
-  EXPECT_EQ(sum.trace, 13501391897146163209u);
+  EXPECT_EQ(sum.trace, 4536528727101172429u);
 }
 
 // The negative controls: each damage is found, whichever seed does it.
@@ -118,7 +122,8 @@ TEST_P(BrokenOnPurpose, IsFound) {
 }
 INSTANTIATE_TEST_SUITE_P(Damage, BrokenOnPurpose,
                          testing::Values(SimulationFault::kStrayWrite, SimulationFault::kLostToken,
-                                         SimulationFault::kChangedToken));
+                                         SimulationFault::kChangedToken,
+                                         SimulationFault::kLostScores));
 
 TEST(BrokenOnPurposeDeathTest, ABlockThatLeaksIsCountedAndTheSeedIsSaidOnTheWayOut) {
   const auto die = [] {
