@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "executor/byte_tokenizer.h"
+#include "executor/simulation/front_fields.h"
 #include "executor/stream_queue.h"
 #include "scheduler/prefix_cache.h"
 
@@ -59,6 +60,7 @@ FrontRun::FrontRun(uint64_t seed, FrontFault fault, StarvedTurn starved)
   auto made =
       std::make_unique<SimulatedRunner>(options_.scheduler.groups, runner, clock_, random_.next());
   runner_ = made.get();
+  runner_->salt_of = [this](SequenceId id) { return client_of(id).salt(); };
   runner_->on_row = [this](const PlanRow& row) { check_row(row); };
   executor_ = std::make_unique<Executor>(
       std::move(made), text_parts(has_text_), options_, registry_, "simulated",
@@ -101,47 +103,10 @@ void FrontRun::happen() {
   if (random_.one_in(32)) leap();
 }
 
-int64_t FrontRun::random_length() {
-  const int64_t limit =
-      std::min(options_.max_model_len, options_.scheduler.groups.front().num_blocks * kBlockTokens);
-  switch (random_.up_to(4)) {
-    case 0:
-      return random_.one_of({0, 1, 31, 32, 33});
-    case 1:
-      return limit + random_.between(-2, 1);
-    case 2:
-      return options_.scheduler.max_step_tokens + random_.between(-1, 1);
-    default:
-      return random_.between(1, std::max<int64_t>(1, limit / 2));
-  }
-}
-
-GenerationFields FrontRun::random_fields() {
-  GenerationFields fields{.temperature = 0, .seed = random_.next() >> 11};
-  const int64_t num_prompts = random_.one_in(6) ? random_.between(2, 3) : 1;
-  for (int64_t p = 0; p < num_prompts; ++p) {
-    TokenPrompt prompt;
-    const auto family = static_cast<TokenId>('a' + random_.up_to(2));
-    prompt.ids.assign(static_cast<size_t>(random_length()), family);
-    if (random_.one_in(2) && !prompt.ids.empty()) prompt.ids.back() = 'z';
-    fields.prompts.push_back(std::move(prompt));
-  }
-  if (!random_.one_in(5)) fields.max_new_tokens = random_.between(0, 40);
-  fields.min_new_tokens = random_.one_in(3) ? random_.up_to(fields.max_new_tokens.value_or(3)) : 0;
-  fields.clamp_max_new_tokens = random_.one_in(2);
-  fields.num_choices = random_.one_in(4) ? random_.between(2, 4) : 1;
-  fields.ignore_end = random_.one_in(4);
-  if (random_.one_in(4)) fields.stop_token_ids = {'a' + random_.up_to(4)};
-  if (has_text_ && random_.one_in(3)) {
-    fields.stop_strings = {random_.one_of(
-        {std::string("ab"), std::string("eee"), std::string("cdc"), std::string("a")})};
-  }
-  return fields;
-}
-
 std::optional<ErrorKind> FrontRun::expected_refusal(const GenerationFields& fields,
                                                     std::vector<int64_t>& rooms) const {
-  const auto places = static_cast<int64_t>(fields.prompts.size()) * fields.num_choices;
+  const auto at_most = static_cast<int64_t>(fields.prompts.size()) *
+                       num_running(fields, fields.max_new_tokens.value_or(1));
   const int64_t allowed = options_.job_queue_size + options_.scheduler.max_sequences;
   const auto of_places = [&](int64_t count) -> std::optional<ErrorKind> {
     if (draining_) return ErrorKind::kDraining;
@@ -150,10 +115,10 @@ std::optional<ErrorKind> FrontRun::expected_refusal(const GenerationFields& fiel
     if (in_system() + count > allowed) return ErrorKind::kQueueFull;
     return std::nullopt;
   };
-  if (const auto refused = of_places(fields.max_new_tokens == 0 ? 0 : places)) return refused;
+  if (const auto refused = of_places(at_most)) return refused;
   const int64_t limit =
       std::min(options_.max_model_len, options_.scheduler.groups.front().num_blocks * kBlockTokens);
-  int64_t running = 0;
+  int64_t places = 0;
   for (const Prompt& prompt : fields.prompts) {
     const auto length = static_cast<int64_t>(std::get<TokenPrompt>(prompt).ids.size());
     const int64_t left = limit - length;
@@ -163,9 +128,9 @@ std::optional<ErrorKind> FrontRun::expected_refusal(const GenerationFields& fiel
       return ErrorKind::kPromptTooLong;
     }
     rooms.push_back(std::min(asked, left));
-    running += rooms.back() > 0;
+    places += num_running(fields, rooms.back());
   }
-  return of_places(running * fields.num_choices);
+  return of_places(places);
 }
 
 void FrontRun::count_refusal(ErrorKind kind) {
@@ -175,7 +140,7 @@ void FrontRun::count_refusal(ErrorKind kind) {
 }
 
 void FrontRun::submit() {
-  const GenerationFields fields = random_fields();
+  const GenerationFields fields = random_fields(random_, options_, has_text_);
   const auto request = GenerationRequest::make(fields, {}, executor_->limits());
   const bool empty =
       std::any_of(fields.prompts.begin(), fields.prompts.end(),
@@ -202,20 +167,17 @@ void FrontRun::submit() {
   client.fields = fields;
   client.arrival = clock_.now;
   client.first_sequence = next_sequence_;
-  client.expected = expected_choices(fields, rooms, has_text_);
-  const size_t choices = client.expected.size();
-  client.tokens.resize(choices);
-  client.texts.resize(choices);
-  client.finished.resize(choices);
-  client.begun.resize(choices);
-  next_sequence_ += static_cast<SequenceId>(choices);
-  by_sequence_.insert(by_sequence_.end(), choices, &client);
+  client.expect(rooms, has_text_);
+  next_sequence_ += static_cast<SequenceId>(client.begun.size());
+  by_sequence_.insert(by_sequence_.end(), client.begun.size(), &client);
   for (const int64_t room : rooms) {
-    (room > 0 ? submitted_ : at_once_) += fields.num_choices;
+    const int64_t running = num_running(fields, room);
+    submitted_ += running;
+    at_once_ += client.num_sequences() - running;
   }
   alive_.push_back(&client);
   ++report_.requests;
-  note(3, choices);
+  note(3, client.begun.size());
 }
 
 bool FrontRun::is_over(const FrontClient& client, VirtualClock::Time at) const {
@@ -224,7 +186,7 @@ bool FrontRun::is_over(const FrontClient& client, VirtualClock::Time at) const {
 
 // and I13: mail and deadlines come before the step, so not even one is too late.
 void FrontRun::check_row(const PlanRow& row) {
-  FrontClient& client = *by_sequence_.at(static_cast<size_t>(row.sequence - 1));
+  FrontClient& client = client_of(row.sequence);
   const auto choice = static_cast<size_t>(row.sequence - client.first_sequence);
   require(!client.left, "Q-4: sequence {} has a row and its client has left", row.sequence);
   require(!is_over(client, clock_.now), "Q-2: sequence {} has a row and its time is over",
@@ -233,6 +195,11 @@ void FrontRun::check_row(const PlanRow& row) {
       clock_.now - client.arrival > std::chrono::milliseconds(options_.queue_timeout_ms);
   require(client.begun[choice] || !late, "Q-2: sequence {} begins too late", row.sequence);
   client.begun[choice] = true;
+  // Its first choice scores a prompt for all of them.
+  const bool may_score =
+      client.scores_prompts() && static_cast<int64_t>(choice) % client.num_sequences() == 0;
+  require(row.num_prompt_rows == 0 || may_score, "sequence {} scores its prompt for nobody",
+          row.sequence);
 }
 
 int64_t FrontRun::pause_tokens() const {
@@ -240,12 +207,12 @@ int64_t FrontRun::pause_tokens() const {
 }
 
 void FrontRun::read(FrontClient& client) {
+  const int64_t before = client.stream->completion_tokens();
   const ResponseStream::Poll poll = client.stream->poll();
-  int64_t taken = 0;
-  for (const TextEvent& event : poll.events) taken += static_cast<int64_t>(event.tokens.size());
+  const int64_t taken = client.stream->completion_tokens() - before;
   report_.most_unread = std::max(report_.most_unread, taken);
   // Each choice notices with the token that is one too many.
-  const auto choices = static_cast<int64_t>(client.expected.size());
+  const auto choices = static_cast<int64_t>(client.begun.size());
   require(taken <= pause_tokens() + choices, "Q-6: {} tokens were unread, {} may be", taken,
           pause_tokens() + choices);
   require(client.receive(poll, has_text_), "I14: a client has received what it must not");
@@ -256,6 +223,8 @@ void FrontRun::read(FrontClient& client) {
   } else if (poll.ended) {
     require(client.all_finished(), "a stream has ended and not every choice has");
     ++report_.answers;
+    report_.scored_prompts += client.scores_prompts();
+    report_.chosen_answers += client.num_sequences() > client.fields.num_choices;
   }
   if (poll.ended) end(client);
 }
@@ -264,7 +233,7 @@ void FrontRun::check_error(const FrontClient& client, const Error& error) {
   const auto age = clock_.now - client.arrival;
   const int64_t soonest = std::min(options_.queue_timeout_ms, options_.request_timeout_ms);
   const auto failed = [&](RowFailure failure) {
-    for (size_t i = 0; i < client.expected.size(); ++i) {
+    for (size_t i = 0; i < client.begun.size(); ++i) {
       const auto of = runner_->failed.find(client.first_sequence + static_cast<SequenceId>(i));
       if (of != runner_->failed.end() && of->second == failure) return true;
     }
@@ -349,7 +318,7 @@ void FrontRun::quiet_phase() {
   for (const FrontClient* client : alive_) {
     for (const Prompt& prompt : client->fields.prompts) {
       const auto length = static_cast<int64_t>(std::get<TokenPrompt>(prompt).ids.size());
-      bound += (length + options_.max_model_len) * client->fields.num_choices *
+      bound += (length + options_.max_model_len) * client->num_sequences() *
                (options_.scheduler.max_preemptions + 1);
     }
   }

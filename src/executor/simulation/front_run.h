@@ -38,8 +38,6 @@ class FrontRun {
   void leap();  // of the clock, as when the machine slept
   void quiet_phase();
 
-  GenerationFields random_fields();
-  int64_t random_length();
   // What submit() must answer; nothing: a stream.
   std::optional<ErrorKind> expected_refusal(const GenerationFields& fields,
                                             std::vector<int64_t>& rooms) const;
@@ -53,6 +51,7 @@ class FrontRun {
   int64_t pause_tokens() const;
   bool is_over(const FrontClient& client, VirtualClock::Time at) const;
   FrontClient* any_client();
+  FrontClient& client_of(SequenceId id) { return *by_sequence_.at(static_cast<size_t>(id - 1)); }
 
   SimulationRandom random_;
   const FrontFault fault_;

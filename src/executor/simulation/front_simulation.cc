@@ -13,6 +13,8 @@ void FrontReport::add(const FrontReport& other) {
   trace = scramble(trace + other.trace);
   requests += other.requests;
   answers += other.answers;
+  scored_prompts += other.scored_prompts;
+  chosen_answers += other.chosen_answers;
   left += other.left;
   errors += other.errors;
   expired += other.expired;

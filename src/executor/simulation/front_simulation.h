@@ -23,8 +23,10 @@ struct FrontReport {
   int64_t events = 0;  // submissions, reads, leavings, turns of the loop, and their like
   int64_t steps = 0;
   uint64_t trace = 0;
-  int64_t requests = 0;  // let in
-  int64_t answers = 0;   // whole
+  int64_t requests = 0;        // let in
+  int64_t answers = 0;         // whole
+  int64_t scored_prompts = 0;  // answers with the scores of their prompts
+  int64_t chosen_answers = 0;  // those of which the best were chosen
   int64_t left = 0;
   int64_t errors = 0;  // other than those that follow
   int64_t expired = 0;

@@ -61,6 +61,8 @@ TEST(FrontSimulation, Q_2_EveryRequestHasOneEndingInTimeAndItsOwnText) {
   const FrontReport sum = run_many(events);
   EXPECT_GT(sum.steps, events / 8);
   EXPECT_GT(sum.answers, events / 250);
+  EXPECT_GT(sum.scored_prompts, events / 2000);
+  EXPECT_GT(sum.chosen_answers, events / 5000);
   EXPECT_GT(sum.left, events / 200);
   EXPECT_GT(sum.errors, events / 2000);
   EXPECT_GT(sum.expired, events / 1000);
@@ -82,7 +84,7 @@ TEST(FrontSimulation, ASeedDecidesEverything) {
     EXPECT_EQ(once.trace, simulate_front(seed).trace) << "seed " << seed;
     sum.add(once);
   }
-  EXPECT_EQ(sum.trace, 8053388706325169669u);
+  EXPECT_EQ(sum.trace, 14853005645216931614u);
 }
 
 // The negative control: a loop that nobody tells of those who leave.

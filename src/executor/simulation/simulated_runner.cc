@@ -11,14 +11,40 @@
 
 namespace tidemill {
 
-TokenId chosen_behind(History history, uint64_t seed, int32_t choice,
-                      std::span<const TokenId> forbidden) {
-  const uint64_t draw = scramble(extend(history ^ scramble(seed), choice));
-  TokenId token = draw % 32 == 0 ? kScriptEndId : static_cast<TokenId>('a' + (draw >> 8) % 5);
-  while (std::find(forbidden.begin(), forbidden.end(), token) != forbidden.end()) {
-    token = token >= 'a' && token < 'z' ? token + 1 : 'a';
+namespace {
+
+template <typename List>
+uint64_t extend_by(uint64_t history, const List& list) {
+  history = extend(history, static_cast<TokenId>(list.size()));
+  for (const auto item : list) history = extend(history, static_cast<TokenId>(item * 8));
+  return history;
+}
+
+}  // namespace
+
+TokenId chosen_behind(History history, const SamplingParams& params, int32_t choice,
+                      const LogitChanges& changes) {
+  uint64_t draw = extend(history ^ scramble(params.seed), choice);
+  if (!changes.bias_ids.empty()) draw = extend_by(extend_by(draw, changes.bias_ids), changes.bias);
+  if (!changes.prompt.empty()) draw = extend_by(draw, changes.prompt);
+  if (!changes.output.empty()) draw = extend_by(draw, changes.output);
+  draw = scramble(draw);
+  const auto is_forbidden = [&](TokenId token) {
+    return std::find(changes.forbidden.begin(), changes.forbidden.end(), token) !=
+           changes.forbidden.end();
+  };
+  if (!changes.allowed.empty()) {
+    size_t at = (draw >> 8) % changes.allowed.size();
+    while (is_forbidden(changes.allowed[at])) at = (at + 1) % changes.allowed.size();
+    return changes.allowed[at];
   }
+  TokenId token = draw % 32 == 0 ? kScriptEndId : static_cast<TokenId>('a' + (draw >> 8) % 5);
+  while (is_forbidden(token)) token = token >= 'a' && token < 'z' ? token + 1 : 'a';
   return token;
+}
+
+float logprob_behind(History history, TokenId token) {
+  return -static_cast<float>(scramble(extend(history, token)) % 64) / 16.0f;
 }
 
 SimulatedRunner::SimulatedRunner(const std::vector<KvGroupOptions>& groups,
@@ -43,12 +69,13 @@ SimulatedRunner::Slot& SimulatedRunner::slot(const ForwardInput& input, size_t g
 std::vector<History> SimulatedRunner::compute(const ForwardInput& input, const PlanRow& row,
                                               size_t first) {
   const int32_t begin = row.first_position;
-  History before = history_of_scope("");
+  const History start = history_of_scope(salt_of ? salt_of(row.sequence) : "");
+  History before = start;
   for (size_t group = 0; group < groups_.size(); ++group) {
     const int64_t window = groups_[group].window;
     const auto seen =
         static_cast<int32_t>(window == 0 ? 0 : std::max<int64_t>(0, begin - window + 1));
-    if (seen == 0) before = history_of_scope("");
+    if (seen == 0) before = start;
     for (int32_t position = seen; position < begin; ++position) {
       const Slot& read = slot(input, group, first, position);
       const bool follows = extend(before, read.token) == read.history;
@@ -73,6 +100,27 @@ std::vector<History> SimulatedRunner::compute(const ForwardInput& input, const P
   return histories;
 }
 
+void SimulatedRunner::score_prompt(const StepInput& input, const PlanRow& row,
+                                   std::span<const History> histories, size_t first, size_t score,
+                                   RowResult& result) const {
+  const size_t begin = histories.size() - static_cast<size_t>(row.num_score_rows);
+  for (size_t i = 0; i < static_cast<size_t>(row.num_prompt_rows); ++i) {
+    const SamplingRow& sampling = input.sampling[score + i];
+    const bool is_inside = begin + i + 1 < histories.size();
+    if (sampling.scored == kNoToken ||
+        (is_inside && input.forward.token_ids[first + begin + i + 1] != sampling.scored)) {
+      throw SimulationFailure(
+          format("sequence {} scores {}, which is not what comes", row.sequence, sampling.scored));
+    }
+    TokenChoice& of = result.prompt.emplace_back();
+    of.token = sampling.scored;
+    of.logprob = logprob_behind(histories[begin + i], of.token);
+    for (int32_t best = 0; best < sampling.params.num_logprobs; ++best) {
+      of.top.emplace_back('a' + best, of.logprob - static_cast<float>(best));
+    }
+  }
+}
+
 RowResult SimulatedRunner::choose(const StepInput& input, const PlanRow& row,
                                   std::span<const History> histories, size_t first, size_t score) {
   RowResult result{.sequence = row.sequence};
@@ -81,13 +129,18 @@ RowResult SimulatedRunner::choose(const StepInput& input, const PlanRow& row,
     failed[row.sequence] = *result.failure;
     return result;
   }
-  const auto scores = static_cast<size_t>(row.num_score_rows);
+  score_prompt(input, row, histories, first, score, result);
+  score += static_cast<size_t>(row.num_prompt_rows);
+  const auto scores = static_cast<size_t>(row.num_choice_rows());
   const size_t begin = histories.size() - scores;
   for (size_t i = 0; i < scores; ++i) {
     const SamplingRow& sampling = input.sampling[score + i];
-    const TokenId token = chosen_behind(histories[begin + i], sampling.params.seed, sampling.choice,
-                                        input.forbidden.of(score + i));
-    result.accepted.push_back({.token = token, .logprob = -0.5f});
+    const TokenId token = chosen_behind(histories[begin + i], sampling.params, sampling.choice,
+                                        input.changes(score + i));
+    // Where nobody asked for it, there is none.
+    const bool is_told = sampling.params.num_logprobs >= 0;
+    result.accepted.push_back(
+        {.token = token, .logprob = is_told ? logprob_behind(histories[begin + i], token) : 0.0f});
     if (i + 1 < scores && input.forward.token_ids[first + begin + i + 1] != token) break;
   }
   return result;

@@ -18,9 +18,13 @@
 
 namespace tidemill {
 
-// The token behind that history; never one of the forbidden. Letters, and sometimes an end.
-TokenId chosen_behind(History history, uint64_t seed, int32_t choice,
-                      std::span<const TokenId> forbidden);
+// The token behind that history; never one of the forbidden, which leave something over. Letters,
+// and sometimes an end; or one of those that are allowed. Whatever else a request changes, the
+// token is another one.
+TokenId chosen_behind(History history, const SamplingParams& params, int32_t choice,
+                      const LogitChanges& changes);
+// Of a token behind that history; sums of them are exact.
+float logprob_behind(History history, TokenId token);
 
 struct SimulatedRunnerOptions {
   int64_t step_us = 1000;                 // the longest
@@ -37,6 +41,8 @@ class SimulatedRunner : public StepRunner {
   int32_t vocab_size() const override;
 
   std::function<void(const PlanRow&)> on_row;  // called for each, before it is computed
+  // The salt of a sequence's request: whoever reads what was written under another one is found.
+  std::function<std::string_view(SequenceId)> salt_of;
   std::unordered_map<SequenceId, RowFailure> failed;
   int64_t num_steps = 0;
   std::optional<std::string> found;  // what must not be; the loop takes it for a broken model
@@ -50,6 +56,8 @@ class SimulatedRunner : public StepRunner {
   StepResult compute_step(const StepInput& input);
   // Of the row's tokens; `first` is the row's first in the step's arrays.
   std::vector<History> compute(const ForwardInput& input, const PlanRow& row, size_t first);
+  void score_prompt(const StepInput& input, const PlanRow& row, std::span<const History> histories,
+                    size_t first, size_t score, RowResult& result) const;
   RowResult choose(const StepInput& input, const PlanRow& row, std::span<const History> histories,
                    size_t first, size_t score);
 
