@@ -14,6 +14,7 @@
 #include "executor/random_engine.h"
 #include "executor/step_loop.h"
 #include "kernels/select.h"
+#include "scheduler/prefix_cache.h"
 
 thread_local int64_t tidemill::FailingAllocation::left = kNone;
 thread_local int64_t tidemill::FailingAllocation::in_a_row = 0;
@@ -56,6 +57,41 @@ TEST_F(AllocationFailure, N_3_ASubmissionWithoutMemoryLeavesNothingBehind) {
     ASSERT_FALSE(testing::Test::HasFailure()) << "allocation " << num_failures;
   }
   EXPECT_GT(num_failures, 20);
+}
+
+// In a new scope and behind a block that is known.
+TEST(PrefixCacheWithoutMemory, N_3_RemembersABlockOrNothingOfIt) {
+  const std::vector<TokenId> tokens(kBlockTokens, 7);
+  for (const bool has_parent : {false, true}) {
+    int num_failures = 0;
+    for (bool failed = true; failed; num_failures += failed) {
+      failed = false;
+      BlockPool pool(4);
+      PrefixCache cache;
+      const auto insert = [&](PrefixCache::NodeId parent, PrefixCache::GroupBlocks blocks) {
+        return cache.insert("a scope of its own", parent, tokens, std::move(blocks)).node;
+      };
+      const auto blocks = [&] {
+        PrefixCache::GroupBlocks list;
+        list.push_back(pool.take());
+        return list;
+      };
+      const PrefixCache::NodeId parent =
+          has_parent ? insert(PrefixCache::kRoot, blocks()) : PrefixCache::kRoot;
+      PrefixCache::GroupBlocks more = blocks();
+      try {
+        const FailingAllocation failing(num_failures);
+        insert(parent, std::move(more));
+      } catch (const std::bad_alloc&) {
+        failed = true;
+      }
+      cache.check({&pool});
+      const int64_t known = has_parent + !failed;
+      EXPECT_EQ(cache.num_nodes(), known) << "allocation " << num_failures;
+      EXPECT_EQ(pool.num_free(), pool.num_blocks() - known) << "allocation " << num_failures;
+    }
+    EXPECT_GE(num_failures, 5);
+  }
 }
 
 // Sequence 1 runs throughout, if it does not fail. In its first step three more come in, and from

@@ -100,21 +100,38 @@ PrefixCache::Inserted PrefixCache::insert(const std::string& scope, NodeId paren
   const auto found = nodes_.find(parent_id);
   if (parent_id != kRoot && found == nodes_.end()) return {.node = parent_id, .known = {}};
   Node& parent = parent_id == kRoot ? root(scope) : *found->second;
-  if (const Node* known = child(parent, tokens)) {
-    return {.node = known->id, .known = shares_of(*known)};
+  try {
+    if (const Node* known = child(parent, tokens)) {
+      return {.node = known->id, .known = shares_of(*known)};
+    }
+    return {.node = add(parent, tokens, std::move(blocks)).id, .known = {}};
+  } catch (...) {
+    forget_if_empty(parent);
+    throw;
   }
+}
+
+// Without memory for one of the lists, none has it.
+PrefixCache::Node& PrefixCache::add(Node& parent, std::span<const TokenId> tokens,
+                                    GroupBlocks blocks) {
   auto owned = std::make_unique<Node>();
   Node* node = owned.get();
   node->id = ++last_id_;
   node->parent = &parent;
   node->tokens.assign(tokens.begin(), tokens.end());
   node->blocks = std::move(blocks);
-  // Into the tree first: without memory for the lists, they must not hold what nobody owns.
-  parent.children.emplace(hash_(tokens), std::move(owned));
+  std::list<Node*> place = {node};
+  const auto known = nodes_.emplace(node->id, node).first;
+  try {
+    parent.children.emplace(hash_(tokens), std::move(owned));
+  } catch (...) {
+    nodes_.erase(known);
+    throw;
+  }
   // Used just before its parent, as touch_upwards() would have it, without the walk.
-  node->place = by_use_.insert(parent_id == kRoot ? by_use_.end() : parent.place, node);
-  nodes_.emplace(node->id, node);
-  return {.node = node->id, .known = {}};
+  node->place = place.begin();
+  by_use_.splice(parent.parent == nullptr ? by_use_.end() : parent.place, place);
+  return *node;
 }
 
 bool PrefixCache::is_unheld(const Node& node, const std::vector<BlockPool*>& pools) {
@@ -152,10 +169,13 @@ void PrefixCache::forget(Node* node) {
   const auto [begin, end] = parent->children.equal_range(hash_(node->tokens));
   parent->children.erase(
       std::find_if(begin, end, [&](const auto& entry) { return entry.second.get() == node; }));
-  // Scopes come with requests: an empty one must not stay.
-  if (parent->parent == nullptr && parent->children.empty()) {
-    roots_.erase(roots_.find(parent->scope));
-  }
+  forget_if_empty(*parent);
+}
+
+// Scopes come with requests: an empty one must not stay.
+void PrefixCache::forget_if_empty(const Node& node) {
+  if (node.parent != nullptr || !node.children.empty()) return;
+  roots_.erase(roots_.find(node.scope));
 }
 
 int64_t PrefixCache::num_nodes() const { return static_cast<int64_t>(by_use_.size()); }

@@ -76,7 +76,9 @@ class PrefixCache {
   static bool is_unheld(const Node& node, const std::vector<BlockPool*>& pools);
   Node* child(Node& parent, std::span<const TokenId> tokens);
   Node& root(const std::string& scope);
+  Node& add(Node& parent, std::span<const TokenId> tokens, GroupBlocks blocks);
   void forget(Node* node);
+  void forget_if_empty(const Node& node);  // of a scope
   void touch_upwards(Node* node);
 
   Hash hash_;
