@@ -38,7 +38,8 @@ FrontReport run_many(int64_t events) {
 
 // Seeds that have found something, for good, with what it was.
 constexpr uint64_t kFailedOnce[] = {
-    4, 10, 12,  // deadlines were looked at every 20 ms, and steps were shorter
+    4, 6, 34,  // deadlines were looked at every 20 ms, and steps were shorter
+    4278,      // without memory, the prefix cache kept a block that nobody counted
 };
 
 TEST(FrontSimulation, SeedsThatFailedOnceDoNotFailAgain) {
