@@ -2,26 +2,18 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <random>
-#include <string>
 #include <vector>
 
 #include "kernels/select.h"
 #include "kernels/test_tensors.h"
+#include "model/random_engine_dir.h"
 #include "parallel/worker_pool.h"
 
 namespace tidemill {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr int64_t kMaxTokens = 96;
 
@@ -42,48 +34,9 @@ Architecture small() {
   return a;
 }
 
-// An engine of random numbers, the same in every run; its folder disappears with it.
-class RandomEngine {
- public:
-  explicit RandomEngine(PackedFormat format)
-      : dir_(fs::temp_directory_path() / ("tidemill-decoder-" + std::to_string(::getpid()))) {
-    fs::create_directories(dir_);
-    Manifest manifest;
-    manifest.format = format;
-    manifest.architecture = small();
-    manifest.tensors = engine_tensors(manifest.architecture, format);
-    std::string file(static_cast<size_t>(weights_file_bytes(manifest.tensors)), '\0');
-    for (const EngineTensor& tensor : manifest.tensors) fill(tensor, file.data() + tensor.offset);
-    std::ofstream(dir_ / kWeightsFileName, std::ios::binary) << file;
-    write_manifest(dir_, manifest);
-  }
-  RandomEngine(const RandomEngine&) = delete;
-  RandomEngine& operator=(const RandomEngine&) = delete;
-  ~RandomEngine() { fs::remove_all(dir_); }
-  const fs::path& dir() const { return dir_; }
-
- private:
-  void fill(const EngineTensor& tensor, char* out) {
-    const bool vector = tensor.k == 0;
-    const float scale = vector ? 1.0f : 1.7f / std::sqrt(static_cast<float>(tensor.k));
-    std::uniform_real_distribution<float> values(-scale, scale);
-    std::vector<float> numbers(static_cast<size_t>(tensor.n * std::max<int64_t>(tensor.k, 1)));
-    for (float& number : numbers) number = values(random_);
-    if (vector) {
-      std::memcpy(out, numbers.data(), numbers.size() * sizeof(float));
-      return;
-    }
-    const size_t bytes = panel_bytes(tensor.format, tensor.k);
-    for (int64_t panel = 0; panel < num_panels(tensor.n); ++panel) {
-      const int64_t first = panel * kPanelChannels;
-      pack_panel(tensor.format, tensor.k, numbers.data() + first * tensor.k,
-                 std::min(kPanelChannels, tensor.n - first),
-                 reinterpret_cast<unsigned char*>(out) + static_cast<size_t>(panel) * bytes);
-    }
-  }
-  const fs::path dir_;
-  std::mt19937 random_{7};
-};
+RandomEngineDir random_engine(PackedFormat format) {
+  return RandomEngineDir(small(), format, /*seed=*/7, /*gain=*/1.7f);
+}
 
 // A part of one sequence in a step: `count` tokens from position `first` on.
 struct Part {
@@ -117,7 +70,7 @@ class DecoderRows : public testing::TestWithParam<const Kernels*> {
   // Logits of the last token of `sequence` after the given steps.
   std::vector<float> last_logits(const std::vector<std::vector<Part>>& steps, int num_threads,
                                  PackedFormat format = PackedFormat::kF32) {
-    const RandomEngine engine(format);
+    const RandomEngineDir engine = random_engine(format);
     const Model model(engine.dir());
     WorkerPool pool({.num_threads = num_threads, .pin = false});
     KvCache cache(*GetParam(), model.architecture(), model.activation_type(), 16);
@@ -170,7 +123,7 @@ TEST_P(DecoderRows, DependOnTheTokensBefore) {
 }
 
 TEST_P(DecoderRows, AStepMayAskForNoLogits) {
-  const RandomEngine engine(PackedFormat::kF32);
+  const RandomEngineDir engine = random_engine(PackedFormat::kF32);
   const Model model(engine.dir());
   WorkerPool pool({.num_threads = 1, .pin = false});
   KvCache cache(*GetParam(), model.architecture(), model.activation_type(), 4);
@@ -188,7 +141,7 @@ TEST_P(DecoderRows, AStepMayAskForNoLogits) {
 
 // Lanes leave the last meeting in any order, and each goes on with the logits at once.
 TEST_P(DecoderRows, EveryLaneSeesTheNumberOfLogitsOfItsStep) {
-  const RandomEngine engine(PackedFormat::kF32);
+  const RandomEngineDir engine = random_engine(PackedFormat::kF32);
   const Model model(engine.dir());
   WorkerPool pool({.num_threads = 2, .pin = false});
   KvCache cache(*GetParam(), model.architecture(), model.activation_type(), 4);
