@@ -57,8 +57,7 @@ asio::awaitable<bool> ClientStream::read_some(milliseconds wait, size_t room) {
   co_return !error;
 }
 
-// What the socket takes at once, without a timer or a turn of the event loop; an error shows in the
-// write that follows. 1000 streams of 20 tokens a second are 20,000 of these.
+// 1000 streams of 20 tokens a second are 20,000 of these.
 size_t ClientStream::send_now(std::string_view bytes) {
   const auto sent =
       ::send(socket_.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -37,6 +37,9 @@ class ClientStream {
   boost::asio::awaitable<bool> read_some(std::chrono::milliseconds wait, size_t room);
   bool timed_out() const { return timed_out_; }  // the last read_some()
 
+  // What the socket takes at once, without a timer or a turn of the event loop; an error shows in
+  // the write that follows. From any thread, while no other writes or closes.
+  size_t send_now(std::string_view bytes);
   // All of it; false at an error, or when nothing was taken for `stall`.
   boost::asio::awaitable<bool> write(std::string bytes, std::chrono::milliseconds stall);
   bool stalled() const { return stalled_; }  // the last write()
@@ -48,7 +51,6 @@ class ClientStream {
   void shutdown();
 
  private:
-  size_t send_now(std::string_view bytes);
   void begin_read_deadline(std::chrono::milliseconds wait);
   void begin_write_deadline(std::chrono::milliseconds wait);
 

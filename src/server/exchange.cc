@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/check.h"
+
 namespace tidemill {
 
 // Under the lock, so that after on_progress(nullptr) nobody is called any more.
@@ -19,7 +21,6 @@ bool Exchange::respond(AnswerHead head, std::string body) {
   if (head_out_) return false;
   head_ = std::move(head);
   bytes_ = std::move(body);
-  pieces_.clear();
   whole_ = true;
   streaming_since_.reset();
   changed(lock);
@@ -42,13 +43,35 @@ void Exchange::push(std::vector<std::string> chunks, bool ended) {
                                    [](const std::string& chunk) { return chunk.empty(); });
   if (nothing && !ended) return;
   const std::lock_guard lock(mutex_);
-  for (const std::string& chunk : chunks) {
-    if (chunk.empty()) continue;
-    bytes_ += chunk;
-    pieces_.push_back(chunk.size());
+  if (ended_) return;
+  const bool caught_up = bytes_.empty();
+  for (const std::string& chunk : chunks) append(chunk);
+  if (ended && chunked_) bytes_ += "0\r\n\r\n";
+  ended_ = ended;
+  if (send_ && caught_up && head_out_ && !ended) {
+    bytes_.erase(0, send_(bytes_));
+    last_sent_ = std::chrono::steady_clock::now();
+    if (bytes_.empty()) return;
   }
-  ended_ = ended_ || ended;
   changed(lock);
+}
+
+void Exchange::append(std::string_view chunk) {
+  if (chunk.empty()) return;
+  if (chunked_) bytes_ += format("{:x}\r\n", chunk.size());
+  bytes_ += chunk;
+  if (chunked_) bytes_ += "\r\n";
+}
+
+void Exchange::lend(Send send) {
+  const std::lock_guard lock(mutex_);
+  send_ = std::move(send);
+}
+
+std::chrono::steady_clock::time_point Exchange::reclaim() {
+  const std::lock_guard lock(mutex_);
+  send_ = nullptr;
+  return last_sent_;
 }
 
 size_t Exchange::pending_bytes() const {
@@ -80,7 +103,6 @@ Exchange::Output Exchange::take() {
     return output;
   }
   output.body = std::exchange(bytes_, {});
-  output.pieces = std::exchange(pieces_, {});
   if (!head_out_) {
     output.head = std::exchange(head_, std::nullopt);
     head_out_ = true;

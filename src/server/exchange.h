@@ -1,5 +1,6 @@
 // One answer on its way from the text pool to the socket. The pool writes, the connection takes;
-// one short lock. No sockets here.
+// one short lock. While a stream's connection waits it lends its socket: what the pool makes then
+// goes out at once, from the pool's thread. No sockets here.
 #pragma once
 
 #include <chrono>
@@ -24,6 +25,9 @@ struct AnswerHead {
 
 class Exchange {
  public:
+  // `chunked`: what is pushed gets HTTP/1.1's frames.
+  explicit Exchange(bool chunked = false) : chunked_(chunked) {}
+
   // Called (from any thread, holding a lock: it must return at once and not call back) whenever
   // take() has something new.
   void on_progress(std::function<void()> wake);
@@ -33,8 +37,8 @@ class Exchange {
   // The request was admitted and will be streamed: the head waits for the first bytes, or for
   // release_head().
   void start_stream(AnswerHead head);
-  // What one step made, whole events; one write, with the end of the stream where `ended`. Each of
-  // the chunks is one on the wire, too.
+  // What one step made, whole events; one write, with the end of the stream where `ended`; behind
+  // it nothing counts. Each of the chunks is one on the wire, too.
   void push(std::string chunk, bool ended = false);
   void push(std::vector<std::string> chunks, bool ended = false);
   size_t pending_bytes() const;
@@ -43,12 +47,18 @@ class Exchange {
   // The connection's side.
   struct Output {
     std::optional<AnswerHead> head;  // to be sent now
-    std::string body;                // the whole body, or the next chunks
-    std::vector<size_t> pieces;      // the sizes of those chunks; together they are `body`
+    std::string body;                // the whole body, or the next chunks in their frames
     bool whole = false;              // `body` is all there is
     bool ended = false;              // a stream has ended behind `body`
   };
   Output take();
+  // Sends what a socket takes at once and returns how much that was. Called as on_progress() is.
+  using Send = std::function<size_t(std::string_view)>;
+  // From now on push() may send by itself, where the head is out and nothing waits; take() has what
+  // the socket did not take. Nothing else may write to the socket before reclaim().
+  void lend(Send send);
+  // Afterwards nobody sends. When push() last did so.
+  std::chrono::steady_clock::time_point reclaim();
   // Sends a waiting stream's head with the next take(), whatever there is to say.
   void release_head();
   // Since when a stream waits with its head; nothing when none does.
@@ -56,12 +66,15 @@ class Exchange {
 
  private:
   void changed(const std::lock_guard<std::mutex>& lock);
+  void append(std::string_view chunk);
 
+  const bool chunked_;
   mutable std::mutex mutex_;
   std::function<void()> wake_;
+  Send send_;
+  std::chrono::steady_clock::time_point last_sent_{};
   std::optional<AnswerHead> head_;
   std::string bytes_;
-  std::vector<size_t> pieces_;
   bool whole_ = false;
   std::optional<std::chrono::steady_clock::time_point> streaming_since_;
   bool head_out_ = false;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
+
 namespace tidemill {
 namespace {
 
@@ -92,17 +94,113 @@ TEST(Exchange, EveryChangeWakesTheConnectionUntilItLeaves) {
   EXPECT_EQ(calls, 3);
 }
 
-TEST(Exchange, EachPushIsAPieceOfItsOwn) {
-  Exchange exchange;
+TEST(Exchange, EachPushIsAChunkOfItsOwn) {
+  Exchange exchange(/*chunked=*/true);
   exchange.start_stream({});
   exchange.push("ab");
   exchange.push("");
-  exchange.push("c");
-  const Exchange::Output output = exchange.take();
+  exchange.push(std::vector<std::string>{"0123456789abcdef", "c"});
+  EXPECT_EQ(exchange.take().body, "2\r\nab\r\n10\r\n0123456789abcdef\r\n1\r\nc\r\n");
+  exchange.push("d", true);
+  exchange.push("e");  // too late
+  EXPECT_EQ(exchange.take().body, "1\r\nd\r\n0\r\n\r\n");
+}
+
+// A socket that takes so many bytes, and the wake-ups of its connection.
+class ExchangeWithSocket : public testing::Test {
+ protected:
+  ExchangeWithSocket() {
+    exchange_.on_progress([this] { ++wakes_; });
+    exchange_.start_stream({});
+    exchange_.lend(send_);
+  }
+
+  void let_head_out() {
+    exchange_.release_head();
+    exchange_.take();
+    wakes_ = 0;
+  }
+
+  Exchange exchange_;
+  int wakes_ = 0;
+  size_t room_ = 100;
+  std::string sent_;
+  const Exchange::Send send_ = [this](std::string_view bytes) {
+    const std::string_view taken = bytes.substr(0, room_);
+    sent_ += taken;
+    room_ -= taken.size();
+    return taken.size();
+  };
+};
+
+TEST_F(ExchangeWithSocket, WhileItIsLentAPushSendsAndWakesNobody) {
+  let_head_out();
+  const auto before = std::chrono::steady_clock::now();
+  exchange_.push("abc");
+  exchange_.push("de");
+  EXPECT_EQ(sent_, "abcde");
+  EXPECT_EQ(wakes_, 0);
+  EXPECT_EQ(exchange_.pending_bytes(), 0u);
+  EXPECT_GE(exchange_.reclaim(), before);
+  exchange_.push("f");
+  EXPECT_EQ(sent_, "abcde");
+  EXPECT_EQ(wakes_, 1);
+  EXPECT_EQ(exchange_.take().body, "f");
+}
+
+TEST_F(ExchangeWithSocket, ER_6_NothingIsSentBeforeTheHead) {
+  exchange_.push("abc");
+  EXPECT_EQ(sent_, "");
+  const Exchange::Output output = exchange_.take();
+  EXPECT_TRUE(output.head);
   EXPECT_EQ(output.body, "abc");
-  EXPECT_EQ(output.pieces, (std::vector<size_t>{2, 1}));
-  exchange.push("d");
-  EXPECT_EQ(exchange.take().pieces, (std::vector<size_t>{1}));
+}
+
+TEST_F(ExchangeWithSocket, WhatTheSocketDoesNotTakeStaysInOrderForTheConnection) {
+  let_head_out();
+  room_ = 2;
+  exchange_.push("abc");
+  EXPECT_EQ(wakes_, 1);
+  room_ = 100;
+  exchange_.push("de");  // behind what waits
+  EXPECT_EQ(sent_, "ab");
+  EXPECT_EQ(exchange_.take().body, "cde");
+}
+
+TEST_F(ExchangeWithSocket, TheEndIsLeftToTheConnection) {
+  let_head_out();
+  exchange_.push("abc", true);
+  EXPECT_EQ(sent_, "");
+  EXPECT_EQ(wakes_, 1);
+  EXPECT_TRUE(exchange_.take().ended);
+}
+
+TEST(Exchange, BytesKeepTheirOrderWhoeverSendsThem) {
+  Exchange exchange;
+  exchange.start_stream({});
+  exchange.release_head();
+  exchange.take();
+  std::string expected;
+  for (int i = 0; i < 20'000; ++i) expected += static_cast<char>('a' + i % 23);
+  std::string sent;  // without a lock: two never send at once
+  std::thread pool([&] {
+    for (const char letter : expected) exchange.push(std::string(1, letter));
+    exchange.push("", true);
+  });
+  for (bool ended = false; !ended;) {
+    exchange.lend([&](std::string_view bytes) {
+      const size_t taken = sent.size() % 7 == 0 ? 0 : bytes.size();
+      sent += bytes.substr(0, taken);
+      return taken;
+    });
+    std::this_thread::yield();
+    exchange.reclaim();
+    const Exchange::Output output = exchange.take();
+    sent += output.body;
+    ended = output.ended;
+  }
+  pool.join();
+  EXPECT_EQ(sent, expected);
 }
 
 }  // namespace

@@ -344,7 +344,7 @@ class Connection {
 
   asio::awaitable<bool> generate(HttpHead head, Route route, std::string body) {
     const std::string_view pattern = route.pattern;
-    auto exchange = std::make_shared<Exchange>();
+    auto exchange = std::make_shared<Exchange>(head.minor_version == 1);
     exchange->on_progress([alarm = stream_.alarm(), executor = stream_.socket().get_executor()] {
       asio::post(executor, [alarm] { alarm->timer.cancel(); });
     });
@@ -359,7 +359,8 @@ class Connection {
   }
 
   // A generation request while the connection holds it. However that ends, the server's coming
-  // down included, the pool wakes nobody afterwards and what still runs is cancelled.
+  // down included, the pool wakes nobody and writes nothing afterwards, and what still runs is
+  // cancelled.
   struct Running {
     Running(ClientWatch& client, std::shared_ptr<Exchange> to, std::shared_ptr<GenerateTask> what)
         : watch(client), exchange(std::move(to)), task(std::move(what)) {}
@@ -368,6 +369,7 @@ class Connection {
     ~Running() {
       watch.stop();
       exchange->on_progress(nullptr);
+      exchange->reclaim();
       if (!complete) task->abandon();
     }
 
@@ -377,7 +379,9 @@ class Connection {
     bool complete = false;
   };
 
-  // Moves what the text pool makes to the client until it ends; false when the client has left.
+  // Moves what the text pool makes to the client until it ends; false when the client has left. The
+  // events of a client that keeps up do not come through here: the pool has the socket while this
+  // waits.
   asio::awaitable<bool> relay(const HttpHead& head, Exchange& exchange, GenerateTask& task,
                               std::string_view pattern) {
     streamed_ = false;
@@ -398,11 +402,7 @@ class Connection {
         bytes = stream_head(*output.head, framing, head);
         streamed_ = true;
       }
-      for (std::string_view left = output.body; const size_t size : output.pieces) {
-        append_chunk(bytes, left.substr(0, size), head.minor_version == 1);
-        left.remove_prefix(size);
-      }
-      if (output.ended && head.minor_version == 1) bytes += "0\r\n\r\n";
+      bytes += output.body;
       if (!bytes.empty()) {
         const bool sent = co_await write_bytes(std::move(bytes));
         if (!sent) co_return false;
@@ -414,13 +414,7 @@ class Connection {
       }
       if (output.ended) co_return head.minor_version == 1;
       const bool quiet = co_await wait_for_progress(exchange);
-      if (quiet) {
-        std::string ping;
-        append_chunk(ping, ": ping\n\n", head.minor_version == 1);
-        const bool sent = co_await write_bytes(std::move(ping));
-        if (!sent) co_return false;
-        last_event_ = Clock::now();
-      }
+      if (quiet) exchange.push(": ping\n\n");
     }
   }
 
@@ -429,13 +423,6 @@ class Connection {
     // HTTP/1.0 knows no chunks: the end of the connection ends the answer.
     const bool keep_alive = head.minor_version == 1 && keeps_alive(head, answer.status);
     return head_text(answer, framing, keep_alive);
-  }
-
-  static void append_chunk(std::string& out, std::string_view bytes, bool chunked) {
-    if (bytes.empty()) return;
-    if (chunked) out += format("{:x}\r\n", bytes.size());
-    out += bytes;
-    if (chunked) out += "\r\n";
   }
 
   // True when nothing came for the ping interval.
@@ -447,14 +434,19 @@ class Connection {
     if (waits_for_head) until = *waits_for_head + kHeadPatience;
     asio::steady_timer& timer = stream_.alarm()->timer;
     timer.expires_at(until);
+    exchange.lend([this](std::string_view bytes) {
+      context_.handler.metrics.stream_written();
+      return stream_.send_now(bytes);
+    });
     Error_code error;
     co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    last_event_ = std::max(last_event_, exchange.reclaim());
     if (error) co_return false;  // woken
     if (waits_for_head) {
       exchange.release_head();
       co_return false;
     }
-    co_return pings;
+    co_return pings&& Clock::now() >= last_event_ + ping;
   }
 
   ConnectionContext& context_;
