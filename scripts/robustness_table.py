@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROWS = pathlib.Path(__file__).resolve().parent / "robustness_rows.txt"
 
 # Rules of the APIs have ids of two letters; this table is not about them.
-API_RULES = set("CO ER SS RE MO CM CH TL SO TG KV GE HE ME".split())
+API_RULES = set("CO ER SS RE MO CM CH TL SO TG KV GE HE ME TO".split())
 ONE_ID = r"(?:[A-Z]{1,2}_\d+|I\d+)(?=_)"
 IDS = re.compile(rf"{ONE_ID}(?:_{ONE_ID})*")
 GTEST = re.compile(r"\bTEST(?:_F|_P)?\(\s*(\w+),\s*(\w+)\s*\)")

@@ -117,7 +117,7 @@ TEST(LmiInvocation, TheLikeliestOfSeveralSequencesIsTheAnswer) {
             R"("text": "a", "log_prob": -2.0}]}]}})");
 }
 
-TEST(LmiInvocation, NoByteOfAStopSequenceIsStreamed) {
+TEST(LmiInvocation, K_3_NoByteOfAStopSequenceIsStreamed) {
   TestModel model({script_rule("*", "one END two")});
   const std::string lines = model.answer(
       kParser, R"({"inputs":"x","stream":true,"parameters":{"stop_sequences":["END"]}})");

@@ -234,7 +234,7 @@ TEST_F(Endings, AFullQueueIsFoundBeforeThePromptIsLookedAt) {
   EXPECT_EQ(executor_->submit(request(too_long)).error().kind, ErrorKind::kDraining);
 }
 
-TEST_F(Endings, RandomTrafficOfEveryKindAddsUp) {
+TEST_F(Endings, I15_RandomTrafficOfEveryKindAddsUp) {
   std::mt19937_64 random(5);
   ScriptRule fails = rule("fails", "abcdefgh");
   fails.fail_at = 4;

@@ -96,7 +96,7 @@ TEST_F(ExecutorTest, AThrowingRunnerGivesEveryStreamItsError) {
   EXPECT_EQ(refused.error().kind, ErrorKind::kEngineError);
 }
 
-TEST_F(ExecutorTest, TooLongIsRefusedWithTheThreeNumbers) {
+TEST_F(ExecutorTest, P_5_TooLongIsRefusedWithTheThreeNumbers) {
   start({.max_model_len = 100, .num_blocks = 64});
   GenerationFields of = fields(std::string(90, 'x'));
   of.max_new_tokens = 20;
@@ -206,7 +206,7 @@ TEST_F(ExecutorTest, WhoeverIsNotifiedFindsSomethingAndSeesTheEnd) {
   EXPECT_EQ(text, "abcdef");
 }
 
-TEST_F(ExecutorTest, HalfOf64StreamsLeaveAndNothingIsHeld) {
+TEST_F(ExecutorTest, I6_HalfOf64StreamsLeaveAndNothingIsHeld) {
   start({.step_ms = 1, .rules = {rule("*", std::string(60, 'q'))}});
   std::vector<ResponseStream> streams;
   for (int i = 0; i < 64; ++i) streams.push_back(submit(fields("prompt " + std::to_string(i))));
@@ -235,7 +235,7 @@ TEST_F(ExecutorTest, Q_5_RandomCancellationsLeakNothing) {
   expect_quiet();
 }
 
-TEST_F(ExecutorTest, CountersAddUp) {
+TEST_F(ExecutorTest, I15_CountersAddUp) {
   start({.rules = {rule("*", "abcd")}});
   for (int i = 0; i < 5; ++i) ask(fields("x" + std::to_string(i)));
   expect_quiet();
@@ -263,7 +263,7 @@ TEST_F(ExecutorTest, TwoExecutorsDoNotKnowOfEachOther) {
   EXPECT_EQ(read(*stream).texts[0], "second");
 }
 
-TEST_F(ExecutorTest, WhatCouldNeverFitIsRefusedThoughTheModelIsLongEnough) {
+TEST_F(ExecutorTest, P_5_WhatCouldNeverFitIsRefusedThoughTheModelIsLongEnough) {
   start({.max_model_len = 4096, .num_blocks = 4});
   GenerationFields of = fields(std::string(100, 'x'));
   of.max_new_tokens = 28;
@@ -281,7 +281,7 @@ TEST_F(ExecutorTest, LeastTokensThatHaveNoRoomAreRefusedNotLowered) {
   EXPECT_TRUE(executor_->submit(request(of)));
 }
 
-TEST_F(ExecutorTest, APromptWithoutATokenIsRefused) {
+TEST_F(ExecutorTest, P_4_APromptWithoutATokenIsRefused) {
   start({});
   EXPECT_EQ(executor_->submit(request(fields(""))).error().kind, ErrorKind::kEmptyPrompt);
 }
@@ -293,7 +293,7 @@ class SmallVocabulary : public ScriptRunner {
   int32_t vocab_size() const override { return 256; }
 };
 
-TEST_F(ExecutorTest, ATokenThatTheModelDoesNotHaveIsRefused) {
+TEST_F(ExecutorTest, P_2_ATokenThatTheModelDoesNotHaveIsRefused) {
   start(std::make_unique<SmallVocabulary>(Script{}), Script{}, {});
   const JsonValue messages = JsonArray{JsonObject{{"role", "user"}, {"content", "hi"}}};
   for (const Prompt& prompt :

@@ -7,7 +7,7 @@
 namespace tidemill {
 namespace {
 
-TEST(GenerationRequest, EveryFieldOutsideItsRangeIsRefusedByName) {
+TEST(GenerationRequest, P_2_EveryFieldOutsideItsRangeIsRefusedByName) {
   const RequestLimits limits{.max_model_len = 64, .vocab_size = 10, .has_tokenizer = true};
   const GenerationFields good{.prompts = {TokenPrompt{.ids = {1}}}};
   ASSERT_TRUE(GenerationRequest::make(good, {}, limits));
@@ -196,7 +196,7 @@ TEST_F(Checks, BadWordsWithoutATokenizerHaveAWayOut) {
   EXPECT_NE(error->message.find("logit_bias"), std::string::npos);
 }
 
-TEST_F(Checks, WhatIsNotANumberIsRefusedForItself) {
+TEST_F(Checks, P_1_WhatIsNotANumberIsRefusedForItself) {
   for (const double value : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
     GenerationFields fields = with_tokens();
     fields.max_temperature = HUGE_VAL;  // a dialect without a bound of its own

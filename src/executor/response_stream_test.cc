@@ -62,7 +62,7 @@ class ResponseStreamTest : public testing::Test {
       std::make_shared<const Tokenizer>(byte_tokenizer_json());
 };
 
-TEST_F(ResponseStreamTest, PiecesAreWholeCharacters) {
+TEST_F(ResponseStreamTest, K_2_PiecesAreWholeCharacters) {
   ResponseStream reader = stream(1);
   say(0, "a\xf0\x9f\x98");
   EXPECT_EQ(text(reader.poll()), "a");
@@ -71,7 +71,7 @@ TEST_F(ResponseStreamTest, PiecesAreWholeCharacters) {
   EXPECT_TRUE(reader.poll().events.empty());
 }
 
-TEST_F(ResponseStreamTest, HalfACharacterAtTheEndIsAReplacementCharacter) {
+TEST_F(ResponseStreamTest, K_2_HalfACharacterAtTheEndIsAReplacementCharacter) {
   ResponseStream reader = stream(1);
   say(0, "a\xf0\x9f");
   push(0, kScriptEndId, EndReason::kEndToken);

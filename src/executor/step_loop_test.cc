@@ -56,7 +56,7 @@ class FailingStepLoop : public StepLoopTest {
   FailingStepLoop() : StepLoopTest({.reply = {1, 2, 3}, .throw_at = 1}) {}
 };
 
-TEST_F(StepLoopTest, TokensComeInOrderAndTheLastCarriesTheEnd) {
+TEST_F(StepLoopTest, I14_TokensComeInOrderAndTheLastCarriesTheEnd) {
   run();
   const std::vector<TokenRecord> records = read_all(*send(1));
   ASSERT_EQ(records.size(), 3u);

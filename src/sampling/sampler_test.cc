@@ -171,7 +171,7 @@ TEST_P(Sampler, LogProbabilitiesAreThoseOfTheUnmodifiedLogits) {
   }
 }
 
-TEST_P(Sampler, ARowThatIsNotFiniteGivesNoToken) {
+TEST_P(Sampler, N_1_ARowThatIsNotFiniteGivesNoToken) {
   for (const float bad : {std::nanf(""), INFINITY, -INFINITY}) {
     for (const size_t place : {size_t{0}, size_t{20}, size_t{36}}) {
       std::vector<float> logits(37, 1.0f);

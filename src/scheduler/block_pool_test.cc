@@ -7,7 +7,7 @@
 namespace tidemill {
 namespace {
 
-TEST(BlockPool, ABlockIsFreeWhenItsLastHolderIsGone) {
+TEST(BlockPool, I2_ABlockIsFreeWhenItsLastHolderIsGone) {
   BlockPool pool(1);
   BlockRef first = pool.take();
   BlockRef second = first.share();
@@ -27,7 +27,7 @@ TEST(BlockPool, AGrowingSequenceGetsNeighbours) {
   EXPECT_EQ(pool.take(b.id()).id(), b.id() + 1);
 }
 
-TEST(BlockPool, NothingIsLostOrGivenTwice) {
+TEST(BlockPool, I1_I2_NothingIsLostOrGivenTwice) {
   std::mt19937_64 random(1);
   BlockPool pool(13);
   std::vector<BlockRef> held;

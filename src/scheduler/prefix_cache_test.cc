@@ -60,7 +60,7 @@ TEST(PrefixCache, ABlockThatIsNotFullIsNotFound) {
   EXPECT_EQ(fixture.num_found(tokens), 1u);
 }
 
-TEST(PrefixCache, EqualTokensInAnotherScopeAreAnotherChain) {
+TEST(PrefixCache, I_1_EqualTokensInAnotherScopeAreAnotherChain) {
   Fixture fixture(8);
   fixture.insert(blocks_of({1}), "adapter");
   EXPECT_EQ(fixture.num_found(blocks_of({1}), "adapter"), 1u);
@@ -91,7 +91,7 @@ TEST(PrefixCache, KnownTokensAnswerWithTheirBlocksAndTheNewOnesAreGivenBack) {
   EXPECT_EQ(fixture.pool.holders(offered), 0);
 }
 
-TEST(PrefixCache, EvictionTakesTheLeastRecentlyUsedAndChildrenBeforeParents) {
+TEST(PrefixCache, I7_EvictionTakesTheLeastRecentlyUsedAndChildrenBeforeParents) {
   Fixture fixture(8);
   fixture.insert(blocks_of({1, 2}));
   fixture.insert(blocks_of({3, 4}));
@@ -107,7 +107,7 @@ TEST(PrefixCache, EvictionTakesTheLeastRecentlyUsedAndChildrenBeforeParents) {
   EXPECT_EQ(fixture.pool.num_free(), 8);
 }
 
-TEST(PrefixCache, WhatASequenceHoldsIsNotEvicted) {
+TEST(PrefixCache, I7_WhatASequenceHoldsIsNotEvicted) {
   Fixture fixture(8);
   fixture.insert(blocks_of({1, 2}));
   const auto held = fixture.cache.find("", blocks_of({1}), 1).blocks;
@@ -166,7 +166,7 @@ TEST(PrefixCache, ATouchedChainIsEvictedAfterTheOthersAndFromItsEnd) {
 }
 
 // Against the plainest meaning, a map from whole prefixes to blocks, with hashes that collide.
-TEST(PrefixCache, AgreesWithAMapOfWholePrefixes) {
+TEST(PrefixCache, I4_AgreesWithAMapOfWholePrefixes) {
   for (uint64_t seed = 0; seed < 200; ++seed) {
     std::mt19937_64 random(seed);
     Fixture fixture(24, [](std::span<const TokenId> tokens) -> uint64_t {

@@ -95,7 +95,7 @@ TEST(Scheduler, APromptGoesOnBesideDecodesHoweverSmallTheStep) {
   }
 }
 
-TEST(Scheduler, NoMoreSequencesRunThanAllowedAndFreedPlacesAreFilledAtOnce) {
+TEST(Scheduler, Q_9_I8_NoMoreSequencesRunThanAllowedAndFreedPlacesAreFilledAtOnce) {
   SchedulerOptions options = with_blocks(64);
   options.max_sequences = 2;
   Scheduler scheduler(options);
@@ -161,7 +161,7 @@ TEST(Scheduler, OneTokenIsAlwaysLeftToCompute) {
   EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(2, 32, 32, true)));
 }
 
-TEST(Scheduler, AnotherScopeNeverSharesBlocks) {
+TEST(Scheduler, I_1_AnotherScopeNeverSharesBlocks) {
   Scheduler scheduler(with_blocks(64));
   scheduler.add({.id = 1, .prompt = prompt_of(70), .max_new_tokens = 1, .prefix_scope = "a"});
   run_dry(scheduler);
@@ -169,7 +169,7 @@ TEST(Scheduler, AnotherScopeNeverSharesBlocks) {
   EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(2, 0, 70, true)));
 }
 
-TEST(Scheduler, ChoicesOfOnePromptShareItsFullBlocks) {
+TEST(Scheduler, I3_ChoicesOfOnePromptShareItsFullBlocks) {
   SchedulerOptions options = with_blocks(64);
   options.prefix_cache = false;
   Scheduler scheduler(options);
@@ -264,7 +264,7 @@ TEST(Scheduler, AcceptedDraftsMoveASequenceOnAndRefusedOnesFallBack) {
 }
 
 // The rows of logits that a step may ask for are memory that was set aside.
-TEST(Scheduler, DraftsOfAFullBatchKeepToTheirBound) {
+TEST(Scheduler, I8_DraftsOfAFullBatchKeepToTheirBound) {
   SchedulerOptions options = with_blocks(64);
   options.max_sequences = 3;
   options.max_step_drafts = 4;
@@ -331,7 +331,7 @@ TEST(Scheduler, DraftsNeverReachBeyondTheLastTokenAllowed) {
 }
 
 // More decodes than the budget likes come back from a pause; newcomers must not keep it that way.
-TEST(Scheduler, AnOlderPrefillIsNotStarvedByNewcomers) {
+TEST(Scheduler, I11_AnOlderPrefillIsNotStarvedByNewcomers) {
   SchedulerOptions options = with_blocks(600);
   options.max_sequences = 100;
   options.max_step_tokens = 100;
@@ -391,7 +391,7 @@ TEST(Scheduler, APausedSequenceGivesWayWhenNothingElseCanRun) {
   EXPECT_EQ(scheduler.find(1)->num_preemptions, 1);
 }
 
-TEST(Scheduler, ASequenceThatWasPreemptedOftenIsProtected) {
+TEST(Scheduler, I12_ASequenceThatWasPreemptedOftenIsProtected) {
   SchedulerOptions options = with_blocks(4);
   options.prefix_cache = false;
   options.max_preemptions = 1;
@@ -403,7 +403,7 @@ TEST(Scheduler, ASequenceThatWasPreemptedOftenIsProtected) {
   EXPECT_EQ(scheduler.counts().preemptions, 1) << "afterwards all it may need was set aside";
 }
 
-TEST(Scheduler, ACancelledSequenceIsGoneWhileItsStepRuns) {
+TEST(Scheduler, I13_ACancelledSequenceIsGoneWhileItsStepRuns) {
   Scheduler scheduler(with_blocks(8));
   scheduler.add({.id = 1, .prompt = prompt_of(40), .max_new_tokens = 5});
   const StepPlan plan = scheduler.next_step();

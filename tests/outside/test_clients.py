@@ -43,7 +43,7 @@ def test_openai_completions(client):
     assert len(answer.choices[0].logprobs.token_logprobs) == 5
 
 
-def test_openai_stop_strings_never_show(client):
+def test_K_3_openai_stop_strings_never_show(client):
     for stop in (",", "o, w", ["zzz", "wor"]):
         plain = client.completions.create(model="script", prompt="hello", stop=stop)
         stream = client.completions.create(model="script", prompt="hello", stop=stop, stream=True)

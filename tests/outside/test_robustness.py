@@ -70,7 +70,7 @@ GOOD_BODY = b'{"prompt":"hello"}'
     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0),
     (b"\x16\x03\x01\x02\x00\x01\x00", 0),
 ], ids=lambda value: str(value[:60]) if isinstance(value, bytes) else None)
-def test_H_5_H_8_malformed_heads(script_server, head, status):
+def test_H_1_H_2_H_5_H_8_malformed_heads(script_server, head, status):
     answer = raw(script_server, head)
     assert status_of(answer) == status, answer[:200]
     if status:
@@ -149,7 +149,7 @@ INVOCATIONS = [
     ("/v1/chat/completions", CHATS, {400}),
     ("/invocations", INVOCATIONS, {424}),
 ])
-def test_J_1_J_3_P_2_malformed_bodies_are_refused_by_field(script_server, path, bodies, statuses):
+def test_J_1_J_2_J_3_P_1_P_2_C_2_malformed_bodies_are_refused(script_server, path, bodies, statuses):
     with httpx.Client(base_url=script_server.url) as client:
         for body in bodies:
             answer = client.post(path, content=body, headers={"content-type": "application/json"})

@@ -55,7 +55,7 @@ TEST(Simulation, ASeedOfTheEnvironment) {
 
 // I1 to I15, admission in order and filled places, on all that a seed can bring together. That the
 // traffic goes where it should is said in parts of its events.
-TEST(Simulation, Q_9_EveryInvariantHoldsWhateverTheTraffic) {
+TEST(Simulation, Q_9_I1_I2_I3_I5_I6_I8_I9_I10_I11_I12_I13_I14_I15_EveryInvariantHolds) {
   const int64_t events = events_of(0.5);
   const SimulationReport sum = run_many(SimulationFocus::kEverything, events);
   EXPECT_GT(sum.answers, events / 100);
