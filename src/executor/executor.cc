@@ -362,6 +362,8 @@ bool Executor::idle() const { return state_->gauges.in_system.load() == 0; }
 
 void Executor::abort_all(Error error) { state_->loop.abort_all(std::move(error)); }
 
+void Executor::shed_cache() { state_->loop.shed_cache(); }
+
 std::chrono::milliseconds Executor::turn() {
   CHECK(!state_->thread.joinable(), "the loop has a thread of its own");
   return state_->loop.turn({});

@@ -89,6 +89,9 @@ class Executor {
   // Ends everything that still runs with that error.
   void abort_all(Error error);
 
+  // Forgets cached prefixes that nobody uses, a part at a time; what runs is untouched.
+  void shed_cache();
+
   // Without a thread of its own: mail, deadlines and a step, once. Returns for how long a loop
   // would now wait for mail.
   std::chrono::milliseconds turn();

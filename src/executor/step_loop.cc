@@ -19,6 +19,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kIdleWait{200};        // between heartbeats when nothing runs
 constexpr std::chrono::milliseconds kBlockedWait{20};      // when what is there cannot run (paused)
 constexpr std::chrono::milliseconds kPublishInterval{20};  // counting cached blocks takes a while
+constexpr int64_t kBlocksToShed = 4096;  // between two steps: nobody shall feel it
 
 EndKind kind_of(EndReason reason) {
   switch (reason) {
@@ -101,6 +102,11 @@ void StepLoop::abort_all(Error error) {
   mailbox_.wake();
 }
 
+void StepLoop::shed_cache() {
+  shed_cache_.store(true);
+  mailbox_.wake();
+}
+
 void StepLoop::run() {
   std::chrono::milliseconds wait{0};
   while (!stopping_.load()) wait = turn(wait);
@@ -132,6 +138,7 @@ std::chrono::milliseconds StepLoop::live_turn(std::chrono::milliseconds wait) {
     abort = std::exchange(abort_error_, std::nullopt);
   }
   if (abort) fail_all(*abort);
+  if (shed_cache_.exchange(false)) scheduler_.drop_cached(kBlocksToShed);
   expire_deadlines();
   call_readers();
   const auto begin = now_();

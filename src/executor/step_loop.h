@@ -44,6 +44,8 @@ class StepLoop {
   void stop();
   // Ends everything that runs with that error; the loop goes on. Any thread.
   void abort_all(Error error);
+  // Forgets cached prefixes that nobody uses, a part at a time. Any thread.
+  void shed_cache();
   void check_invariants() const { scheduler_.check_invariants(); }  // the loop's thread; for tests
 
  private:
@@ -94,8 +96,8 @@ class StepLoop {
   const std::function<std::chrono::steady_clock::time_point()> now_;
   Scheduler scheduler_;
   std::unordered_map<SequenceId, Running> running_;
-  std::vector<Mail> batch_;  // what was taken from the mailbox last
-  size_t num_handled_ = 0;   // of it
+  std::vector<Mail> batch_;                           // what was taken from the mailbox last
+  size_t num_handled_ = 0;                            // of it
   std::vector<std::shared_ptr<StreamQueue>> spoken_;  // given something, and not called yet
   // What is left to say when there is no memory to say anything. Made in time.
   const std::shared_ptr<const Error> no_memory_;
@@ -105,6 +107,7 @@ class StepLoop {
   std::chrono::steady_clock::time_point next_expiry_ = std::chrono::steady_clock::time_point::max();
   std::chrono::steady_clock::time_point next_publish_{};
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> shed_cache_{false};
   std::mutex abort_mutex_;
   std::optional<Error> abort_error_;
 };

@@ -241,6 +241,12 @@ Recorded Scheduler::commit(const StepResult& result) {
   return recorded;
 }
 
+int64_t Scheduler::drop_cached(int64_t most) {
+  int64_t dropped = 0;
+  while (dropped < most && state_->prefix_cache.evict_one(state_->pool_list())) ++dropped;
+  return dropped;
+}
+
 const Sequence* Scheduler::find(SequenceId id) const {
   const Entry* entry = state_->find(id);
   return entry == nullptr ? nullptr : &entry->sequence;

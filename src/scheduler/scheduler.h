@@ -126,6 +126,9 @@ class Scheduler {
   // Results for the plan's rows that asked for scores. Sequences cancelled in between are skipped.
   Recorded commit(const StepResult& result);
 
+  // Forgets up to so many cached blocks that no sequence holds; how many it forgot.
+  int64_t drop_cached(int64_t most);
+
   // For building the step's input; null after the end. Only the scheduler changes a Sequence.
   const Sequence* find(SequenceId id) const;
   SchedulerCounts counts() const;

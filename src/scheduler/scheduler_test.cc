@@ -169,6 +169,23 @@ TEST(Scheduler, I_1_AnotherScopeNeverSharesBlocks) {
   EXPECT_THAT(scheduler.next_step().rows, ElementsAre(prefill(2, 0, 70, true)));
 }
 
+TEST(Scheduler, H_10_CachedBlocksThatNobodyHoldsAreDropped) {
+  Scheduler scheduler(with_blocks(64));
+  for (SequenceId id = 1; id <= 2; ++id) {
+    scheduler.add(
+        {.id = id, .prompt = prompt_of(70, static_cast<TokenId>(id * 1000)), .max_new_tokens = 1});
+  }
+  run_dry(scheduler);
+  scheduler.add({.id = 3, .prompt = prompt_of(70, 1000), .max_new_tokens = 5});
+  scheduler.commit(answer(scheduler.next_step()));  // holds two of the four
+  EXPECT_EQ(scheduler.counts().cached_blocks, 2);
+  EXPECT_EQ(scheduler.drop_cached(1), 1);
+  EXPECT_EQ(scheduler.drop_cached(100), 1);
+  EXPECT_EQ(scheduler.drop_cached(100), 0);
+  scheduler.check_invariants();
+  EXPECT_EQ(run_dry(scheduler).size(), 1u);
+}
+
 TEST(Scheduler, I3_ChoicesOfOnePromptShareItsFullBlocks) {
   SchedulerOptions options = with_blocks(64);
   options.prefix_cache = false;
