@@ -46,14 +46,21 @@ constexpr Row kRows[] = {
     {ErrorKind::kInternal, "internal", 500, 500, "InternalServerException", true},
 };
 
-// Requests that are none, or that do not come.
+// Requests that are none, or that do not come; and those that there is no memory to read.
 struct HttpRow {
   int status;
   std::string_view slug;
+  std::string_view lmi_type = "BadRequestException";
+  bool retryable = false;
 };
 constexpr HttpRow kHttpRows[] = {
-    {400, "malformed_request"},       {408, "request_timeout"}, {414, "target_too_long"},
-    {431, "header_fields_too_large"}, {501, "not_implemented"}, {505, "version_not_supported"},
+    {400, "malformed_request"},
+    {408, "request_timeout"},
+    {414, "target_too_long"},
+    {431, "header_fields_too_large"},
+    {501, "not_implemented"},
+    {505, "version_not_supported"},
+    {503, "overloaded", "WlmCapacityException", true},
 };
 
 const Row& row_of(ErrorKind kind) {
@@ -61,6 +68,13 @@ const Row& row_of(ErrorKind kind) {
     if (row.kind == kind) return row;
   }
   CHECK(false, "error kind {} has no row", static_cast<int>(kind));
+}
+
+const HttpRow& http_row_of(int status) {
+  for (const HttpRow& row : kHttpRows) {
+    if (row.status == status) return row;
+  }
+  CHECK(false, "status {} has no row", status);
 }
 
 std::string_view openai_type(int status) {
@@ -175,24 +189,21 @@ ErrorAnswer error_answer(const Error& error, Dialect dialect, std::string_view r
           .retryable = row.retryable};
 }
 
-std::string_view http_error_slug(int status) {
-  for (const HttpRow& row : kHttpRows) {
-    if (row.status == status) return row.slug;
-  }
-  CHECK(false, "status {} has no row", status);
-}
+std::string_view http_error_slug(int status) { return http_row_of(status).slug; }
 
 ErrorAnswer http_error_answer(int status, std::string_view message, Dialect dialect,
                               std::string_view request_id, const LmiOptions& options) {
-  const Printed printed{.status = status,
-                        .slug = http_error_slug(status),
-                        .lmi_type = "BadRequestException",
+  const HttpRow& row = http_row_of(status);
+  const bool lmi = dialect == Dialect::kLmi;
+  const Printed printed{.status = lmi && status == 503 ? options.codes.queue_full : status,
+                        .slug = row.slug,
+                        .lmi_type = row.lmi_type,
                         .field = "",
                         .message = message};
-  return {.status = status,
-          .body = dialect == Dialect::kLmi ? lmi_body(printed, request_id, options)
-                                           : openai_body(printed),
-          .slug = printed.slug};
+  return {.status = printed.status,
+          .body = lmi ? lmi_body(printed, request_id, options) : openai_body(printed),
+          .slug = row.slug,
+          .retryable = row.retryable};
 }
 
 }  // namespace tidemill

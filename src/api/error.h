@@ -27,7 +27,8 @@ ErrorAnswer error_answer(const Error& error, Dialect dialect, std::string_view r
                          RefusedBy by = RefusedBy::kModel, const LmiOptions& lmi = {});
 std::string_view error_slug(ErrorKind kind);
 
-// What only HTTP can get wrong, by its status: 400, 408, 414, 431, 501, 505.
+// What only HTTP can get wrong, by its status: 400, 408, 414, 431, 501, 505; and
+// 503 for what there is no memory to read.
 ErrorAnswer http_error_answer(int status, std::string_view message, Dialect dialect,
                               std::string_view request_id, const LmiOptions& lmi = {});
 

@@ -120,6 +120,7 @@ TEST(Error, WhatOnlyHttpCanGetWrongHasItsStatusAndCode) {
                                      {414, "target_too_long"},
                                      {431, "header_fields_too_large"},
                                      {501, "not_implemented"},
+                                     {503, "overloaded"},
                                      {505, "version_not_supported"}}) {
     const ErrorAnswer openai = http_error_answer(status, "no", Dialect::kOpenAi, "id");
     const ErrorAnswer lmi = http_error_answer(status, "no", Dialect::kLmi, "id");
@@ -129,6 +130,17 @@ TEST(Error, WhatOnlyHttpCanGetWrongHasItsStatusAndCode) {
     EXPECT_EQ(parse_json(lmi.body)->find("reason")->string(), slug);
     EXPECT_EQ(http_error_slug(status), slug);
   }
+}
+
+TEST(Error, WithoutMemoryARequestMayComeAgain) {
+  const ErrorAnswer openai = http_error_answer(503, "no", Dialect::kOpenAi, "id");
+  EXPECT_TRUE(openai.retryable);
+  EXPECT_EQ(parse_json(openai.body)->find("error")->find("type")->string(), "server_error");
+  const ErrorAnswer lmi = http_error_answer(503, "no", Dialect::kLmi, "id");
+  EXPECT_EQ(parse_json(lmi.body)->find("type")->string(), "WlmCapacityException");
+  const LmiOptions options{.codes = {.queue_full = 499}};
+  EXPECT_EQ(http_error_answer(503, "no", Dialect::kLmi, "id", options).status, 499);
+  EXPECT_FALSE(http_error_answer(400, "no", Dialect::kLmi, "id").retryable);
 }
 
 TEST(Error, SlugsAreAClosedSetWithoutRepetition) {

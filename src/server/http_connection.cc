@@ -77,6 +77,16 @@ class Connection {
     if (const auto problem = refusal(head, route)) {
       co_return co_await send_error(head, *problem, route);
     }
+    HeapGuard* heap = context_.options.heap;
+    if (needs_text_pool(route.kind) && heap != nullptr &&
+        is_full(*heap, context_.handler.models, Clock::now())) {
+      const std::string message = format(
+          "requests hold nearly all of the memory that they may take (heap_budget, {} "
+          "bytes); try again later.",
+          heap->budget());
+      co_await send_http_error(head, 503, message, route);
+      co_return false;
+    }
     std::string body;
     const bool has_body = co_await read_body(head, route, body);
     if (!has_body) co_return false;

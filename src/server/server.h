@@ -9,6 +9,7 @@
 #include "api/lmi_options.h"
 #include "base/metrics.h"
 #include "server/front_gate.h"
+#include "server/heap_guard.h"
 #include "server/http_body.h"
 #include "server/http_head.h"
 #include "server/model_registry.h"
@@ -43,6 +44,8 @@ struct ServerOptions {
   int64_t stall_timeout_ms = 30'000;      // for a reader to take something
   int64_t sse_ping_interval_ms = 15'000;  // 0: none
   int64_t drain_time_ms = 25'000;
+  int64_t heap_budget = 0;          // bytes that requests may take; 0: what the memory plan leaves
+  HeapGuard* heap = nullptr;        // outlives the server; null: nobody watches the heap
   bool wait_model_loading = false;  // the verb opens the port only when the model is ready
   int32_t num_text_threads = 2;
   LmiOptions lmi;  // of refusals; models have theirs in ModelFacts
