@@ -139,6 +139,7 @@ void LoadedModel::load_script(const Settings& settings, MetricsRegistry& metrics
         "kv_cache_bytes have no effect",
         script.max_model_len, script.num_blocks);
   }
+  heap_room_ = available_memory();
   ExecutorOptions options = settings.executor;
   options.max_model_len = script.max_model_len;
   options.scheduler.groups = {{.num_blocks = script.num_blocks}};
@@ -173,6 +174,7 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
     throw std::runtime_error(refusal);
   }
   say_plan(plan);
+  heap_room_ = plan.available_bytes - plan.weight_bytes - plan.workspace_bytes - plan.kv_bytes();
   set_memory_metrics(metrics, plan);
   ExecutorOptions options = settings.executor;
   options.max_model_len = limits.max_model_len;

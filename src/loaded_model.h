@@ -26,6 +26,8 @@ class LoadedModel {
 
   Executor& executor() { return *executor_; }
   const ModelFacts& facts() const { return facts_; }
+  // Bytes that are left for requests beside weights, workspace and KV cache.
+  int64_t heap_room() const { return heap_room_; }
   // Null for a script.
   const Model* model() const { return model_.get(); }
 
@@ -35,6 +37,7 @@ class LoadedModel {
   void load_network(const Settings& settings, WorkerPool& workers, MetricsRegistry& metrics,
                     const Progress& progress);
 
+  int64_t heap_room_ = 0;
   std::unique_ptr<Model> model_;
   ModelFacts facts_;
   std::unique_ptr<Executor> executor_;  // last: its loop uses the others

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <csignal>
@@ -15,6 +16,7 @@
 #include "base/log.h"
 #include "loaded_model.h"
 #include "progress_bar.h"
+#include "server/heap_guard.h"
 #include "server/server.h"
 #include "verbs.h"
 
@@ -28,6 +30,8 @@ constexpr int kSignalsToLeaveAtOnce = 3;
 constexpr milliseconds kShowFailure{3000};
 // How long a loading that was told to stop may need to hear it and to remove what it wrote.
 constexpr milliseconds kStopLoading{2000};
+// What requests may take of the heap where the plan leaves less: kv_cache_bytes may ask for all.
+constexpr int64_t kLeastHeap = int64_t{256} << 20;
 
 // What signals act on: the loading, and the server while there is one.
 class Ending {
@@ -122,11 +126,12 @@ class SignalThread {
 class Loading {
  public:
   Loading(const Settings& settings, WorkerPool& workers, MetricsRegistry& metrics,
-          ModelRegistry& registry, Ending& ending)
+          ModelRegistry& registry, HeapGuard& heap, Ending& ending)
       : settings_(settings),
         workers_(workers),
         metrics_(metrics),
         registry_(registry),
+        heap_(heap),
         ending_(ending) {
     index_ = registry.add(settings.model.model_name, served_names(settings.model));
   }
@@ -171,6 +176,10 @@ class Loading {
                                    show(phase, percent);
                                  });
       bar.finish();
+      const int64_t wanted = settings_.server.heap_budget;
+      const int64_t heap = wanted > 0 ? wanted : std::max(kLeastHeap, model_->heap_room());
+      heap_.allow(heap);
+      log_info("requests may take {} bytes of memory beside the model (heap_budget)", heap);
       registry_.set_ready(index_, model_->facts(), model_->executor());
       log_info("{} is ready", model_->facts().name);
       return true;
@@ -198,6 +207,7 @@ class Loading {
   WorkerPool& workers_;
   MetricsRegistry& metrics_;
   ModelRegistry& registry_;
+  HeapGuard& heap_;
   Ending& ending_;
   size_t index_ = 0;
   std::unique_ptr<LoadedModel> model_;
@@ -217,12 +227,15 @@ int serve(const SettingsReport& report) {
   MetricsRegistry metrics;
   WorkerPool workers(settings.workers);
   ModelRegistry registry(metrics);
-  Loading loading(settings, workers, metrics, registry, ending);
+  HeapGuard heap;
+  Loading loading(settings, workers, metrics, registry, heap, ending);
   if (settings.server.wait_model_loading) {
     loading.start();
     if (!loading.wait()) return loading.failed() ? 1 : 0;
   }
-  Server server(settings.server, registry, metrics);
+  ServerOptions options = settings.server;
+  options.heap = &heap;
+  Server server(options, registry, metrics);
   log_info("listening on {}:{}{}", settings.server.host, server.port(),
            settings.server.tls.certificate_file.empty() ? "" : " with TLS");
   const Ending::Serving serving(ending, server);

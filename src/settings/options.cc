@@ -179,6 +179,10 @@ constexpr Option kOptions[] = {
      kServe},
     {"reserved_connections", kServer, kDoesIt, IN(server.reserved_connections), between(1, 64),
      "The last of max_connections, which are kept for health.", kServe},
+    {"heap_budget", kServer, kDoesIt, IN(server.heap_budget), between(1048576, 1e15),
+     "Bytes that requests may take beside the model; at 98 % new ones are answered 503; default: "
+     "what the memory plan leaves, at least 256 MiB.",
+     kServe},
     {"max_json_depth", kServer, kDoesIt, IN(server.max_json_depth), between(1, 256),
      "Deepest nesting of a body.", kServe},
     {"max_json_values", kServer, kDoesIt, IN(server.max_json_values), between(1, 10000000),

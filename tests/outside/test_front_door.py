@@ -107,6 +107,35 @@ def test_H_4_many_tiny_chunks_cost_no_memory(serve, hello):
     assert not any(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
 
 
+def test_H_10_bodies_that_fill_the_heap_keep_new_ones_out(serve, hello):
+    server = serve(hello, "--heap-budget", str(16 << 20))
+    if "san.so" in open(f"/proc/{server.process.pid}/maps").read():
+        pytest.skip("a sanitizer has a heap of its own")
+
+    def answer():
+        return httpx.post(server.url + "/v1/completions", json={"prompt": "hello"})
+
+    def wait_for_status(status):
+        deadline = time.monotonic() + 10
+        while (seen := answer()).status_code != status:
+            assert time.monotonic() < deadline, seen.text
+            time.sleep(0.05)
+        return seen
+
+    assert answer().status_code == 200
+    held = [server.connect() for _ in range(2)]
+    for connection in held:
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\n"
+                           b"Content-Length: %d\r\n\r\n" % (20 << 20) + b" " * (12 << 20))
+    refused = wait_for_status(503)
+    assert refused.json()["error"]["code"] == "overloaded"
+    assert refused.headers["retry-after"] == "1"
+    assert httpx.get(server.url + "/ping").status_code == 200
+    for connection in held:
+        connection.close()
+    wait_for_status(200)
+
+
 def test_H_9_without_descriptors_nothing_spins_and_health_comes_back(serve, hello):
     server = serve(hello)
     kept = httpx.Client(base_url=server.url)
