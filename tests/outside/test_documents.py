@@ -19,8 +19,8 @@ def table(*arguments, code=0):
     return done.stdout
 
 
-def test_no_test_carries_an_id_that_no_row_has():
-    assert table("--check-ids") == "every row has its tests\n"
+def test_every_row_has_a_test_and_every_id_a_row():
+    assert table("--check") == "every row has its tests\n"
 
 
 @pytest.fixture
