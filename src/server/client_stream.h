@@ -17,11 +17,16 @@ namespace tidemill {
 // What a connection waits with. A handler of an older wait finds nothing to do.
 struct Alarm {
   explicit Alarm(const boost::asio::any_io_executor& executor)
-      : timer(executor), write_timer(executor) {}
-  boost::asio::steady_timer timer;  // the deadline of a read, or a call from the text pool
+      : timer(executor), write_timer(executor), call_timer(executor) {}
+  // Whoever waits on call_timer goes on; deadlines stay what they are. A call may come late, when
+  // the connection is long at its next read.
+  void call() { call_timer.cancel(); }
+
+  boost::asio::steady_timer timer;  // the deadline of a read
   int64_t reads = 0;
-  boost::asio::steady_timer write_timer;  // of its own: the pool calls while a write waits
+  boost::asio::steady_timer write_timer;
   int64_t writes = 0;
+  boost::asio::steady_timer call_timer;
 };
 
 class ClientStream {

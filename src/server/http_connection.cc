@@ -199,7 +199,10 @@ class Connection {
     if (head.expects_continue) {
       std::string go_on = "HTTP/1.1 100 Continue\r\n\r\n";
       const bool sent = co_await write_bytes(std::move(go_on));
-      if (!sent) co_return false;
+      if (!sent) {
+        left_unread(route);
+        co_return false;
+      }
     }
     const ServerOptions& options = context_.options;
     HttpBody body(head, options.max_request_size, options.body);
@@ -218,6 +221,8 @@ class Connection {
       if (!got) {
         if (stream_.timed_out()) {
           co_await send_http_error(head, 408, "the body did not arrive in time.", route);
+        } else {
+          left_unread(route);
         }
         co_return false;
       }
@@ -236,6 +241,16 @@ class Connection {
     }
     out = body.take();
     co_return true;
+  }
+
+  // The client has gone before its request was whole: it is one, and that is its ending.
+  void left_unread(const Route& route) {
+    if (generates(route.kind)) context_.handler.metrics.left_before_submit();
+    log_access({.request_id = request_id_,
+                .caller = caller_,
+                .route = route.pattern,
+                .outcome = "client_left",
+                .total = Clock::now() - begun_});
   }
 
   // ---- writing
@@ -356,12 +371,12 @@ class Connection {
     const std::string_view pattern = route.pattern;
     auto exchange = std::make_shared<Exchange>(head.minor_version == 1);
     exchange->on_progress([alarm = stream_.alarm(), executor = stream_.socket().get_executor()] {
-      asio::post(executor, [alarm] { alarm->timer.cancel(); });
+      asio::post(executor, [alarm] { alarm->call(); });
     });
     const auto task = std::make_shared<GenerateTask>(
         context_.handler, std::move(route), head, std::move(body), request_id_, caller_, exchange);
     Running running(watch_, exchange, task);
-    watch_.start([alarm = stream_.alarm()] { alarm->timer.cancel(); });
+    watch_.start([alarm = stream_.alarm()] { alarm->call(); });
     task->start();
     running.complete = co_await relay(head, *exchange, *task, pattern);
     if (streamed_) count(head, pattern, last_status_);  // when it has ended, or was broken off
@@ -442,7 +457,7 @@ class Connection {
     const bool pings = ping.count() > 0 && streamed_ && is_event_stream_;
     auto until = pings ? last_event_ + ping : Clock::now() + kQuietWait;
     if (waits_for_head) until = *waits_for_head + kHeadPatience;
-    asio::steady_timer& timer = stream_.alarm()->timer;
+    asio::steady_timer& timer = stream_.alarm()->call_timer;
     timer.expires_at(until);
     exchange.lend([this](std::string_view bytes) {
       context_.handler.metrics.stream_written();

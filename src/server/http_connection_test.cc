@@ -150,6 +150,32 @@ TEST_F(HttpConnectionTest, H_9_TheLastConnectionsServeHealthAndAreSoonFreeAgain)
   EXPECT_THAT(second.read_until("}}"), StartsWith("HTTP/1.1 200 "));
 }
 
+// I15: a request that came has an ending, and one counter that knows it.
+TEST_F(HttpConnectionTest, I15_AClientThatLeavesItsUploadIsCountedOnce) {
+  start({scripted("*", "ok")});
+  const std::string begin = "POST /v1/completions HTTP/1.1\r\nHost: h\r\nContent-Length: 90\r\n";
+  { Client(server_->port()).send(begin + "\r\n{\"pro"); }
+  { Client(server_->port()).send("POST /tokenize HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"); }
+  wait_for_metric("tidemill:requests_rejected_total", 1);
+  {
+    Client client(server_->port());
+    client.send(begin + "Expect: 100-continue\r\n\r\n");
+    client.read_until("100 Continue\r\n\r\n");
+  }
+  wait_for_metric("tidemill:requests_rejected_total", 2);
+  EXPECT_THAT(metrics_.text(),
+              HasSubstr("tidemill:requests_rejected_total{reason=\"client_left\"} 2\n"));
+}
+
+// RFC 9110 10.1.1: an older client does not know what the interim answer is.
+TEST_F(HttpConnectionTest, H_11_AnOlderClientIsNotToldToContinue) {
+  start({scripted("*", "ok")});
+  const std::string answer = exchange(
+      "POST /v1/completions HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 14\r\n\r\n"
+      R"({"prompt":"x"})");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 "));
+}
+
 TEST_F(HttpConnectionTest, Q_4_AClientThatSendsMuchAheadAndLeavesIsNoticed) {
   start({scripted("*", std::string(3000, 'z'), 5)});
   std::string many;
