@@ -136,5 +136,23 @@ TEST_F(AccessLogTest, AClientThatLeavesIsLoggedAsThat) {
   EXPECT_EQ(text_of(all[0], "status"), "(none)");
 }
 
+TEST_F(AccessLogTest, H_12_AnUploadThatBreaksOffIsLoggedAsThat) {
+  start({scripted("*", "ok")});
+  {
+    Client client(server_->port());
+    client.send("POST /v1/completions HTTP/1.1\r\nHost: h\r\nContent-Length: 90\r\n\r\n{\"pro");
+  }
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (metric("tidemill:requests_rejected_total") < 1) {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+    std::this_thread::yield();
+  }
+  const auto all = lines();
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_EQ(text_of(all[0], "outcome"), "client_left");
+  EXPECT_EQ(text_of(all[0], "route"), "/v1/completions");
+  EXPECT_EQ(text_of(all[0], "status"), "(none)");
+}
+
 }  // namespace
 }  // namespace tidemill

@@ -103,7 +103,7 @@ void read_connection(HttpHead& head) {
   const std::string connection = lower(head.field("connection"));
   head.keep_alive = head.minor_version == 1 ? connection.find("close") == std::string::npos
                                             : connection.find("keep-alive") != std::string::npos;
-  head.expects_continue = lower(head.field("expect")) == "100-continue";
+  head.expects_continue = head.minor_version == 1 && lower(head.field("expect")) == "100-continue";
 }
 
 }  // namespace
