@@ -3,30 +3,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <new>
 #include <thread>
 
 #include "executor/build_input.h"
 #include "executor/executor_fixture.h"
-#include "executor/failing_allocation.h"
+#include "executor/failing_new.h"
 #include "executor/network_runner.h"
 #include "executor/random_engine.h"
 #include "executor/step_loop.h"
 #include "kernels/select.h"
 #include "scheduler/prefix_cache.h"
-
-thread_local int64_t tidemill::FailingAllocation::left = kNone;
-thread_local int64_t tidemill::FailingAllocation::in_a_row = 0;
-
-// Not inlined: the compiler would see free() behind new, and warn.
-[[gnu::noinline]] void* operator new(size_t size) {
-  tidemill::FailingAllocation::maybe_fail();
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace tidemill {
 namespace {

@@ -1,5 +1,4 @@
-// For tests: an allocation that fails. The operator new that obeys stands in
-// allocation_failure_test.cc.
+// For tests: an allocation that fails. The operator new that obeys stands in failing_new.h.
 #pragma once
 
 #include <cstdint>

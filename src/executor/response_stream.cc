@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <new>
 #include <utility>
 
 #include "base/check.h"
@@ -166,8 +167,14 @@ ResponseStream& ResponseStream::operator=(ResponseStream&& other) noexcept {
   return *this;
 }
 
+// Without memory for mail, the loop finds out at the next token.
 ResponseStream::~ResponseStream() {
-  if (state_) cancel();
+  if (!state_) return;
+  try {
+    cancel();
+  } catch (const std::bad_alloc&) {
+    state_->queue->leave();
+  }
 }
 
 void ResponseStream::on_ready(std::function<void()> notify) {

@@ -240,7 +240,10 @@ void StepLoop::deliver_row(RowResult& row, int32_t num_tokens, const SequenceEnd
     deliver_token(row.sequence, running, row.accepted[static_cast<size_t>(i)],
                   last ? end : nullptr);
   }
-  if (end == nullptr) return;
+  if (end == nullptr) {
+    if (running.stream->left()) drop(row.sequence, MailKind::kCancel);
+    return;
+  }
   if (num_tokens == 0) {  // its prompt was scored, and that was all
     running.times.first_token = running.times.last_token = now_();
     tell(running.stream, {.choice = running.stream_choice,
@@ -287,7 +290,9 @@ void StepLoop::tell_error(const std::shared_ptr<StreamQueue>& stream, int32_t ch
   try {
     tell(stream, {.choice = choice, .error = error, .times = times});
   } catch (const std::bad_alloc&) {
-    stream->fail(no_memory_);  // behind a record that is there already, it says nothing new
+    // Behind a record that is there already, it says nothing new.
+    const bool heard = stream->fail(no_memory_);
+    if (!heard && spoken_.size() < spoken_.capacity()) spoken_.push_back(stream);
   }
 }
 

@@ -86,10 +86,10 @@ int64_t StreamQueue::push(TokenRecord record) {
   return unread;
 }
 
-void StreamQueue::fail(std::shared_ptr<const Error> error) noexcept {
+bool StreamQueue::fail(std::shared_ptr<const Error> error) noexcept {
   std::unique_lock lock(mutex_);
   if (!error_) error_ = std::move(error);
-  call_reader(std::move(lock));
+  return call_reader(std::move(lock));
 }
 
 void StreamQueue::merge_times(const RequestTimes& times) {

@@ -2,6 +2,7 @@
 // the loop's thread, read by one other; one short lock. Private to executor/.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -51,8 +52,10 @@ class StreamQueue {
   int64_t push(TokenRecord record);
   // Ends the request; records that are unread stay readable.
   void fail(Error error) { fail(std::make_shared<const Error>(std::move(error))); }
+  bool left() const { return left_.load(); }  // leave() has been called
   // The same without taking memory, for when there is none.
-  void fail(std::shared_ptr<const Error> error) noexcept;
+  // False as announce().
+  bool fail(std::shared_ptr<const Error> error) noexcept;
 
   // The reader's side.
   struct Taken {
@@ -63,6 +66,8 @@ class StreamQueue {
   Taken wait();  // until there is something
   // When it returns, the former one is not running and will not be called again.
   void on_ready(std::function<void()> notify);
+  // The reader has gone, and had no memory to say so by mail.
+  void leave() noexcept { left_.store(true); }
   // Of the first choice that began and the last that spoke, read or not.
   RequestTimes times() const;
   int64_t cached_tokens() const;
@@ -79,6 +84,7 @@ class StreamQueue {
   std::vector<TokenRecord> records_;
   std::shared_ptr<const Error> error_;
   bool announced_ = false;
+  std::atomic<bool> left_{false};
   RequestTimes times_;
   int64_t cached_tokens_ = 0;  // of the prompts, found in the prefix cache
 

@@ -1,6 +1,7 @@
 #include "server/exchange.h"
 
 #include <algorithm>
+#include <exception>
 
 #include "base/check.h"
 
@@ -74,6 +75,16 @@ std::chrono::steady_clock::time_point Exchange::reclaim() {
   return last_sent_;
 }
 
+void Exchange::break_off() noexcept {
+  const std::lock_guard lock(mutex_);
+  broken_ = true;
+  try {
+    changed(lock);
+  } catch (const std::exception&) {
+    // The connection looks again by itself.
+  }
+}
+
 size_t Exchange::pending_bytes() const {
   const std::lock_guard lock(mutex_);
   return bytes_.size();
@@ -96,6 +107,7 @@ void Exchange::release_head() {
 
 Exchange::Output Exchange::take() {
   const std::lock_guard lock(mutex_);
+  if (broken_) return {.broken = true};
   Output output{.whole = whole_, .ended = ended_};
   const bool something = whole_ || ended_ || release_ || !bytes_.empty();
   if (!something || (!head_out_ && !head_)) {

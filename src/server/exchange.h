@@ -41,6 +41,8 @@ class Exchange {
   // it nothing counts. Each of the chunks is one on the wire, too.
   void push(std::string chunk, bool ended = false);
   void push(std::vector<std::string> chunks, bool ended = false);
+  // There is no memory to answer: the connection ends, soon if it cannot be woken.
+  void break_off() noexcept;
   size_t pending_bytes() const;
   bool head_out() const;  // the connection has taken the answer's head
 
@@ -50,6 +52,7 @@ class Exchange {
     std::string body;                // the whole body, or the next chunks in their frames
     bool whole = false;              // `body` is all there is
     bool ended = false;              // a stream has ended behind `body`
+    bool broken = false;             // nothing comes any more
   };
   Output take();
   // Sends what a socket takes at once and returns how much that was. Called as on_progress() is.
@@ -80,6 +83,7 @@ class Exchange {
   bool head_out_ = false;
   bool release_ = false;
   bool ended_ = false;
+  bool broken_ = false;
 };
 
 }  // namespace tidemill

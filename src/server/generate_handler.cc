@@ -2,6 +2,7 @@
 
 #include <ctime>
 #include <exception>
+#include <new>
 
 #include "api/fields.h"
 #include "api/lmi_0_25.h"
@@ -90,24 +91,37 @@ void GenerateTask::resume() {
   if (starved_.exchange(false)) wake();
 }
 
-void GenerateTask::abandon() {
+void GenerateTask::abandon() noexcept {
   abandoned_.store(true);
   let_go();
 }
 
+// Throws when there is no memory for a job. Then nobody has been woken, and the next call, which
+// the caller owes, is again the first.
 void GenerateTask::wake() {
-  if (num_wakes_.fetch_add(1) == 0) enqueue();
+  if (num_wakes_.fetch_add(1) != 0 || enqueue()) return;
+  num_wakes_.store(0);
+  throw std::bad_alloc();
 }
 
-void GenerateTask::enqueue() {
-  context_.pool.post([self = shared_from_this()] { self->run(); });
+// False: there was no memory for it.
+bool GenerateTask::enqueue() noexcept {
+  try {
+    context_.pool.post([self = shared_from_this()] { self->run(); });
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
 }
 
 void GenerateTask::run() {
-  const int64_t answered = num_wakes_.load();
-  advance();
-  if (abandoned_.load()) let_go();
-  if (num_wakes_.fetch_sub(answered) > answered) enqueue();
+  for (;;) {
+    const int64_t answered = num_wakes_.load();
+    advance();
+    if (abandoned_.load()) let_go();
+    if (num_wakes_.fetch_sub(answered) <= answered) return;
+    if (enqueue()) return;  // behind the jobs of others; else at once
+  }
 }
 
 // What throws (a library, no memory) costs this request alone.
@@ -121,12 +135,24 @@ void GenerateTask::advance() {
       drain();
     }
   } catch (const std::exception& error) {
-    log_error("request {}: {}", request_id_, error.what());
-    fail({.kind = ErrorKind::kInternal, .field = "", .message = "an internal error occurred."});
+    fail_internally(error);
   }
 }
 
-void GenerateTask::let_go() {
+// Without memory to say so, the connection ends without a word.
+void GenerateTask::fail_internally(const std::exception& error) noexcept {
+  if (phase_ == Phase::kEnded) return;
+  try {
+    log_error("request {}: {}", request_id_, error.what());
+    fail({.kind = ErrorKind::kInternal, .field = "", .message = "an internal error occurred."});
+  } catch (const std::exception&) {
+    exchange_->break_off();
+    if (!exchange_->head_out()) status_ = 0;
+    end(error_slug(ErrorKind::kInternal));
+  }
+}
+
+void GenerateTask::let_go() noexcept {
   const Claim claim(at_work_);
   if (!claim.owned() || phase_ == Phase::kEnded) return;
   if (!stream_ && generates(route_.kind)) {
@@ -195,9 +221,10 @@ void GenerateTask::submit(const ModelView& model, const JsonValue& body,
   model_name_ = model.name;
   auto stream = model.executor->submit(call->request, begun_);
   if (!stream) return fail(refused_by(model, stream.error()));
+  stream_ = std::move(*stream);
   model.pace->observe(std::chrono::steady_clock::now(), model.executor->stats().ended);
   std::move(ignored.begin(), ignored.end(), std::back_inserter(call->ignored_fields));
-  admitted(std::move(*call), std::move(*stream));
+  admitted(std::move(*call));
 }
 
 void GenerateTask::answer_text(const JsonValue& body, const ModelView& model) {
@@ -233,14 +260,13 @@ Error GenerateTask::in_djl_words(Error error) const {
   return error;
 }
 
-void GenerateTask::admitted(ApiCall call, ResponseStream stream) {
+void GenerateTask::admitted(ApiCall call) {
   context_.metrics.unknown_parameters(call.ignored_fields.size());
   const std::string ignored = ignored_header(call.ignored_fields);
   if (!ignored.empty()) headers_.emplace_back("x-ignored-parameters", ignored);
   if (route_.dialect == Dialect::kLmi) add_lmi_headers(headers_);
   phase_ = Phase::kAdmitted;
   call_ = std::move(call);
-  stream_ = std::move(stream);
   call_->format->begin(*stream_);
   if (call_->stream) {
     if (route_.dialect != Dialect::kLmi) {
@@ -301,7 +327,8 @@ void GenerateTask::finish_whole() {
 void GenerateTask::fail(const Error& problem, RefusedBy by) {
   const Error error = in_djl_words(problem);
   const std::string_view slug = error_slug(error.kind);
-  if (!stream_ && generates(route_.kind)) context_.metrics.rejected(slug);
+  if (!stream_ && generates(route_.kind) && !counted_) context_.metrics.rejected(slug);
+  counted_ = true;
   if (fail_in_stream(error, by)) return end(slug);
   Answer answer = answer_error(error, {.dialect = route_.dialect,
                                        .request_id = request_id_,
@@ -328,9 +355,13 @@ bool GenerateTask::fail_in_stream(const Error& error, RefusedBy by) {
   return true;
 }
 
-void GenerateTask::end(std::string_view outcome) {
-  log_end(outcome);
+// Without memory for it, the log has a line less.
+void GenerateTask::end(std::string_view outcome) noexcept {
   phase_ = Phase::kEnded;
+  try {
+    log_end(outcome);
+  } catch (const std::bad_alloc&) {
+  }
   stream_.reset();
   side_place_.reset();
 }

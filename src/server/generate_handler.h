@@ -42,17 +42,17 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   // The connection has taken what there was: more may be made.
   void resume();
   // The client has left; what runs is cancelled at once, whatever the pool is busy with.
-  void abandon();
+  void abandon() noexcept;
 
  private:
   class Claim;
   enum class Phase { kNew, kAdmitted, kEnded };
 
   void wake();
-  void enqueue();
+  bool enqueue() noexcept;
   void run();
   void advance();
-  void let_go();
+  void let_go() noexcept;
   void parse_and_submit();
   void invoke();
   void submit(const ModelView& model, const JsonValue& body, std::vector<std::string> ignored);
@@ -60,13 +60,14 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   void answer_text(const JsonValue& body, const ModelView& model);
   Error refused_by(const ModelView& model, Error error);
   Error in_djl_words(Error error) const;
-  void admitted(ApiCall call, ResponseStream stream);
+  void admitted(ApiCall call);
   void drain();
   bool has_room();
   void finish_whole();
   void fail(const Error& problem, RefusedBy by = RefusedBy::kModel);
+  void fail_internally(const std::exception& error) noexcept;
   bool fail_in_stream(const Error& error, RefusedBy by);
-  void end(std::string_view outcome);
+  void end(std::string_view outcome) noexcept;
   HeaderList timing_headers() const;
   void log_end(std::string_view outcome) const;
 
@@ -88,6 +89,7 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   // Of a request that is answered here alone.
   std::optional<TextPool::SidePlace> side_place_;
   Phase phase_ = Phase::kNew;
+  bool counted_ = false;  // as refused
   int64_t retry_after_ = 1;
   std::optional<ApiCall> call_;
   std::optional<ResponseStream> stream_;

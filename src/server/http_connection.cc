@@ -30,9 +30,6 @@ constexpr std::string_view kHeadEnd = "\r\n\r\n";
 constexpr size_t kReadBytes = 32 << 10;
 constexpr size_t kFirstReadBytes = 4 << 10;  // what an idle connection holds
 constexpr milliseconds kLingerTime{1000};
-// The last connections that fit are kept for health: they have little time for one request, which
-// is not one that computes, and are closed behind its answer.
-constexpr milliseconds kReservedTime{1000};
 constexpr milliseconds kQuietWait{60'000};   // of what needs no comments: just a turn of the loop
 constexpr milliseconds kHeadPatience{1000};  // a stream's head waits so long for its first token
 
@@ -43,10 +40,7 @@ std::string_view reason_phrase(int status) {
 class Connection {
  public:
   Connection(asio::ip::tcp::socket socket, ConnectionContext& context)
-      : context_(context),
-        reserved_(context.num_connections >
-                  context.options.max_connections - context.options.reserved_connections),
-        stream_(std::move(socket)) {}
+      : context_(context), reserved_(is_reserved(context)), stream_(std::move(socket)) {}
 
   asio::awaitable<void> run() {
     bool go_on = true;
@@ -414,6 +408,7 @@ class Connection {
     for (;;) {
       if (watch_.client_left()) co_return false;
       Exchange::Output output = exchange.take();
+      if (output.broken) co_return false;
       if (output.whole) {
         last_status_ = output.head->status;
         Answer answer{.head = std::move(*output.head), .body = std::move(output.body)};

@@ -6,6 +6,7 @@
 #include <boost/asio/ip/tcp.hpp>
 
 #include <atomic>
+#include <chrono>
 
 #include "server/front_gate.h"
 #include "server/generate_handler.h"
@@ -23,6 +24,14 @@ struct ConnectionContext {
   int64_t num_connections = 0;
   int64_t num_exchanges = 0;  // requests whose head has come and that are not answered yet
 };
+
+// The last connections that fit are kept for health: they have little time for one request, which
+// is not one that computes, and are closed behind its answer.
+inline constexpr std::chrono::milliseconds kReservedTime{1000};
+inline bool is_reserved(const ConnectionContext& context) {
+  const ServerOptions& options = context.options;
+  return context.num_connections > options.max_connections - options.reserved_connections;
+}
 
 // From a request's head to the end of its answer: a drain waits for it.
 class Exchanging {

@@ -60,12 +60,12 @@ ServerMetrics::ServerMetrics(MetricsRegistry& registry)
     : registry_(registry),
       unknown_parameters_(registry.counter("tidemill:unknown_parameters_total",
                                            "Fields of requests that nobody knows.")),
+      left_(rejections(kClientLeft)),
       stalls_(registry.counter("tidemill:stream_stalls_total",
                                "Streams cancelled because nobody read them.")),
       stream_writes_(registry.counter("tidemill:stream_writes_total",
                                       "Writes of streamed answers to their sockets.")) {
   for (const std::string_view slug : error_slugs()) rejections(slug);
-  rejections(kClientLeft);
   for (const RoutePattern& route : route_patterns()) {
     requests(route.pattern, route.method, "2xx");
     durations(route.pattern, route.method);
@@ -131,7 +131,7 @@ void ServerMetrics::answered(std::string_view handler, std::string_view method, 
 
 // Refused by nobody; it stands among the refused, because a page on which the sequences that ended
 // and the requests that were refused are all that came is one that can be checked (ME-5).
-void ServerMetrics::left_before_submit() { rejected(kClientLeft); }
+void ServerMetrics::left_before_submit() noexcept { left_.add(); }
 
 Counter& ServerMetrics::rejections(std::string_view slug) {
   return registry_.counter("tidemill:requests_rejected_total",

@@ -14,7 +14,7 @@ class ServerMetrics {
   void answered(std::string_view handler, std::string_view method, int status, double seconds);
   // Of generation requests: refused, or left by their clients before the executor knew of them.
   void rejected(std::string_view slug);
-  void left_before_submit();
+  void left_before_submit() noexcept;
   void unknown_parameters(size_t count);
   void stalled();
   // One write of a streamed answer: what one step gave it, or several where its socket was busy.
@@ -29,6 +29,7 @@ class ServerMetrics {
 
   MetricsRegistry& registry_;
   Counter& unknown_parameters_;
+  Counter& left_;  // of the refused
   Counter& stalls_;
   Counter& stream_writes_;
 };

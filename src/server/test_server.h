@@ -100,8 +100,9 @@ class ServerTest : public testing::Test {
     listen(options);
   }
 
-  void load(std::vector<ScriptRule> rules, ExecutorOptions options = {}) {
-    executor_ = make_executor(std::move(rules), "m", options);
+  void load(std::vector<ScriptRule> rules, ExecutorOptions options = {},
+            const LoopDriver& driver = {}) {
+    executor_ = make_executor(std::move(rules), "m", options, driver);
     facts_.name = "m";
     facts_.served_names = {"m", "alias"};
     facts_.limits = executor_->limits();
@@ -109,7 +110,8 @@ class ServerTest : public testing::Test {
   }
 
   std::unique_ptr<Executor> make_executor(std::vector<ScriptRule> rules, std::string name,
-                                          ExecutorOptions options = {}) {
+                                          ExecutorOptions options = {},
+                                          const LoopDriver& driver = {}) {
     const auto tokenizer = std::make_shared<const Tokenizer>(byte_tokenizer_json());
     const auto chat = std::make_shared<const ChatTemplate>(byte_chat_template(), JsonObject{});
     options.max_model_len = 4096;
@@ -117,7 +119,7 @@ class ServerTest : public testing::Test {
     const TextParts text{.tokenizer = tokenizer, .chat_template = chat, .end_ids = {kScriptEndId}};
     return std::make_unique<Executor>(
         std::make_unique<ScriptRunner>(Script{.rules = std::move(rules)}), text, options, metrics_,
-        std::move(name));
+        std::move(name), driver);
   }
 
   void listen(ServerOptions options) {

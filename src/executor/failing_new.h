@@ -1,0 +1,18 @@
+// For tests: the operator new that obeys FailingAllocation. Included in one source of a program.
+#pragma once
+
+#include <cstdlib>
+
+#include "executor/failing_allocation.h"
+
+thread_local int64_t tidemill::FailingAllocation::left = kNone;
+thread_local int64_t tidemill::FailingAllocation::in_a_row = 0;
+
+// Not inlined: the compiler would see free() behind new, and warn.
+[[gnu::noinline]] void* operator new(size_t size) {
+  tidemill::FailingAllocation::maybe_fail();
+  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
