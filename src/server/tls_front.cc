@@ -111,7 +111,8 @@ struct Counted {
 
 asio::awaitable<bool> shake_hands(Pipe& pipe, ConnectionContext& context) {
   const Counted counted(context.num_connections);
-  pipe.close_after(milliseconds(context.options.header_timeout_ms));
+  pipe.close_after(is_reserved(context) ? kReservedTime
+                                        : milliseconds(context.options.header_timeout_ms));
   Error_code error;
   co_await pipe.tls.async_handshake(ssl::stream_base::server,
                                     asio::redirect_error(asio::use_awaitable, error));

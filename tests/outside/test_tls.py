@@ -104,6 +104,18 @@ def test_H_8_who_speaks_no_tls_is_closed_in_time(server):
     assert server.client.get("/ping").status_code == 200
 
 
+def test_H_9_silent_clients_leave_a_place_for_health(certificate, tmp_path):
+    server = TlsServer(write_script(tmp_path / "s.json", []), certificate, "--header-timeout", "60",
+                       "--max-connections", "16", log=tmp_path / "server.log")
+    server.wait_until_ready().client.close()
+    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(16)]
+    time.sleep(0.2)
+    assert httpx.get(server.url + "/ping", verify=server.context, timeout=10).status_code == 200
+    for client in silent:
+        client.close()
+    assert server.stop() == 0
+
+
 def test_files_that_do_not_fit_are_refused_by_name(certificate, tmp_path):
     model = write_script(tmp_path / "s.json", [])
     other = tmp_path / "other.pem"
