@@ -225,9 +225,9 @@ TEST_F(PromptFields, I_1_APrefixIsSharedUnderOneSaltOnly) {
 TEST_F(PromptFields, Q_9_WhoMattersMoreIsAdmittedFirst) {
   ExecutorOptions options;
   options.scheduler.max_sequences = 1;
-  start({.step_ms = 2, .rules = {rule("*", "abcdefgh")}}, options);
+  start({.step_ms = 2, .rules = {rule("*", std::string(60, 'x'))}}, options);
   ResponseStream running = submit(fields("a"));
-  while (executor_->stats().running == 0) std::this_thread::yield();
+  running.wait();  // its first token: it is in, and will be for a while
   GenerationFields of = fields("b");
   of.priority = 5;
   ResponseStream later = submit(of);
