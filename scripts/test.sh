@@ -126,7 +126,7 @@ case $mode in
     say "unit tests under sanitizers"
     run_ctest build-sanitize
     say "outside tests under sanitizers"
-    run_pytest "$PWD/build-sanitize/tidemill" -m "not long and not real_model"
+    run_pytest "$PWD/build-sanitize/tidemill" -m "not long and not real_model and not measured"
     ;;
   race)
     targets="parallel_test scheduler_test executor_test server_test tidemill"
@@ -134,10 +134,9 @@ case $mode in
     export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
     say "unit tests of what has threads"
     run_ctest build-thread -R '^(parallel|scheduler|executor|server)[.]'
-    say "clients and storms against the script"
-    run_pytest "$PWD/build-thread/tidemill" -m "not long and not real_model" \
-      --deselect tests/outside/test_determinism.py \
-      -k "clients or robustness or streams or storms"
+    say "clients and streams against the script"
+    run_pytest "$PWD/build-thread/tidemill" -m "not long and not real_model and not measured" \
+      -k "clients or robustness or streams"
     ;;
 esac
 

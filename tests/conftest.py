@@ -22,6 +22,7 @@ START_SECONDS = 120
 def pytest_configure(config):
     config.addinivalue_line("markers", "real_model: needs SmolLM2")
     config.addinivalue_line("markers", "long: for test.sh --long")
+    config.addinivalue_line("markers", "measured: of time or memory, so not under sanitizers")
 
 
 def need(path):

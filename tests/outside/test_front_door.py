@@ -55,6 +55,7 @@ def percentile(times, share):
     return times[min(len(times) - 1, int(share * len(times)))]
 
 
+@pytest.mark.measured
 def test_H_6_2000_slow_clients_do_not_slow_health(serve, hello, many_files):
     server = serve(hello, "--header-timeout", "60", "--body-grace-time", "60")
     alone = percentile(times_of(server, 200), 0.99)
@@ -77,6 +78,7 @@ def test_H_6_2000_slow_clients_do_not_slow_health(serve, hello, many_files):
             connection.close()
 
 
+@pytest.mark.measured
 def test_H_4_many_tiny_chunks_cost_no_memory(serve, hello):
     server = serve(hello)
     head = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -107,6 +109,7 @@ def test_H_4_many_tiny_chunks_cost_no_memory(serve, hello):
     assert not any(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
 
 
+@pytest.mark.measured
 def test_H_10_bodies_that_fill_the_heap_keep_new_ones_out(serve, hello):
     server = serve(hello, "--heap-budget", str(16 << 20))
     if "san.so" in open(f"/proc/{server.process.pid}/maps").read():
@@ -287,6 +290,7 @@ async def open_loop(port, body, rate, seconds):
     return statuses, time.monotonic() - begun
 
 
+@pytest.mark.measured
 def test_Q_1_twice_the_capacity_is_served_at_capacity(serve, tmp_path):
     model = write_script(tmp_path / "slow.json", [{"reply": "x", "repeat": 20}], step_ms=10)
     server = serve(model, "--max-rolling-batch-size", "8", "--job-queue-size", "8",

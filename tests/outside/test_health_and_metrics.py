@@ -61,6 +61,7 @@ def test_Q_8_a_step_that_never_comes_back_may_end_the_program(serve, tmp_path):
     assert "a step has not come back for" in server.log.read_text()
 
 
+@pytest.mark.measured
 def test_L_1_HE_1_health_answers_within_50_ms_under_load(serve, tmp_path):
     model = write_script(tmp_path / "m.json", [{"when": "*", "reply": "tide and mill "}], step_ms=5)
     server = serve(model)

@@ -195,6 +195,7 @@ def open_files(process):
     return len(os.listdir(f"/proc/{process.pid}/fd"))
 
 
+@pytest.mark.measured
 def test_start_serve_stop_twenty_times_leaves_no_residue(serve, tmp_path):
     """Exit 0; no child, shared memory, socket or file is left, and no start costs more than another."""
     script = write_script(tmp_path / "script.json", [{"when": "", "reply": "hello"}])

@@ -16,6 +16,8 @@ import pytest
 from conftest import write_script
 from epilogue import Epilogue, cpu_seconds, process_state
 
+pytestmark = pytest.mark.measured
+
 
 def request_bytes(path, body, fields=""):
     data = json.dumps(body).encode()

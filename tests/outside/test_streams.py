@@ -221,6 +221,7 @@ def test_SS_7_joined_lines_are_the_plain_answer(talking_server):
 
 # ---- slow readers
 
+@pytest.mark.measured
 def test_Q_6_who_does_not_read_pauses_alone_and_is_cancelled(serve, tmp_path):
     model = write_script(tmp_path / "m.json", [
         {"when": "flood", "reply": "all the water of the river "},
