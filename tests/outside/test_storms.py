@@ -262,16 +262,17 @@ class Soak:
                 self.latencies.append((self.elapsed(), time.monotonic() - begun))
 
     def raw(self, data, read=0.0):
-        """Sends bytes and goes away, perhaps without reading what comes."""
+        """Sends bytes, reads for so many seconds at most, and goes away."""
         with self.server.connect() as connection:
             connection.sendall(data)
-            if read:
-                connection.settimeout(read)
-                try:
-                    while connection.recv(65536):
-                        pass
-                except (TimeoutError, ConnectionError):
-                    pass
+            end = time.monotonic() + read
+            try:
+                while (left := end - time.monotonic()) > 0:
+                    connection.settimeout(left)
+                    if not connection.recv(65536):
+                        break
+            except (TimeoutError, ConnectionError):
+                pass
 
     def leave_in_the_middle(self):
         for _ in range(20):
