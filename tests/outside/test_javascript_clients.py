@@ -14,7 +14,11 @@ def node():
     if not (FOLDER / "node_modules").exists():
         if shutil.which("npm") is None:
             pytest.skip("npm is not here; scripts/test.sh installs it")
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=FOLDER, check=True)
+        install = subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=FOLDER,
+                                 capture_output=True, text=True)
+        if install.returncode != 0:
+            shutil.rmtree(FOLDER / "node_modules", ignore_errors=True)
+            pytest.skip(f"npm cannot fetch the clients: {install.stderr[-200:]}")
     return shutil.which("node")
 
 
