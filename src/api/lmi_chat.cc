@@ -4,6 +4,7 @@
 
 #include "api/answer_facts.h"
 #include "api/chat_messages.h"
+#include "api/common_fields.h"
 #include "api/lmi_format.h"
 #include "api/lmi_parameters.h"
 #include "api/openai_common.h"
@@ -169,10 +170,7 @@ void read_chat_sampling(Fields& fields, GenerationFields& out) {
   out.top_k = fields.integer("top_k").value_or(0);
   out.min_p = fields.number("min_p").value_or(0.0);
   out.repetition_penalty = fields.number("repetition_penalty").value_or(1.0);
-  out.frequency_penalty = fields.number("frequency_penalty").value_or(0.0);
-  out.presence_penalty = fields.number("presence_penalty").value_or(0.0);
-  if (auto bias = fields.bias("logit_bias")) out.logit_bias = std::move(*bias);
-  out.seed = fields.bits("seed");
+  read_common_sampling(fields, out);
   out.num_choices = fields.integer("n").value_or(1);
   const auto newer = fields.integer("max_new_tokens");
   out.max_new_tokens = fields.integer("max_tokens").value_or(newer.value_or(kDefaultNewTokens));

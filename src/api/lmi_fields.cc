@@ -1,22 +1,15 @@
 // The tables of LMI's routes (serving-contract.md 4.3, 4.6; the column of today's vLLM).
-#include "api/field_table.h"
+#include "api/common_fields.h"
 
 namespace tidemill {
 namespace {
 
-constexpr double kMaxCount = 2147483648.0;  // of tokens: more than any context
-constexpr double kMaxTopK = 1073741824.0;
-constexpr std::string_view kLeaveOut = "Leave it out.";
-constexpr std::string_view kGrammarLater =
-    "The form of the answer cannot be prescribed; say it in the prompt, and leave this out.";
 constexpr std::string_view kNoBeams = "There is no beam search: use best_of.";
 constexpr std::string_view kByRoute = "The path or model_name chooses the model.";
 constexpr std::string_view kSample = "Use do_sample, temperature, top_k and top_p.";
 
 constexpr FieldRange kTokens = from_to(0, kMaxCount);
 constexpr FieldRange kUpToContext = up_to(0, &RequestLimits::max_model_len, "the model's length");
-constexpr FieldRange kLogprobs = up_to(0, &RequestLimits::max_logprobs, "max_logprobs (20)");
-constexpr FieldRange kStops = up_to(0, &RequestLimits::max_stop_strings, "max_stop_sequences (16)");
 
 // What `parameters` and a conversation's top level mean alike. Nothing here comes from the model's
 // generation_config.json.
@@ -41,41 +34,6 @@ constexpr std::array kBoth = std::to_array<FieldRow>({
      .fallback = "1",
      .range = {.min = 0, .max = 10, .above_min = true},
      .sentence = "Weakens tokens of the prompt and of the answer."},
-    {.name = "frequency_penalty",
-     .type = FieldType::kNumber,
-     .fallback = "0",
-     .range = from_to(-2, 2),
-     .sentence = "Taken from a token's logit for each time that it stands in the answer."},
-    {.name = "presence_penalty",
-     .type = FieldType::kNumber,
-     .fallback = "0",
-     .range = from_to(-2, 2),
-     .sentence = "Taken once from the logits of tokens that stand in the answer."},
-    {.name = "logit_bias",
-     .type = FieldType::kBias,
-     .range = from_to(-100, 100),
-     .sentence = "Token ids, spelled as strings, and what is added to their logits."},
-    {.name = "seed",
-     .type = FieldType::kBits,
-     .sentence = "The same seed and request give the same answer. Default: a random one."},
-    {.name = "stop_token_ids",
-     .type = FieldType::kIntegers,
-     .range = up_to(0, &RequestLimits::max_stop_token_ids, "max_stop_token_ids (64)"),
-     .sentence = "Tokens that end an answer."},
-    {.name = "ignore_eos",
-     .type = FieldType::kBoolean,
-     .fallback = "false",
-     .sentence = "Goes on behind an end-of-sequence token."},
-    {.name = "skip_special_tokens",
-     .type = FieldType::kBoolean,
-     .fallback = "true",
-     .sentence = "Leaves special tokens out of the text."},
-    refused("structured_outputs", "", kGrammarLater),
-    refused("guided_json", "", kGrammarLater),
-    refused("guided_regex", "", kGrammarLater),
-    refused("guided_choice", "", kGrammarLater),
-    refused("guided_grammar", "", kGrammarLater),
-    refused("guided_decoding_backend", "", kLeaveOut),
 });
 
 constexpr std::array kOnlyParameters = std::to_array<FieldRow>({
@@ -102,19 +60,6 @@ constexpr std::array kOnlyParameters = std::to_array<FieldRow>({
      .type = FieldType::kNumber,
      .range = {.min = 0},
      .sentence = "Divides the logits; 0 takes the most likely token. Default when sampling: 1."},
-    {.name = "typical_p",
-     .type = FieldType::kNumber,
-     .fallback = "1",
-     .range = {.min = 0, .max = 1, .above_min = true},
-     .sentence = "Draws from the most typical tokens that make up this probability; 1 means all."},
-    {.name = "allowed_token_ids",
-     .type = FieldType::kIntegers,
-     .range = {.min = 1},
-     .sentence = "Only these tokens are generated."},
-    {.name = "bad_words",
-     .type = FieldType::kTexts,
-     .range = kStops,
-     .sentence = "Texts that are never generated."},
     {.name = "stop_sequences",
      .type = FieldType::kTexts,
      .range = kStops,
@@ -123,10 +68,6 @@ constexpr std::array kOnlyParameters = std::to_array<FieldRow>({
      .type = FieldType::kTexts,
      .range = kStops,
      .sentence = "Another name of stop_sequences, which wins."},
-    {.name = "include_stop_str_in_output",
-     .type = FieldType::kBoolean,
-     .fallback = "false",
-     .sentence = "Keeps the text that ended the answer."},
     {.name = "ignore_eos_token",
      .type = FieldType::kBoolean,
      .fallback = "false",
@@ -172,10 +113,6 @@ constexpr std::array kOnlyParameters = std::to_array<FieldRow>({
      .type = FieldType::kInteger,
      .range = kLogprobs,
      .sentence = "The prompt's tokens in the details, and so many others at each place."},
-    {.name = "spaces_between_special_tokens",
-     .type = FieldType::kBoolean,
-     .fallback = "false",
-     .sentence = "Has no effect while special tokens are skipped; otherwise only false."},
     {.name = "output_formatter",
      .type = FieldType::kText,
      .sentence = "json, jsonlines, sse or none: the form of the answer, which wins over stream. "
@@ -220,23 +157,6 @@ constexpr std::array kInvocation = std::to_array<FieldRow>({
 constexpr std::string_view kToolChoices[] = {"none", "auto"};
 
 constexpr std::array kOnlyChat = std::to_array<FieldRow>({
-    {.name = "messages",
-     .type = FieldType::kList,
-     .range = {.min = 1},
-     .sentence = "The conversation, at least one message.",
-     .required = true,
-     .inner = "Message"},
-    {.name = "add_generation_prompt",
-     .type = FieldType::kBoolean,
-     .sentence = "Lets the template open the answer's message. Default: true, unless the final "
-                 "message is continued."},
-    {.name = "continue_final_message",
-     .type = FieldType::kBoolean,
-     .fallback = "false",
-     .sentence = "Continues the last message, which is the assistant's."},
-    {.name = "chat_template_kwargs",
-     .type = FieldType::kObject,
-     .sentence = "Variables for the template."},
     {.name = "max_tokens",
      .type = FieldType::kInteger,
      .fallback = "30",
@@ -269,10 +189,6 @@ constexpr std::array kOnlyChat = std::to_array<FieldRow>({
      .type = FieldType::kBoolean,
      .fallback = "false",
      .sentence = "The log-probability of each token."},
-    {.name = "top_logprobs",
-     .type = FieldType::kInteger,
-     .range = kLogprobs,
-     .sentence = "Others to list at each token's place; only with logprobs: true."},
     {.name = "tool_choice",
      .type = FieldType::kText,
      .sentence = "There are no tool calls: both mean none.",
@@ -301,8 +217,10 @@ constexpr std::array kChatParameters = std::to_array<FieldRow>({
                  "and named in x-ignored-parameters. Default: the setting output_formatter."},
 });
 
-constexpr auto kParametersRows = joined(kOnlyParameters, kBoth);
-constexpr auto kInvocationChatRows = joined(kOnlyChat, kBoth);
+constexpr auto kParametersRows =
+    joined(joined(kOnlyParameters, kChoosingRows), joined(kBoth, kCommonRows));
+constexpr auto kInvocationChatRows =
+    joined(joined(kOnlyChat, kConversationRows), joined(kBoth, kCommonRows));
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "api/common_fields.h"
 #include "api/openai_common.h"
 #include "base/check.h"
 #include "base/utf8.h"
@@ -25,19 +26,14 @@ void read_temperature(Fields& fields, GenerationFields& out) {
   out.max_temperature = kMaxTemperature;
 }
 
-void read_choosing(Fields& fields, GenerationFields& out) {
+void read_sampling(Fields& fields, GenerationFields& out) {
   read_temperature(fields, out);
   out.top_k = fields.integer("top_k").value_or(0);
   out.top_p = fields.number("top_p").value_or(1.0);
   out.min_p = fields.number("min_p").value_or(0.0);
-  out.typical_p = fields.number("typical_p").value_or(1.0);
   out.repetition_penalty = fields.number("repetition_penalty").value_or(1.0);
-  out.frequency_penalty = fields.number("frequency_penalty").value_or(0.0);
-  out.presence_penalty = fields.number("presence_penalty").value_or(0.0);
-  if (auto bias = fields.bias("logit_bias")) out.logit_bias = std::move(*bias);
-  out.bad_words = fields.texts("bad_words").value_or(std::vector<std::string>());
-  out.allowed_token_ids = fields.integers("allowed_token_ids");
-  out.seed = fields.bits("seed");
+  read_choosing(fields, out);
+  read_common_sampling(fields, out);
 }
 
 void read_ends(Fields& fields, GenerationFields& out) {
@@ -108,7 +104,7 @@ Error inside_parameters(Error error) {
 }
 
 void read_lmi_parameters(Fields& parameters, LmiShape& shape, GenerationFields& out) {
-  read_choosing(parameters, out);
+  read_sampling(parameters, out);
   read_ends(parameters, out);
   read_details(parameters, shape, out);
   read_sequences(parameters, shape, out);

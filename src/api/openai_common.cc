@@ -1,5 +1,6 @@
 #include "api/openai_common.h"
 
+#include "api/common_fields.h"
 #include "base/check.h"
 
 namespace tidemill {
@@ -22,13 +23,8 @@ void read_sampling(Fields& fields, const ModelFacts& facts, GenerationFields& ou
       fields.integer("top_k").value_or(static_cast<int64_t>(default_number(facts, "top_k", 0.0)));
   out.min_p = number("min_p", 0.0);
   out.repetition_penalty = number("repetition_penalty", 1.0);
-  out.typical_p = fields.number("typical_p").value_or(1.0);
-  out.frequency_penalty = fields.number("frequency_penalty").value_or(0.0);
-  out.presence_penalty = fields.number("presence_penalty").value_or(0.0);
-  if (auto bias = fields.bias("logit_bias")) out.logit_bias = std::move(*bias);
-  out.bad_words = fields.texts("bad_words").value_or(std::vector<std::string>());
-  out.allowed_token_ids = fields.integers("allowed_token_ids");
-  out.seed = fields.bits("seed");
+  read_choosing(fields, out);
+  read_common_sampling(fields, out);
   out.num_choices = fields.integer("n").value_or(1);
   out.truncate_prompt_tokens = fields.integer("truncate_prompt_tokens");
   out.priority = fields.integer("priority").value_or(0);

@@ -1,17 +1,10 @@
 // The tables of the OpenAI routes (apis.md 5, 8, 9, 13).
-#include "api/field_table.h"
+#include "api/common_fields.h"
 
 namespace tidemill {
 namespace {
 
-constexpr double kMaxCount = 2147483648.0;  // of tokens: more than any context
-constexpr double kMaxTopK = 1073741824.0;
-constexpr std::string_view kLeaveOut = "Leave it out.";
-constexpr std::string_view kGrammarLater =
-    "The form of the answer cannot be prescribed; say it in the prompt, and leave this out.";
 constexpr std::string_view kNoUse = "Nothing here depends on it.";
-
-constexpr FieldRange kLogprobs = up_to(0, &RequestLimits::max_logprobs, "max_logprobs (20)");
 
 // What both routes mean alike.
 constexpr std::array kShared = std::to_array<FieldRow>({
@@ -43,42 +36,12 @@ constexpr std::array kShared = std::to_array<FieldRow>({
      .range = from_to(0, 1),
      .sentence = "Drops tokens below this share of the most likely one's probability. Default: "
                  "generation_config.json, else 0."},
-    {.name = "typical_p",
-     .type = FieldType::kNumber,
-     .fallback = "1",
-     .range = {.min = 0, .max = 1, .above_min = true},
-     .sentence = "Draws from the most typical tokens that make up this probability; 1 means all."},
     {.name = "repetition_penalty",
      .type = FieldType::kNumber,
      .fallback = "1",
      .range = {.min = 0, .max = 10, .above_min = true},
      .sentence = "Weakens tokens of the prompt and of the answer. Default: "
                  "generation_config.json, else 1."},
-    {.name = "frequency_penalty",
-     .type = FieldType::kNumber,
-     .fallback = "0",
-     .range = from_to(-2, 2),
-     .sentence = "Taken from a token's logit for each time that it stands in the answer."},
-    {.name = "presence_penalty",
-     .type = FieldType::kNumber,
-     .fallback = "0",
-     .range = from_to(-2, 2),
-     .sentence = "Taken once from the logits of tokens that stand in the answer."},
-    {.name = "logit_bias",
-     .type = FieldType::kBias,
-     .range = from_to(-100, 100),
-     .sentence = "Token ids, spelled as strings, and what is added to their logits."},
-    {.name = "allowed_token_ids",
-     .type = FieldType::kIntegers,
-     .range = {.min = 1},
-     .sentence = "Only these tokens are generated."},
-    {.name = "bad_words",
-     .type = FieldType::kTexts,
-     .range = up_to(0, &RequestLimits::max_stop_strings, "max_stop_sequences (16)"),
-     .sentence = "Texts that are never generated."},
-    {.name = "seed",
-     .type = FieldType::kBits,
-     .sentence = "The same seed and request give the same answer. Default: a random one."},
     {.name = "n",
      .type = FieldType::kInteger,
      .fallback = "1",
@@ -86,20 +49,8 @@ constexpr std::array kShared = std::to_array<FieldRow>({
      .sentence = "Answers to each prompt."},
     {.name = "stop",
      .type = FieldType::kTexts,
-     .range = up_to(0, &RequestLimits::max_stop_strings, "max_stop_sequences (16)"),
+     .range = kStops,
      .sentence = "Texts that end an answer, of 1 to 256 bytes each."},
-    {.name = "stop_token_ids",
-     .type = FieldType::kIntegers,
-     .range = up_to(0, &RequestLimits::max_stop_token_ids, "max_stop_token_ids (64)"),
-     .sentence = "Tokens that end an answer."},
-    {.name = "include_stop_str_in_output",
-     .type = FieldType::kBoolean,
-     .fallback = "false",
-     .sentence = "Keeps the text that ended the answer."},
-    {.name = "ignore_eos",
-     .type = FieldType::kBoolean,
-     .fallback = "false",
-     .sentence = "Goes on behind an end-of-sequence token."},
     {.name = "min_tokens",
      .type = FieldType::kInteger,
      .fallback = "0",
@@ -113,14 +64,6 @@ constexpr std::array kShared = std::to_array<FieldRow>({
      .type = FieldType::kInteger,
      .range = up_to(1, &RequestLimits::max_model_len, "the model's length"),
      .sentence = "Keeps so many tokens at the end of a prompt."},
-    {.name = "skip_special_tokens",
-     .type = FieldType::kBoolean,
-     .fallback = "true",
-     .sentence = "Leaves special tokens out of the text."},
-    {.name = "spaces_between_special_tokens",
-     .type = FieldType::kBoolean,
-     .fallback = "false",
-     .sentence = "Has no effect while special tokens are skipped; otherwise only false."},
     {.name = "prompt_logprobs",
      .type = FieldType::kInteger,
      .range = kLogprobs,
@@ -161,12 +104,6 @@ constexpr std::array kShared = std::to_array<FieldRow>({
     no_effect("prediction", kNoUse),
     no_effect("verbosity", kNoUse),
     refused("response_format", R"({"type":"text"})", "Only {\"type\": \"text\"} is answered."),
-    refused("structured_outputs", "", kGrammarLater),
-    refused("guided_json", "", kGrammarLater),
-    refused("guided_regex", "", kGrammarLater),
-    refused("guided_choice", "", kGrammarLater),
-    refused("guided_grammar", "", kGrammarLater),
-    refused("guided_decoding_backend", "", kLeaveOut),
     refused("use_beam_search", "false", "Sample with n instead, and leave it out."),
     refused("length_penalty", "1", "It belongs to beam search. Leave it out or send 1."),
     refused("early_stopping", "false", "It belongs to beam search. Leave it out."),
@@ -210,12 +147,6 @@ constexpr std::array kCompletion = std::to_array<FieldRow>({
 });
 
 constexpr std::array kChat = std::to_array<FieldRow>({
-    {.name = "messages",
-     .type = FieldType::kList,
-     .range = {.min = 1},
-     .sentence = "The conversation, at least one message.",
-     .required = true,
-     .inner = "Message"},
     {.name = "max_completion_tokens",
      .type = FieldType::kInteger,
      .range = from_to(1, kMaxCount),
@@ -228,21 +159,6 @@ constexpr std::array kChat = std::to_array<FieldRow>({
      .type = FieldType::kBoolean,
      .fallback = "false",
      .sentence = "The log-probability of each token. A switch here; top_logprobs is the number."},
-    {.name = "top_logprobs",
-     .type = FieldType::kInteger,
-     .range = kLogprobs,
-     .sentence = "Others to list at each token's place; only with logprobs: true."},
-    {.name = "add_generation_prompt",
-     .type = FieldType::kBoolean,
-     .sentence = "Lets the template open the answer's message. Default: true, unless the final "
-                 "message is continued."},
-    {.name = "continue_final_message",
-     .type = FieldType::kBoolean,
-     .fallback = "false",
-     .sentence = "Continues the last message, which is the assistant's."},
-    {.name = "chat_template_kwargs",
-     .type = FieldType::kObject,
-     .sentence = "Variables for the template."},
     no_effect("parallel_tool_calls", "There are no tool calls."),
     no_effect("include_reasoning", "Reasoning is not told apart from the answer."),
     refused("tools", "", "Leave it out, and describe the tools in a message."),
@@ -343,8 +259,9 @@ constexpr std::array kDetokenize = std::to_array<FieldRow>({
     {.name = "tokens", .type = FieldType::kIntegers, .sentence = "Token ids.", .required = true},
 });
 
-constexpr auto kCompletionRows = joined(kCompletion, kShared);
-constexpr auto kChatRows = joined(kChat, kShared);
+constexpr auto kBothRoutes = joined(kShared, joined(kChoosingRows, kCommonRows));
+constexpr auto kCompletionRows = joined(kCompletion, kBothRoutes);
+constexpr auto kChatRows = joined(joined(kChat, kConversationRows), kBothRoutes);
 
 }  // namespace
 
