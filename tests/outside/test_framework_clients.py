@@ -12,7 +12,8 @@ MESSAGES = [{"role": "user", "content": "unicode"}]
 
 @pytest.fixture(scope="module")
 def litellm():
-    return pytest.importorskip("litellm")
+    import litellm as library
+    return library
 
 
 def test_litellm_chat(litellm, script_server):

@@ -11,13 +11,12 @@ import struct
 import threading
 import zlib
 
+import boto3
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from conftest import Server, write_script
-
-boto3 = pytest.importorskip("boto3")
-from botocore.config import Config  # noqa: E402
-from botocore.exceptions import ClientError  # noqa: E402
 
 PATH = re.compile(r"/endpoints/[^/]+/invocations(-response-stream)?$")
 
