@@ -12,6 +12,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
+#include <memory>
 #include <stdexcept>
 
 #include "base/check.h"
@@ -31,7 +32,7 @@ constexpr size_t kPieceBytes = 16 << 10;  // of one TLS record
 constexpr milliseconds kFarewell{1000};   // for a client to take our last word
 
 // One client: its TLS stream and our end of the pair. Shared by the two directions.
-struct Pipe {
+struct Pipe : std::enable_shared_from_this<Pipe> {
   Pipe(tcp::socket client, ssl::context& context)
       : tls(std::move(client), context), inner(tls.get_executor()), timer(tls.get_executor()) {}
 
@@ -40,11 +41,12 @@ struct Pipe {
     tls.lowest_layer().close(ignored);
     inner.close(ignored);
   }
-  // Closes unless the timer is set again, or stopped, before.
+  // Closes unless the timer is set again, or stopped, before. Holds the pipe: a call that is due
+  // already cannot be taken back.
   void close_after(milliseconds wait) {
     timer.expires_after(wait);
-    timer.async_wait([this](const Error_code& error) {
-      if (!error) close();
+    timer.async_wait([self = shared_from_this()](const Error_code& error) {
+      if (!error) self->close();
     });
   }
 
