@@ -41,13 +41,13 @@ struct ChatTemplate::State {
   bool mentions_developer = false;
 
   ~State() {
-    if (handle != nullptr) rust::tidemill_template_free(handle);
+    if (handle != nullptr) rust::call(rust::tidemill_template_free, handle);
   }
 
   Result<std::string> render(const JsonValue& variables) const {
     rust::Answer answer;
     const std::string json = to_json(variables);
-    if (!rust::tidemill_template_render(handle, rust::text(json), answer.out())) {
+    if (!rust::call(rust::tidemill_template_render, handle, rust::text(json), answer.out())) {
       return template_error(answer.view());
     }
     return answer.string();
@@ -75,7 +75,7 @@ struct ChatTemplate::State {
 ChatTemplate::ChatTemplate(std::string_view source, const JsonValue& special_tokens)
     : state_(std::make_unique<State>()) {
   rust::Answer error;
-  state_->handle = rust::tidemill_template_new(rust::text(source), error.out());
+  state_->handle = rust::call(rust::tidemill_template_new, rust::text(source), error.out());
   if (state_->handle == nullptr) {
     throw std::runtime_error(format("the chat template cannot be read: {}.", error.view()));
   }

@@ -134,12 +134,13 @@ struct Tokenizer::State {
   std::vector<ControlToken> control_tokens;
 
   ~State() {
-    if (handle != nullptr) rust::tidemill_tokenizer_free(handle);
+    if (handle != nullptr) rust::call(rust::tidemill_tokenizer_free, handle);
   }
 
   void describe() {
     rust::Answer answer;
-    CHECK(rust::tidemill_tokenizer_describe(handle, answer.out()), "a tokenizer that is open");
+    CHECK(rust::call(rust::tidemill_tokenizer_describe, handle, answer.out()),
+          "a tokenizer that is open");
     const auto description = parse_json(answer.view(), kFileJsonLimits);
     CHECK(description.has_value(), "the text library's own JSON");
     byte_level = mentions_type(*description->find("decoder"), "ByteLevel");
@@ -151,7 +152,7 @@ struct Tokenizer::State {
       control_tokens.push_back(
           {.spelling = token.find("spelling")->string(), .mark = token.find("mark")->string()});
     }
-    size = static_cast<int32_t>(rust::tidemill_tokenizer_size(handle));
+    size = static_cast<int32_t>(rust::call(rust::tidemill_tokenizer_size, handle));
     decoding = decoding_of(*description->find("decoder"));
     if (size > kMaxTabledIds) decoding = Decoding::kTogether;
     if (decoding != Decoding::kTogether) tabulate();
@@ -166,8 +167,8 @@ struct Tokenizer::State {
     for (int32_t id = 0; id < size; ++id) {
       byte_begins.push_back(static_cast<uint32_t>(all_bytes.size()));
       rust::Answer piece;
-      const bool known =
-          rust::tidemill_tokenizer_piece(handle, static_cast<uint32_t>(id), piece.out());
+      const bool known = rust::call(rust::tidemill_tokenizer_piece, handle,
+                                    static_cast<uint32_t>(id), piece.out());
       if (known) all_bytes += bytes_of(piece.view());
     }
     byte_begins.push_back(static_cast<uint32_t>(all_bytes.size()));
@@ -176,7 +177,8 @@ struct Tokenizer::State {
 
 Tokenizer::Tokenizer(std::string_view tokenizer_json) : state_(std::make_unique<State>()) {
   rust::Answer error;
-  state_->handle = rust::tidemill_tokenizer_new(rust::text(tokenizer_json), error.out());
+  state_->handle =
+      rust::call(rust::tidemill_tokenizer_new, rust::text(tokenizer_json), error.out());
   if (state_->handle == nullptr) {
     throw std::runtime_error(format("tokenizer.json cannot be read: {}.", error.view()));
   }
@@ -188,8 +190,8 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text,
                                                const EncodeOptions& options) const {
   rust::Answer answer;
-  if (!rust::tidemill_tokenizer_encode(state_->handle, rust::text(text), options.add_special_tokens,
-                                       options.parse_control_tokens, answer.out())) {
+  if (!rust::call(rust::tidemill_tokenizer_encode, state_->handle, rust::text(text),
+                  options.add_special_tokens, options.parse_control_tokens, answer.out())) {
     return Error{.kind = ErrorKind::kInvalidParameter,
                  .field = "",
                  .message = format("the text cannot be tokenised: {}", answer.view())};
@@ -205,8 +207,8 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_to
     if (id >= 0 && id < state_->size) known.push_back(static_cast<uint32_t>(id));
   }
   rust::Answer answer;
-  const bool decoded = rust::tidemill_tokenizer_decode(state_->handle, known.data(), known.size(),
-                                                       skip_special_tokens, answer.out());
+  const bool decoded = rust::call(rust::tidemill_tokenizer_decode, state_->handle, known.data(),
+                                  known.size(), skip_special_tokens, answer.out());
   // A decoder that fails on ids of its own vocabulary has no text for them.
   return decoded ? answer.string() : std::string();
 }
@@ -219,7 +221,8 @@ std::optional<std::string> Tokenizer::token_bytes(TokenId id) const {
     if (!bytes.empty()) return std::string(bytes);
   }
   rust::Answer piece;
-  if (!rust::tidemill_tokenizer_piece(state_->handle, static_cast<uint32_t>(id), piece.out())) {
+  if (!rust::call(rust::tidemill_tokenizer_piece, state_->handle, static_cast<uint32_t>(id),
+                  piece.out())) {
     return std::nullopt;
   }
   if (added) return piece.string();
@@ -241,7 +244,7 @@ bool Tokenizer::is_special(TokenId id) const {
 }
 
 std::optional<TokenId> Tokenizer::find(std::string_view token) const {
-  const int64_t id = rust::tidemill_tokenizer_find(state_->handle, rust::text(token));
+  const int64_t id = rust::call(rust::tidemill_tokenizer_find, state_->handle, rust::text(token));
   if (id < 0) return std::nullopt;
   return static_cast<TokenId>(id);
 }
