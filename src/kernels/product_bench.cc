@@ -64,7 +64,7 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 void product(benchmark::State& state, const Kernels& kernels, PackedFormat format,
              const Shape& shape, int64_t rows) {
   const std::vector<PackedWeight> weights = fill_arena(format, shape);
-  test::OwnedTensor in(test::input_type(format), rows, shape.k);
+  test::OwnedTensor in(input_type(format), rows, shape.k);
   test::Random random(2);
   test::randomize(in, random);
   const test::OwnedTensor out(DType::kF32, rows, shape.n);

@@ -10,7 +10,6 @@
 namespace tidemill {
 namespace {
 
-using test::input_type;
 using test::on_lanes;
 using test::OwnedTensor;
 using test::OwnedWeight;

@@ -12,34 +12,43 @@
 namespace tidemill {
 namespace {
 
-constexpr Inner with_bf16(Inner inner, void (*product)(const ProductTile&),
-                          void (*attend)(const AttentionTask&)) {
-  inner.product_bf16 = product;
-  inner.attend_bf16 = attend;
+constexpr Inner with_vnni(Inner inner) {
+  inner.product_int8 = avx512vnni::product_int8;
+  inner.product_int4 = avx512vnni::product_int4;
   return inner;
 }
 
-constexpr Inner kReference{
-    reference::product_f32, reference::product_bf16,  reference::attend_f32, reference::attend_bf16,
-    reference::normalize,   reference::silu_times_up, reference::to_bf16,    reference::summarize,
-    reference::sum_exp,     reference::collect,       reference::read_memory};
-constexpr Inner kAvx2{avx2::product_f32, avx2::product_bf16,  avx2::attend_f32, avx2::attend_bf16,
-                      avx2::normalize,   avx2::silu_times_up, avx2::to_bf16,    avx2::summarize,
-                      avx2::sum_exp,     avx2::collect,       avx2::read_memory};
-constexpr Inner kAvx512{avx512::product_f32, avx512::product_bf16, avx512::attend_f32,
-                        avx512::attend_bf16, avx512::normalize,    avx512::silu_times_up,
-                        avx512::to_bf16,     avx512::summarize,    avx512::sum_exp,
-                        avx512::collect,     avx512::read_memory};
-constexpr Inner kAvx512Bf16 = with_bf16(kAvx512, avx512bf16::product_bf16, avx512bf16::attend_bf16);
+constexpr Inner with_bf16(Inner inner) {
+  inner.product_bf16 = avx512bf16::product_bf16;
+  inner.attend_bf16 = avx512bf16::attend_bf16;
+  return inner;
+}
+
+// All that the files of one suffix define.
+#define TIDEMILL_INNER(variant)                                                                \
+  Inner {                                                                                      \
+    variant::product_f32, variant::product_bf16, variant::product_int8, variant::product_int4, \
+        variant::attend_f32, variant::attend_bf16, variant::normalize, variant::silu_times_up, \
+        variant::to_bf16, variant::quantize, variant::summarize, variant::sum_exp,             \
+        variant::collect, variant::read_memory                                                 \
+  }
+constexpr Inner kReference = TIDEMILL_INNER(reference);
+constexpr Inner kAvx2 = TIDEMILL_INNER(avx2);
+constexpr Inner kAvx512 = TIDEMILL_INNER(avx512);
+#undef TIDEMILL_INNER
+constexpr Inner kAvx512Vnni = with_vnni(kAvx512);
+constexpr Inner kAvx512Bf16 = with_bf16(kAvx512Vnni);
 
 constexpr Kernels kReferenceKernels = host::make_kernels<kReference>(
     "reference", "plain C++, sums in double: the meaning of the rest");
 constexpr Kernels kAvx2Kernels =
     host::make_kernels<kAvx2>("avx2", "AVX2 and FMA; bf16 by shift and mask");
-constexpr Kernels kAvx512Kernels =
-    host::make_kernels<kAvx512>("avx512", "AVX-512 without bf16 instructions: shift and mask");
+constexpr Kernels kAvx512Kernels = host::make_kernels<kAvx512>(
+    "avx512", "AVX-512 alone: bf16 by shift and mask, integers by VPMADDUBSW");
+constexpr Kernels kAvx512VnniKernels =
+    host::make_kernels<kAvx512Vnni>("avx512", "AVX-512 with VNNI; bf16 by shift and mask");
 constexpr Kernels kAvx512Bf16Kernels =
-    host::make_kernels<kAvx512Bf16>("avx512", "AVX-512 with VDPBF16PS");
+    host::make_kernels<kAvx512Bf16>("avx512", "AVX-512 with VNNI and VDPBF16PS");
 
 struct Registers {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -87,12 +96,15 @@ std::string missing_for_avx512() {
   return "";
 }
 
-bool has_avx512_bf16() { return has(cpuid(7, 1).eax, 5); }
+bool has_avx512_vnni() { return has(cpuid(7, 0).ecx, 11); }
+bool has_avx512_bf16() { return has_avx512_vnni() && has(cpuid(7, 1).eax, 5); }
 
 }  // namespace
 
 std::vector<Variant> variants() {
-  const Kernels* avx512 = has_avx512_bf16() ? &kAvx512Bf16Kernels : &kAvx512Kernels;
+  const Kernels* avx512 = has_avx512_bf16()   ? &kAvx512Bf16Kernels
+                          : has_avx512_vnni() ? &kAvx512VnniKernels
+                                              : &kAvx512Kernels;
   return {{&kReferenceKernels, ""},
           {&kAvx2Kernels, missing_for_avx2()},
           {avx512, missing_for_avx512()}};
@@ -108,7 +120,8 @@ std::vector<const Kernels*> runnable_variants() {
 
 std::vector<const Kernels*> runnable_implementations() {
   std::vector<const Kernels*> runnable = runnable_variants();
-  if (runnable.back() == &kAvx512Bf16Kernels) runnable.push_back(&kAvx512Kernels);
+  if (runnable.back() == &kAvx512Bf16Kernels) runnable.push_back(&kAvx512VnniKernels);
+  if (runnable.back() == &kAvx512VnniKernels) runnable.push_back(&kAvx512Kernels);
   return runnable;
 }
 

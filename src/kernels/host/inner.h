@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "kernels/kv_layout.h"
+#include "kernels/packed_weight.h"
 
 namespace tidemill {
 
@@ -23,9 +24,9 @@ inline constexpr int kTilePanels = 8;
 // what memory gives in that time.
 inline constexpr int kPanelsAhead = 2;
 
-// A tile of a product: sums[r * kTilePanels * 16 + 16 p + c] = in row r times channel c of panel p,
-// over all of K in order, one accumulator each. Whatever the tile's size, an output's bits are the
-// same.
+// A tile of a product of floats: sums[r * kTilePanels * 16 + 16 p + c] = in row r times channel c
+// of panel p, over all of K in order, one accumulator each. Whatever the tile's size, an output's
+// bits are the same.
 struct ProductTile {
   const unsigned char* in;      // first row, in the format's input type
   int64_t in_stride;            // bytes
@@ -36,8 +37,10 @@ struct ProductTile {
   const unsigned char* ahead;
   int64_t panel_stride;  // bytes
   int64_t num_panels;    // 1 .. kTilePanels
-  int64_t num_steps;     // 64-byte rows of a panel
+  int64_t num_steps;     // 64-byte rows of numbers in a panel
   float* sums;
+  PackedFormat format;  // of integers: where in a panel their scales stand
+  int64_t num_inputs;   // of integers: padded K; behind it in a row of `in` stand its scales
 };
 
 // Most heads of a task: their running sums, two KiB each at the largest head, stay in L1 beside a
@@ -65,6 +68,13 @@ inline constexpr int64_t kPartitionTokens = 512;
 struct Inner {
   void (*product_f32)(const ProductTile& tile);
   void (*product_bf16)(const ProductTile& tile);
+  // Integers: each run of the input (quantized_rows.h) is a row. Within a group the sum of x * q is
+  // exact. Then, groups in order, with the fused multiply-add of floats:
+  //   a = sum of x * (q - z) with the z of all channels alike, 128 or 8 (Offsets::kNone), else x *
+  //   q total = fma(float(a) * x_scale, w_scale, total) total = fma(offset, x_scale * float(sum of
+  //   x), total), offset = m or -w_scale * z (not kNone)
+  void (*product_int8)(const ProductTile& tile);
+  void (*product_int4)(const ProductTile& tile);
   void (*attend_f32)(const AttentionTask& task);
   void (*attend_bf16)(const AttentionTask& task);
   // out[i] = in[i] * scale[i] * r with r = 1 / sqrt(mean of squares + epsilon); count floats.
@@ -73,6 +83,9 @@ struct Inner {
   void (*silu_times_up)(const float* gate, const float* up, float* out);
   // out[i] = bf16(in[i]), nearest even.
   void (*to_bf16)(const float* in, int64_t count, uint16_t* out);
+  // A row of floats as integers (quantized_rows.h): runs of `stride` bytes at `out`.
+  void (*quantize)(const float* in, int64_t count, const QuantizedForm& form, int64_t stride,
+                   unsigned char* out);
   void (*summarize)(const float* logits, int64_t count, LogitSummary* out);
   // Sum of exp((logit - max) * factor).
   float (*sum_exp)(const float* logits, int64_t count, float max, float factor);
@@ -86,11 +99,15 @@ struct Inner {
   namespace variant {                                                                            \
   void product_f32(const ProductTile& tile);                                                     \
   void product_bf16(const ProductTile& tile);                                                    \
+  void product_int8(const ProductTile& tile);                                                    \
+  void product_int4(const ProductTile& tile);                                                    \
   void attend_f32(const AttentionTask& task);                                                    \
   void attend_bf16(const AttentionTask& task);                                                   \
   void normalize(const float* in, const float* scale, int64_t count, float epsilon, float* out); \
   void silu_times_up(const float* gate, const float* up, float* out);                            \
   void to_bf16(const float* in, int64_t count, uint16_t* out);                                   \
+  void quantize(const float* in, int64_t count, const QuantizedForm& form, int64_t stride,       \
+                unsigned char* out);                                                             \
   void summarize(const float* logits, int64_t count, LogitSummary* out);                         \
   float sum_exp(const float* logits, int64_t count, float max, float factor);                    \
   int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,             \
@@ -107,5 +124,11 @@ namespace avx512bf16 {
 void product_bf16(const ProductTile& tile);
 void attend_bf16(const AttentionTask& task);
 }  // namespace avx512bf16
+
+// The integer products of a processor with AVX512_VNNI.
+namespace avx512vnni {
+void product_int8(const ProductTile& tile);
+void product_int4(const ProductTile& tile);
+}  // namespace avx512vnni
 
 }  // namespace tidemill
