@@ -115,7 +115,7 @@ MemoryWishes memory_wishes(const Settings& settings, const Architecture& archite
 }
 
 OpenOptions engine_options(const ModelSettings& settings) {
-  return {.dtype = settings.dtype, .cache_dir = settings.cache_dir};
+  return {.dtype = settings.dtype, .quantize = settings.quantize, .cache_dir = settings.cache_dir};
 }
 
 TextParts make_text_parts(const TextFiles& files, const Architecture& architecture,
@@ -168,8 +168,8 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   const DecoderLimits& limits = wishes.limits;
   // Weights on a disk are in the page cache, which counts as room; in memory, they are taken.
   const int64_t taken = opened.in_memory ? model_->weight_bytes() : 0;
-  const MemoryPlan plan = plan_memory(architecture, model_->activation_type(),
-                                      model_->weight_bytes(), wishes, available_memory() + taken);
+  const MemoryPlan plan = plan_memory(architecture, model_->compute_types(), model_->weight_bytes(),
+                                      wishes, available_memory() + taken);
   if (const std::string refusal = plan.refusal(); !refusal.empty()) {
     throw std::runtime_error(refusal);
   }

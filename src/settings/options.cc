@@ -7,6 +7,9 @@ namespace {
 
 constexpr std::string_view kDtypes[] = {"auto", "bf16", "fp16", "fp32"};
 constexpr std::string_view kIsas[] = {"auto", "reference", "avx2", "avx512"};
+constexpr std::string_view kQuantizations[] = {"none",      "int8",     "int8_g32",     "int8_g64",
+                                               "int8_g128", "w8a8",     "dynamic_int8", "int4",
+                                               "int4_g32",  "int4_g64", "int4_g128"};
 constexpr std::string_view kFormatters[] = {"json",      "jsonlines",      "sse",     "none",
                                             "json_chat", "jsonlines_chat", "sse_chat"};
 constexpr std::string_view kCompat[] = {"0.25.0"};
@@ -60,6 +63,11 @@ constexpr Option kOptions[] = {
     {"dtype", kModel, kDoesIt, IN(model.dtype), one_of(kDtypes),
      "fp32 computes everything in f32; bf16, auto and fp16 store weights and KV in bf16."},
     {"data_type", kModel, kDoesIt, IN(model.dtype), one_of(kDtypes), "Old name of dtype."},
+    {"quantize", kModel, kDoesIt, IN(model.quantize), one_of(kQuantizations),
+     "Rounds the layers' weights to nearest: int8 (groups of 128), int4 (groups of 64, zero "
+     "points), "
+     "w8a8 or dynamic_int8 (one scale for each channel and each token). Activations are rounded to "
+     "int8 with them; the head is int8 with 16-bit activations."},
     {"chat_template", kModel, kDoesIt, IN(model.chat_template), any(),
      "File with a chat template that replaces the checkpoint's.", kTalks},
     {"generation_config", kModel, kDoesIt, IN(model.generation_config), one_of(kGenerationConfigs),
@@ -313,8 +321,6 @@ constexpr Option kOptions[] = {
      "Name a local folder in model_id; downloads come with a later release."},
     {"stop_sequence", kModel, kNotYet, nullptr, any(),
      "Send parameters.stop_sequences with each request.", "", "", "[]"},
-    {"quantize", kModel, kNotYet, nullptr, any(),
-     "Leave it out: weights keep the checkpoint's precision.", "", "", "none"},
     {"revision", kModel, kNotYet, nullptr, any(),
      "Name a local folder in model_id; downloads come with a later release.", "",
      "HF_MODEL_REVISION HF_REVISION", "main"},
