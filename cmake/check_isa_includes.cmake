@@ -9,6 +9,9 @@ set(own_headers
   kernels/kv_layout.h
   kernels/logit_summary.h
   kernels/tensor.h
+  kernels/host/amx/product_loop.h
+  kernels/host/amx/products.h
+  kernels/host/amx/tiles.h
   kernels/host/attention_avx512_ops.h
   kernels/host/attention_loop.h
   kernels/host/inner.h
@@ -18,7 +21,7 @@ set(own_headers
   kernels/host/vector_avx512.h)
 
 set(files ${SOURCES})
-list(FILTER files INCLUDE REGEX "_(avx2|avx512|avx512bf16)\\.cc$")
+list(FILTER files INCLUDE REGEX "_(avx2|avx512|avx512bf16|amx)\\.cc$")
 if(NOT files)
   message(FATAL_ERROR "no file with an instruction set's suffix among: ${SOURCES}")
 endif()
