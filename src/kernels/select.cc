@@ -2,11 +2,16 @@
 #include "kernels/select.h"
 
 #include <cpuid.h>
+#include <errno.h>
 #include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <stdexcept>
+#include <system_error>
 
 #include "base/check.h"
+#include "kernels/host/amx/products.h"
 #include "kernels/host/drivers.h"
 
 namespace tidemill {
@@ -32,6 +37,19 @@ constexpr Inner kAvx512{avx512::product_f32, avx512::product_bf16, avx512::atten
                         avx512::collect,     avx512::read_memory};
 constexpr Inner kAvx512Bf16 = with_bf16(kAvx512, avx512bf16::product_bf16, avx512bf16::attend_bf16);
 
+// Tiles for bf16 products; everything else is `inner`'s.
+constexpr Inner with_tiles(Inner inner, void (*product)(const ProductTile&), void (*end)()) {
+  inner.product_bf16 = product;
+  inner.max_rows_bf16 = kAmxRows;
+  inner.end_product = end;
+  return inner;
+}
+constexpr Inner kAmx = with_tiles(kAvx512Bf16, amx::product_bf16, amx::release_tiles);
+constexpr Inner kAmxEmulated = with_tiles(kReference, amx_emulated::product_bf16, nullptr);
+constexpr Inner kAmxEmulatedAvx2 = with_tiles(kAvx2, amx_emulated::product_bf16, nullptr);
+constexpr Inner kAmxEmulatedAvx512 =
+    with_tiles(kAvx512, amx_emulated::product_bf16_with_avx512, nullptr);
+
 constexpr Kernels kReferenceKernels = host::make_kernels<kReference>(
     "reference", "plain C++, sums in double: the meaning of the rest");
 constexpr Kernels kAvx2Kernels =
@@ -40,6 +58,14 @@ constexpr Kernels kAvx512Kernels =
     host::make_kernels<kAvx512>("avx512", "AVX-512 without bf16 instructions: shift and mask");
 constexpr Kernels kAvx512Bf16Kernels =
     host::make_kernels<kAvx512Bf16>("avx512", "AVX-512 with VDPBF16PS");
+constexpr Kernels kAmxKernels =
+    host::make_kernels<kAmx>("amx", "tile instructions for bf16 products, AVX-512 for the rest");
+constexpr const char* kEmulated = "for tests: amx with its tiles in plain C++";
+constexpr Kernels kAmxEmulatedKernels = host::make_kernels<kAmxEmulated>("amx_emulated", kEmulated);
+constexpr Kernels kAmxEmulatedAvx2Kernels =
+    host::make_kernels<kAmxEmulatedAvx2>("amx_emulated", kEmulated);
+constexpr Kernels kAmxEmulatedAvx512Kernels =
+    host::make_kernels<kAmxEmulatedAvx512>("amx_emulated", kEmulated);
 
 struct Registers {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -61,8 +87,9 @@ uint64_t saved_states() {
   return (uint64_t{high} << 32) | low;
 }
 
-constexpr uint64_t kAvxStates = 0x6;      // XMM, YMM
-constexpr uint64_t kAvx512States = 0xe6;  // and masks, upper halves, upper registers
+constexpr uint64_t kAvxStates = 0x6;       // XMM, YMM
+constexpr uint64_t kAvx512States = 0xe6;   // and masks, upper halves, upper registers
+constexpr uint64_t kTileStates = 0x60000;  // the tiles and their shapes
 
 std::string missing_for_avx2() {
   const Registers basic = cpuid(1, 0);
@@ -89,13 +116,40 @@ std::string missing_for_avx512() {
 
 bool has_avx512_bf16() { return has(cpuid(7, 1).eax, 5); }
 
+// Tiles are the one register state that a process must ask for: without leave, the first tile
+// instruction is a SIGILL. 0, or an errno.
+int ask_for_tiles() {
+  constexpr int kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr int kTileData = 18;               // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0 ? 0 : errno;
+}
+
+std::string missing_for_amx() {
+  if (std::string missing = missing_for_avx512(); !missing.empty()) return missing;
+  const uint32_t features = cpuid(7, 0).edx;
+  constexpr std::pair<int, const char*> kNeeded[] = {
+      {24, "AMX-TILE"}, {22, "AMX-BF16"}, {25, "AMX-INT8"}};
+  for (const auto& [bit, name] : kNeeded) {
+    if (!has(features, bit)) return format("the processor has no {}", name);
+  }
+  if (!has(cpuid(7, 0).ecx, 11)) return "the processor has no AVX512_VNNI";
+  if (!has_avx512_bf16()) return "the processor has no AVX512_BF16";
+  if ((saved_states() & kTileStates) != kTileStates) return "the system does not save AMX tiles";
+  // Once per process, and for all its threads: variants are listed before any of them computes.
+  static const int refusal = ask_for_tiles();
+  if (refusal == 0) return "";
+  return format("the system refuses AMX tiles to this process (arch_prctl: {})",
+                std::system_category().message(refusal));
+}
+
 }  // namespace
 
 std::vector<Variant> variants() {
   const Kernels* avx512 = has_avx512_bf16() ? &kAvx512Bf16Kernels : &kAvx512Kernels;
   return {{&kReferenceKernels, ""},
           {&kAvx2Kernels, missing_for_avx2()},
-          {avx512, missing_for_avx512()}};
+          {avx512, missing_for_avx512()},
+          {&kAmxKernels, missing_for_amx()}};
 }
 
 std::vector<const Kernels*> runnable_variants() {
@@ -106,9 +160,20 @@ std::vector<const Kernels*> runnable_variants() {
   return runnable;
 }
 
+namespace {
+
+// The one with the kernels beside it that are fastest here.
+const Kernels* emulated_amx() {
+  if (missing_for_avx512().empty()) return &kAmxEmulatedAvx512Kernels;
+  return missing_for_avx2().empty() ? &kAmxEmulatedAvx2Kernels : &kAmxEmulatedKernels;
+}
+
+}  // namespace
+
 std::vector<const Kernels*> runnable_implementations() {
   std::vector<const Kernels*> runnable = runnable_variants();
-  if (runnable.back() == &kAvx512Bf16Kernels) runnable.push_back(&kAvx512Kernels);
+  if (missing_for_avx512().empty() && has_avx512_bf16()) runnable.push_back(&kAvx512Kernels);
+  runnable.push_back(emulated_amx());
   return runnable;
 }
 

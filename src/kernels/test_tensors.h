@@ -125,10 +125,18 @@ inline DType input_type(PackedFormat format) {
 
 // What tells an implementation from the others, for names of tests.
 inline std::string label(const Kernels& kernels) {
+  const std::string name = kernels.name;
   for (const Kernels* chosen : runnable_variants()) {
-    if (chosen == &kernels) return kernels.name;
+    if (chosen->name == name && chosen != &kernels) return name + "_without_bf16";
   }
-  return std::string(kernels.name) + "_without_bf16";
+  return name;
+}
+
+// Where the order of a sum is lost in its final rounding: the yardstick, and what stands on it
+// where nothing faster runs.
+inline bool sums_in_double(const Kernels& kernels) {
+  const std::string name = kernels.name;
+  return name == "reference" || (name == "amx_emulated" && runnable_variants().size() == 1);
 }
 
 // One section of `count` lanes, denormals flushed as in a step.
