@@ -6,7 +6,7 @@ namespace tidemill {
 namespace {
 
 constexpr std::string_view kDtypes[] = {"auto", "bf16", "fp16", "fp32"};
-constexpr std::string_view kIsas[] = {"auto", "reference", "avx2", "avx512"};
+constexpr std::string_view kIsas[] = {"auto", "reference", "avx2", "avx512", "amx"};
 constexpr std::string_view kFormatters[] = {"json",      "jsonlines",      "sse",     "none",
                                             "json_chat", "jsonlines_chat", "sse_chat"};
 constexpr std::string_view kCompat[] = {"0.25.0"};
