@@ -51,7 +51,7 @@ class PlainTiles {
   }
   static void fetch(const void*) {}
 
- private:
+  // The same by number, for who reads it from an instruction (trapped_tiles.h).
   struct Signs {
     bool a_signed, b_signed;
   };
@@ -60,6 +60,8 @@ class PlainTiles {
   void store(int tile, void* rows, int64_t stride) const;
   void dot_bf16(int c, int a, int b);
   void dot_bytes(int c, int a, int b, Signs signs);
+
+ private:
   void check_usable(int tile) const;
   void check_dot(int c, int a, int b) const;
   unsigned char* row(int tile, int r) { return bytes_[tile] + r * 64; }

@@ -7,8 +7,11 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <vector>
 
+#include "kernels/host/amx/tiles.h"
+#include "kernels/host/amx/trapped_tiles.h"
 #include "kernels/host/drivers.h"
 #include "kernels/test_tensors.h"
 
@@ -124,24 +127,57 @@ TEST(TileProducts, FewRowsWithAvx512HaveTheTilesBits) {
   }
 }
 
-// What only a processor with tiles can say.
-TEST(TileProducts, InstructionsHaveThePlainTilesBits) {
-  if (!runs_here("amx")) GTEST_SKIP() << "no AMX";
+// The variant's own object file: on the processor's tiles, else by a handler for what it lacks.
+class TileInstructions : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!runs_here("avx512")) GTEST_SKIP() << "no AVX-512, which stands beside the tiles";
+    if (!runs_here("amx")) trapped_.emplace();
+  }
+  void TearDown() override {
+    if (trapped_) {
+      EXPECT_GT(trapped_->num_executed(), 100);
+    }
+  }
+  std::optional<test::TrappedTiles> trapped_;
+};
+
+TEST_F(TileInstructions, HaveThePlainTilesBitsInBf16) {
   for (const Shape& shape : kShapes) {
     for (const float scale : {1.0f, 0x1p-62f}) {
       const Bf16Operands operands(shape, scale);
       const auto expected = operands.multiply(amx_emulated::product_bf16);
       for (const Blocking blocking : kBlockings) {
-        ASSERT_EQ(operands.multiply([&](const ProductTile& tile) {
-          amx::product_bf16_by(blocking, tile);
-          amx::release_tiles();
-        }),
-                  expected);
+        ASSERT_EQ(operands.multiply(
+                      [&](const ProductTile& tile) { amx::product_bf16_by(blocking, tile); }),
+                  expected)
+            << shape.rows << " rows, " << shape.panels << " panels, " << shape.k << " inputs";
       }
       ASSERT_EQ(operands.multiply(amx::product_bf16), expected);
     }
   }
   amx::release_tiles();
+}
+
+TEST_F(TileInstructions, MakeTheVariantsProductAndAreReleasedBehindIt) {
+  const Kernels& kernels = *variants().back().kernels;
+  ASSERT_STREQ(kernels.name, "amx");
+  test::Random random(9);
+  for (const int64_t rows : {3, 20, 300}) {
+    test::OwnedTensor in(DType::kBf16, rows, 64);
+    test::randomize(in, random);
+    test::OwnedWeight weight(PackedFormat::kBf16, 200, 64);
+    weight.pack([&](int64_t, int64_t) { return test::uniform(random); });
+    const test::OwnedTensor out(DType::kF32, rows, 200);
+    const test::OwnedTensor expected(DType::kF32, rows, 200);
+    test::on_lanes(1, [&](Lane& lane) {
+      kernels.matmul(lane, in.view(), weight.view(), Epilogue{}, out.view());
+      runnable_implementations().back()->matmul(lane, in.view(), weight.view(), Epilogue{},
+                                                expected.view());
+    });
+    for (int64_t row = 0; row < rows; ++row) ASSERT_EQ(out.bits(row), expected.bits(row));
+    EXPECT_EQ(amx::loaded_shapes.palette, 0);
+  }
 }
 
 class Int8Operands {
@@ -204,6 +240,21 @@ class Int8Operands {
 constexpr Shape kInt8Shapes[] = {{1, 8, 32},  {5, 3, 64},  {16, 4, 128},  {17, 5, 96}, {33, 3, 32},
                                  {48, 1, 64}, {97, 5, 96}, {49, 2, 2112}, {7, 8, 4}};
 
+TEST_F(TileInstructions, Int8SumsAreThoseOfAPlainLoop) {
+  for (const Shape& shape : kInt8Shapes) {
+    for (const bool extreme : {false, true}) {
+      const Int8Operands operands(shape, extreme);
+      for (const Blocking blocking : kBlockings) {
+        ASSERT_EQ(
+            operands.multiply([&](const Int8Group& group) { amx::sums_int8_by(blocking, group); }),
+            operands.expected())
+            << shape.rows << " rows, " << shape.panels << " panels, " << shape.k << " inputs";
+      }
+    }
+  }
+  amx::release_tiles();
+}
+
 TEST(TileProducts, Int8SumsAreThoseOfAPlainLoop) {
   for (const Shape& shape : kInt8Shapes) {
     for (const bool extreme : {false, true}) {
@@ -214,12 +265,6 @@ TEST(TileProducts, Int8SumsAreThoseOfAPlainLoop) {
                       [&](const Int8Group& group) { amx_emulated::sums_int8_by(blocking, group); }),
                   expected)
             << shape.rows << " rows, " << shape.panels << " panels, " << shape.k << " inputs";
-        if (!runs_here("amx")) continue;
-        ASSERT_EQ(operands.multiply([&](const Int8Group& group) {
-          amx::sums_int8_by(blocking, group);
-          amx::release_tiles();
-        }),
-                  expected);
       }
     }
   }
