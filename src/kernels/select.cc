@@ -2,16 +2,13 @@
 #include "kernels/select.h"
 
 #include <cpuid.h>
-#include <errno.h>
 #include <stdint.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <stdexcept>
-#include <system_error>
 
 #include "base/check.h"
 #include "kernels/host/amx/products.h"
+#include "kernels/host/amx/support.h"
 #include "kernels/host/drivers.h"
 
 namespace tidemill {
@@ -87,9 +84,8 @@ uint64_t saved_states() {
   return (uint64_t{high} << 32) | low;
 }
 
-constexpr uint64_t kAvxStates = 0x6;       // XMM, YMM
-constexpr uint64_t kAvx512States = 0xe6;   // and masks, upper halves, upper registers
-constexpr uint64_t kTileStates = 0x60000;  // the tiles and their shapes
+constexpr uint64_t kAvxStates = 0x6;      // XMM, YMM
+constexpr uint64_t kAvx512States = 0xe6;  // and masks, upper halves, upper registers
 
 std::string missing_for_avx2() {
   const Registers basic = cpuid(1, 0);
@@ -116,30 +112,14 @@ std::string missing_for_avx512() {
 
 bool has_avx512_bf16() { return has(cpuid(7, 1).eax, 5); }
 
-// Tiles are the one register state that a process must ask for: without leave, the first tile
-// instruction is a SIGILL. 0, or an errno.
-int ask_for_tiles() {
-  constexpr int kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
-  constexpr int kTileData = 18;               // XFEATURE_XTILEDATA
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0 ? 0 : errno;
-}
-
 std::string missing_for_amx() {
   if (std::string missing = missing_for_avx512(); !missing.empty()) return missing;
-  const uint32_t features = cpuid(7, 0).edx;
-  constexpr std::pair<int, const char*> kNeeded[] = {
-      {24, "AMX-TILE"}, {22, "AMX-BF16"}, {25, "AMX-INT8"}};
-  for (const auto& [bit, name] : kNeeded) {
-    if (!has(features, bit)) return format("the processor has no {}", name);
-  }
-  if (!has(cpuid(7, 0).ecx, 11)) return "the processor has no AVX512_VNNI";
-  if (!has_avx512_bf16()) return "the processor has no AVX512_BF16";
-  if ((saved_states() & kTileStates) != kTileStates) return "the system does not save AMX tiles";
-  // Once per process, and for all its threads: variants are listed before any of them computes.
-  static const int refusal = ask_for_tiles();
-  if (refusal == 0) return "";
-  return format("the system refuses AMX tiles to this process (arch_prctl: {})",
-                std::system_category().message(refusal));
+  // Once per process: variants are listed before a thread computes.
+  static const std::string missing = missing_for_tiles({.leaf7_ecx = cpuid(7, 0).ecx,
+                                                        .leaf7_edx = cpuid(7, 0).edx,
+                                                        .leaf7_1_eax = cpuid(7, 1).eax,
+                                                        .saved_states = saved_states()});
+  return missing;
 }
 
 }  // namespace
