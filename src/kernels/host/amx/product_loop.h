@@ -46,10 +46,10 @@ struct Int8Dot {
   }
 };
 
-// While many rows pass over a set of panels, both stay in the caches for so many B tiles of each
-// panel: 1,024 inputs of 2 bytes, 64 KiB of a pair of panels.
+// A call's panels are read in passes of at most so many B tiles of each: while all rows pass over
+// 1,024 inputs of 2 bytes of eight panels, those, the next pass and the inputs stay in 2 MiB of L2.
 constexpr int64_t kTilesPerPass = 32;
-// How far ahead in its panel a stream that is used once is fetched.
+// How far ahead in its panel a stream is fetched.
 constexpr int64_t kStreamBytes = 2048;
 
 template <int kValue>
@@ -96,11 +96,25 @@ struct Plan {
   }
 };
 
-// Lines of the panels that a block of rows fetches with each B tile: those of them that lie `bytes`
-// further on.
-struct Fetch {
-  int64_t bytes;
-  int64_t first_line, end_line;
+// Brings the next pass into L2 while this one is multiplied, as many rows of panels as this one
+// has. A row of every panel at a time makes as many streams through memory; in one burst they would
+// hold up the loads, so each step of each set of panels and block of rows takes an equal share.
+struct Fetcher {
+  const unsigned char* next;  // first panel's first row; null: nothing is wanted
+  int64_t panel_stride;
+  int64_t num_panels;
+  int64_t rows_per_tile;
+  int64_t num_shares;  // how often a B tile of each panel goes by: for each set and block
+  int64_t credit;
+
+  template <typename Tiles>
+  void advance() {
+    if (next == nullptr) return;
+    for (credit += rows_per_tile; credit >= num_shares; credit -= num_shares) {
+      for (int64_t p = 0; p < num_panels; ++p) Tiles::fetch(next + p * panel_stride);
+      next += 64;
+    }
+  }
 };
 
 // A block of rows times a set of panels, over the B tiles of one pass.
@@ -110,20 +124,14 @@ struct Block {
   unsigned char* sums;
   int64_t num_tiles;
   bool from_zero;  // else from what stands in sums
-  Fetch fetch;
+  bool streams;    // the panels are used once: each is fetched ahead of itself
 };
-
-template <typename Tiles>
-void fetch_lines(const unsigned char* weights, const Fetch& fetch) {
-  for (int64_t line = fetch.first_line; line < fetch.end_line; ++line) {
-    Tiles::fetch(weights + fetch.bytes + line * 64);
-  }
-}
 
 // kUsed of the plan's panels. Each A and B tile is zeroed right after its last dot, and nothing is
 // unrolled beyond that: the processor runs ahead by itself.
 template <typename Dot, typename TilePlan, int kRowTiles, int kUsed, typename Tiles>
-void multiply_block(Tiles& tiles, const TileProduct& product, const Block& block) {
+void multiply_block(Tiles& tiles, const TileProduct& product, const Block& block,
+                    Fetcher& fetcher) {
   each<0, kRowTiles>([&](auto r) {
     each<0, kUsed>([&](auto p) {
       constexpr int kC = TilePlan::c(r.value, p.value);
@@ -139,12 +147,17 @@ void multiply_block(Tiles& tiles, const TileProduct& product, const Block& block
   const int64_t weight_bytes = product.steps_per_tile * 64;
   const int64_t input_bytes = product.steps_per_tile * 4;
   for (int64_t t = 0; t < block.num_tiles; ++t) {
+    fetcher.advance<Tiles>();
     each<0, kUsed>([&](auto p) {
       constexpr int kB = TilePlan::b(p.value);
       const unsigned char* weights =
           block.panels + p.value * product.panel_stride + t * weight_bytes;
       tiles.template load<kB>(weights, 64);
-      fetch_lines<Tiles>(weights, block.fetch);
+      if (block.streams) {
+        for (int64_t step = 0; step < product.steps_per_tile; ++step) {
+          Tiles::fetch(weights + kStreamBytes + step * 64);
+        }
+      }
       each<0, kRowTiles>([&](auto r) {
         constexpr int kA = TilePlan::a(r.value);
         if constexpr (p.value == 0) {
@@ -176,30 +189,21 @@ struct RowBlocks {
 
 struct Pass {
   int64_t first_tile, num_tiles;
-  // Where the set of panels that is wanted next begins, as seen from the last set; null: nothing.
-  const unsigned char* next;
-  bool streams;  // one block of rows: panels are used once
+  const unsigned char* next;  // where the panels of the next pass begin; null: nothing is wanted
+  bool streams;
 };
 
-// What block `b` of the row blocks fetches: of what it streams through, what comes soon; else its
-// share of the next set of panels, so that reading is spread over all of the arithmetic.
-inline Fetch fetch_of(const TileProduct& product, const Pass& pass, int64_t panel, int64_t width,
-                      int64_t b, int64_t num_blocks) {
-  if (pass.streams) return {kStreamBytes, 0, product.steps_per_tile};
-  const Fetch share{width * product.panel_stride, product.steps_per_tile * b / num_blocks,
-                    product.steps_per_tile * (b + 1) / num_blocks};
-  if (panel + width < product.num_panels) return share;
-  if (pass.next == nullptr) return {0, 0, 0};
-  const unsigned char* here =
-      product.panels + panel * product.panel_stride + pass.first_tile * product.steps_per_tile * 64;
-  return {pass.next - here, share.first_line, share.end_line};
-}
-
 template <typename Dot, int kRowTiles, int kPanels, typename Tiles>
-void sweep(Tiles& tiles, const TileProduct& product, const Pass& pass, const RowBlocks& rows,
-           bool fetches) {
+void sweep(Tiles& tiles, const TileProduct& product, const Pass& pass, const RowBlocks& rows) {
   using TilePlan = Plan<kRowTiles, kPanels>;
   tiles.configure(TilePlan::shapes(rows.last_rows, product.steps_per_tile));
+  const int64_t num_sets = product.num_panels / kPanels + product.num_panels % kPanels;
+  Fetcher fetcher{.next = pass.next,
+                  .panel_stride = product.panel_stride,
+                  .num_panels = product.num_panels,
+                  .rows_per_tile = product.steps_per_tile,
+                  .num_shares = num_sets * rows.count,
+                  .credit = 0};
   for (int64_t panel = 0; panel < product.num_panels;) {
     const int64_t width = product.num_panels - panel >= kPanels ? kPanels : 1;
     for (int64_t b = 0; b < rows.count; ++b) {
@@ -211,11 +215,11 @@ void sweep(Tiles& tiles, const TileProduct& product, const Pass& pass, const Row
           .sums = product.sums + row * product.sums_stride + panel * 64,
           .num_tiles = pass.num_tiles,
           .from_zero = pass.first_tile == 0 && !product.adds,
-          .fetch = fetches ? fetch_of(product, pass, panel, width, b, rows.count) : Fetch{0, 0, 0}};
+          .streams = pass.streams};
       if (width == kPanels) {
-        multiply_block<Dot, TilePlan, kRowTiles, kPanels>(tiles, product, block);
+        multiply_block<Dot, TilePlan, kRowTiles, kPanels>(tiles, product, block, fetcher);
       } else {
-        multiply_block<Dot, TilePlan, kRowTiles, 1>(tiles, product, block);
+        multiply_block<Dot, TilePlan, kRowTiles, 1>(tiles, product, block, fetcher);
       }
     }
     panel += width;
@@ -223,42 +227,46 @@ void sweep(Tiles& tiles, const TileProduct& product, const Pass& pass, const Row
 }
 
 // The rows behind the last whole block: as many tiles as they fill, the last one with the rows that
-// there are. A single tile of rows takes four panels, as four streams through memory.
+// there are. A single tile of rows takes four panels at once.
 template <typename Dot, int kRowTiles, int kPanels, typename Tiles>
-void sweep_rest(Tiles& tiles, const TileProduct& product, const Pass& pass, int64_t first_row,
-                bool fetches) {
+void sweep_rest(Tiles& tiles, const TileProduct& product, const Pass& pass, int64_t first_row) {
   const int64_t num_tiles = (product.num_rows - first_row + kTileHeight - 1) / kTileHeight;
   const int64_t last_rows = product.num_rows - first_row - (num_tiles - 1) * kTileHeight;
   const RowBlocks rows{first_row, 1, last_rows};
   if (num_tiles == 1) {
-    sweep<Dot, 1, 4>(tiles, product, pass, rows, fetches);
+    sweep<Dot, 1, 4>(tiles, product, pass, rows);
   } else if (num_tiles == 2) {
-    sweep<Dot, 2, kPanels>(tiles, product, pass, rows, fetches);
+    sweep<Dot, 2, kPanels>(tiles, product, pass, rows);
   } else if constexpr (kRowTiles == 3) {
-    sweep<Dot, 3, kPanels>(tiles, product, pass, rows, fetches);
+    sweep<Dot, 3, kPanels>(tiles, product, pass, rows);
   }
 }
 
+// A single tile of rows makes one pass, in which its four panels are four streams. More rows have
+// arithmetic enough to fetch the next pass, or the next group of panels, all at once meanwhile.
 template <typename Dot, int kRowTiles, int kPanels, typename Tiles>
 void multiply(Tiles& tiles, const TileProduct& product) {
   static_assert(kRowTiles == 2 || kRowTiles == 3);
   constexpr int64_t kBlockRows = kRowTiles * kTileHeight;
   const int64_t num_whole = product.num_rows / kBlockRows;
   const int64_t num_tiles = product.num_steps / product.steps_per_tile;
-  const bool streams = product.num_rows <= kBlockRows;
-  const int64_t per_pass = streams ? num_tiles : kTilesPerPass;
+  const bool streams = product.num_rows <= kTileHeight;
+  const int64_t num_passes = streams ? 1 : (num_tiles + kTilesPerPass - 1) / kTilesPerPass;
+  const int64_t per_pass = (num_tiles + num_passes - 1) / num_passes;
   for (int64_t first = 0; first < num_tiles; first += per_pass) {
     const int64_t left = num_tiles - first;
-    Pass pass{first, left < per_pass ? left : per_pass, product.ahead, streams};
+    Pass pass{first, left < per_pass ? left : per_pass, nullptr, streams};
     if (left > per_pass) {
       pass.next = product.panels + (first + per_pass) * product.steps_per_tile * 64;
+    } else if (!streams) {
+      pass.next = product.ahead;
     }
     if (num_whole > 0) {
-      sweep<Dot, kRowTiles, kPanels>(tiles, product, pass, {0, num_whole, kTileHeight}, true);
+      sweep<Dot, kRowTiles, kPanels>(tiles, product, pass, {0, num_whole, kTileHeight});
+      pass.next = nullptr;
     }
     if (num_whole * kBlockRows < product.num_rows) {
-      sweep_rest<Dot, kRowTiles, kPanels>(tiles, product, pass, num_whole * kBlockRows,
-                                          num_whole == 0);
+      sweep_rest<Dot, kRowTiles, kPanels>(tiles, product, pass, num_whole * kBlockRows);
     }
   }
 }
@@ -298,7 +306,7 @@ void multiply_int8(Blocking blocking, Tiles& tiles, const Int8Group& group) {
                       .in_stride = group.in_stride,
                       .num_rows = group.num_rows,
                       .panels = group.panels,
-                      .ahead = nullptr,
+                      .ahead = group.ahead,
                       .panel_stride = group.panel_stride,
                       .num_panels = group.num_panels,
                       .num_steps = group.num_steps / kTileHeight * kTileHeight,
@@ -306,11 +314,13 @@ void multiply_int8(Blocking blocking, Tiles& tiles, const Int8Group& group) {
                       .adds = false,
                       .sums = reinterpret_cast<unsigned char*>(group.sums),
                       .sums_stride = group.sums_stride * 4};
-  if (product.num_steps > 0) multiply_by<Int8Dot>(blocking, tiles, product);
   const int64_t rest = group.num_steps - product.num_steps;
+  if (rest > 0) product.ahead = product.panels + product.num_steps * 64;
+  if (product.num_steps > 0) multiply_by<Int8Dot>(blocking, tiles, product);
   if (rest == 0) return;
   product.in += product.num_steps * 4;
   product.panels += product.num_steps * 64;
+  product.ahead = group.ahead;
   product.adds = product.num_steps > 0;
   product.num_steps = product.steps_per_tile = rest;
   multiply_by<Int8Dot>(blocking, tiles, product);

@@ -35,6 +35,7 @@ struct Int8Group {
   int64_t in_stride;            // bytes
   int64_t num_rows;             // 1 or more
   const unsigned char* panels;  // first panel's first row of the group
+  const unsigned char* ahead;   // what is multiplied next (of the same stride), or null
   int64_t panel_stride;         // bytes
   int64_t num_panels;           // 1 or more
   int64_t num_steps;            // 64-byte rows of the group: 1 or more

@@ -10,6 +10,8 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/host/amx/plain_tiles.h"
+#include "kernels/host/amx/product_loop.h"
 #include "kernels/host/amx/tiles.h"
 #include "kernels/host/amx/trapped_tiles.h"
 #include "kernels/host/drivers.h"
@@ -127,6 +129,47 @@ TEST(TileProducts, FewRowsWithAvx512HaveTheTilesBits) {
   }
 }
 
+// Plain tiles that write down what they are asked to fetch.
+struct NotingTiles : PlainTiles {
+  static std::vector<const unsigned char*>& fetched() {
+    static std::vector<const unsigned char*> lines;
+    return lines;
+  }
+  static void fetch(const void* line) {
+    fetched().push_back(static_cast<const unsigned char*>(line));
+  }
+};
+
+TEST(TileProducts, ManyRowsFetchEveryLineThatComesNextOnce) {
+  for (const Shape& shape : {Shape{97, 5, 2080}, Shape{17, 8, 576}, Shape{288, 3, 1088}}) {
+    const Bf16Operands operands(shape);
+    const std::vector<unsigned char> ahead(panel_bytes(PackedFormat::kBf16, shape.k) *
+                                           static_cast<size_t>(shape.panels));
+    for (const Blocking blocking : kBlockings) {
+      NotingTiles::fetched().clear();
+      std::vector<const unsigned char*> wanted;
+      operands.multiply([&](ProductTile tile) {
+        tile.ahead = ahead.data();
+        NotingTiles tiles;
+        multiply_bf16(blocking, tiles, tile);
+        // Passes of the same length, the last one perhaps shorter.
+        const int64_t passes = (tile.num_steps / 16 + kTilesPerPass - 1) / kTilesPerPass;
+        const int64_t steps = (tile.num_steps / 16 + passes - 1) / passes * 16;
+        for (int64_t first = 0; first < tile.num_steps; first += steps) {
+          const bool is_last = first + steps >= tile.num_steps;
+          const unsigned char* next = is_last ? tile.ahead : tile.panels + (first + steps) * 64;
+          const int64_t count = std::min(steps, tile.num_steps - first);
+          for (int64_t i = 0; i < count * tile.num_panels; ++i) {
+            wanted.push_back(next + i % tile.num_panels * tile.panel_stride +
+                             i / tile.num_panels * 64);
+          }
+        }
+      });
+      EXPECT_EQ(NotingTiles::fetched(), wanted) << shape.rows << " rows";
+    }
+  }
+}
+
 // The variant's own object file: on the processor's tiles, else by a handler for what it lacks.
 class TileInstructions : public testing::Test {
  protected:
@@ -199,6 +242,7 @@ class Int8Operands {
              .in_stride = in_stride_,
              .num_rows = shape_.rows,
              .panels = panels_.data(),
+             .ahead = nullptr,
              .panel_stride = panel_stride_,
              .num_panels = shape_.panels,
              .num_steps = shape_.k / 4,
