@@ -7,7 +7,7 @@
 
 namespace tidemill::amx {
 
-constinit thread_local TileShapes loaded_shapes{};
+__thread TileShapes loaded_shapes{};
 
 void product_bf16_by(Blocking blocking, const ProductTile& tile) {
   InstructionTiles tiles;

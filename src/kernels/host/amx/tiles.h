@@ -32,8 +32,9 @@ struct alignas(64) TileShapes {
 static_assert(sizeof(TileShapes) == 64);
 
 namespace amx {
-// What this thread's tiles are set to. Setting them again costs some 0.1 us and clears them.
-extern constinit thread_local TileShapes loaded_shapes;
+// What this thread's tiles are set to. Setting them again costs some 0.1 us and clears them. Not
+// thread_local: for that clang emits a wrapper function that the linker may keep for other files.
+extern __thread TileShapes loaded_shapes;
 }  // namespace amx
 
 #ifdef __AMX_TILE__
