@@ -11,6 +11,9 @@ set(own_headers
   kernels/packed_weight.h
   kernels/quantized_rows.h
   kernels/tensor.h
+  kernels/host/amx/product_loop.h
+  kernels/host/amx/products.h
+  kernels/host/amx/tiles.h
   kernels/host/attention_avx512_ops.h
   kernels/host/attention_loop.h
   kernels/host/inner.h
@@ -22,7 +25,7 @@ set(own_headers
   kernels/host/vector_avx512.h)
 
 set(files ${SOURCES})
-list(FILTER files INCLUDE REGEX "_(avx2|avx512|avx512bf16|avx512vnni)\\.cc$")
+list(FILTER files INCLUDE REGEX "_(avx2|avx512|avx512bf16|avx512vnni|amx)\\.cc$")
 if(NOT files)
   message(FATAL_ERROR "no file with an instruction set's suffix among: ${SOURCES}")
 endif()

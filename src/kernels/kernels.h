@@ -57,7 +57,7 @@ struct Rotary {
 };
 
 struct Kernels {
-  const char* name = "";         // "reference", "avx2", "avx512"
+  const char* name = "";         // "reference", "avx2", "avx512", "amx"
   const char* description = "";  // one line for `inspect`
 
   // 64-byte aligned, zeroed; huge pages where they help. Throws std::bad_alloc.

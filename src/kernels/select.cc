@@ -7,6 +7,8 @@
 #include <stdexcept>
 
 #include "base/check.h"
+#include "kernels/host/amx/products.h"
+#include "kernels/host/amx/support.h"
 #include "kernels/host/drivers.h"
 
 namespace tidemill {
@@ -39,6 +41,19 @@ constexpr Inner kAvx512 = TIDEMILL_INNER(avx512);
 constexpr Inner kAvx512Vnni = with_vnni(kAvx512);
 constexpr Inner kAvx512Bf16 = with_bf16(kAvx512Vnni);
 
+// Tiles for bf16 products; everything else is `inner`'s.
+constexpr Inner with_tiles(Inner inner, void (*product)(const ProductTile&), void (*end)()) {
+  inner.product_bf16 = product;
+  inner.max_rows_bf16 = kAmxRows;
+  inner.end_product = end;
+  return inner;
+}
+constexpr Inner kAmx = with_tiles(kAvx512Bf16, amx::product_bf16, amx::release_tiles);
+constexpr Inner kAmxEmulated = with_tiles(kReference, amx_emulated::product_bf16, nullptr);
+constexpr Inner kAmxEmulatedAvx2 = with_tiles(kAvx2, amx_emulated::product_bf16, nullptr);
+constexpr Inner kAmxEmulatedAvx512 =
+    with_tiles(kAvx512, amx_emulated::product_bf16_with_avx512, nullptr);
+
 constexpr Kernels kReferenceKernels = host::make_kernels<kReference>(
     "reference", "plain C++, sums in double: the meaning of the rest");
 constexpr Kernels kAvx2Kernels =
@@ -49,6 +64,14 @@ constexpr Kernels kAvx512VnniKernels =
     host::make_kernels<kAvx512Vnni>("avx512", "AVX-512 with VNNI; bf16 by shift and mask");
 constexpr Kernels kAvx512Bf16Kernels =
     host::make_kernels<kAvx512Bf16>("avx512", "AVX-512 with VNNI and VDPBF16PS");
+constexpr Kernels kAmxKernels =
+    host::make_kernels<kAmx>("amx", "tile instructions for bf16 products, AVX-512 for the rest");
+constexpr const char* kEmulated = "for tests: amx with its tiles in plain C++";
+constexpr Kernels kAmxEmulatedKernels = host::make_kernels<kAmxEmulated>("amx_emulated", kEmulated);
+constexpr Kernels kAmxEmulatedAvx2Kernels =
+    host::make_kernels<kAmxEmulatedAvx2>("amx_emulated", kEmulated);
+constexpr Kernels kAmxEmulatedAvx512Kernels =
+    host::make_kernels<kAmxEmulatedAvx512>("amx_emulated", kEmulated);
 
 struct Registers {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -99,6 +122,16 @@ std::string missing_for_avx512() {
 bool has_avx512_vnni() { return has(cpuid(7, 0).ecx, 11); }
 bool has_avx512_bf16() { return has_avx512_vnni() && has(cpuid(7, 1).eax, 5); }
 
+std::string missing_for_amx() {
+  if (std::string missing = missing_for_avx512(); !missing.empty()) return missing;
+  // Once per process: variants are listed before a thread computes.
+  static const std::string missing = missing_for_tiles({.leaf7_ecx = cpuid(7, 0).ecx,
+                                                        .leaf7_edx = cpuid(7, 0).edx,
+                                                        .leaf7_1_eax = cpuid(7, 1).eax,
+                                                        .saved_states = saved_states()});
+  return missing;
+}
+
 }  // namespace
 
 std::vector<Variant> variants() {
@@ -107,7 +140,8 @@ std::vector<Variant> variants() {
                                               : &kAvx512Kernels;
   return {{&kReferenceKernels, ""},
           {&kAvx2Kernels, missing_for_avx2()},
-          {avx512, missing_for_avx512()}};
+          {avx512, missing_for_avx512()},
+          {&kAmxKernels, missing_for_amx()}};
 }
 
 std::vector<const Kernels*> runnable_variants() {
@@ -118,10 +152,23 @@ std::vector<const Kernels*> runnable_variants() {
   return runnable;
 }
 
+namespace {
+
+// The one with the kernels beside it that are fastest here.
+const Kernels* emulated_amx() {
+  if (missing_for_avx512().empty()) return &kAmxEmulatedAvx512Kernels;
+  return missing_for_avx2().empty() ? &kAmxEmulatedAvx2Kernels : &kAmxEmulatedKernels;
+}
+
+}  // namespace
+
 std::vector<const Kernels*> runnable_implementations() {
   std::vector<const Kernels*> runnable = runnable_variants();
-  if (runnable.back() == &kAvx512Bf16Kernels) runnable.push_back(&kAvx512VnniKernels);
-  if (runnable.back() == &kAvx512VnniKernels) runnable.push_back(&kAvx512Kernels);
+  if (missing_for_avx512().empty()) {
+    if (has_avx512_bf16()) runnable.push_back(&kAvx512VnniKernels);
+    if (has_avx512_vnni()) runnable.push_back(&kAvx512Kernels);
+  }
+  runnable.push_back(emulated_amx());
   return runnable;
 }
 

@@ -222,11 +222,21 @@ inline std::string label(const PackedFormat& format) {
 
 // What tells an implementation from the others, for names of tests.
 inline std::string label(const Kernels& kernels) {
-  for (const Kernels* chosen : runnable_variants()) {
-    if (chosen == &kernels) return kernels.name;
-  }
+  const std::string name = kernels.name;
   const bool vnni = std::string(kernels.description).find("VNNI") != std::string::npos;
-  return std::string(kernels.name) + (vnni ? "_without_bf16" : "_without_vnni");
+  for (const Kernels* chosen : runnable_variants()) {
+    if (chosen->name == name && chosen != &kernels) {
+      return name + (vnni ? "_without_bf16" : "_without_vnni");
+    }
+  }
+  return name;
+}
+
+// Where the order of a sum is lost in its final rounding: the yardstick, and what stands on it
+// where nothing faster runs.
+inline bool sums_in_double(const Kernels& kernels) {
+  const std::string name = kernels.name;
+  return name == "reference" || (name == "amx_emulated" && runnable_variants().size() == 1);
 }
 
 // One section of `count` lanes, denormals flushed as in a step.

@@ -6,7 +6,7 @@ namespace tidemill {
 namespace {
 
 constexpr std::string_view kDtypes[] = {"auto", "bf16", "fp16", "fp32"};
-constexpr std::string_view kIsas[] = {"auto", "reference", "avx2", "avx512"};
+constexpr std::string_view kIsas[] = {"auto", "reference", "avx2", "avx512", "amx"};
 constexpr std::string_view kQuantizations[] = {"none",      "int8",     "int8_g32",     "int8_g64",
                                                "int8_g128", "w8a8",     "dynamic_int8", "int4",
                                                "int4_g32",  "int4_g64", "int4_g128"};

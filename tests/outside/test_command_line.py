@@ -54,7 +54,7 @@ def test_misuse_is_exit_code_2(arguments):
     (["generate", "x", "--prompt", "p", "--min-p", "1.5"], "min_p"),
     (["generate", "x", "--prompt", "p", "--repetition-penalty", "11"], "repetition_penalty"),
     (["compile", "x"], "x"),
-    (["inspect", "--isa", "amx"], "isa"),
+    (["inspect", "--isa", "neon"], "isa"),
 ])
 def test_refusals_say_the_way_out(arguments, words, tmp_path):
     if arguments[0] == "serve":

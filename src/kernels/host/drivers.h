@@ -142,9 +142,10 @@ void finish_tile(const ProductTile& tile, int64_t parts, int64_t first_row, int6
 
 // Where the tile of the rows from `row` on finds panels to fetch: the second and third tile of a
 // group (the first is held up by memory itself) bring the group behind it into L2, as long as both
-// groups have room there.
+// groups have room there. A variant of larger tiles is told where the group behind begins.
 inline const unsigned char* ahead_of(const unsigned char* next_group, int64_t num_next_panels,
-                                     int64_t panel_stride, int64_t row) {
+                                     int64_t panel_stride, int64_t row, int64_t max_rows) {
+  if (max_rows > kTileRows) return num_next_panels > 0 ? next_group : nullptr;
   constexpr int64_t kMaxGroupBytes = 400 * 1024;  // two of them in 1 MiB of L2
   constexpr int64_t kPanelsPerTile = kTilePanels / 4 * kPanelsAhead;
   const int64_t first = (row / kTileRows - 1) * kPanelsPerTile;
@@ -181,27 +182,31 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
   const int64_t parts = in.form.parts;
   const int64_t runs = in.rows * parts;
   const int64_t run_bytes = in.stride * element_bytes(in.type);
-  alignas(64) float sums[kTileRows * kTilePanels * kPanelChannels];
+  const int64_t max_runs =
+      weight.format == PackedFormat::kBf16 ? kInner.max_rows_bf16 : int64_t{kTileRows};
+  alignas(64) float sums[kInner.max_rows_bf16 * kTilePanels * kPanelChannels];
   for (int64_t panel = panels.begin; panel < panels.end; panel += kTilePanels) {
     const unsigned char* group = weight.data + panel * panel_stride;
     const unsigned char* next_group = group + kTilePanels * panel_stride;
     const int64_t num_next_panels = panels.end - panel - kTilePanels;
-    for (int64_t run = 0; run < runs; run += kTileRows) {
-      const ProductTile tile{.in = static_cast<const unsigned char*>(in.data) + run * run_bytes,
-                             .in_stride = run_bytes,
-                             .num_rows = std::min<int64_t>(kTileRows, runs - run),
-                             .panels = group,
-                             .ahead = ahead_of(next_group, num_next_panels, panel_stride, run),
-                             .panel_stride = panel_stride,
-                             .num_panels = std::min<int64_t>(kTilePanels, panels.end - panel),
-                             .num_steps = num_number_rows(weight.format, weight.k),
-                             .sums = sums,
-                             .format = weight.format,
-                             .num_inputs = padded_k(weight.format, weight.k)};
+    for (int64_t run = 0; run < runs; run += max_runs) {
+      const ProductTile tile{
+          .in = static_cast<const unsigned char*>(in.data) + run * run_bytes,
+          .in_stride = run_bytes,
+          .num_rows = std::min(max_runs, runs - run),
+          .panels = group,
+          .ahead = ahead_of(next_group, num_next_panels, panel_stride, run, max_runs),
+          .panel_stride = panel_stride,
+          .num_panels = std::min<int64_t>(kTilePanels, panels.end - panel),
+          .num_steps = num_number_rows(weight.format, weight.k),
+          .sums = sums,
+          .format = weight.format,
+          .num_inputs = padded_k(weight.format, weight.k)};
       product(tile);
       finish_tile<kInner>(tile, parts, run / parts, panel, epilogue, out);
     }
   }
+  if constexpr (kInner.end_product != nullptr) kInner.end_product();
   lane.meet();
 }
 
