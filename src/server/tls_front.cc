@@ -17,6 +17,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "server/http_connection.h"
 
 namespace tidemill {
 namespace {
