@@ -42,7 +42,7 @@ std::string AnswerWriter::head_text(const AnswerHead& answer, std::string_view f
 }
 
 bool AnswerWriter::keeps_alive(const HttpHead& head, int status) const {
-  return head.keep_alive && status < 400 && !reserved_ && !context_.draining.load();
+  return head.keep_alive && status < 400 && !unread_ && !reserved_ && !context_.draining.load();
 }
 
 asio::awaitable<bool> AnswerWriter::send(const HttpHead& head, Answer answer,

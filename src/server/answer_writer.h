@@ -33,7 +33,7 @@ class AnswerWriter {
   // the log's line; empty when the task that made the answer writes it.
   boost::asio::awaitable<bool> send(const HttpHead& head, Answer answer, std::string_view pattern,
                                     std::string_view outcome);
-  // The same for an error. What the client still sends is not read as a request.
+  // The same for an error, which leaves what the client still sends unread.
   boost::asio::awaitable<bool> send_error(const HttpHead& head, Error error, const Route& route);
   // And for what only HTTP can get wrong.
   boost::asio::awaitable<bool> send_http_error(const HttpHead& head, int status,
@@ -48,7 +48,8 @@ class AnswerWriter {
   // The client has gone before its request was whole: it is one, and that is its ending.
   void left_unread(const Route& route);
 
-  // The last answer left bytes unread that may still be on their way.
+  // The answer leaves bytes of its request unread that may still be on their way: the connection
+  // closes behind it, and says so.
   bool unread() const { return unread_; }
   void leave_unread() { unread_ = true; }
 

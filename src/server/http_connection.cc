@@ -166,8 +166,7 @@ class Connection {
     const std::string_view pattern = route == nullptr ? "none" : route->pattern;
     const std::string_view outcome =
         refused ? error_slug(ErrorKind::kUnauthorized) : std::string_view("done");
-    const bool sent = co_await writer_.send(head, std::move(answer), pattern, outcome);
-    co_return sent && !has_body(head);
+    co_return co_await writer_.send(head, std::move(answer), pattern, outcome);
   }
 
   asio::awaitable<bool> refuse_route(const HttpHead& head, const NoRoute& miss) {
