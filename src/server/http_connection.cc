@@ -1,7 +1,6 @@
 #include "server/http_connection.h"
 
 #include <algorithm>
-#include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -195,9 +194,7 @@ class Connection {
   asio::awaitable<bool> generate(HttpHead head, Route route, std::string body) {
     const std::string_view pattern = route.pattern;
     auto exchange = std::make_shared<Exchange>(head.minor_version == 1);
-    exchange->on_progress([alarm = stream_.alarm(), executor = stream_.socket().get_executor()] {
-      asio::post(executor, [alarm] { alarm->call(); });
-    });
+    exchange->on_progress([alarm = stream_.alarm()] { alarm->call_from_any_thread(); });
     const auto task = std::make_shared<GenerateTask>(
         context_.handler, std::move(route), head, std::move(body), tag_.id, tag_.caller, exchange);
     Running running(watch_, exchange, task);
@@ -226,7 +223,7 @@ class Connection {
 
     ClientWatch& watch;
     std::shared_ptr<Exchange> exchange;  // shared with the task
-    std::shared_ptr<GenerateTask> task;  // shared with its jobs in the pool
+    std::shared_ptr<GenerateTask> task;  // shared with its job while that runs
     bool complete = false;
   };
 
