@@ -84,6 +84,9 @@ void GenerateTask::start() {
                  .message = format("{} requests for tokens are being answered; try again later.",
                                    TextPool::kMaxSideRequests)});
   }
+  job_ = std::make_shared<TextPool::Job>([weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->run();
+  });
   wake();
 }
 
@@ -96,32 +99,17 @@ void GenerateTask::abandon() noexcept {
   let_go();
 }
 
-// Throws when there is no memory for a job. Then nobody has been woken, and the next call, which
-// the caller owes, is again the first.
-void GenerateTask::wake() {
-  if (num_wakes_.fetch_add(1) != 0 || enqueue()) return;
-  num_wakes_.store(0);
-  throw std::bad_alloc();
-}
-
-// False: there was no memory for it.
-bool GenerateTask::enqueue() noexcept {
-  try {
-    context_.pool.post([self = shared_from_this()] { self->run(); });
-    return true;
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
+// Takes no memory: whoever wakes has something to say that nobody would hear otherwise.
+void GenerateTask::wake() noexcept {
+  if (num_wakes_.fetch_add(1) == 0) context_.pool.post(job_);
 }
 
 void GenerateTask::run() {
-  for (;;) {
-    const int64_t answered = num_wakes_.load();
-    advance();
-    if (abandoned_.load()) let_go();
-    if (num_wakes_.fetch_sub(answered) <= answered) return;
-    if (enqueue()) return;  // behind the jobs of others; else at once
-  }
+  const int64_t answered = num_wakes_.load();
+  advance();
+  if (abandoned_.load()) let_go();
+  const bool more = num_wakes_.fetch_sub(answered) > answered;
+  if (more) context_.pool.post(job_);  // behind the jobs of others
 }
 
 // What throws (a library, no memory) costs this request alone.

@@ -1,6 +1,9 @@
 """TLS: the same answers behind a certificate, and nothing in the clear."""
+import json
+import os
 import socket
 import ssl
+import struct
 import subprocess
 import time
 
@@ -84,6 +87,60 @@ def test_a_client_that_leaves_is_noticed(server):
         next(answer.iter_lines())
     server.wait_until_quiet()
     assert server.metric("tidemill:requests_cancelled_total") == before + 1
+
+
+def open_files(server):
+    return len(os.listdir(f"/proc/{server.process.pid}/fd"))
+
+
+def send_more_than_anybody_takes(server, tokens):
+    """A request that computes, and behind it more requests than the server reads ahead, until the
+    socket is full."""
+    client = server.context.wrap_socket(socket.create_connection(("127.0.0.1", server.port)),
+                                        server_hostname="127.0.0.1")
+    body = json.dumps({"prompt": "slow", "max_tokens": tokens}).encode()
+    client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+                   b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+    ping = b"GET /ping HTTP/1.1\r\nHost: a\r\nx-pad: " + b"p" * 8000 + b"\r\n\r\n"
+    client.settimeout(1)
+    sent = 0
+    try:
+        while sent < 2000:  # 16 MB
+            client.sendall(ping)
+            sent += 1
+    except TimeoutError:
+        pass
+    assert sent > 20
+    return client
+
+
+def test_H_9_who_leaves_behind_bytes_that_nobody_takes_is_noticed(server):
+    files = open_files(server)
+    before = server.metric("tidemill:requests_cancelled_total")
+    client = send_more_than_anybody_takes(server, tokens=2000)  # ten seconds
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    left = time.monotonic()
+    server.wait_until_quiet()
+    assert time.monotonic() - left < 3
+    assert server.metric("tidemill:requests_cancelled_total") == before + 1
+    assert becomes(lambda: open_files(server) <= files)
+
+
+def test_what_nobody_takes_yet_waits_for_its_turn(server):
+    client = send_more_than_anybody_takes(server, tokens=600)
+    client.settimeout(20)
+    received = b""
+    while received.count(b"HTTP/1.1 200 OK") < 20:
+        received += client.recv(1 << 16)
+    client.close()
+
+
+def becomes(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
 
 
 def test_H_8_who_speaks_no_tls_is_closed_in_time(server):
