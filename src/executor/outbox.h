@@ -13,10 +13,9 @@ namespace tidemill {
 
 class Outbox {
  public:
-  Outbox();
+  // Room to remember so many streams is taken here: as many as sequences may be in the system.
+  explicit Outbox(size_t num_streams);
 
-  // Room to remember so many streams more; tell_error() takes none.
-  void reserve(size_t num_streams);
   // Returns how many records are unread.
   int64_t tell(const std::shared_ptr<StreamQueue>& stream, TokenRecord record);
   // Whatever memory there is: a request has its ending.
@@ -29,6 +28,8 @@ class Outbox {
   const Error& no_memory() const { return *no_memory_; }
 
  private:
+  void remember(const std::shared_ptr<StreamQueue>& stream);
+
   std::vector<std::shared_ptr<StreamQueue>> spoken_;  // given something, and not called yet
   const std::shared_ptr<const Error> no_memory_;      // shared with the streams that say it
 };

@@ -45,6 +45,12 @@ RunningSequence* RunningSequences::find(SequenceId id) {
   return found == running_.end() ? nullptr : &found->second;
 }
 
+SequenceId RunningSequences::newest() const {
+  return std::max_element(running_.begin(), running_.end(),
+                          [](const auto& a, const auto& b) { return a.first < b.first; })
+      ->first;
+}
+
 void RunningSequences::finish(SequenceId id, EndKind kind) {
   const auto found = running_.find(id);
   count_end({.kind = kind,

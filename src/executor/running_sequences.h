@@ -46,6 +46,7 @@ class RunningSequences {
   bool empty() const { return running_.empty(); }
   size_t size() const { return running_.size(); }
   SequenceId any() const { return running_.begin()->first; }
+  SequenceId newest() const;  // of at least one
 
   // It is gone with that, and counted.
   void finish(SequenceId id, EndKind kind);

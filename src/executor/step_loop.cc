@@ -4,8 +4,10 @@
 #include <exception>
 #include <iterator>
 #include <new>
+#include <stdexcept>
 #include <utility>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "executor/build_input.h"
 #include "executor/ending_errors.h"
@@ -20,13 +22,24 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kIdleWait{200};        // between heartbeats when nothing runs
 constexpr std::chrono::milliseconds kBlockedWait{20};      // when what is there cannot run (paused)
 constexpr std::chrono::milliseconds kPublishInterval{20};  // counting cached blocks takes a while
-constexpr int64_t kBlocksToShed = 4096;  // between two steps: nobody shall feel it
+// One without memory is tried again, after kBlockedWait; so often in a row, until the model has
+// failed.
+constexpr int kMostStarvedSteps = 32;
+constexpr std::chrono::seconds kStarvedLogInterval{10};  // of quiet, between two lines
+constexpr int64_t kBlocksToShed = 4096;                  // between two steps: nobody shall feel it
 
+// Without memory even for that, the gauges and the endings say it alone.
 void log_end(const std::exception& error) noexcept {
   try {
     log_error("the step loop ended: {}", error.what());
   } catch (const std::exception&) {
-    // Without memory even for that, the gauges say it alone.
+  }
+}
+
+void log_starved() noexcept {
+  try {
+    log_warning("a step found no memory; cached prefixes are dropped and it is tried again");
+  } catch (const std::exception&) {
   }
 }
 
@@ -44,6 +57,7 @@ StepLoop::StepLoop(StepRunner& runner, const ExecutorOptions& options, ExecutorM
       now_(driver.now),
       scheduler_(options.scheduler),
       running_(options, metrics, gauges),
+      outbox_(static_cast<size_t>(options.job_queue_size + options.scheduler.max_sequences)),
       engine_failed_(engine_failed_error()),
       unloaded_(unloaded_error()) {
   publish();
@@ -134,23 +148,55 @@ void StepLoop::beat(Clock::duration step) {
 
 // Plan, compute and choose, record, answer.
 bool StepLoop::step() {
+  std::optional<Computed> computed;
+  try {
+    computed = compute();
+  } catch (const std::bad_alloc&) {
+    make_room();
+    return false;
+  }
+  num_starved_ = 0;
+  if (!computed) return false;
+  deliver(std::move(computed->result), computed->recorded);
+  return true;
+}
+
+// Until its results are recorded nothing of a step counts: what throws std::bad_alloc before can be
+// tried again, and each row then says what it would have said.
+std::optional<StepLoop::Computed> StepLoop::compute() {
   const StepPlan plan = scheduler_.next_step();
-  if (plan.empty()) return false;
-  note_scheduled(plan);
+  if (plan.empty()) return std::nullopt;
   const auto begin = now_();
   const StepInput input = build_input(
       plan, scheduler_,
       [this](SequenceId id) -> const SequenceSampling& { return running_.at(id).sampling; });
-  StepResult result = runner_.run(input);
-  const Recorded recorded = scheduler_.commit(result);
+  note_scheduled(plan);
+  Computed computed{.result = runner_.run(input)};
+  computed.recorded = scheduler_.commit(computed.result);
   int64_t decode_tokens = 0;
   for (const PlanRow& row : plan.rows) {
     if (row.num_tokens == row.num_choice_rows()) decode_tokens += row.num_tokens;
   }
   metrics_.step(plan.num_tokens() - decode_tokens, decode_tokens,
                 std::chrono::duration<double>(now_() - begin).count());
-  deliver(std::move(result), recorded);
-  return true;
+  return computed;
+}
+
+// A step has found no memory. The first time it costs nobody anything; while it happens again, it
+// costs the one that came last.
+void StepLoop::make_room() {
+  scheduler_.drop_plan();
+  if (++num_starved_ == kMostStarvedSteps) {
+    throw std::runtime_error(format("{} steps in a row have found no memory", kMostStarvedSteps));
+  }
+  if (num_starved_ == 1) {
+    if (now_() >= next_starved_log_) log_starved();
+    next_starved_log_ = now_() + kStarvedLogInterval;
+    scheduler_.drop_cached(kBlocksToShed);
+  } else if (!running_.empty()) {
+    fail(running_.newest(), outbox_.no_memory(), EndKind::kError);
+    outbox_.call_readers();
+  }
 }
 
 // The first time that a sequence is in a plan ends its time in the queue.
@@ -167,14 +213,14 @@ void StepLoop::note_scheduled(const StepPlan& plan) {
 
 // A sequence that there is no memory to answer ends alone.
 void StepLoop::deliver(StepResult result, const Recorded& recorded) {
-  std::unordered_map<SequenceId, SequenceEnd> end_of;
-  for (const SequenceEnd& end : recorded.ends) end_of.emplace(end.id, end);
+  auto next_end = recorded.ends.begin();  // in the order of the rows
   for (size_t r = 0; r < result.rows.size(); ++r) {
     RowResult& row = result.rows[r];
+    const bool ends = next_end != recorded.ends.end() && next_end->id == row.sequence;
+    const SequenceEnd* end = ends ? &*next_end++ : nullptr;
     if (!running_.contains(row.sequence)) continue;
-    const auto end = end_of.find(row.sequence);
     try {
-      deliver_row(row, recorded.num_tokens[r], end == end_of.end() ? nullptr : &end->second);
+      deliver_row(row, recorded.num_tokens[r], end);
     } catch (const std::bad_alloc&) {
       fail(row.sequence, outbox_.no_memory(), EndKind::kError);
     }
@@ -260,7 +306,6 @@ void StepLoop::add(Mail& mail) {
 
 void StepLoop::begin(Mail& mail, const StreamTable::Entry& entry) {
   running_.begin(mail, entry);
-  outbox_.reserve(running_.size());  // here it would cost this request alone
   scheduler_.add({.id = mail.sequence,
                   .prompt = std::move(mail.prompt),
                   .max_new_tokens = mail.max_new_tokens,

@@ -30,7 +30,9 @@ class StepLoop {
   void run();
   // Mail, deadlines and a step, once; waits for mail up to that long first. Returns for how long
   // the next turn may wait. After an exception of the runner every stream, and every one that
-  // comes, gets its error; nothing is computed any more.
+  // comes, gets its error; nothing is computed any more. A step that finds no memory
+  // (std::bad_alloc) is tried again instead: first without cached prefixes, then without the
+  // sequence that came last, and so on. With the 32nd in a row the model has failed.
   std::chrono::milliseconds turn(std::chrono::milliseconds wait);
   void stop();
   // Ends everything that runs with that error; the loop goes on. Any thread.
@@ -42,7 +44,13 @@ class StepLoop {
  private:
   std::chrono::milliseconds live_turn(std::chrono::milliseconds wait);
   void give_up(const std::exception& error);
+  struct Computed {
+    StepResult result;
+    Recorded recorded;
+  };
   bool step();
+  std::optional<Computed> compute();  // nothing: there is nothing to do
+  void make_room();
   void beat(std::chrono::steady_clock::duration step);
   void read_mail(std::chrono::milliseconds wait);
   void deliver(StepResult result, const Recorded& recorded);
@@ -72,10 +80,12 @@ class StepLoop {
   Outbox outbox_;
   std::vector<Mail> batch_;  // what was taken from the mailbox last
   size_t num_handled_ = 0;   // of it
+  int num_starved_ = 0;      // steps in a row that have found no memory
   // Made in time: without memory they could not be.
   const Error engine_failed_;
   const Error unloaded_;
   std::chrono::steady_clock::time_point next_publish_{};
+  std::chrono::steady_clock::time_point next_starved_log_{};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> shed_cache_{false};
   std::mutex abort_mutex_;

@@ -6,6 +6,9 @@
 //                                      token budget; takes blocks; preempts the newest when out
 //   commit(result)                     tokens recorded, ends decided, blocks given back
 //
+// Whatever memory an add() does not find, cancel() undoes it. A next_step() or commit() that throws
+// std::bad_alloc leaves every sequence as sound as before; drop_plan(), and the next one goes on.
+//
 // Progress: when anything is runnable, every step advances or admits at least one sequence.
 #pragma once
 
@@ -121,8 +124,12 @@ class Scheduler {
   // row each; the result accepts as many as were right. Dropped where the step has no room.
   void propose(SequenceId id, std::vector<TokenId> drafts);
 
-  // The next plan; empty when nothing can run. Exactly one commit() follows each non-empty plan.
+  // The next plan; empty when nothing can run. Exactly one commit() or drop_plan() follows each
+  // non-empty plan.
   StepPlan next_step();
+  // Nothing comes of the plan that was made last, or that was to be made: its tokens are still to
+  // be computed. Whether some of them were does not matter, they are written over.
+  void drop_plan();
   // Results for the plan's rows that asked for scores. Sequences cancelled in between are skipped.
   Recorded commit(const StepResult& result);
 

@@ -1,5 +1,6 @@
 // Who runs in the next step, and in which blocks.
 #include <algorithm>
+#include <new>
 
 #include "base/check.h"
 #include "scheduler/scheduler_state.h"
@@ -7,8 +8,9 @@
 namespace tidemill {
 
 StepPlan Scheduler::State::plan_step() {
-  PlanDraft plan(std::count_if(running.begin(), running.end(),
-                               [](const Entry* entry) { return !entry->paused(); }));
+  const auto num_active = std::count_if(running.begin(), running.end(),
+                                        [](const Entry* entry) { return !entry->paused(); });
+  PlanDraft plan(num_active, std::min(static_cast<size_t>(options.max_sequences), entries.size()));
   plan_decodes(plan);
   plan_chunks(plan);
   plan_admissions(plan);
@@ -37,8 +39,8 @@ int32_t Scheduler::State::score_rows_left(const PlanDraft& plan, const Entry& en
 
 void Scheduler::State::plan_decodes(PlanDraft& plan) {
   int32_t drafts_left = options.max_step_drafts;
-  // A copy: preemption takes from `running`.
-  for (Entry* entry : std::vector<Entry*>(running)) {
+  visited = running;
+  for (Entry* entry : visited) {
     Sequence& sequence = entry->sequence;
     if (!entry->running || entry->paused() || sequence.num_pending_tokens() != 1) continue;
     if (is_full(plan)) return;
@@ -47,6 +49,7 @@ void Scheduler::State::plan_decodes(PlanDraft& plan) {
                                         budget_left(plan) - 1, left - 1, drafts_left}));
     if (drafts > 0 && !reserve(*entry, sequence.num_cached_tokens + 1 + drafts)) drafts = 0;
     if (!reserve_preempting(*entry, sequence.num_cached_tokens + 1, plan)) continue;
+    make_room_for_tokens(*entry, 1 + drafts);
     sequence.drafts.resize(static_cast<size_t>(drafts));
     drafts_left -= drafts;
     plan.add({.sequence = sequence.id,
@@ -57,7 +60,8 @@ void Scheduler::State::plan_decodes(PlanDraft& plan) {
 }
 
 void Scheduler::State::plan_chunks(PlanDraft& plan) {
-  for (Entry* entry : std::vector<Entry*>(running)) {
+  visited = running;
+  for (Entry* entry : visited) {
     if (!entry->running || entry->paused() || entry->sequence.num_pending_tokens() < 2) continue;
     if (is_full(plan)) return;
     const int32_t tokens = chunk_tokens(plan, *entry);
@@ -117,6 +121,7 @@ bool Scheduler::State::plan_chunk(PlanDraft& plan, Entry& entry, int32_t tokens)
   const int32_t begin = sequence.num_cached_tokens;
   const int32_t prompt_rows = entry.num_unscored(begin, begin + tokens);
   const int32_t choice_rows = tokens == sequence.num_pending_tokens() ? 1 : 0;
+  make_room_for_tokens(entry, choice_rows);
   plan.add({.sequence = sequence.id,
             .first_position = begin,
             .num_tokens = tokens,
@@ -129,7 +134,7 @@ bool Scheduler::State::take_block(size_t group, BlockTable& table) {
   std::optional<int32_t> after;
   if (!table.empty() && table.back()) after = table.back().id();
   while (pools[group]->num_free() == 0) {
-    if (!prefix_cache.evict_one(pool_list())) return false;
+    if (!prefix_cache.evict_one(pool_list)) return false;
   }
   table.push_back(pools[group]->take(after));
   return true;
@@ -213,7 +218,7 @@ bool Scheduler::State::has_room(const Entry& entry, int64_t num_blocks) {
     lacking = std::max(lacking, num_blocks - have - pools[group]->num_free());
   }
   // Counted only when it decides: that looks at every node.
-  return lacking <= 0 || lacking <= prefix_cache.num_evictable(pool_list());
+  return lacking <= 0 || lacking <= prefix_cache.num_evictable(pool_list);
 }
 
 // Takes the cached prefix and a place in the batch when all its present tokens have room. A
@@ -221,13 +226,18 @@ bool Scheduler::State::has_room(const Entry& entry, int64_t num_blocks) {
 // and it ends.
 bool Scheduler::State::admit(Entry& entry) {
   Sequence& sequence = entry.sequence;
-  find_prefix(entry);
   const int64_t all_tokens = sequence.num_prompt_tokens + entry.request.max_new_tokens;
   const auto present = static_cast<int64_t>(sequence.tokens.size());
   const int64_t wanted = blocks_for(is_protected(entry) ? all_tokens : present);
-  if (!has_room(entry, wanted) || (is_protected(entry) && !reserve(entry, all_tokens))) {
-    release(entry);
-    return false;
+  try {
+    find_prefix(entry);
+    if (!has_room(entry, wanted) || (is_protected(entry) && !reserve(entry, all_tokens))) {
+      release(entry);
+      return false;
+    }
+  } catch (const std::bad_alloc&) {
+    release(entry);  // who waits holds no block
+    throw;
   }
   const auto place = std::find_if(running.begin(), running.end(), [&](const Entry* other) {
     return other->arrival > entry.arrival;

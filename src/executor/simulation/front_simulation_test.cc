@@ -71,7 +71,9 @@ TEST(FrontSimulation, Q_2_EveryRequestHasOneEndingInTimeAndItsOwnText) {
   EXPECT_GT(sum.too_long, events / 200);
   EXPECT_GT(sum.drained, events / 1000);
   EXPECT_GT(sum.broken, events / 50'000);
-  EXPECT_GT(sum.starved, events / 50'000);
+  EXPECT_GT(sum.starved, events / 5000);
+  EXPECT_GT(sum.out_of_memory, 0);
+  EXPECT_LT(sum.out_of_memory, sum.starved / 4);
   EXPECT_GT(sum.most_unread, 40);
 }
 
