@@ -2,8 +2,9 @@
 // or file. Owned by the step loop's thread.
 //
 //   add / cancel / pause / resume      what the mailbox brings
-//   next_step()                        a StepPlan: decodes first, then prefill chunks, within the
-//                                      token budget; takes blocks; preempts the newest when out
+//   next_step()                        a StepPlan: decodes first, then prefill chunks, then
+//                                      newcomers, within the token budget; takes blocks; preempts
+//                                      the newest when out
 //   commit(result)                     tokens recorded, ends decided, blocks given back
 //
 // Whatever memory an add() does not find, cancel() undoes it. A next_step() or commit() that throws
@@ -64,9 +65,11 @@ struct NewSequence {
   // Another choice of the same prompt: it starts when that sequence's prompt is in the KV cache and
   // shares its full blocks (n > 1). If the leader ends before, it starts on its own.
   std::optional<SequenceId> same_prompt_as;
-  // Every token of the prompt but the first is scored, in chunks that leave the score rows of a
-  // step to the others, too. What the prefix cache holds was computed without scores: such a
-  // sequence takes from it only what it had scored before it was preempted.
+  // Every token of the prompt but the first is scored, with a score row each. Of a step's score
+  // rows everybody else who runs or can be let in has one first, and of its tokens such prompts
+  // take a sixteenth before newcomers have theirs; then they take what is left. What the prefix
+  // cache holds was computed without scores: such a sequence takes from it only what it had scored
+  // before it was preempted.
   bool score_prompt = false;
   int32_t priority = 0;  // lower ones are admitted first; it takes no blocks from anybody
 };

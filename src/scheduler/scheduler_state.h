@@ -62,15 +62,18 @@ class PlanDraft {
   }
 
   void add(const PlanRow& row) {
-    num_tokens_ += row.num_tokens;
-    num_score_rows_ += row.num_score_rows;
     plan_.rows.push_back(row);
+    count(row, 1);
+  }
+  void replace(size_t index, const PlanRow& row) {
+    count(plan_.rows[index], -1);
+    plan_.rows[index] = row;
+    count(row, 1);
   }
   void remove(SequenceId id) {
     std::erase_if(plan_.rows, [&](const PlanRow& row) {
       if (row.sequence != id) return false;
-      num_tokens_ -= row.num_tokens;
-      num_score_rows_ -= row.num_score_rows;
+      count(row, -1);
       return true;
     });
   }
@@ -80,13 +83,22 @@ class PlanDraft {
   int64_t num_rows() const { return static_cast<int64_t>(plan_.rows.size()); }
   int64_t num_tokens() const { return num_tokens_; }
   int64_t num_score_rows() const { return num_score_rows_; }
+  int64_t num_prompt_rows() const { return num_prompt_rows_; }
   int64_t num_active() const { return num_active_; }
+  const std::vector<PlanRow>& rows() const { return plan_.rows; }
   StepPlan take() { return std::move(plan_); }
 
  private:
+  void count(const PlanRow& row, int64_t times) {
+    num_tokens_ += times * row.num_tokens;
+    num_score_rows_ += times * row.num_score_rows;
+    num_prompt_rows_ += times * row.num_prompt_rows;
+  }
+
   StepPlan plan_;
   int64_t num_tokens_ = 0;
   int64_t num_score_rows_ = 0;
+  int64_t num_prompt_rows_ = 0;
   int64_t num_active_;
 };
 
@@ -99,10 +111,12 @@ struct Scheduler::State {
   void plan_decodes(PlanDraft& plan);
   void plan_chunks(PlanDraft& plan);
   void plan_admissions(PlanDraft& plan);
+  void plan_more_scores(PlanDraft& plan);
   bool plan_chunk(PlanDraft& plan, Entry& entry, int32_t tokens);
+  static PlanRow chunk_row(const Entry& entry, int32_t tokens);
   int32_t chunk_tokens(const PlanDraft& plan, const Entry& entry) const;
   int32_t budget_left(const PlanDraft& plan) const;
-  int32_t score_rows_left(const PlanDraft& plan, const Entry& entry) const;
+  int32_t first_score_rows(const PlanDraft& plan, const Entry& entry) const;
   bool is_full(const PlanDraft& plan) const;
 
   // Blocks.
