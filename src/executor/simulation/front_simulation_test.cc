@@ -2,15 +2,11 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdio>
-
 #include "executor/failing_allocation.h"
-#include "scheduler/simulation/seeds.h"
+#include "scheduler/simulation/seed_runs.h"
 
 namespace tidemill {
 namespace {
-
-constexpr const char* kReplay = "FrontSimulation.ASeedOfTheEnvironment";
 
 bool starved_turn(int64_t number, const std::function<void()>& turn) {
   const FailingAllocation failing(number);
@@ -18,22 +14,9 @@ bool starved_turn(int64_t number, const std::function<void()>& turn) {
   return FailingAllocation::came();
 }
 
-FrontReport run(uint64_t seed) {
-  const SeedInScope scope(seed, kReplay);
-  try {
-    return simulate_front(seed, FrontFault::kNone, &starved_turn);
-  } catch (const SimulationFailure& failure) {
-    ADD_FAILURE() << failure.what() << scope.words();
-    return {};
-  }
-}
-
-FrontReport run_many(int64_t events) {
-  FrontReport sum;
-  for (uint64_t seed = 0; sum.events < events && !testing::Test::HasFailure(); ++seed) {
-    sum.add(run(seed));
-  }
-  return sum;
+SeedRuns<FrontReport> runs() {
+  return {"FrontSimulation.ASeedOfTheEnvironment",
+          [](uint64_t seed) { return simulate_front(seed, FrontFault::kNone, &starved_turn); }};
 }
 
 // Seeds that have found something, for good, with what it was.
@@ -43,23 +26,15 @@ constexpr uint64_t kFailedOnce[] = {
 };
 
 TEST(FrontSimulation, SeedsThatFailedOnceDoNotFailAgain) {
-  for (const uint64_t seed : kFailedOnce) run(seed);
+  for (const uint64_t seed : kFailedOnce) runs().run(seed);
 }
 
-TEST(FrontSimulation, ASeedOfTheEnvironment) {
-  const auto seed = simulation_number("TIDEMILL_SIMULATION_SEED");
-  if (!seed) GTEST_SKIP() << "TIDEMILL_SIMULATION_SEED names none";
-  const FrontReport report = run(*seed);
-  std::printf("seed %llu: %lld events, %lld steps, trace %016llx\n",
-              static_cast<unsigned long long>(*seed), static_cast<long long>(report.events),
-              static_cast<long long>(report.steps), static_cast<unsigned long long>(report.trace));
-}
+TEST(FrontSimulation, ASeedOfTheEnvironment) { runs().run_that_of_environment(); }
 
 // That the traffic goes where it should is said in parts of its events.
 TEST(FrontSimulation, Q_2_EveryRequestHasOneEndingInTimeAndItsOwnText) {
-  const auto events =
-      static_cast<int64_t>(simulation_number("TIDEMILL_SIMULATION_EVENTS").value_or(500'000));
-  const FrontReport sum = run_many(events);
+  const int64_t events = runs().all_events(/*usual=*/500'000);
+  const FrontReport sum = runs().run_many(events);
   EXPECT_GT(sum.steps, events / 8);
   EXPECT_GT(sum.answers, events / 250);
   EXPECT_GT(sum.scored_prompts, events / 2000);
