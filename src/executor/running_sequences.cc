@@ -10,9 +10,10 @@ namespace tidemill {
 using std::chrono::milliseconds;
 
 RunningSequences::RunningSequences(const ExecutorOptions& options, ExecutorMetrics& metrics,
-                                   LoopGauges& gauges)
+                                   StreamTable& streams, LoopGauges& gauges)
     : options_(options),
       metrics_(metrics),
+      streams_(streams),
       gauges_(gauges),
       too_late_to_begin_(deadline_error("did not begin", options.queue_timeout_ms)),
       too_late_to_end_(deadline_error("did not end", options.request_timeout_ms)) {}
@@ -59,6 +60,7 @@ void RunningSequences::finish(SequenceId id, EndKind kind) {
              .new_tokens = found->second.new_tokens,
              .max_new_tokens = found->second.max_new_tokens});
   running_.erase(found);
+  streams_.remove(id);
 }
 
 void RunningSequences::count_refused() { count_end({.kind = EndKind::kError}); }

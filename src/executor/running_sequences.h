@@ -29,13 +29,15 @@ struct RunningSequence {
   std::vector<TokenChoice> prompt_scores;  // so far; told with the first token
 
   bool has_begun() const { return times.first_scheduled != RequestTimes::Time{}; }
+  bool has_spoken() const { return times.first_token != RequestTimes::Time{}; }
 };
 
 class RunningSequences {
  public:
   using Time = std::chrono::steady_clock::time_point;
   // All outlive this.
-  RunningSequences(const ExecutorOptions& options, ExecutorMetrics& metrics, LoopGauges& gauges);
+  RunningSequences(const ExecutorOptions& options, ExecutorMetrics& metrics, StreamTable& streams,
+                   LoopGauges& gauges);
 
   // Takes of the mail what the scheduler has no use for.
   void begin(Mail& mail, const StreamTable::Entry& entry);
@@ -48,7 +50,7 @@ class RunningSequences {
   SequenceId any() const { return running_.begin()->first; }
   SequenceId newest() const;  // of at least one
 
-  // It is gone with that, and counted.
+  // It is gone with that, its stream from the table, too, and counted.
   void finish(SequenceId id, EndKind kind);
   void count_refused();  // one that was never here
 
@@ -64,6 +66,7 @@ class RunningSequences {
 
   const ExecutorOptions& options_;
   ExecutorMetrics& metrics_;
+  StreamTable& streams_;
   LoopGauges& gauges_;
   std::unordered_map<SequenceId, RunningSequence> running_;
   Time next_expiry_ = Time::max();  // nobody's deadline comes before it

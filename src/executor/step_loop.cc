@@ -56,7 +56,7 @@ StepLoop::StepLoop(StepRunner& runner, const ExecutorOptions& options, ExecutorM
       gauges_(gauges),
       now_(driver.now),
       scheduler_(options.scheduler),
-      running_(options, metrics, gauges),
+      running_(options, metrics, streams, gauges),
       outbox_(static_cast<size_t>(options.job_queue_size + options.scheduler.max_sequences)),
       engine_failed_(engine_failed_error()),
       unloaded_(unloaded_error()) {
@@ -121,14 +121,6 @@ std::chrono::milliseconds StepLoop::live_turn(std::chrono::milliseconds wait) {
   beat(stepped ? now_() - begin : Clock::duration{0});
   if (!stepped || now_() >= next_publish_) publish();
   return stepped ? std::chrono::milliseconds{0} : running_.empty() ? kIdleWait : kBlockedWait;
-}
-
-// Whatever throws in between, fail_all() answers the rest of the batch.
-void StepLoop::read_mail(std::chrono::milliseconds wait) {
-  batch_ = mailbox_.take(wait);
-  for (num_handled_ = 0; num_handled_ < batch_.size(); ++num_handled_) {
-    handle(batch_[num_handled_]);
-  }
 }
 
 // What the step left behind cannot be trusted; nobody may wait for it.
@@ -276,66 +268,6 @@ void StepLoop::deliver_token(SequenceId id, RunningSequence& running, const Toke
   }
 }
 
-void StepLoop::handle(Mail& mail) {
-  switch (mail.kind) {
-    case MailKind::kAdd:
-      add(mail);
-      break;
-    case MailKind::kStop:
-    case MailKind::kCancel:
-      drop(mail.sequence, mail.kind);
-      break;
-    case MailKind::kResume:
-      scheduler_.resume(mail.sequence, PauseReason::kSlowReader);
-      break;
-  }
-}
-
-// Whatever it lacks, it alone ends: the mail behind it is that of others.
-void StepLoop::add(Mail& mail) {
-  const StreamTable::Entry entry = streams_.find(mail.sequence);
-  try {
-    begin(mail, entry);
-    streams_.remove(mail.sequence);
-  } catch (const std::bad_alloc&) {
-    scheduler_.cancel(mail.sequence);
-    running_.forget(mail.sequence);
-    refuse(mail, entry, outbox_.no_memory());
-  }
-}
-
-void StepLoop::begin(Mail& mail, const StreamTable::Entry& entry) {
-  running_.begin(mail, entry);
-  scheduler_.add({.id = mail.sequence,
-                  .prompt = std::move(mail.prompt),
-                  .max_new_tokens = mail.max_new_tokens,
-                  .min_new_tokens = mail.min_new_tokens,
-                  .end_ids = std::move(mail.end_ids),
-                  .stop_ids = std::move(mail.stop_ids),
-                  .prefix_scope = std::move(mail.prefix_scope),
-                  .same_prompt_as = mail.same_prompt_as,
-                  .score_prompt = mail.num_prompt_logprobs >= 0,
-                  .priority = mail.priority});
-}
-
-// A sequence that was on its way in. The scheduler knows nothing of it.
-void StepLoop::refuse(const Mail& mail, const StreamTable::Entry& entry, const Error& error) {
-  outbox_.tell_error(entry.stream, mail.stream_choice, error, {});
-  streams_.remove(mail.sequence);
-  running_.count_refused();
-}
-
-// The reader has what it wanted, or has left.
-void StepLoop::drop(SequenceId id, MailKind kind) {
-  const RunningSequence* running = running_.find(id);
-  if (running == nullptr) return;  // its end crossed the mail
-  if (kind == MailKind::kCancel) {
-    metrics_.cancelled(running->has_begun(), running->times.first_token != Clock::time_point{});
-  }
-  scheduler_.cancel(id);
-  running_.finish(id, kind == MailKind::kStop ? EndKind::kStop : EndKind::kAbort);
-}
-
 void StepLoop::fail(SequenceId id, const Error& error, EndKind kind) {
   const RunningSequence& running = running_.at(id);
   outbox_.tell_error(running.stream, running.stream_choice, error, running.times);
@@ -350,18 +282,6 @@ void StepLoop::fail_all(const Error& error, std::chrono::milliseconds wait) {
   fail_batch(error);
   while (!running_.empty()) fail(running_.any(), error, EndKind::kError);
   outbox_.call_readers();
-}
-
-// What is left of the batch. One that is in already ends with the others that run.
-void StepLoop::fail_batch(const Error& error) {
-  for (; num_handled_ < batch_.size(); ++num_handled_) {
-    Mail& mail = batch_[num_handled_];
-    if (mail.kind != MailKind::kAdd) {
-      handle(mail);
-    } else if (!running_.contains(mail.sequence)) {
-      refuse(mail, streams_.find(mail.sequence), error);
-    }
-  }
 }
 
 void StepLoop::publish() {
