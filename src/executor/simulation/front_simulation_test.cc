@@ -21,8 +21,9 @@ SeedRuns<FrontReport> runs() {
 
 // Seeds that have found something, for good, with what it was.
 constexpr uint64_t kFailedOnce[] = {
-    4, 6, 34,  // deadlines were looked at every 20 ms, and steps were shorter
-    4278,      // without memory, the prefix cache kept a block that nobody counted
+    4,    6, 34,  // deadlines were looked at every 20 ms, and steps were shorter
+    4278,         // without memory, the prefix cache kept a block that nobody counted
+    5605,         // a step that was given up without memory had begun for some of its rows
 };
 
 TEST(FrontSimulation, SeedsThatFailedOnceDoNotFailAgain) {

@@ -40,7 +40,7 @@ class SimulatedRunner : public StepRunner {
   StepResult run(const StepInput& input) override;
   int32_t vocab_size() const override;
 
-  std::function<void(const PlanRow&)> on_row;  // called for each, before it is computed
+  std::function<void(const PlanRow&)> on_row;  // called for each, before any is computed
   // The salt of a sequence's request: whoever reads what was written under another one is found.
   std::function<std::string_view(SequenceId)> salt_of;
   std::unordered_map<SequenceId, RowFailure> failed;
