@@ -84,6 +84,10 @@ constexpr Option kOptions[] = {
     // How it runs.
     {"max_rolling_batch_size", kModel, kDoesIt, IN(executor.scheduler.max_sequences),
      between(1, 1024), "Most sequences that run in one step.", kPlans},
+    {"max_preemptions", kServer, kDoesIt, IN(executor.scheduler.max_preemptions), between(0, 16),
+     "So often a sequence may lose its KV blocks to older ones; then all it may need is set aside "
+     "for it.",
+     kServe},
     {"max_rolling_batch_prefill_tokens", kModel, kDoesIt, IN(executor.scheduler.max_step_tokens),
      between(1, 65536), "Token budget of a step: decodes first, then chunks of prompts.", kPlans},
     {"max_model_len", kModel, kDoesIt, IN(executor.max_model_len), between(1, 134217728),
@@ -189,6 +193,11 @@ constexpr Option kOptions[] = {
      "Most values of a body, those of lists and objects included.", kServe},
     {"max_inputs", kServer, kDoesIt, IN(executor.request.max_prompts), between(1, 1024),
      "Most prompts of a request.", kServe},
+    {"max_prompt_bytes_per_token", kServer, kDoesIt,
+     IN(executor.request.max_prompt_bytes_per_token), between(1, 1048576),
+     "Most bytes of a prompt, times the tokens of max_model_len; a longer one is refused before it "
+     "is read as tokens. No prompt is longer than max_request_size.",
+     kServe},
     {"max_choices", kServer, kDoesIt, IN(executor.request.max_choices), between(1, 64),
      "Most answers to one prompt: n and best_of.", kServe},
     {"max_stop_sequences", kServer, kDoesIt, IN(executor.request.max_stop_strings), between(0, 64),
@@ -200,7 +209,9 @@ constexpr Option kOptions[] = {
     {"max_logit_bias", kServer, kDoesIt, IN(executor.request.max_logit_bias), between(0, 1000000),
      "Most entries of logit_bias.", kServe},
     {"stream_pause_size", kServer, kDoesIt, IN(executor.stream_pause_bytes), between(1024, 4194304),
-     "Unread bytes of a stream at which its sequence pauses.", kServe},
+     "Bytes of a stream that may lie unread, or wait for its socket; beyond them its sequence "
+     "pauses.",
+     kServe},
     {"stream_resume_size", kServer, kDoesIt, IN(executor.stream_resume_bytes), between(0, 4194304),
      "Unread bytes at which it goes on; at most stream_pause_size.", kServe},
     {"queue_timeout", kServer, kDoesIt, SECONDS(executor.queue_timeout_ms), between(1, kDaySeconds),
