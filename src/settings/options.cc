@@ -414,6 +414,10 @@ constexpr Option kOptions[] = {
      "name to send, default "
      "the first of /v1/models.",
      "bench"},
+    {"cacert", kVerb, kDoesIt, IN(verb.load.cacert), any(),
+     "PEM file that the certificate of an https:// server hangs on, or the certificate itself; it "
+     "is trusted beside those of this machine.",
+     "bench"},
     {"endpoint", kVerb, kDoesIt, IN(verb.load.endpoint), one_of(kEndpoints),
      "Route that is measured.", "bench"},
     {"api_key", kVerb, kDoesIt, IN(verb.load.api_key), any(), "Key to send as a bearer.", "bench"},
