@@ -303,20 +303,27 @@ class CompletionFormat : public ResponseFormat {
     return completion_spelling(token.id, token.text, token.bytes, shape_.extras.tokens_as_ids);
   }
 
-  // The best by text; the chosen token is always among them.
+  // The best by text; the chosen token is always among them, under the name that `tokens` gives it.
+  // Of several tokens with one text only the first has it as its name; the others have their ids.
   void write_top(JsonWriter& out, const TokenText& token) const {
-    std::vector<std::pair<std::string, float>> entries;
-    const auto add = [&entries](std::string text, float logprob) {
-      for (const auto& entry : entries) {
-        if (entry.first == text) return;  // the better one came first
-      }
-      entries.emplace_back(std::move(text), logprob);
+    std::vector<std::string> names = {spelled(token)};
+    const auto write = [&out](const std::string& name, float logprob) {
+      out.key(name).value(std::max(logprob, kLeastLogprob));
     };
-    for (const auto& other : token.top) add(spelled(other), other.logprob);
-    add(spelled(token), token.logprob);
+    bool has_own = false;
     out.begin_object();
-    for (const auto& [text, logprob] : entries)
-      out.key(text).value(std::max(logprob, kLeastLogprob));
+    for (const auto& other : token.top) {
+      if (other.id == token.id) {
+        has_own = true;
+        write(names.front(), other.logprob);
+        continue;
+      }
+      std::string name = spelled(other);
+      if (std::find(names.begin(), names.end(), name) != names.end()) name = id_spelling(other.id);
+      write(name, other.logprob);
+      names.push_back(std::move(name));
+    }
+    if (!has_own) write(names.front(), token.logprob);
     out.end_object();
   }
 
