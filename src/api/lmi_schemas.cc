@@ -10,8 +10,8 @@ namespace {
 
 // Beside what every answer has stand the members that a request or the operator asks for: with
 // tgi_compat a token has logprob and special instead of log_prob and special_token, and one answer
-// is a list, too; with lmi_compat, lines hold outputs, and errors of the model have status 200 (what
-// was sent before them keeps such a body from being JSON; alone they are).
+// is a list, too; with lmi_compat, lines hold outputs, and errors of the model have status 200
+// (what was sent before them keeps such a body from being JSON; alone they are).
 constexpr std::string_view kSchemas = R"({
 "LmiToken":{"type":"object","required":["id","text"],"properties":{"id":{"type":"integer"},
  "text":{"type":"string"},"log_prob":{"type":["number","null"]},"special_token":{"const":true},
