@@ -53,12 +53,8 @@ void read_temperature(Fields& fields, GenerationFields& out) {
 
 void read_sampling(Fields& fields, GenerationFields& out) {
   read_temperature(fields, out);
-  out.top_k = fields.integer("top_k").value_or(0);
-  out.top_p = fields.number("top_p").value_or(1.0);
-  out.min_p = fields.number("min_p").value_or(0.0);
-  out.repetition_penalty = fields.number("repetition_penalty").value_or(1.0);
+  read_lmi_filters(fields, out);
   read_choosing(fields, out);
-  read_common_sampling(fields, out);
 }
 
 void read_ends(Fields& fields, GenerationFields& out) {
@@ -68,17 +64,13 @@ void read_ends(Fields& fields, GenerationFields& out) {
   auto stops = fields.texts("stop_sequences");
   auto stop = fields.texts("stop");
   out.stop_strings = std::move(stops ? *stops : stop ? *stop : out.stop_strings);
-  out.stop_token_ids = fields.integers("stop_token_ids").value_or(std::vector<int64_t>());
-  const bool ignore = fields.boolean("ignore_eos_token").value_or(false);
-  out.ignore_end = fields.boolean("ignore_eos").value_or(ignore);
-  out.keep_stop_text = fields.boolean("include_stop_str_in_output").value_or(false);
+  out.ignore_end = fields.boolean("ignore_eos_token").value_or(false);
 }
 
 // What the answer shows beside its text. The token itself is always told with its probability.
 void read_details(Fields& fields, LmiShape& shape, GenerationFields& out) {
   shape.details = fields.boolean("details").value_or(shape.options.tgi_compat);
   shape.full_text = fields.boolean("return_full_text").value_or(false);
-  out.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
   shape.skip_special_tokens = out.skip_special_tokens;
   const int64_t top = fields.integer("top_n_tokens").value_or(0);
   const int64_t logprobs = fields.integer("logprobs").value_or(0);
@@ -128,9 +120,17 @@ Error inside_parameters(Error error) {
   return error;
 }
 
+void read_lmi_filters(Fields& fields, GenerationFields& out) {
+  out.top_k = fields.integer("top_k").value_or(0);
+  out.top_p = fields.number("top_p").value_or(1.0);
+  out.min_p = fields.number("min_p").value_or(0.0);
+  out.repetition_penalty = fields.number("repetition_penalty").value_or(1.0);
+}
+
 void read_lmi_parameters(Fields& parameters, LmiShape& shape, GenerationFields& out) {
   read_sampling(parameters, out);
   read_ends(parameters, out);
+  read_common(parameters, out);  // its ignore_eos wins over ignore_eos_token
   read_details(parameters, shape, out);
   read_sequences(parameters, shape, out);
   out.truncate_prompt_tokens = parameters.integer("truncate");

@@ -24,17 +24,13 @@ void read_sampling(Fields& fields, const ModelFacts& facts, GenerationFields& ou
   out.min_p = number("min_p", 0.0);
   out.repetition_penalty = number("repetition_penalty", 1.0);
   read_choosing(fields, out);
-  read_common_sampling(fields, out);
+  read_common(fields, out);
   out.num_choices = fields.integer("n").value_or(1);
   out.truncate_prompt_tokens = fields.integer("truncate_prompt_tokens");
   out.priority = fields.integer("priority").value_or(0);
   out.cache_salt = fields.text("cache_salt");
   out.stop_strings = fields.texts("stop").value_or(std::vector<std::string>());
-  out.stop_token_ids = fields.integers("stop_token_ids").value_or(std::vector<int64_t>());
   out.min_new_tokens = fields.integer("min_tokens").value_or(0);
-  out.ignore_end = fields.boolean("ignore_eos").value_or(false);
-  out.keep_stop_text = fields.boolean("include_stop_str_in_output").value_or(false);
-  out.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
   out.clamp_max_new_tokens = fields.boolean("clamp_max_tokens").value_or(false);
   refuse_spaces(fields);
 }
