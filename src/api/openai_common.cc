@@ -1,6 +1,7 @@
 #include "api/openai_common.h"
 
 #include "api/common_fields.h"
+#include "api/error.h"
 #include "base/check.h"
 
 namespace tidemill {
@@ -70,6 +71,49 @@ void refuse_spaces(Fields& fields) {
   fields.problem(ErrorKind::kUnsupportedParameter, "spaces_between_special_tokens",
                  format("{} is not supported with skip_special_tokens: false. Send false.",
                         fields.path_of("spaces_between_special_tokens")));
+}
+
+void write_openai_head(JsonWriter& out, const AnswerFacts& facts, std::string_view object) {
+  out.begin_object().key("id").value(facts.id).key("object").value(object);
+  out.key("created").value(facts.created).key("model").value(facts.model);
+  out.key("system_fingerprint").value(facts.system_fingerprint);
+}
+
+void write_openai_ending(JsonWriter& out, const Finish* finish) {
+  out.key("finish_reason");
+  if (finish == nullptr) {
+    out.null();
+    return;
+  }
+  out.value(openai_finish(finish->reason)).key("stop_reason");
+  write_stop_reason(out, *finish);
+}
+
+void write_usage_so_far(JsonWriter& out, const StreamChoices& stream, const AnswerFacts& facts,
+                        int64_t completion_tokens) {
+  if (!stream.include_usage) return;
+  out.key("usage");
+  if (stream.continuous_usage) {
+    write_usage(out, facts, completion_tokens);
+  } else {
+    out.null();
+  }
+}
+
+std::string openai_stream_end(std::string_view object, const StreamChoices& stream,
+                              const AnswerFacts& facts, int64_t completion_tokens) {
+  if (!stream.include_usage) return std::string(kSseDone);
+  std::string json;
+  JsonWriter out(&json);
+  write_openai_head(out, facts, object);
+  out.key("choices").begin_array().end_array().key("usage");
+  write_usage(out, facts, completion_tokens);
+  out.end_object();
+  return sse(json) + std::string(kSseDone);
+}
+
+std::string openai_stream_error(const Error& error) {
+  return sse(error_answer(error, Dialect::kOpenAi, "").body) + std::string(kSseDone);
 }
 
 bool names_no_model(std::string_view name) {
