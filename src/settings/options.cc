@@ -208,6 +208,13 @@ constexpr Option kOptions[] = {
      between(0, 1024), "Most stop_token_ids of a request.", kServe},
     {"max_logit_bias", kServer, kDoesIt, IN(executor.request.max_logit_bias), between(0, 1000000),
      "Most entries of logit_bias.", kServe},
+    {"max_template_steps", kServer, kDoesIt, IN(model.template_limits.max_steps),
+     between(1, 100000000), "Most instructions that the chat template may take for a conversation.",
+     kServe},
+    {"max_template_depth", kServer, kDoesIt, IN(model.template_limits.max_depth), between(1, 500),
+     "Deepest nesting of calls inside the chat template.", kServe},
+    {"max_template_output_size", kServer, kDoesIt, IN(model.template_limits.max_output_bytes),
+     between(1, 67108864), "Most bytes that the chat template may make of a conversation.", kServe},
     {"stream_pause_size", kServer, kDoesIt, IN(executor.stream_pause_bytes), between(1024, 4194304),
      "Bytes of a stream that may lie unread, or wait for its socket; beyond them its sequence "
      "pauses.",
