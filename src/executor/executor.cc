@@ -398,6 +398,8 @@ RequestLimits Executor::limits() const {
   return limits;
 }
 
+int64_t Executor::stream_pause_bytes() const { return state_->options.stream_pause_bytes; }
+
 ExecutorStats Executor::stats() const {
   const LoopGauges& gauges = state_->gauges;
   return {

@@ -104,6 +104,8 @@ class Executor {
   void check_invariants() const;  // the scheduler's; between turns
 
   RequestLimits limits() const;
+  // Of a stream, unread here or unsent by its reader: beyond them nothing more is made.
+  int64_t stream_pause_bytes() const;
   ExecutorStats stats() const;  // touches no lock of the loop
   const TextParts& text() const;
 

@@ -17,9 +17,6 @@
 namespace tidemill {
 namespace {
 
-// Bytes that wait for a slow socket; beyond them the stream is left unread, and its sequence
-// pauses.
-constexpr size_t kMaxPendingBytes = 256 * 1024;
 constexpr size_t kMaxIgnoredHeaderBytes = 256;
 
 // A comma list of names that are fit for a header.
@@ -210,6 +207,7 @@ void GenerateTask::submit(const ModelView& model, const JsonValue& body,
   auto stream = model.executor->submit(call->request, begun_);
   if (!stream) return fail(refused_by(model, stream.error()));
   stream_ = std::move(*stream);
+  max_pending_bytes_ = model.executor->stream_pause_bytes();
   model.pace->observe(std::chrono::steady_clock::now(), model.executor->stats().ended);
   std::move(ignored.begin(), ignored.end(), std::back_inserter(call->ignored_fields));
   admitted(std::move(*call));
@@ -293,10 +291,11 @@ void GenerateTask::drain() {
   if (done) end(reason_name(finish_));
 }
 
-// The flag first, then the look: the connection that makes room in between sees the flag.
+// Beyond what may wait for a slow socket the stream is left unread, and its sequence pauses. The
+// flag first, then the look: the connection that makes room in between sees the flag.
 bool GenerateTask::has_room() {
   starved_.store(true);
-  if (exchange_->pending_bytes() > kMaxPendingBytes) return false;
+  if (static_cast<int64_t>(exchange_->pending_bytes()) > max_pending_bytes_) return false;
   starved_.store(false);
   return true;
 }

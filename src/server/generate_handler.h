@@ -92,6 +92,7 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   int64_t retry_after_ = 1;
   std::optional<ApiCall> call_;
   std::optional<ResponseStream> stream_;
+  int64_t max_pending_bytes_ = 0;  // for a slow socket: stream_pause_size of the model's executor
   std::vector<TextEvent> events_;  // of a whole answer
   HeaderList headers_;
   // The type of a 0.25.0 answer, errors included; absent for today's answers.

@@ -73,6 +73,35 @@ def test_clients_are_served_behind_the_certificate(server):
         httpx.get(server.url + "/ping")  # who does not know the certificate does not talk
 
 
+def bench(url, *arguments):
+    return subprocess.run([BINARY, "bench", "--url", url, "--num-prompts", "3", "--num-warmups", "0",
+                           "--random-input-len", "4", "--random-output-len", "2", "--json",
+                           *map(str, arguments)], capture_output=True, text=True, timeout=60)
+
+
+def test_bench_trusts_the_certificate_that_it_is_given(server, certificate):
+    done = bench(server.url, "--cacert", certificate[0])
+    assert done.returncode == 0 and json.loads(done.stdout)["completed"] == 3, done.stderr
+
+
+def test_bench_says_what_a_certificate_lacks(server, certificate, tmp_path):
+    foreign, text = tmp_path / "foreign.pem", tmp_path / "text.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+                    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+                    "-keyout", tmp_path / "key.pem", "-out", foreign], check=True,
+                   capture_output=True)
+    text.write_text("no certificate\n")
+    clear = server.url.replace("https", "http")
+    for url, arguments, words in [
+            (server.url, [], "with cacert"),
+            (server.url, ["--cacert", foreign], "is not trusted here"),
+            (server.url, ["--cacert", text], "cacert holds no certificate"),
+            (server.url, ["--cacert", tmp_path / "none.pem"], "none.pem, which cannot be read"),
+            (clear, ["--cacert", certificate[0]], f"cacert is for https, and url is {clear}")]:
+        done = bench(url, *arguments)
+        assert done.returncode == 1 and words in done.stderr, done.stderr
+
+
 def test_a_long_body_and_a_long_answer_arrive_whole(server):
     body = {"prompt": "slow" + " " * 3000, "max_tokens": 1, "unknown": "x" * 3_000_000}
     assert server.client.post("/v1/completions", json=body).status_code == 200
