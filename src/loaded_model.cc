@@ -126,7 +126,8 @@ TextParts make_text_parts(const TextFiles& files, const Architecture& architectu
   std::optional<std::string> source = files.chat_template;
   if (!settings.chat_template.empty()) source = read_text_file(settings.chat_template);
   if (source) {
-    parts.chat_template = std::make_shared<const ChatTemplate>(*source, files.special_tokens);
+    parts.chat_template = std::make_shared<const ChatTemplate>(*source, files.special_tokens,
+                                                               settings.template_limits);
   }
   return parts;
 }
@@ -143,10 +144,10 @@ void LoadedModel::load_script(const Settings& settings, MetricsRegistry& metrics
   ExecutorOptions options = settings.executor;
   options.max_model_len = script.max_model_len;
   options.scheduler.groups = {{.num_blocks = script.num_blocks}};
-  TextParts text{
-      .tokenizer = std::make_shared<const Tokenizer>(byte_tokenizer_json()),
-      .chat_template = std::make_shared<const ChatTemplate>(byte_chat_template(), JsonObject{}),
-      .end_ids = {kScriptEndId}};
+  TextParts text{.tokenizer = std::make_shared<const Tokenizer>(byte_tokenizer_json()),
+                 .chat_template = std::make_shared<const ChatTemplate>(
+                     byte_chat_template(), JsonObject{}, settings.model.template_limits),
+                 .end_ids = {kScriptEndId}};
   executor_ =
       std::make_unique<Executor>(std::make_unique<ScriptRunner>(std::move(script)), std::move(text),
                                  options, metrics, served_names(settings.model).front());
