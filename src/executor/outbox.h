@@ -14,7 +14,8 @@ namespace tidemill {
 class Outbox {
  public:
   // Room to remember as many streams as sequences may be in the system is taken here, though never
-  // for more than a server's largest queue: a command that reads a file bounds its queue by nothing.
+  // for more than a server's largest queue: a command that reads a file bounds its queue by
+  // nothing.
   explicit Outbox(int64_t num_streams);
 
   // Returns how many records are unread.
