@@ -1,8 +1,11 @@
 #include "kernels/arithmetic_probe.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <vector>
 
 namespace tidemill {
 namespace {
@@ -15,6 +18,12 @@ constexpr double kEnough = 0.5;                    // of the time asked for, at 
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+double thread_cpu_seconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
 }  // namespace
@@ -42,7 +51,15 @@ double ArithmeticProbe::measure(Numbers numbers) {
   if (rounds == 0) rounds = find_rounds(numbers);
   std::atomic<int64_t> operations{0};
   const auto begin = Clock::now();
-  workers_.run([&](Lane&) { operations += kernels_.multiply_peak(numbers, rounds); });
+  std::vector<double> shares(static_cast<size_t>(workers_.num_threads()));
+  workers_.run([&](Lane& lane) {
+    const auto own_begin = Clock::now();
+    const double cpu_begin = thread_cpu_seconds();
+    operations += kernels_.multiply_peak(numbers, rounds);
+    const double cpu = thread_cpu_seconds() - cpu_begin;
+    shares[static_cast<size_t>(lane.index())] = cpu / seconds_since(own_begin);
+  });
+  cpu_share_ = *std::min_element(shares.begin(), shares.end());
   return static_cast<double>(operations.load()) / seconds_since(begin);
 }
 

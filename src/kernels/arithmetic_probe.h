@@ -21,6 +21,9 @@ class ArithmeticProbe {
   // addition are two operations. Not to be called in a section of the pool.
   double measure(const PackedFormat& format) { return measure(format.numbers); }
   double measure(Numbers numbers);
+  // Of the last measurement: the processor time that a worker had, of the time that it took, where
+  // that was least. Below 0.97 somebody else was on a core.
+  double cpu_share() const { return cpu_share_; }
 
  private:
   int64_t find_rounds(Numbers numbers) const;
@@ -28,6 +31,7 @@ class ArithmeticProbe {
   const Kernels& kernels_;
   WorkerPool& workers_;
   double seconds_;
+  double cpu_share_ = 1.0;
   int64_t rounds_[4] = {};  // of Numbers; 0: not known yet
 };
 

@@ -1,0 +1,281 @@
+#include "kernels/calibration.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+
+#include "base/check.h"
+#include "kernels/arithmetic_probe.h"
+#include "kernels/element_bytes.h"
+#include "kernels/quantized_rows.h"
+
+namespace tidemill {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kReadGrain = 32 * 1024;     // what read_memory takes at a time
+constexpr int64_t kInputs = 2048;             // of the products: rows of them stay in L2
+constexpr int64_t kBytesPerWorker = 2 << 20;  // of a slice, at least: else meeting is what is timed
+constexpr double kProbeSeconds = 0.004;
+// Between what was probed first and last: more means that somebody else was at work.
+constexpr double kCalm = 1.15;
+constexpr double kCpuShare = 0.97;
+constexpr double kStrange = 3.0;
+
+constexpr PackedFormat kFormats[] = {PackedFormat::kF32,
+                                     PackedFormat::kBf16,
+                                     PackedFormat::kInt8PerChannel,
+                                     {Numbers::kInt8, Offsets::kNone, 32},
+                                     {Numbers::kInt4, Offsets::kZero, 128},
+                                     {Numbers::kInt4, Offsets::kNone, 32}};
+constexpr Numbers kAllNumbers[] = {Numbers::kF32, Numbers::kBf16, Numbers::kInt8, Numbers::kInt4};
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// Weights in all of a byte of them: K without its padding, scales and offsets included in the
+// bytes.
+double weights_per_byte(const PackedFormat& format) {
+  return static_cast<double>(kPanelChannels * kInputs) /
+         static_cast<double>(panel_bytes(format, kInputs));
+}
+
+// The memory that is read, and the tensors around it.
+class Bench {
+ public:
+  Bench(const Kernels& kernels, WorkerPool& workers, const CalibrationOptions& options)
+      : kernels_(kernels),
+        workers_(workers),
+        slice_(std::max(options.slice_bytes, kBytesPerWorker * workers.num_threads())),
+        num_slices_(std::max<int64_t>(4, options.arena_bytes / slice_)),
+        arena_(kernels.allocate(static_cast<size_t>(slice_ * num_slices_))),
+        input_(kernels.allocate(kMostRows * kInputs * sizeof(float))),
+        integers_(kernels.allocate(kMostRows * 2 * (kInputs + kInputs))),
+        output_(kernels.allocate(kMostRows * sizeof(float) * most_channels())) {
+    // Untouched pages all map to one page of zeros. Of these bytes every format makes numbers whose
+    // products are neither infinite nor slower than others.
+    workers.run([this](Lane& lane) {
+      const Range range = lane.share(slice_ * num_slices_, kReadGrain);
+      memset(at(range.begin), 1, static_cast<size_t>(range.size()));
+    });
+    memset(input_.data(), 0x3f, input_.bytes());
+  }
+
+  // Bytes per second of a slice's plain read by the first `num_lanes` workers.
+  double read(int num_lanes) {
+    const int64_t begin = next_slice();
+    std::atomic<uint64_t> sum{0};  // used, so that the reads are made
+    const auto start = Clock::now();
+    workers_.run([&](Lane& lane) {
+      if (lane.index() >= num_lanes) return;
+      Lane part(lane.index(), num_lanes, nullptr);
+      const Range range = part.share(slice_ / kReadGrain * kReadGrain, kReadGrain);
+      sum += kernels_.read_memory(at(begin + range.begin), range.size());
+    });
+    return static_cast<double>(slice_ / kReadGrain * kReadGrain) / seconds_since(start);
+  }
+
+  // Seconds per byte of weights.
+  double product(const PackedFormat& format, int64_t rows) {
+    const auto panel = static_cast<int64_t>(panel_bytes(format, kInputs));
+    const PackedWeight weight{.format = format,
+                              .n = slice_ / panel * kPanelChannels,
+                              .k = kInputs,
+                              .data = at(next_slice())};
+    const Tensor in = input_of(weight, rows);
+    const Tensor out{.data = output_.data(),
+                     .rows = rows,
+                     .cols = weight.n,
+                     .stride = weight.n,
+                     .type = DType::kF32};
+    const auto start = Clock::now();
+    workers_.run([&](Lane& lane) { kernels_.matmul(lane, in, weight, Epilogue{}, out); });
+    return seconds_since(start) / static_cast<double>(slice_ / panel * panel);
+  }
+
+ private:
+  static constexpr int64_t kMostRows = kCalibratedRows.back();
+
+  unsigned char* at(int64_t offset) { return static_cast<unsigned char*>(arena_.data()) + offset; }
+
+  size_t most_channels() const {
+    int64_t most = 0;
+    for (const PackedFormat& format : kFormats) {
+      const auto panel = static_cast<int64_t>(panel_bytes(format, kInputs));
+      most = std::max(most, slice_ / panel * kPanelChannels);
+    }
+    return static_cast<size_t>(most);
+  }
+
+  int64_t next_slice() {
+    cursor_ = (cursor_ + 1) % num_slices_;
+    return cursor_ * slice_;
+  }
+
+  Tensor input_of(const PackedWeight& weight, int64_t rows) {
+    const Tensor floats{
+        .data = input_.data(),
+        .rows = rows,
+        .cols = kInputs,
+        .stride = kInputs,
+        .type = is_integer(weight.format) ? DType::kF32 : input_type(weight.format)};
+    if (!is_integer(weight.format)) return floats;
+    const QuantizedForm form = input_form(weight);
+    const Tensor quantized{.data = integers_.data(),
+                           .rows = rows,
+                           .cols = kInputs,
+                           .stride = quantized_run_bytes(form, kInputs),
+                           .type = DType::kInt8,
+                           .form = form};
+    CHECK(static_cast<size_t>(rows * form.parts * quantized.stride) <= integers_.bytes(),
+          "{} rows of {} bytes", rows, quantized.stride);
+    workers_.run([&](Lane& lane) { kernels_.quantize(lane, floats, quantized); });
+    return quantized;
+  }
+
+  const Kernels& kernels_;
+  WorkerPool& workers_;
+  const int64_t slice_;
+  const int64_t num_slices_;
+  int64_t cursor_ = 0;
+  Buffer arena_;
+  Buffer input_;
+  Buffer integers_;
+  Buffer output_;
+};
+
+// First and last of a kind of probe: how far apart they are.
+bool calm(const std::vector<double>& probes) {
+  const auto [low, high] = std::minmax(probes.front(), probes.back());
+  return high <= kCalm * low;
+}
+
+// A rate that can be, per worker: within three times of these.
+struct Expected {
+  double low, high;
+  bool holds(double value) const { return value >= low / kStrange && value <= high * kStrange; }
+};
+constexpr Expected kReadByOne = {4e9, 60e9};
+constexpr Expected kReadByAll = {4e9, 800e9};  // together
+constexpr Expected kMultiplies[] = {{5e9, 250e9}, {5e9, 5e12}, {5e9, 10e12}, {5e9, 10e12}};
+constexpr const char* kNames[] = {"f32", "bf16", "int8", "int4"};
+
+void keep_if(bool holds, double& value, Calibration& calibration, const std::string& what) {
+  if (holds || value == 0.0) return;
+  calibration.set_aside.push_back(
+      format("{}: {:.3g} is not what a machine of today does; not used", what, value));
+  value = 0.0;
+}
+
+}  // namespace
+
+int64_t CalibrationOptions::default_arena_bytes() {
+  const int64_t cache = std::max(0L, ::sysconf(_SC_LEVEL3_CACHE_SIZE));
+  return std::clamp(2 * cache, int64_t{64} << 20, int64_t{256} << 20);
+}
+
+double Calibration::attainable(const PackedFormat& format) const {
+  const double peak = multiplies[static_cast<size_t>(format.numbers)];
+  // The same group if it was measured, else the nearest one.
+  const ProductTimes* nearest = nullptr;
+  const auto distance = [&](const ProductTimes& times) {
+    return std::abs(times.format.group - format.group);
+  };
+  for (const ProductTimes& times : products) {
+    if (times.format.numbers != format.numbers || times.seconds_per_byte.back() <= 0.0) continue;
+    if (nearest == nullptr || distance(times) < distance(*nearest)) nearest = &times;
+  }
+  if (nearest == nullptr) return peak;
+  const double rate = 2.0 * static_cast<double>(kCalibratedRows.back()) *
+                      weights_per_byte(nearest->format) / nearest->seconds_per_byte.back();
+  return peak > 0.0 ? std::min(rate, peak) : rate;
+}
+
+double free_tokens(const Calibration& calibration, std::span<const PackedWeight> weights) {
+  double bytes = 0.0;
+  double seconds_per_token = 0.0;
+  for (const PackedWeight& weight : weights) {
+    const double rate = calibration.attainable(weight.format);
+    if (rate <= 0.0) return 0.0;
+    bytes += static_cast<double>(packed_bytes(weight.format, weight.n, weight.k));
+    seconds_per_token += 2.0 * static_cast<double>(weight.n * weight.k) *
+                         static_cast<double>(weight.input_parts) / rate;
+  }
+  if (calibration.read_by_all <= 0.0 || seconds_per_token <= 0.0) return 0.0;
+  return bytes / calibration.read_by_all / seconds_per_token;
+}
+
+Calibration calibrate(const Kernels& kernels, WorkerPool& workers,
+                      const CalibrationOptions& options) {
+  Bench bench(kernels, workers, options);
+  ArithmeticProbe arithmetic(kernels, workers, kProbeSeconds);
+  std::vector<double> by_one, by_all, multiplies[4];
+  std::vector<double> products[std::size(kFormats)][kCalibratedRows.size()];
+  double cpu_share = 1.0;
+  for (int round = 0; round < options.num_rounds; ++round) {
+    for (const Numbers numbers : kAllNumbers) {
+      multiplies[static_cast<size_t>(numbers)].push_back(arithmetic.measure(numbers));
+      cpu_share = std::min(cpu_share, arithmetic.cpu_share());
+    }
+    by_one.push_back(bench.read(1));
+    by_all.push_back(bench.read(workers.num_threads()));
+    for (size_t f = 0; f < std::size(kFormats); ++f) {
+      for (size_t r = 0; r < kCalibratedRows.size(); ++r) {
+        products[f][r].push_back(bench.product(kFormats[f], kCalibratedRows[r]));
+      }
+    }
+  }
+  by_all.push_back(bench.read(workers.num_threads()));
+  Calibration calibration{.read_by_one = median(by_one), .read_by_all = median(by_all)};
+  calibration.disturbed = cpu_share < kCpuShare || !calm(by_all);
+  for (size_t n = 0; n < 4; ++n) {
+    calibration.multiplies[n] = median(multiplies[n]);
+    calibration.disturbed = calibration.disturbed || !calm(multiplies[n]);
+  }
+  for (size_t f = 0; f < std::size(kFormats); ++f) {
+    ProductTimes times{.format = kFormats[f]};
+    for (size_t r = 0; r < kCalibratedRows.size(); ++r) {
+      times.seconds_per_byte[r] = median(products[f][r]);
+    }
+    calibration.products.push_back(times);
+  }
+  set_strange_aside(calibration, workers.num_threads());
+  return calibration;
+}
+
+void set_strange_aside(Calibration& calibration, int num_threads) {
+  Calibration& c = calibration;
+  keep_if(kReadByOne.holds(c.read_by_one), c.read_by_one, c, "bytes/s read by one worker");
+  keep_if(kReadByAll.holds(c.read_by_all), c.read_by_all, c, "bytes/s read by all workers");
+  for (size_t n = 0; n < 4; ++n) {
+    keep_if(kMultiplies[n].holds(c.multiplies[n] / num_threads), c.multiplies[n], c,
+            format("operations/s of {}", kNames[n]));
+  }
+  for (ProductTimes& times : c.products) {
+    const double peak = c.multiplies[static_cast<size_t>(times.format.numbers)];
+    for (size_t r = 0; r < kCalibratedRows.size(); ++r) {
+      const auto rows = static_cast<double>(kCalibratedRows[r]);
+      const double reading = c.read_by_all > 0.0 ? 1.0 / c.read_by_all : 0.0;
+      const double computing =
+          peak > 0.0 ? 2.0 * rows * weights_per_byte(times.format) / peak : 0.0;
+      const double limit = std::max(reading, computing);
+      double& value = times.seconds_per_byte[r];
+      const bool holds = limit == 0.0 || (value >= limit / kStrange && value <= limit * kStrange);
+      keep_if(holds, value, c,
+              format("seconds per byte of {} weights in groups of {}, {} rows",
+                     kNames[static_cast<size_t>(times.format.numbers)], times.format.group, rows));
+    }
+  }
+}
+
+}  // namespace tidemill

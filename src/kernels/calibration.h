@@ -1,0 +1,68 @@
+// What this machine can do with a variant of the kernels and so many workers, measured in a
+// fraction of a second: what sizes of steps are chosen by, and what `inspect` prints.
+//
+// Times and rates decide how much work is put into a step and how it is judged, never how it is
+// computed: a row's bits are the same whatever stands here.
+#pragma once
+
+#include <stdint.h>
+
+#include <array>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "parallel/worker_pool.h"
+
+namespace tidemill {
+
+inline constexpr std::array<int64_t, 7> kCalibratedRows = {1, 2, 4, 8, 16, 32, 64};
+
+// How long products with weights of a format take, per byte of weights read from memory.
+struct ProductTimes {
+  PackedFormat format;
+  std::array<double, kCalibratedRows.size()> seconds_per_byte{};  // 0: not known
+
+  bool operator==(const ProductTimes&) const = default;
+};
+
+struct Calibration {
+  double read_by_one = 0.0;            // bytes per second of a plain read by one worker; 0: unknown
+  double read_by_all = 0.0;            // by all of them
+  std::array<double, 4> multiplies{};  // operations per second of all, by Numbers; 0: unknown
+  std::vector<ProductTimes> products;  // of the formats that were measured
+  std::vector<std::string> set_aside;  // what was too strange to be used, as sentences
+  bool disturbed = false;              // somebody else had the cores or the memory meanwhile
+
+  // Operations per second that products of the format reach with many rows: that of 64 rows, and
+  // never more than the multiply instruction gives. 0: unknown.
+  double attainable(const PackedFormat& format) const;
+  bool operator==(const Calibration&) const = default;
+};
+
+// T*: so many tokens in a step take hardly longer than one, because their arithmetic is done while
+// the weights are read: (bytes / read) / (operations per token / attainable). 0: unknown.
+double free_tokens(const Calibration& calibration, std::span<const PackedWeight> weights);
+
+struct CalibrationOptions {
+  // Weights are taken from so much memory in turn: twice the last-level cache, so that they come
+  // from DRAM, 64 MiB at least and 256 MiB at most.
+  int64_t arena_bytes = default_arena_bytes();
+  int64_t slice_bytes = int64_t{8} << 20;  // of it, read by each timing
+  int num_rounds = 5;                      // of which the medians are taken
+
+  static int64_t default_arena_bytes();
+};
+
+// Not to be called in a section of the pool. Takes the arena for as long as it runs.
+// Throws std::bad_alloc.
+Calibration calibrate(const Kernels& kernels, WorkerPool& workers,
+                      const CalibrationOptions& options = {});
+
+// Takes out of it what cannot be, with a sentence for each: values more than three times away from
+// what any processor of today does with that many workers, and products that are more than three
+// times slower or faster than the limits that reading and arithmetic set them.
+void set_strange_aside(Calibration& calibration, int num_threads);
+
+}  // namespace tidemill

@@ -1,0 +1,131 @@
+#include "kernels/calibration.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/select.h"
+
+namespace tidemill {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr PackedFormat kInt4Group32{Numbers::kInt4, Offsets::kNone, 32};
+
+// Two workers of the design's second machine: 36 GB/s, 0.94 TOPS.
+Calibration genoa() {
+  Calibration calibration{.read_by_one = 35e9, .read_by_all = 36e9};
+  calibration.multiplies = {0.234e12, 0.47e12, 0.94e12, 0.94e12};
+  return calibration;
+}
+
+PackedWeight weight_of(const PackedFormat& format) {
+  return {.format = format, .n = 4096, .k = 4096};
+}
+
+ProductTimes times_of(const PackedFormat& format, double of_64_rows) {
+  ProductTimes times{.format = format};
+  times.seconds_per_byte.back() = of_64_rows;
+  return times;
+}
+
+TEST(Calibration, FreeTokensAreTheFormulaOfTheDesign) {
+  // (W / BW) * P / F, and the numbers that the design has for this machine: 13 and about 7.
+  const PackedWeight bf16[] = {weight_of(PackedFormat::kBf16)};
+  const PackedWeight int8[] = {weight_of(PackedFormat::kInt8PerChannel)};
+  const PackedWeight int4[] = {weight_of(kInt4Group32)};
+  EXPECT_NEAR(free_tokens(genoa(), bf16), 0.47e12 / 36e9, 0.1);
+  EXPECT_NEAR(free_tokens(genoa(), int8), 0.94e12 / 36e9 / 2, 0.1);
+  EXPECT_NEAR(free_tokens(genoa(), int4), 0.94e12 / 36e9 / 2 * 4.5 / 8, 0.1);
+}
+
+TEST(Calibration, FreeTokensOfSeveralWeightsAreOfTheirBytesAndOperationsTogether) {
+  const PackedWeight one[] = {weight_of(PackedFormat::kInt8PerChannel)};
+  PackedWeight twice = one[0];
+  twice.input_parts = 2;  // each token is two rows of integers
+  const PackedWeight both[] = {one[0], twice};
+  EXPECT_NEAR(free_tokens(genoa(), both), free_tokens(genoa(), one) * 2 / 3, 1e-9);
+}
+
+TEST(Calibration, WithoutANumberThereIsNoGuess) {
+  const PackedWeight weights[] = {weight_of(PackedFormat::kBf16)};
+  EXPECT_EQ(free_tokens(Calibration{}, weights), 0.0);
+  Calibration no_read = genoa();
+  no_read.read_by_all = 0.0;
+  EXPECT_EQ(free_tokens(no_read, weights), 0.0);
+  EXPECT_EQ(free_tokens(genoa(), {}), 0.0);
+}
+
+TEST(Calibration, AttainableIsWhatProductsReachAndNeverMoreThanThePeak) {
+  Calibration calibration = genoa();
+  const auto seconds_at = [](double rate) { return 2.0 * 64 * 0.5 / rate; };  // of bf16
+  calibration.products = {times_of(PackedFormat::kBf16, seconds_at(0.3e12))};
+  EXPECT_NEAR(calibration.attainable(PackedFormat::kBf16), 0.3e12, 1e6);
+  calibration.products = {times_of(PackedFormat::kBf16, seconds_at(0.6e12))};
+  EXPECT_NEAR(calibration.attainable(PackedFormat::kBf16), 0.47e12, 1e6);
+}
+
+TEST(Calibration, AFormatThatWasNotMeasuredIsLikeTheNearestGroup) {
+  Calibration calibration = genoa();
+  constexpr PackedFormat kInt4Group128{Numbers::kInt4, Offsets::kZero, 128};
+  calibration.products = {times_of(kInt4Group32, 1e-9), times_of(kInt4Group128, 0.5e-9)};
+  const double of_128 = calibration.attainable(kInt4Group128);
+  EXPECT_LT(calibration.attainable(kInt4Group32), of_128);
+  EXPECT_EQ(calibration.attainable({Numbers::kInt4, Offsets::kNone, 256}), of_128);
+}
+
+TEST(Calibration, StrangeValuesAreSaidAndNotUsed) {
+  Calibration calibration = genoa();
+  calibration.read_by_one = 1e6;     // a megabyte per second
+  calibration.multiplies[1] = 1e17;  // a hundred thousand of today's cores
+  const double read = 1.0 / 36e9;
+  ProductTimes int8 = times_of(PackedFormat::kInt8PerChannel, 64 * 2 / 0.94e12);
+  int8.seconds_per_byte[0] = 10 * read;  // ten times slower than reading
+  int8.seconds_per_byte[1] = read;
+  calibration.products = {int8};
+  set_strange_aside(calibration, 2);
+  EXPECT_EQ(calibration.read_by_one, 0.0);
+  EXPECT_EQ(calibration.multiplies[1], 0.0);
+  EXPECT_EQ(calibration.read_by_all, 36e9);
+  EXPECT_EQ(calibration.products[0].seconds_per_byte[0], 0.0);
+  EXPECT_EQ(calibration.products[0].seconds_per_byte[1], read);
+  EXPECT_GT(calibration.products[0].seconds_per_byte.back(), 0.0);
+  ASSERT_EQ(calibration.set_aside.size(), 3u);
+  EXPECT_THAT(calibration.set_aside[0], HasSubstr("read by one worker"));
+  EXPECT_THAT(calibration.set_aside[1], HasSubstr("bf16"));
+  EXPECT_THAT(calibration.set_aside[2], HasSubstr("1 rows"));
+}
+
+// Small and short: that every format and number of rows is measured, not how fast it is.
+TEST(Calibration, MeasuresEveryFormatAndNumberOfRows) {
+  WorkerPool workers({.num_threads = 2, .pin = false});
+  const Kernels& kernels = *runnable_variants().back();
+  const CalibrationOptions options{
+      .arena_bytes = int64_t{1} << 20, .slice_bytes = 256 * 1024, .num_rounds = 1};
+  const Calibration calibration = calibrate(kernels, workers, options);
+  EXPECT_EQ(calibration.products.size(), 6u);
+  size_t measured = 0;
+  for (const ProductTimes& times : calibration.products) {
+    for (const double seconds : times.seconds_per_byte) {
+      EXPECT_TRUE(std::isfinite(seconds));
+      measured += seconds > 0.0;
+    }
+  }
+  // What is not there was strange, and said so.
+  size_t known = 2 + 4 + 6 * kCalibratedRows.size();
+  const size_t rates = (calibration.read_by_one > 0.0) + (calibration.read_by_all > 0.0) +
+                       static_cast<size_t>(std::count_if(calibration.multiplies.begin(),
+                                                         calibration.multiplies.end(),
+                                                         [](double rate) { return rate > 0.0; }));
+  EXPECT_EQ(known, rates + measured + calibration.set_aside.size());
+}
+
+TEST(Calibration, TheArenaIsLargerThanTheCacheAndStaysModest) {
+  EXPECT_GE(CalibrationOptions{}.arena_bytes, int64_t{64} << 20);
+  EXPECT_LE(CalibrationOptions{}.arena_bytes, int64_t{256} << 20);
+}
+
+}  // namespace
+}  // namespace tidemill
