@@ -12,6 +12,7 @@
 #include "fact_sheet.h"
 #include "kernels/select.h"
 #include "loaded_model.h"
+#include "machine_calibration.h"
 #include "model/load.h"
 #include "parallel/available_memory.h"
 #include "parallel/topology.h"
@@ -66,6 +67,34 @@ FactSection all_variants() {
                                     variant.kernels->description),
                              runs});
   }
+  return section;
+}
+
+// For programs all of it, as the file in the cache has it.
+FactSection calibration_facts(const Settings& settings) {
+  FactSection section{"calibration", {}};
+  WorkerPool workers(settings.workers);
+  const MachineCalibration machine =
+      machine_calibration(settings.model, select_kernels(settings.model.isa), workers);
+  section.facts.push_back({"origin", machine.origin});
+  if (!machine.numbers) return section;
+  const Calibration& numbers = *machine.numbers;
+  section.facts.push_back({"limits", describe(numbers)});
+  for (const ProductTimes& times : numbers.products) {
+    const PackedWeight weight[] = {{.format = times.format, .n = 4096, .k = 4096}};
+    std::string line =
+        format("{:>5.1f} free tokens; ns per KiB of weights", free_tokens(numbers, weight));
+    for (size_t r = 0; r < kCalibratedRows.size(); ++r) {
+      const double seconds = times.seconds_per_byte[r];
+      line += seconds > 0.0 ? format(" {:.0f}", seconds * 1024e9) : " ?";
+    }
+    section.facts.push_back({name_of(times.format), line});
+  }
+  for (const std::string& sentence : numbers.set_aside) {
+    section.facts.push_back({"set aside", sentence});
+  }
+  section.value = json_of(numbers);
+  section.value.set("origin", machine.origin);
   return section;
 }
 
@@ -224,6 +253,7 @@ int inspect(const SettingsReport& report) {
   FactSheet sheet;
   sheet.add(machine(settings));
   sheet.add(all_variants());
+  sheet.add(calibration_facts(settings));
   if (const std::string& model = settings.model.model_id; !model.empty()) {
     const fs::path path = local_model(model);
     is_engine_dir(path) ? add_engine(sheet, path, settings) : add_checkpoint(sheet, path, settings);

@@ -12,6 +12,7 @@
 #include "executor/network_runner.h"
 #include "executor/script_runner.h"
 #include "kernels/select.h"
+#include "machine_calibration.h"
 #include "parallel/available_memory.h"
 #include "text/text_library.h"
 
@@ -59,6 +60,33 @@ void say_plan(const MemoryPlan& plan) {
   log_info("memory plan: {:.1f} MiB available; weights {:.1f}, workspace {:.1f}, KV cache {:.1f}",
            mebibytes(plan.available_bytes), mebibytes(plan.weight_bytes),
            mebibytes(plan.workspace_bytes), mebibytes(plan.kv_bytes()));
+}
+
+// What one token needs of every weight that a step reads.
+std::vector<PackedWeight> weights_of(const Model& model) {
+  std::vector<PackedWeight> weights = {model.head()};
+  for (const LayerWeights& layer : model.layers()) {
+    for (const PackedWeight& weight : {layer.qkv, layer.output, layer.gate_up, layer.down}) {
+      weights.push_back(weight);
+    }
+  }
+  return weights;
+}
+
+// Its free tokens, for the scheduler; 0 where they are not known.
+int32_t calibrate_for(const MachineCalibration& machine, const Model& model) {
+  if (!machine.numbers) {
+    log_info("calibration: none ({})", machine.origin);
+    return 0;
+  }
+  for (const std::string& sentence : machine.numbers->set_aside) {
+    log_warning("calibration: {}", sentence);
+  }
+  const double tokens = free_tokens(*machine.numbers, weights_of(model));
+  log_info("calibration ({}): {}; up to {:.0f} tokens in a step take as long as one",
+           machine.origin, describe(*machine.numbers), std::max(tokens, 1.0));
+  constexpr double kMost = 65536;  // as many as a step may have
+  return static_cast<int32_t>(std::min(tokens, kMost));
 }
 
 // The server has registered these: /metrics shows them before a model is loaded, too.
@@ -165,7 +193,10 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   model_ = std::make_unique<Model>(engine);
   const Architecture& architecture = model_->architecture();
   const TextFiles files = read_text_files(engine);
-  const MemoryWishes wishes = memory_wishes(settings, architecture);
+  Settings calibrated = settings;
+  calibrated.executor.scheduler.free_tokens =
+      calibrate_for(machine_calibration(settings.model, kernels, workers), *model_);
+  const MemoryWishes wishes = memory_wishes(calibrated, architecture);
   const DecoderLimits& limits = wishes.limits;
   // Weights on a disk are in the page cache, which counts as room; in memory, they are taken.
   const int64_t taken = opened.in_memory ? model_->weight_bytes() : 0;
@@ -177,7 +208,7 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   say_plan(plan);
   heap_room_ = plan.available_bytes - plan.weight_bytes - plan.workspace_bytes - plan.kv_bytes();
   set_memory_metrics(metrics, plan);
-  ExecutorOptions options = settings.executor;
+  ExecutorOptions options = calibrated.executor;
   options.max_model_len = limits.max_model_len;
   options.scheduler.groups = {{.num_blocks = plan.num_blocks}};
   executor_ = std::make_unique<Executor>(

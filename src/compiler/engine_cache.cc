@@ -64,6 +64,8 @@ fs::path EngineCache::engine_dir(const std::string& source_digest) const {
   return dir_ / "engines" / source_digest;
 }
 
+fs::path EngineCache::calibration_dir() const { return dir_ / "calibration"; }
+
 DigestMemory EngineCache::digest_memory() const { return {.dir = dir_ / "digests"}; }
 
 DigestMemory digest_memory_of(const fs::path& cache_dir) {

@@ -23,6 +23,8 @@ class EngineCache {
 
   std::filesystem::path engine_dir(const std::string& source_digest) const;
   DigestMemory digest_memory() const;
+  // Where what was measured of this machine is kept: CACHE/calibration.
+  std::filesystem::path calibration_dir() const;
 
  private:
   std::filesystem::path dir_;

@@ -217,12 +217,14 @@ double free_tokens(const Calibration& calibration, std::span<const PackedWeight>
 
 Calibration calibrate(const Kernels& kernels, WorkerPool& workers,
                       const CalibrationOptions& options) {
+  const auto begin = Clock::now();
   Bench bench(kernels, workers, options);
   ArithmeticProbe arithmetic(kernels, workers, kProbeSeconds);
   std::vector<double> by_one, by_all, multiplies[4];
   std::vector<double> products[std::size(kFormats)][kCalibratedRows.size()];
   double cpu_share = 1.0;
   for (int round = 0; round < options.num_rounds; ++round) {
+    if (round > 0 && seconds_since(begin) > options.max_seconds) break;
     for (const Numbers numbers : kAllNumbers) {
       multiplies[static_cast<size_t>(numbers)].push_back(arithmetic.measure(numbers));
       cpu_share = std::min(cpu_share, arithmetic.cpu_share());

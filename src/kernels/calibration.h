@@ -51,6 +51,7 @@ struct CalibrationOptions {
   int64_t arena_bytes = default_arena_bytes();
   int64_t slice_bytes = int64_t{8} << 20;  // of it, read by each timing
   int num_rounds = 5;                      // of which the medians are taken
+  double max_seconds = 0.4;                // no round begins after that; the first is always made
 
   static int64_t default_arena_bytes();
 };

@@ -40,6 +40,9 @@ struct SchedulerOptions {
   // Drafts of all sequences in one step. Each asks for a row of logits beyond that of its sequence,
   // and memory for those is set aside at start.
   int32_t max_step_drafts = 0;
+  // T* of a calibration: a step of so many tokens takes hardly longer than one of a single token,
+  // for it waits for the weights all the same. 0: not known.
+  int32_t free_tokens = 0;
   int32_t min_chunk_tokens = 64;  // a prefill chunk is at least this long unless it ends a prompt
   int32_t max_preemptions = 3;    // afterwards a sequence is protected
   bool prefix_cache = true;

@@ -130,6 +130,10 @@ constexpr Option kOptions[] = {
      "Where compiled models are kept; default $XDG_CACHE_HOME/tidemill, else "
      "$HOME/.cache/tidemill, else /tmp/tidemill-cache. Must be yours alone to write.",
      kWorks},
+    {"calibration", kModel, kDoesIt, IN(model.calibration), any(),
+     "What this machine can do, in half a second once: auto measures it and keeps it in "
+     "CACHE_DIR/calibration; off; or such a file, which then holds whatever the machine does.",
+     kComputes},
     // The server.
     {"inference_address", kServer, kDoesIt, IN(inference_address), any(),
      "http://HOST:PORT or https://HOST:PORT to listen on; default http://0.0.0.0:8080.", kServe},

@@ -28,8 +28,9 @@ struct ModelSettings {
   std::string dtype = "auto";
   std::string quantize = "none";
   std::string isa = "auto";
-  std::string cache_dir;      // empty: default_cache_dir() of engine_cache.h
-  std::string chat_template;  // file that replaces the checkpoint's
+  std::string cache_dir;             // empty: default_cache_dir() of engine_cache.h
+  std::string calibration = "auto";  // or "off", or a file: machine_calibration.h
+  std::string chat_template;         // file that replaces the checkpoint's
   TemplateLimits template_limits;
   std::string generation_config = "auto";
   std::string output_formatter;  // empty: `stream` decides

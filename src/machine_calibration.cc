@@ -1,0 +1,251 @@
+#include "machine_calibration.h"
+
+#include <unistd.h>
+
+#include <cmath>
+#include <fstream>
+#include <stdexcept>
+#include <system_error>
+
+#include "base/check.h"
+#include "base/digest.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/text_file.h"
+#include "compiler/engine_cache.h"
+#include "parallel/available_memory.h"
+
+namespace tidemill {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Of the file. Raised when what is measured changes.
+constexpr int kFileVersion = 1;
+// Measuring takes an arena; a machine with less than so many of them left does without numbers.
+constexpr int64_t kLeastRoom = 4;
+
+constexpr std::string_view kNumbersNames[] = {"f32", "bf16", "int8", "int4"};
+constexpr std::string_view kOffsetsNames[] = {"none", "zero", "offset"};
+
+JsonValue json_of(const CalibrationKey& key) {
+  return JsonObject{{"processor", key.processor},
+                    {"microcode", key.microcode},
+                    {"threads", key.num_threads},
+                    {"variant", key.variant},
+                    {"version", key.version}};
+}
+
+JsonValue json_of(const ProductTimes& times) {
+  JsonObject by_rows;
+  for (size_t r = 0; r < kCalibratedRows.size(); ++r) {
+    by_rows.emplace_back(std::to_string(kCalibratedRows[r]), times.seconds_per_byte[r]);
+  }
+  const PackedFormat& f = times.format;
+  return JsonObject{{"numbers", std::string(kNumbersNames[static_cast<size_t>(f.numbers)])},
+                    {"group", int64_t{f.group}},
+                    {"offsets", std::string(kOffsetsNames[static_cast<size_t>(f.offsets)])},
+                    {"seconds_per_byte", std::move(by_rows)}};
+}
+
+// Of files that somebody may have edited: whatever is not as it was written makes them unreadable.
+struct Unreadable {};
+
+const JsonValue& member(const JsonValue& value, std::string_view name) {
+  const JsonValue* found = value.find(name);
+  if (found == nullptr) throw Unreadable{};
+  return *found;
+}
+
+double rate_of(const JsonValue& value) {
+  if (!value.is_number()) throw Unreadable{};
+  const double rate = value.number();
+  if (!std::isfinite(rate) || rate < 0.0) throw Unreadable{};
+  return rate;
+}
+
+template <size_t kCount>
+size_t index_in(const std::string_view (&names)[kCount], const JsonValue& value) {
+  for (size_t i = 0; i < kCount; ++i) {
+    if (value.is_string() && value.string() == names[i]) return i;
+  }
+  throw Unreadable{};
+}
+
+ProductTimes times_of(const JsonValue& value) {
+  const JsonValue& group = member(value, "group");
+  if (!group.is_integer() || !group.fits_int64()) throw Unreadable{};
+  if (group.integer() < 0 || group.integer() > kMaxGroup) throw Unreadable{};
+  ProductTimes times{
+      .format = {static_cast<Numbers>(index_in(kNumbersNames, member(value, "numbers"))),
+                 static_cast<Offsets>(index_in(kOffsetsNames, member(value, "offsets"))),
+                 static_cast<int32_t>(group.integer())}};
+  for (size_t r = 0; r < kCalibratedRows.size(); ++r) {
+    times.seconds_per_byte[r] =
+        rate_of(member(member(value, "seconds_per_byte"), std::to_string(kCalibratedRows[r])));
+  }
+  return times;
+}
+
+Calibration calibration_of(const JsonValue& value) {
+  const JsonValue& version = member(value, "file_version");
+  if (!version.is_integer() || version != JsonValue(kFileVersion)) throw Unreadable{};
+  const JsonValue& numbers = member(value, "calibration");
+  Calibration calibration{.read_by_one = rate_of(member(numbers, "read_by_one")),
+                          .read_by_all = rate_of(member(numbers, "read_by_all"))};
+  for (size_t n = 0; n < calibration.multiplies.size(); ++n) {
+    calibration.multiplies[n] = rate_of(member(member(numbers, "multiplies"), kNumbersNames[n]));
+  }
+  const JsonValue& products = member(numbers, "products");
+  const JsonValue& set_aside = member(numbers, "set_aside");
+  if (!products.is_array() || !set_aside.is_array()) throw Unreadable{};
+  for (const JsonValue& times : products.array()) calibration.products.push_back(times_of(times));
+  for (const JsonValue& sentence : set_aside.array()) {
+    if (!sentence.is_string()) throw Unreadable{};
+    calibration.set_aside.push_back(sentence.string());
+  }
+  return calibration;
+}
+
+struct CalibrationFile {
+  JsonValue key;
+  Calibration calibration;
+};
+
+std::optional<CalibrationFile> read_file(const fs::path& path) {
+  const Result<JsonValue> value = parse_json(read_text_file(path), kFileJsonLimits);
+  if (!value) return std::nullopt;
+  try {
+    return CalibrationFile{member(*value, "key"), calibration_of(*value)};
+  } catch (const Unreadable&) {
+    return std::nullopt;
+  }
+}
+
+std::optional<CalibrationMemory> memory_in(const ModelSettings& settings) {
+  try {
+    const EngineCache cache(settings.cache_dir.empty() ? default_cache_dir()
+                                                       : fs::path(settings.cache_dir));
+    return CalibrationMemory(cache.calibration_dir());
+  } catch (const std::exception& error) {
+    log_warning("{} Until then every start measures the machine.", error.what());
+    return std::nullopt;
+  }
+}
+
+MachineCalibration pinned(const std::string& path) {
+  const std::optional<CalibrationFile> file = read_file(path);
+  if (!file) {
+    throw std::runtime_error(
+        format("calibration is {}, which is not a calibration of this version. It is auto, off or "
+               "a file like those in CACHE_DIR/calibration, where auto keeps them.",
+               path));
+  }
+  return {file->calibration, path};
+}
+
+std::string gigas(double rate) { return rate > 0.0 ? format("{:.3g}", rate * 1e-9) : "?"; }
+
+}  // namespace
+
+std::string cpuinfo_field(std::string_view text, std::string_view field) {
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = text.substr(begin, end - begin);
+    begin = end + 1;
+    const size_t colon = line.find(':');
+    if (colon == std::string_view::npos || !line.starts_with(field)) continue;
+    // "model" is not "model name".
+    if (line.substr(field.size(), colon - field.size()).find_first_not_of(" \t") !=
+        std::string_view::npos) {
+      continue;
+    }
+    const size_t value = line.find_first_not_of(" \t", colon + 1);
+    return value == std::string_view::npos ? "" : std::string(line.substr(value));
+  }
+  return "";
+}
+
+CalibrationKey calibration_key(const Kernels& kernels, const WorkerPool& workers) {
+  std::ifstream in("/proc/cpuinfo");
+  const std::string cpuinfo{std::istreambuf_iterator<char>(in), {}};
+  return {.processor = cpuinfo_field(cpuinfo, "model name"),
+          .microcode = cpuinfo_field(cpuinfo, "microcode"),
+          .num_threads = workers.num_threads(),
+          .variant = format("{}: {}", kernels.name, kernels.description),
+          .version = TIDEMILL_VERSION};
+}
+
+JsonValue json_of(const Calibration& calibration) {
+  JsonObject multiplies;
+  for (size_t n = 0; n < calibration.multiplies.size(); ++n) {
+    multiplies.emplace_back(std::string(kNumbersNames[n]), calibration.multiplies[n]);
+  }
+  JsonArray products;
+  for (const ProductTimes& times : calibration.products) products.push_back(json_of(times));
+  return JsonObject{
+      {"read_by_one", calibration.read_by_one},
+      {"read_by_all", calibration.read_by_all},
+      {"multiplies", std::move(multiplies)},
+      {"products", std::move(products)},
+      {"set_aside", JsonArray(calibration.set_aside.begin(), calibration.set_aside.end())}};
+}
+
+fs::path CalibrationMemory::path_of(const CalibrationKey& key) const {
+  return dir_ / (sha256_of(to_json(json_of(key))).substr(0, 16) + ".json");
+}
+
+std::optional<Calibration> CalibrationMemory::recall(const CalibrationKey& key) const {
+  try {
+    std::optional<CalibrationFile> file = read_file(path_of(key));
+    if (file && file->key == json_of(key)) return std::move(file->calibration);
+  } catch (const std::runtime_error&) {  // there is none, or not for us
+  }
+  return std::nullopt;
+}
+
+void CalibrationMemory::remember(const CalibrationKey& key, const Calibration& calibration) const {
+  std::error_code ignored;
+  fs::create_directories(dir_, ignored);
+  const fs::path path = path_of(key);
+  const fs::path staged = path.string() + format(".{}", ::getpid());
+  const JsonObject file{
+      {"file_version", kFileVersion}, {"key", json_of(key)}, {"calibration", json_of(calibration)}};
+  std::ofstream out(staged);
+  out << to_json(file) << '\n';
+  out.close();
+  if (out) fs::rename(staged, path, ignored);
+  if (!out || ignored) fs::remove(staged, ignored);
+}
+
+MachineCalibration machine_calibration(const ModelSettings& settings, const Kernels& kernels,
+                                       WorkerPool& workers) {
+  if (settings.calibration == "off") return {{}, "calibration=off"};
+  if (settings.calibration != "auto") return pinned(settings.calibration);
+  if (kernels.name == std::string_view("reference")) {
+    return {{}, "isa=reference, which is not made to be fast"};
+  }
+  const CalibrationKey key = calibration_key(kernels, workers);
+  const std::optional<CalibrationMemory> memory = memory_in(settings);
+  if (memory) {
+    if (std::optional<Calibration> known = memory->recall(key)) {
+      return {std::move(known), memory->path_of(key).string()};
+    }
+  }
+  const CalibrationOptions options;
+  if (available_memory() < kLeastRoom * options.arena_bytes) {
+    return {{}, "too little memory to measure in"};
+  }
+  Calibration measured = calibrate(kernels, workers, options);
+  if (measured.disturbed) return {std::move(measured), "measured beside somebody else"};
+  if (memory) memory->remember(key, measured);
+  return {std::move(measured), "measured"};
+}
+
+std::string describe(const Calibration& c) {
+  return format("reads {} GB/s ({} by one worker); multiplies {} f32, {} bf16, {} int8 GFLOP/s",
+                gigas(c.read_by_all), gigas(c.read_by_one), gigas(c.multiplies[0]),
+                gigas(c.multiplies[1]), gigas(c.multiplies[2]));
+}
+
+}  // namespace tidemill

@@ -1,0 +1,60 @@
+// The calibration of this machine, as a setting wants it: remembered from the last start, measured,
+// or read from a file. Shared by the verbs.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "kernels/calibration.h"
+#include "settings/options.h"
+
+namespace tidemill {
+
+// What a calibration is good for: another of these is another machine.
+struct CalibrationKey {
+  std::string processor;  // as /proc/cpuinfo names it
+  std::string microcode;  // likewise; empty where it says none
+  int num_threads = 0;
+  std::string variant;  // name and description of the kernels
+  std::string version;  // of the program
+
+  bool operator==(const CalibrationKey&) const = default;
+};
+CalibrationKey calibration_key(const Kernels& kernels, const WorkerPool& workers);
+
+// The value of a line "field : value" of a text like /proc/cpuinfo, the first such; "" without one.
+std::string cpuinfo_field(std::string_view text, std::string_view field);
+
+// One file of JSON for each key, in a folder of its own: DIR/<digest of the key>.json.
+class CalibrationMemory {
+ public:
+  explicit CalibrationMemory(std::filesystem::path dir) : dir_(std::move(dir)) {}
+
+  std::filesystem::path path_of(const CalibrationKey& key) const;
+  // Nothing when there is no file, or one that is damaged or of another key.
+  std::optional<Calibration> recall(const CalibrationKey& key) const;
+  // Written beside and renamed. It only saves time: what cannot be written is measured again.
+  void remember(const CalibrationKey& key, const Calibration& calibration) const;
+
+ private:
+  std::filesystem::path dir_;
+};
+
+JsonValue json_of(const Calibration& calibration);
+
+struct MachineCalibration {
+  std::optional<Calibration> numbers;  // none with calibration=off, and for `reference`
+  std::string origin;                  // where they come from, for the log
+};
+// By settings.model.calibration. Measuring takes half a second, and happens once: undisturbed
+// numbers are remembered in the cache directory. Throws std::runtime_error when the file that the
+// setting names cannot be read; nothing else fails.
+MachineCalibration machine_calibration(const ModelSettings& settings, const Kernels& kernels,
+                                       WorkerPool& workers);
+
+// "13.2 free tokens" and its rates, in one line.
+std::string describe(const Calibration& calibration);
+
+}  // namespace tidemill
