@@ -229,7 +229,8 @@ void Scheduler::propose(SequenceId id, std::vector<TokenId> drafts) {
   if (Entry* entry = state_->find(id)) entry->sequence.drafts = std::move(drafts);
 }
 
-StepPlan Scheduler::next_step() {
+StepPlan Scheduler::next_step(const StepCosts& costs) {
+  state_->costs = costs;
   CHECK(state_->in_flight.empty(), "the plan before was not answered");
   StepPlan plan = state_->plan_step();
   StepPlan copy = plan;

@@ -132,7 +132,9 @@ class Scheduler {
 
   // The next plan; empty when nothing can run. Exactly one commit() or drop_plan() follows each
   // non-empty plan.
-  StepPlan next_step();
+  // Prompts take of it what the costs leave: at least a block of one of them, whatever it costs, so
+  // that every prompt goes on; decodes are not held back by it.
+  StepPlan next_step(const StepCosts& costs = {});
   // Nothing comes of the plan that was made last, or that was to be made: its tokens are still to
   // be computed. Whether some of them were does not matter, they are written over.
   void drop_plan();

@@ -1,5 +1,6 @@
 // Who runs in the next step, and in which blocks.
 #include <algorithm>
+#include <cmath>
 #include <new>
 
 #include "base/check.h"
@@ -26,6 +27,21 @@ StepPlan Scheduler::State::plan_step() {
 
 int32_t Scheduler::State::budget_left(const PlanDraft& plan) const {
   return options.max_step_tokens - static_cast<int32_t>(plan.num_tokens());
+}
+
+// Tokens of a prompt from position `begin` on: those that the budget and the time of the step
+// leave. n of them attend n begin + n (n + 1) / 2 keys.
+int32_t Scheduler::State::prompt_budget(const PlanDraft& plan, int32_t begin) const {
+  const int32_t left = budget_left(plan);
+  if (costs.limit <= 0.0) return left;
+  const double time = std::max(0.0, costs.limit - cost_of(plan.work(), costs));
+  const double square = costs.prompt_key / 2.0;
+  const double linear = costs.prompt_token + costs.prompt_key * (begin + 0.5);
+  const double tokens =
+      square > 0.0 ? 2.0 * time / (linear + std::sqrt(linear * linear + 4.0 * square * time))
+                   : (linear > 0.0 ? time / linear : left);
+  const int32_t least = plan.has_chunk() ? 0 : kBlockTokens;
+  return std::min(left, std::max(least, static_cast<int32_t>(std::min<double>(tokens, left))));
 }
 
 // Sequences that were paused keep their blocks, not their place: when they come back there may be
@@ -116,8 +132,9 @@ void Scheduler::State::plan_more_scores(PlanDraft& plan) {
     if (row.num_prompt_rows == 0) continue;
     Entry& entry = *find(row.sequence);
     const int64_t rows = options.max_score_rows() - plan.num_score_rows();
+    const int32_t budget = prompt_budget(plan, row.first_position + row.num_tokens);
     int64_t tokens = std::min<int64_t>(entry.sequence.num_pending_tokens(),
-                                       row.num_tokens + std::min<int64_t>(budget_left(plan), rows));
+                                       row.num_tokens + std::min<int64_t>(budget, rows));
     if (tokens == row.num_tokens) continue;
     if (!reserve(entry, row.first_position + tokens)) {
       for (const BlockTable& table : entry.sequence.block_tables) {
@@ -137,8 +154,8 @@ void Scheduler::State::plan_more_scores(PlanDraft& plan) {
 // scored goes on by as many as there are score rows for.
 int32_t Scheduler::State::chunk_tokens(const PlanDraft& plan, const Entry& entry) const {
   const int32_t pending = entry.sequence.num_pending_tokens();
-  const int32_t budget = budget_left(plan);
   const int32_t begin = entry.sequence.num_cached_tokens;
+  const int32_t budget = prompt_budget(plan, begin);
   if (entry.num_unscored(begin, begin + pending) > 0) {
     const int32_t scored_already = std::max(entry.num_scored_tokens - begin, 0);
     return std::min({pending, budget, scored_already + first_score_rows(plan, entry)});
@@ -146,7 +163,9 @@ int32_t Scheduler::State::chunk_tokens(const PlanDraft& plan, const Entry& entry
   if (pending <= budget) return pending;
   const int32_t whole_blocks = budget / kBlockTokens * kBlockTokens;
   const int32_t half_step = options.max_step_tokens / 2 / kBlockTokens * kBlockTokens;
-  if (whole_blocks > 0 && whole_blocks >= std::min(options.min_chunk_tokens, half_step)) {
+  // A step whose time is limited takes the blocks that it can.
+  const int32_t least = costs.limit > 0.0 ? kBlockTokens : options.min_chunk_tokens;
+  if (whole_blocks > 0 && whole_blocks >= std::min(least, half_step)) {
     return whole_blocks;
   }
   return plan.empty() || half_step == 0 ? budget : 0;

@@ -85,11 +85,23 @@ class PlanDraft {
   int64_t num_score_rows() const { return num_score_rows_; }
   int64_t num_prompt_rows() const { return num_prompt_rows_; }
   int64_t num_active() const { return num_active_; }
+  bool has_chunk() const { return num_prompt_tokens_ > 0; }
+  StepWork work() const {
+    return {.decode_tokens = static_cast<double>(num_tokens_ - num_prompt_tokens_),
+            .decode_keys = static_cast<double>(num_keys_ - num_prompt_keys_),
+            .prompt_tokens = static_cast<double>(num_prompt_tokens_),
+            .prompt_keys = static_cast<double>(num_prompt_keys_)};
+  }
   const std::vector<PlanRow>& rows() const { return plan_.rows; }
   StepPlan take() { return std::move(plan_); }
 
  private:
   void count(const PlanRow& row, int64_t times) {
+    num_keys_ += times * row.num_keys();
+    if (!row.is_decode()) {
+      num_prompt_tokens_ += times * row.num_tokens;
+      num_prompt_keys_ += times * row.num_keys();
+    }
     num_tokens_ += times * row.num_tokens;
     num_score_rows_ += times * row.num_score_rows;
     num_prompt_rows_ += times * row.num_prompt_rows;
@@ -97,6 +109,9 @@ class PlanDraft {
 
   StepPlan plan_;
   int64_t num_tokens_ = 0;
+  int64_t num_prompt_tokens_ = 0;
+  int64_t num_keys_ = 0;
+  int64_t num_prompt_keys_ = 0;
   int64_t num_score_rows_ = 0;
   int64_t num_prompt_rows_ = 0;
   int64_t num_active_;
@@ -116,6 +131,7 @@ struct Scheduler::State {
   static PlanRow chunk_row(const Entry& entry, int32_t tokens);
   int32_t chunk_tokens(const PlanDraft& plan, const Entry& entry) const;
   int32_t budget_left(const PlanDraft& plan) const;
+  int32_t prompt_budget(const PlanDraft& plan, int32_t begin) const;
   int32_t first_score_rows(const PlanDraft& plan, const Entry& entry) const;
   bool is_full(const PlanDraft& plan) const;
 
@@ -161,6 +177,7 @@ struct Scheduler::State {
   std::vector<Entry*> running;  // in order of arrival
   std::vector<Entry*> visited;  // of them, while a plan is made: preemption takes from `running`
   StepPlan in_flight;
+  StepCosts costs;  // of the plan that is made
   int64_t num_arrivals = 0;
   SchedulerCounts totals;  // the counters of counts()
 };

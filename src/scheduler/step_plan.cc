@@ -14,4 +14,15 @@ int64_t StepPlan::num_score_rows() const {
   return sum;
 }
 
+StepWork StepPlan::work() const {
+  StepWork work;
+  for (const PlanRow& row : rows) {
+    const auto tokens = static_cast<double>(row.num_tokens);
+    const auto keys = static_cast<double>(row.num_keys());
+    (row.is_decode() ? work.decode_tokens : work.prompt_tokens) += tokens;
+    (row.is_decode() ? work.decode_keys : work.prompt_keys) += keys;
+  }
+  return work;
+}
+
 }  // namespace tidemill

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/token_id.h"
+#include "scheduler/step_costs.h"
 
 namespace tidemill {
 
@@ -23,6 +24,12 @@ struct PlanRow {
   int32_t num_score_rows = 0;
   int32_t num_prompt_rows = 0;
 
+  // A decode, drafts included: what it computes is chosen from, all of it.
+  bool is_decode() const { return num_tokens == num_choice_rows(); }
+  // Of all its tokens together.
+  int64_t num_keys() const {
+    return int64_t{num_tokens} * first_position + int64_t{num_tokens} * (num_tokens + 1) / 2;
+  }
   int32_t num_choice_rows() const { return num_score_rows - num_prompt_rows; }
   bool operator==(const PlanRow&) const = default;
 };
@@ -32,6 +39,7 @@ struct StepPlan {
   bool empty() const { return rows.empty(); }
   int64_t num_tokens() const;
   int64_t num_score_rows() const;
+  StepWork work() const;
   bool operator==(const StepPlan&) const = default;
 };
 

@@ -1,0 +1,137 @@
+// Steps whose time is limited: what a plan costs by the numbers that the scheduler was given.
+#include "scheduler/step_costs.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <numeric>
+
+#include "scheduler/prefix_cache.h"
+#include "scheduler/scheduler.h"
+#include "scheduler/sequence.h"
+
+namespace tidemill {
+namespace {
+
+std::vector<TokenId> prompt_of(int length, TokenId first) {
+  std::vector<TokenId> tokens(static_cast<size_t>(length));
+  std::iota(tokens.begin(), tokens.end(), first);
+  return tokens;
+}
+
+StepResult answer(const StepPlan& plan) {
+  StepResult result;
+  for (const PlanRow& row : plan.rows) {
+    if (row.num_score_rows > 0) {
+      result.rows.push_back({.sequence = row.sequence, .accepted = {{.token = 7}}});
+    }
+  }
+  return result;
+}
+
+// Decodes cost 1 each and their keys 0.001, a token of a prompt 0.1 and its keys 0.0001.
+constexpr StepCosts kCosts{.limit = 40.0,
+                           .fixed = 10.0,
+                           .decode_token = 1.0,
+                           .decode_key = 0.001,
+                           .prompt_token = 0.1,
+                           .prompt_key = 0.0001};
+
+class LimitedSteps : public testing::Test {
+ protected:
+  LimitedSteps()
+      : scheduler_({.max_sequences = 64,
+                    .max_step_tokens = 2048,
+                    .prefix_cache = false,
+                    .groups = {{.num_blocks = 20'000}}}) {}
+
+  void add(int prompt_tokens, int new_tokens) {
+    scheduler_.add({.id = next_id_,
+                    .prompt = prompt_of(prompt_tokens, static_cast<TokenId>(next_id_ * 10'000)),
+                    .max_new_tokens = new_tokens});
+    ++next_id_;
+  }
+  StepPlan step(const StepCosts& costs) {
+    const StepPlan plan = scheduler_.next_step(costs);
+    scheduler_.commit(answer(plan));
+    scheduler_.check_invariants();
+    return plan;
+  }
+  static int64_t num_prompt_tokens(const StepPlan& plan) {
+    return static_cast<int64_t>(plan.work().prompt_tokens);
+  }
+
+  Scheduler scheduler_;
+  SequenceId next_id_ = 1;
+};
+
+TEST_F(LimitedSteps, WorkOfAPlanCountsTokensAndTheKeysThatTheyAttend) {
+  const StepPlan plan{
+      .rows = {{.sequence = 1, .first_position = 9, .num_tokens = 1, .num_score_rows = 1},
+               {.sequence = 2, .first_position = 4, .num_tokens = 3}}};
+  const StepWork work = plan.work();
+  EXPECT_EQ(work.decode_tokens, 1.0);
+  EXPECT_EQ(work.decode_keys, 10.0);
+  EXPECT_EQ(work.prompt_tokens, 3.0);
+  EXPECT_EQ(work.prompt_keys, 5.0 + 6.0 + 7.0);
+  EXPECT_DOUBLE_EQ(cost_of(work, kCosts), 10.0 + 1.0 + 0.01 + 0.3 + 0.0018);
+}
+
+// As much as fits, and not a block more: with the keys, whose number grows along the prompt.
+TEST_F(LimitedSteps, PromptsTakeTheBlocksThatTheTimeLeaves) {
+  add(4096, 4);
+  StepCosts costs = kCosts;
+  for (int64_t done = 0; done + 400 < 4096;) {
+    const StepPlan plan = step(costs);
+    ASSERT_EQ(plan.rows.size(), 1u);
+    EXPECT_LE(cost_of(plan.work(), costs), costs.limit);
+    PlanRow more = plan.rows[0];
+    more.num_tokens += kBlockTokens;
+    EXPECT_GT(cost_of(StepPlan{.rows = {more}}.work(), costs), costs.limit);
+    EXPECT_EQ(more.num_tokens % kBlockTokens, 0);
+    done += plan.rows[0].num_tokens;
+  }
+}
+
+TEST_F(LimitedSteps, WithoutALimitNothingIsHeldBack) {
+  add(4096, 4);
+  EXPECT_EQ(num_prompt_tokens(step({})), 2048);
+}
+
+// Decodes alone take more than a step may: they are not held back, and prompts go on by a block.
+TEST_F(LimitedSteps, EveryPromptProgressesHoweverLittleTimeThereIs) {
+  for (int i = 0; i < 40; ++i) add(8, 400);
+  for (int i = 0; i < 4 && step({}).work().decode_tokens < 40; ++i) {
+  }
+  for (int i = 0; i < 3; ++i) add(100, 4);
+  std::map<SequenceId, int64_t> progress;
+  for (int i = 0; i < 12; ++i) {
+    const StepPlan plan = step(kCosts);
+    EXPECT_GE(plan.work().decode_tokens, 40.0);
+    EXPECT_GT(num_prompt_tokens(plan) + (i >= 9), 0);
+    EXPECT_LE(num_prompt_tokens(plan), kBlockTokens);
+    for (const PlanRow& row : plan.rows) {
+      if (row.sequence > 40 && row.first_position < 100) progress[row.sequence] += row.num_tokens;
+    }
+  }
+  EXPECT_EQ(progress, (std::map<SequenceId, int64_t>{{41, 100}, {42, 100}, {43, 100}}));
+}
+
+TEST_F(LimitedSteps, ASecondPromptOnlyTakesWhatTheFirstLeaves) {
+  add(40, 4);    // 4 of the 30 that are left
+  add(4096, 4);  // nearly all the rest
+  add(4096, 4);
+  const StepPlan plan = step(kCosts);
+  ASSERT_EQ(plan.rows.size(), 2u);
+  EXPECT_EQ(plan.rows[0].num_tokens, 40);
+  EXPECT_EQ(plan.rows[1].num_tokens % kBlockTokens, 0);
+  EXPECT_LE(cost_of(plan.work(), kCosts), kCosts.limit);
+}
+
+TEST_F(LimitedSteps, CostsOfNothingLimitNothing) {
+  add(4096, 4);
+  EXPECT_EQ(num_prompt_tokens(step({.limit = 1.0})), 2048);
+}
+
+}  // namespace
+}  // namespace tidemill
