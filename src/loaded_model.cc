@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <span>
 #include <stdexcept>
 
 #include "base/check.h"
@@ -62,6 +63,17 @@ void say_plan(const MemoryPlan& plan) {
            mebibytes(plan.workspace_bytes), mebibytes(plan.kv_bytes()));
 }
 
+// The embedding is left out: a step reads a few rows of it.
+ReadLimits read_limits(const MachineCalibration& machine, std::span<const PackedWeight> weights,
+                       const MemoryPlan& plan) {
+  ReadLimits limits{.kv_bytes_per_token = plan.bytes_per_block / kTokensPerBlock,
+                    .bytes_per_second = machine.numbers ? machine.numbers->read_by_all : 0.0};
+  for (const PackedWeight& weight : weights) {
+    limits.weight_bytes += static_cast<int64_t>(packed_bytes(weight.format, weight.n, weight.k));
+  }
+  return limits;
+}
+
 // What one token needs of every weight that a step reads.
 std::vector<PackedWeight> weights_of(const Model& model) {
   std::vector<PackedWeight> weights = {model.head()};
@@ -79,8 +91,9 @@ int32_t calibrate_for(const MachineCalibration& machine, const Model& model) {
     log_info("calibration: none ({})", machine.origin);
     return 0;
   }
-  for (const std::string& sentence : machine.numbers->set_aside) {
-    log_warning("calibration: {}", sentence);
+  if (const size_t count = machine.numbers->set_aside.size(); count > 0) {
+    log_warning("calibration: {} values are too strange to be used; tidemill inspect lists them",
+                count);
   }
   const double tokens = free_tokens(*machine.numbers, weights_of(model));
   log_info("calibration ({}): {}; up to {:.0f} tokens in a step take as long as one",
@@ -194,8 +207,8 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   const Architecture& architecture = model_->architecture();
   const TextFiles files = read_text_files(engine);
   Settings calibrated = settings;
-  calibrated.executor.scheduler.free_tokens =
-      calibrate_for(machine_calibration(settings.model, kernels, workers), *model_);
+  const MachineCalibration machine = machine_calibration(settings.model, kernels, workers);
+  calibrated.executor.scheduler.free_tokens = calibrate_for(machine, *model_);
   const MemoryWishes wishes = memory_wishes(calibrated, architecture);
   const DecoderLimits& limits = wishes.limits;
   // Weights on a disk are in the page cache, which counts as room; in memory, they are taken.
@@ -210,6 +223,7 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   set_memory_metrics(metrics, plan);
   ExecutorOptions options = calibrated.executor;
   options.max_model_len = limits.max_model_len;
+  options.read = read_limits(machine, weights_of(*model_), plan);
   options.scheduler.groups = {{.num_blocks = plan.num_blocks}};
   executor_ = std::make_unique<Executor>(
       std::make_unique<NetworkRunner>(kernels, workers, *model_, limits, plan.num_blocks),

@@ -23,9 +23,17 @@
 
 namespace tidemill {
 
+// What a step reads, and how fast the machine reads: for the share of it that steps reach.
+struct ReadLimits {
+  int64_t weight_bytes = 0;        // of every step
+  int64_t kv_bytes_per_token = 0;  // of every token that a row of the plan attends
+  double bytes_per_second = 0.0;   // a plain read of all workers (calibration.h); 0: not known
+};
+
 struct ExecutorOptions {
   SchedulerOptions scheduler;
   int64_t max_model_len = 0;
+  int64_t max_step_ms = 0;  // prompts take no more of a step than fits (step_pace.h); 0: no limit
   int64_t job_queue_size = 1000;  // sequences that may wait; the next is refused
   int64_t queue_timeout_ms = 120'000;
   int64_t request_timeout_ms = 600'000;
@@ -36,6 +44,8 @@ struct ExecutorOptions {
   int64_t stream_resume_bytes = 128 * 1024;
   // Log-probabilities are of the unmodified logits ("raw") or of what was drawn from ("processed").
   std::string logprobs_mode = "raw";
+  int64_t busy_log_ms = 10'000;  // between two lines that say what was done; 0: none
+  ReadLimits read;
   RequestLimits request;  // its counts; what the model decides is set from the model
 };
 

@@ -58,6 +58,11 @@ ExecutorMetrics::ExecutorMetrics(MetricsRegistry& registry, const std::string& m
       gpu_cache_usage_(registry.gauge("vllm:gpu_cache_usage_perc",
                                       "The former name of vllm:kv_cache_usage_perc.",
                                       labels_of(model_name))),
+      read_share_(registry.gauge(
+          "tidemill:read_share",
+          "Bytes of weights, keys and values that the steps of the last second read, of those that "
+          "the machine could have read in their time; 0 when idle or not calibrated.",
+          labels_of(model_name))),
       prefix_queries_(registry.counter("vllm:prefix_cache_queries_total",
                                        "Prompt tokens looked up in the prefix cache.",
                                        labels_of(model_name))),
@@ -187,6 +192,8 @@ void ExecutorMetrics::sequence_ended(const EndedSequence& ended) {
 void ExecutorMetrics::cancelled(bool running, bool decoding) {
   cancelled_[decoding ? 2 : running ? 1 : 0]->add();
 }
+
+void ExecutorMetrics::read_share(double share) { read_share_.set(share); }
 
 void ExecutorMetrics::update(const SchedulerCounts& counts) {
   running_.set(static_cast<double>(counts.running));

@@ -38,12 +38,14 @@ class ExecutorMetrics {
   void sequence_ended(const EndedSequence& ended);
   void cancelled(bool running, bool decoding);
   void update(const SchedulerCounts& counts);
+  void read_share(double share);
 
  private:
   Gauge& running_;
   Gauge& waiting_;
   Gauge& kv_usage_;
   Gauge& gpu_cache_usage_;
+  Gauge& read_share_;
   Counter& prefix_queries_;
   Counter& prefix_hits_;
   Counter& preemptions_;

@@ -56,6 +56,8 @@ StepLoop::StepLoop(StepRunner& runner, const ExecutorOptions& options, ExecutorM
       gauges_(gauges),
       now_(driver.now),
       scheduler_(options.scheduler),
+      pace_(options.max_step_ms),
+      tally_(options.read, std::chrono::milliseconds(options.busy_log_ms), driver.now()),
       running_(options, metrics, streams, gauges),
       outbox_(options.job_queue_size + options.scheduler.max_sequences),
       engine_failed_(engine_failed_error()),
@@ -156,7 +158,7 @@ bool StepLoop::step() {
 // Until its results are recorded nothing of a step counts: what throws std::bad_alloc before can be
 // tried again, and each row then says what it would have said.
 std::optional<StepLoop::Computed> StepLoop::compute() {
-  const StepPlan plan = scheduler_.next_step();
+  const StepPlan plan = scheduler_.next_step(pace_.costs());
   if (plan.empty()) return std::nullopt;
   const auto begin = now_();
   const StepInput input = build_input(
@@ -165,12 +167,11 @@ std::optional<StepLoop::Computed> StepLoop::compute() {
   note_scheduled(plan);
   Computed computed{.result = runner_.run(input)};
   computed.recorded = scheduler_.commit(computed.result);
-  int64_t decode_tokens = 0;
-  for (const PlanRow& row : plan.rows) {
-    if (row.num_tokens == row.num_choice_rows()) decode_tokens += row.num_tokens;
-  }
-  metrics_.step(plan.num_tokens() - decode_tokens, decode_tokens,
-                std::chrono::duration<double>(now_() - begin).count());
+  const double seconds = std::chrono::duration<double>(now_() - begin).count();
+  const auto decode_tokens = static_cast<int64_t>(plan.work().decode_tokens);
+  metrics_.step(plan.num_tokens() - decode_tokens, decode_tokens, seconds);
+  pace_.observe(plan, seconds);
+  tally_.step(plan, seconds);
   return computed;
 }
 
@@ -292,6 +293,10 @@ void StepLoop::publish() {
   gauges_.held_blocks.store(counts.held_blocks);
   gauges_.cached_blocks.store(counts.cached_blocks);
   gauges_.total_blocks.store(counts.total_blocks);
+  if (const std::optional<double> share = tally_.read_share(now_())) {
+    metrics_.read_share(*share);
+  }
+  if (const std::string line = tally_.line(now_(), counts); !line.empty()) log_info("{}", line);
   next_publish_ = now_() + kPublishInterval;
 }
 

@@ -16,6 +16,8 @@
 #include "executor/mailbox.h"
 #include "executor/outbox.h"
 #include "executor/running_sequences.h"
+#include "executor/step_pace.h"
+#include "executor/step_tally.h"
 #include "executor/stream_table.h"
 
 namespace tidemill {
@@ -76,6 +78,8 @@ class StepLoop {
   LoopGauges& gauges_;
   const std::function<std::chrono::steady_clock::time_point()> now_;
   Scheduler scheduler_;
+  StepPace pace_;
+  StepTally tally_;
   RunningSequences running_;
   Outbox outbox_;
   std::vector<Mail> batch_;  // what was taken from the mailbox last

@@ -15,8 +15,11 @@ namespace {
 // The loop and what Executor::submit() does, without its checks.
 class StepLoopTest : public testing::Test {
  protected:
-  explicit StepLoopTest(ScriptRule rule = {.reply = {1, 2, 3}})
-      : runner_({.num_blocks = 8, .rules = {std::move(rule)}}) {}
+  explicit StepLoopTest(ScriptRule rule = {.reply = {1, 2, 3}}, int64_t max_step_ms = 0)
+      : runner_({.num_blocks = 8, .rules = {std::move(rule)}}),
+        options_{.scheduler = {.groups = {{.num_blocks = 8}}},
+                 .max_model_len = 64,
+                 .max_step_ms = max_step_ms} {}
   ~StepLoopTest() override {
     loop_.stop();
     if (thread_.joinable()) thread_.join();
@@ -24,12 +27,14 @@ class StepLoopTest : public testing::Test {
   void run() {
     thread_ = std::thread([this] { loop_.run(); });
   }
-  std::shared_ptr<StreamQueue> send(SequenceId id) {
+  std::shared_ptr<StreamQueue> send(SequenceId id, std::vector<TokenId> prompt = {7, 8, 9}) {
     auto stream = std::make_shared<StreamQueue>();
     streams_.put(id, stream, std::chrono::steady_clock::now());
     gauges_.in_system.fetch_add(1);
-    mailbox_.push(
-        {{.kind = MailKind::kAdd, .sequence = id, .prompt = {7, 8, 9}, .max_new_tokens = 3}});
+    mailbox_.push({{.kind = MailKind::kAdd,
+                    .sequence = id,
+                    .prompt = std::move(prompt),
+                    .max_new_tokens = 3}});
     return stream;
   }
   static std::vector<TokenRecord> read_all(StreamQueue& stream) {
@@ -42,7 +47,7 @@ class StepLoopTest : public testing::Test {
 
   MetricsRegistry registry_;
   ScriptRunner runner_;
-  const ExecutorOptions options_{.scheduler = {.groups = {{.num_blocks = 8}}}, .max_model_len = 64};
+  const ExecutorOptions options_;
   ExecutorMetrics metrics_{registry_, "m", 64, 8, true};
   Mailbox mailbox_;
   StreamTable streams_;
@@ -96,6 +101,25 @@ TEST_F(StepLoopTest, MailForSequencesThatHaveEndedIsIgnored) {
     mailbox_.push({{.kind = kind, .sequence = 1}, {.kind = kind, .sequence = 99}});
   }
   EXPECT_EQ(read_all(*send(2)).size(), 3u);
+}
+
+class LimitedStepLoop : public StepLoopTest {
+ protected:
+  LimitedStepLoop() : StepLoopTest({.reply = {1, 2, 3}}, /*max_step_ms=*/1) {}
+};
+
+// Of a step whose time is limited a prompt takes little before it is known what it costs.
+TEST_F(StepLoopTest, WithoutALimitAPromptIsComputedInOneStep) {
+  run();
+  read_all(*send(1, std::vector<TokenId>(200, 7)));
+  EXPECT_THAT(registry_.text(), testing::ContainsRegex("iteration_tokens_total_count[^\n]* 3\n"));
+}
+TEST_F(LimitedStepLoop, APromptIsCutToTheTimeOfAStep) {
+  run();
+  read_all(*send(1, std::vector<TokenId>(200, 7)));
+  const std::string page = registry_.text();
+  EXPECT_THAT(page, testing::ContainsRegex("iteration_tokens_total_sum[^\n]* 202\n"));
+  EXPECT_THAT(page, testing::Not(testing::ContainsRegex("iteration_tokens_total_count[^\n]* 3\n")));
 }
 
 TEST_F(FailingStepLoop, WhoWasLetInJustBeforeHasTheErrorToo) {

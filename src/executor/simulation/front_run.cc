@@ -32,6 +32,7 @@ ExecutorOptions random_options(SimulationRandom& random) {
   options.queue_timeout_ms = random.one_of({20, 1000, 120'000, 120'000});
   options.request_timeout_ms = random.one_of({50, 1000, 600'000, 600'000});
   options.stream_pause_bytes = kBytesPerUnreadToken * random.one_of({1, 3, 10, 4000});
+  options.busy_log_ms = 0;
   options.stream_resume_bytes = options.stream_pause_bytes / 2;
   return options;
 }

@@ -1,0 +1,42 @@
+// How long steps take, learned from those that were made: what the scheduler keeps a step's time by
+// (max_step_ms). Pure: plans and seconds come in, costs go out. Owned by the step loop's thread.
+//
+// A step's time is taken to be
+//   fixed + decode tokens and their keys + prompt tokens and their keys,
+// each by a cost of its own. The five costs are followed by a Kalman filter: each step corrects
+// those that it says something about, and those that it does not become less certain, within
+// bounds. What steps vary by beyond that is measured, too, and kept as a distance from the limit.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "scheduler/step_plan.h"
+
+namespace tidemill {
+
+class StepPace {
+ public:
+  // Most milliseconds of a step; 0: there is no limit, and nothing is learned.
+  explicit StepPace(int64_t max_step_ms);
+
+  // In seconds. Of the limit so much is kept back that 99 steps of 100 stay within 1.12 of it.
+  StepCosts costs() const;
+  void observe(const StepPlan& plan, double seconds);
+
+  double predict(const StepPlan& plan) const { return cost_of(plan.work(), costs()); }
+
+ private:
+  static constexpr size_t kCount = 5;
+  using Numbers = std::array<double, kCount>;
+
+  void correct(const Numbers& work, double seconds);
+
+  double limit_;
+  Numbers costs_{};                         // in the order of StepCosts
+  Numbers units_{};                         // of each: what is uncertain about it at first
+  std::array<Numbers, kCount> variance_{};  // of costs_ / units_
+  double spread_;  // mean square of what a step's time differs by, as a share of it
+};
+
+}  // namespace tidemill
