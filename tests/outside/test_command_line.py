@@ -447,6 +447,32 @@ def test_X_5_a_plan_that_does_not_fit_is_refused_with_its_table(engines):
         assert word in done.stderr
 
 
+def test_inspect_shows_the_calibration_and_keeps_it(tmp_path):
+    cache = tmp_path / "cache"
+
+    def calibration(*arguments):
+        sheet = run("inspect", "--json", "--cache-dir", cache, *arguments).stdout
+        return json.loads(sheet)["calibration"]
+
+    assert set(calibration("--calibration", "off")) == {"origin"}
+    assert set(calibration("--isa", "reference")) == {"origin"}
+    measured = calibration()
+    if set(measured) == {"origin"}:
+        pytest.skip("nothing but the reference runs here")
+    assert len(measured["products"]) == 6
+    kept = list((cache / "calibration").glob("*.json"))
+    if not kept:
+        assert "somebody else" in measured["origin"]
+        return
+    for arguments in [(), ("--calibration", kept[0])]:
+        again = calibration(*arguments)
+        assert again.pop("origin") == str(kept[0])
+        assert again == {name: value for name, value in measured.items() if name != "origin"}
+    kept[0].write_text(kept[0].read_text()[:-20])
+    assert str(kept[0]) in run("inspect", "--calibration", kept[0], code=1).stderr
+    assert calibration()["products"]
+
+
 def test_compile_writes_an_engine_that_inspect_describes(tmp_path):
     folder = need(ROOT / "tests/data/tiny/llama")
     out = tmp_path / "engine"
