@@ -10,6 +10,7 @@ set(own_headers
   kernels/logit_summary.h
   kernels/tensor.h
   kernels/host/attention_avx512_ops.h
+  kernels/host/attention_inner.h
   kernels/host/attention_loop.h
   kernels/host/inner.h
   kernels/host/product_tiles.h

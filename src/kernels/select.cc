@@ -15,21 +15,30 @@ namespace {
 constexpr Inner with_bf16(Inner inner, void (*product)(const ProductTile&),
                           void (*attend)(const AttentionTask&)) {
   inner.product_bf16 = product;
-  inner.attend_bf16 = attend;
+  inner.attention.attend_bf16 = attend;
   return inner;
 }
 
-constexpr Inner kReference{
-    reference::product_f32, reference::product_bf16,  reference::attend_f32, reference::attend_bf16,
-    reference::normalize,   reference::silu_times_up, reference::to_bf16,    reference::summarize,
-    reference::sum_exp,     reference::collect,       reference::read_memory};
-constexpr Inner kAvx2{avx2::product_f32, avx2::product_bf16,  avx2::attend_f32, avx2::attend_bf16,
-                      avx2::normalize,   avx2::silu_times_up, avx2::to_bf16,    avx2::summarize,
-                      avx2::sum_exp,     avx2::collect,       avx2::read_memory};
-constexpr Inner kAvx512{avx512::product_f32, avx512::product_bf16, avx512::attend_f32,
-                        avx512::attend_bf16, avx512::normalize,    avx512::silu_times_up,
-                        avx512::to_bf16,     avx512::summarize,    avx512::sum_exp,
-                        avx512::collect,     avx512::read_memory};
+constexpr AttentionInner kReferenceAttention{sizeof(double),         reference::attend_f32,
+                                             reference::attend_bf16, reference::clear_state,
+                                             reference::merge_state, reference::finish_state};
+constexpr AttentionInner kAvx2Attention{sizeof(float),     avx2::attend_f32,  avx2::attend_bf16,
+                                        avx2::clear_state, avx2::merge_state, avx2::finish_state};
+constexpr AttentionInner kAvx512Attention{sizeof(float),       avx512::attend_f32,
+                                          avx512::attend_bf16, avx512::clear_state,
+                                          avx512::merge_state, avx512::finish_state};
+
+constexpr Inner kReference{reference::product_f32, reference::product_bf16,  kReferenceAttention,
+                           reference::normalize,   reference::silu_times_up, reference::to_bf16,
+                           reference::summarize,   reference::sum_exp,       reference::collect,
+                           reference::read_memory};
+constexpr Inner kAvx2{avx2::product_f32,   avx2::product_bf16, kAvx2Attention,  avx2::normalize,
+                      avx2::silu_times_up, avx2::to_bf16,      avx2::summarize, avx2::sum_exp,
+                      avx2::collect,       avx2::read_memory};
+constexpr Inner kAvx512{avx512::product_f32, avx512::product_bf16,  kAvx512Attention,
+                        avx512::normalize,   avx512::silu_times_up, avx512::to_bf16,
+                        avx512::summarize,   avx512::sum_exp,       avx512::collect,
+                        avx512::read_memory};
 constexpr Inner kAvx512Bf16 = with_bf16(kAvx512, avx512bf16::product_bf16, avx512bf16::attend_bf16);
 
 constexpr Kernels kReferenceKernels = host::make_kernels<kReference>(

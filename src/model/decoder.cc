@@ -29,6 +29,7 @@ class Cutter {
   float* floats(int64_t count) {
     return static_cast<float*>(take(count * element_bytes(DType::kF32)));
   }
+  AttentionMemory attention_memory(int64_t bytes) { return {take(bytes), bytes}; }
   int64_t bytes() const { return bytes_; }
 
  private:
@@ -125,6 +126,8 @@ Decoder::Workspace Decoder::lay_out(void* memory, const Architecture& architectu
       .gated = cut.tensor(tokens, padded_intermediate_size(a), activation_type),
       .scored = cut.tensor(limits.max_score_rows, a.hidden_size, activation_type),
       .logits = cut.tensor(limits.max_score_rows, a.vocab_size, DType::kF32),
+      .attention = cut.attention_memory(
+          attention_memory_bytes(attention_shape(a), tokens, limits.max_model_len)),
       .cos = cut.floats(limits.max_model_len * a.head_dim / 2),
       .sin = cut.floats(limits.max_model_len * a.head_dim / 2),
   };
@@ -163,6 +166,7 @@ void Decoder::forward(Lane& lane, const ForwardInput& input) {
   // Before the first meeting: behind the last one other lanes already read it.
   if (lane.index() == 0) num_scored_rows_ = num_scored;
 
+  kernels_.plan_attention(lane, attention_shape_, rows, workspace_.attention);
   kernels_.embed(lane, model_.embedding(), input.token_ids.data(), hidden);
   for (size_t i = 0; i < model_.layers().size(); ++i) {
     attention_block(lane, model_.layers()[i], rows, cache_.layer(static_cast<int64_t>(i)));
@@ -195,7 +199,7 @@ void Decoder::attention_block(Lane& lane, const LayerWeights& weights, const Tok
   kernels_.rms_norm(lane, hidden, nullptr, weights.attention_norm, epsilon, normed);
   product(lane, normed, weights.qkv, {.bias = weights.qkv_bias}, qkv);
   kernels_.rotate_and_store(lane, qkv, attention_shape_, rotary, rows, q, cache);
-  kernels_.attention(lane, q, attention_shape_, rows, cache, attended);
+  kernels_.attention(lane, q, attention_shape_, rows, cache, workspace_.attention, attended);
   product(lane, attended, weights.output, {.bias = weights.output_bias, .residual = &hidden},
           hidden, Reduction::kSumOverRanks);
 }

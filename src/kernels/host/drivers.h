@@ -8,42 +8,14 @@
 #include <algorithm>
 
 #include "kernels/element_bytes.h"
-#include "kernels/host/attention_share.h"
+#include "kernels/host/attention_driver.h"
 #include "kernels/host/inner.h"
 #include "kernels/host/rotary.h"
+#include "kernels/host/store_row.h"
 #include "kernels/kernels.h"
 #include "parallel/lane.h"
 
 namespace tidemill::host {
-
-inline unsigned char* row_of(const Tensor& tensor, int64_t row) {
-  return static_cast<unsigned char*>(tensor.data) +
-         row * tensor.stride * element_bytes(tensor.type);
-}
-
-inline float* float_row(const Tensor& tensor, int64_t row) {
-  return reinterpret_cast<float*>(row_of(tensor, row));
-}
-
-inline void clear_padding(const Tensor& out, int64_t row) {
-  const int64_t bytes = element_bytes(out.type);
-  memset(row_of(out, row) + out.cols * bytes, 0,
-         static_cast<size_t>((out.stride - out.cols) * bytes));
-}
-
-// count floats into a row of `out`, from column `first`, in the type that `out` has. Whoever writes
-// the last column zeroes what lies behind it: the next product reads up to the stride, and its
-// padded weights turn anything but NaN into nothing.
-template <const Inner& kInner>
-void store(const float* values, int64_t count, const Tensor& out, int64_t row, int64_t first) {
-  unsigned char* target = row_of(out, row) + first * element_bytes(out.type);
-  if (out.type == DType::kF32) {
-    memcpy(target, values, static_cast<size_t>(count) * sizeof(float));
-  } else {
-    kInner.to_bf16(values, count, reinterpret_cast<uint16_t*>(target));
-  }
-  if (first + count == out.cols) clear_padding(out, row);
-}
 
 inline void embed(Lane& lane, const PackedWeight& weight, const int32_t* ids, Tensor out) {
   const Range rows = lane.share(out.rows);
@@ -189,53 +161,6 @@ void rotate_and_store(Lane& lane, Tensor qkv, const AttentionShape& shape, const
   lane.meet();
 }
 
-// What the heads of one row and one kv head have in common.
-inline AttentionTask task_of(const AttentionShape& shape, const TokenRows& rows, int64_t row,
-                             int64_t kv_head, const KvLayer& cache) {
-  const auto k_bytes = static_cast<int64_t>(k_run_bytes(cache.type, shape.head_dim));
-  const int64_t head_bytes =
-      k_bytes + static_cast<int64_t>(v_run_bytes(cache.type, shape.head_dim));
-  const unsigned char* keys = cache.data + kv_head * head_bytes;
-  const int64_t last = rows.positions[row];
-  return {.block_ids = rows.block_ids + rows.table_begins[row],
-          .keys = keys,
-          .values = keys + k_bytes,
-          .block_stride = static_cast<int64_t>(cache.block_stride),
-          .head_dim = shape.head_dim,
-          .first = first_attended(shape, last),
-          .last = last,
-          .scale = shape.scale};
-}
-
-// A single long sequence on few heads leaves lanes waiting for the last unit; sharing partitions of
-// 512 positions, too, would even that out without changing a bit.
-template <const Inner& kInner>
-void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRows& rows,
-               KvLayer cache, Tensor out) {
-  const auto attend = cache.type == DType::kF32 ? kInner.attend_f32 : kInner.attend_bf16;
-  const int64_t group = shape.num_heads / shape.num_kv_heads;
-  const int64_t padded_dim = (shape.head_dim + 15) / 16 * 16;
-  const Range units = share_attention(lane, rows, shape);
-  alignas(64) float values[kTaskHeads * kMaxHeadDim];
-  for (int64_t unit = units.begin; unit < units.end; ++unit) {
-    const int64_t row = unit % rows.count;
-    const int64_t kv_head = unit / rows.count;
-    AttentionTask task = task_of(shape, rows, row, kv_head, cache);
-    task.out = values;
-    const int64_t end = (kv_head + 1) * group;
-    for (int64_t head = kv_head * group; head < end; head += task.num_heads) {
-      task.q = row_of(q, row) + head * shape.head_dim * element_bytes(q.type);
-      task.num_heads = std::min(kTaskHeads, end - head);
-      attend(task);
-      for (int64_t h = 0; h < task.num_heads; ++h) {
-        store<kInner>(values + h * padded_dim, shape.head_dim, out, row,
-                      (head + h) * shape.head_dim);
-      }
-    }
-  }
-  lane.meet();
-}
-
 template <const Inner& kInner>
 LogitSummary summarize_logits(const float* logits, int64_t vocab_size) {
   LogitSummary summary;
@@ -252,6 +177,7 @@ constexpr Kernels make_kernels(const char* name, const char* description) {
           .rms_norm = rms_norm<kInner>,
           .matmul = matmul<kInner>,
           .rotate_and_store = rotate_and_store<kInner>,
+          .plan_attention = plan_attention<kInner>,
           .attention = attention<kInner>,
           .summarize_logits = summarize_logits<kInner>,
           .sum_exp = kInner.sum_exp,

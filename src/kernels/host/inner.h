@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#include "kernels/kv_layout.h"
+#include "kernels/host/attention_inner.h"
 
 namespace tidemill {
 
@@ -40,33 +40,10 @@ struct ProductTile {
   float* sums;
 };
 
-// Most heads of a task: their running sums, two KiB each at the largest head, stay in L1 beside a
-// block.
-inline constexpr int64_t kTaskHeads = 8;
-
-// Query heads of one row that share a kv head, over their sequence's blocks: see attention in
-// kernels.h. A block is read once for all of them; a head's bits do not depend on the others.
-struct AttentionTask {
-  const void* q;              // [num_heads, head_dim] elements of the cache's type, without gaps
-  int64_t num_heads;          // 1 .. kTaskHeads
-  const int32_t* block_ids;   // of the sequence
-  const unsigned char* keys;  // of this kv head in block 0 of the layer
-  const unsigned char* values;
-  int64_t block_stride;  // bytes
-  int64_t head_dim;
-  int64_t first;  // positions first .. last are attended
-  int64_t last;
-  float scale;
-  float* out;  // [num_heads, head_dim padded to 16]
-};
-
-inline constexpr int64_t kPartitionTokens = 512;
-
 struct Inner {
   void (*product_f32)(const ProductTile& tile);
   void (*product_bf16)(const ProductTile& tile);
-  void (*attend_f32)(const AttentionTask& task);
-  void (*attend_bf16)(const AttentionTask& task);
+  AttentionInner attention;
   // out[i] = in[i] * scale[i] * r with r = 1 / sqrt(mean of squares + epsilon); count floats.
   void (*normalize)(const float* in, const float* scale, int64_t count, float epsilon, float* out);
   // out[i] = silu(gate[i]) * up[i] for 16 channels.
@@ -86,8 +63,6 @@ struct Inner {
   namespace variant {                                                                            \
   void product_f32(const ProductTile& tile);                                                     \
   void product_bf16(const ProductTile& tile);                                                    \
-  void attend_f32(const AttentionTask& task);                                                    \
-  void attend_bf16(const AttentionTask& task);                                                   \
   void normalize(const float* in, const float* scale, int64_t count, float epsilon, float* out); \
   void silu_times_up(const float* gate, const float* up, float* out);                            \
   void to_bf16(const float* in, int64_t count, uint16_t* out);                                   \
@@ -105,7 +80,6 @@ TIDEMILL_INNER(avx512)
 // The bf16 products of a processor with AVX512_BF16; everything else is avx512's.
 namespace avx512bf16 {
 void product_bf16(const ProductTile& tile);
-void attend_bf16(const AttentionTask& task);
 }  // namespace avx512bf16
 
 }  // namespace tidemill
