@@ -114,6 +114,11 @@ struct Kernels {
   // (which may exceed capacity: then the list is incomplete).
   int64_t (*collect_at_least)(const float* logits, int64_t vocab_size, float threshold,
                               int32_t* ids, int64_t capacity) = nullptr;
+  // Multiplies and adds what lies in 4 KiB of operands, with the instruction that products and
+  // attention of that type use, for a probe of the arithmetic; returns how many floating-point
+  // operations that were. *sum so that they cannot be left out.
+  int64_t (*multiply_in_cache)(DType type, const void* operands, int64_t repeats,
+                               float* sum) = nullptr;
   // Reads every byte, for the bandwidth probe (bandwidth_probe.h); returns a sum so that the reads
   // cannot be left out. `bytes` is a multiple of 32 KiB.
   uint64_t (*read_memory)(const void* data, int64_t bytes) = nullptr;

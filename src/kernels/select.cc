@@ -12,21 +12,23 @@
 namespace tidemill {
 namespace {
 
-constexpr Inner with_bf16(Inner inner, void (*product)(const ProductTile&),
-                          void (*attend)(const AttentionTask&)) {
-  inner.product_bf16 = product;
-  inner.attention.attend_bf16 = attend;
+// What a processor with AVX512_BF16 does better.
+constexpr Inner with_bf16(Inner inner) {
+  inner.product_bf16 = avx512bf16::product_bf16;
+  inner.attention.attend_bf16 = avx512bf16::attend_bf16;
+  inner.attention.multiply_bf16 = avx512bf16::multiply;
   return inner;
 }
 
-constexpr AttentionInner kReferenceAttention{sizeof(double),         reference::attend_f32,
-                                             reference::attend_bf16, reference::clear_state,
-                                             reference::merge_state, reference::finish_state};
+constexpr AttentionInner kReferenceAttention{
+    sizeof(double),         reference::attend_f32,   reference::attend_bf16, reference::clear_state,
+    reference::merge_state, reference::finish_state, reference::multiply,    reference::multiply};
 constexpr AttentionInner kAvx2Attention{sizeof(float),     avx2::attend_f32,  avx2::attend_bf16,
-                                        avx2::clear_state, avx2::merge_state, avx2::finish_state};
-constexpr AttentionInner kAvx512Attention{sizeof(float),       avx512::attend_f32,
-                                          avx512::attend_bf16, avx512::clear_state,
-                                          avx512::merge_state, avx512::finish_state};
+                                        avx2::clear_state, avx2::merge_state, avx2::finish_state,
+                                        avx2::multiply,    avx2::multiply};
+constexpr AttentionInner kAvx512Attention{
+    sizeof(float),       avx512::attend_f32,   avx512::attend_bf16, avx512::clear_state,
+    avx512::merge_state, avx512::finish_state, avx512::multiply,    avx512::multiply};
 
 constexpr Inner kReference{reference::product_f32, reference::product_bf16,  kReferenceAttention,
                            reference::normalize,   reference::silu_times_up, reference::to_bf16,
@@ -39,7 +41,7 @@ constexpr Inner kAvx512{avx512::product_f32, avx512::product_bf16,  kAvx512Atten
                         avx512::normalize,   avx512::silu_times_up, avx512::to_bf16,
                         avx512::summarize,   avx512::sum_exp,       avx512::collect,
                         avx512::read_memory};
-constexpr Inner kAvx512Bf16 = with_bf16(kAvx512, avx512bf16::product_bf16, avx512bf16::attend_bf16);
+constexpr Inner kAvx512Bf16 = with_bf16(kAvx512);
 
 constexpr Kernels kReferenceKernels = host::make_kernels<kReference>(
     "reference", "plain C++, sums in double: the meaning of the rest");

@@ -182,6 +182,7 @@ constexpr Kernels make_kernels(const char* name, const char* description) {
           .summarize_logits = summarize_logits<kInner>,
           .sum_exp = kInner.sum_exp,
           .collect_at_least = kInner.collect,
+          .multiply_in_cache = multiply_in_cache<kInner>,
           .read_memory = kInner.read_memory};
 }
 
