@@ -112,8 +112,11 @@ class Setting {
     int64_t count;
   };
 
+  enum class Calls { kStore, kStoreAndAttend };
+
   // One step over pieces of sequences; a row of the result per token, in the order of the pieces.
-  OwnedTensor step(const std::vector<Piece>& pieces, int lanes) {
+  OwnedTensor step(const std::vector<Piece>& pieces, int lanes,
+                   Calls calls = Calls::kStoreAndAttend) {
     std::vector<int32_t> positions, table_begins;
     std::vector<int64_t> sources;
     for (const Piece& piece : pieces) {
@@ -144,6 +147,7 @@ class Setting {
       kernels_.plan_attention(lane, shape_, rows, memory);
       kernels_.rotate_and_store(lane, qkv.view(), shape_, rotation_.view(), rows, q.view(),
                                 cache_.layer());
+      if (calls == Calls::kStore) return;
       kernels_.attention(lane, q.view(), shape_, rows, cache_.layer(), memory, out.view());
     });
     return out;
@@ -283,7 +287,7 @@ TEST_P(Attention, RowsBitsDoNotDependOnHowLanesShareASequence) {
   for (const AttentionShape& shape : {shape_of(24, 3, 1), shape_of(32, 2, 2, 1100)}) {
     constexpr int64_t kLength = 2200;
     Setting sequences = setting(shape, kLength);
-    sequences.step({{0, 0, 1090}}, 2);
+    sequences.step({{0, 0, 1090}}, 2, Setting::Calls::kStore);
     const OwnedTensor rest = sequences.step({{0, 1090, kLength - 1090}}, 3);
     for (const int64_t position : {kLength - 1, int64_t{1700}, int64_t{1535}, int64_t{1090}}) {
       for (const int lanes : {1, 2, 3, 5}) {
@@ -306,8 +310,8 @@ TEST_P(Attention, RowsBitsDoNotDependOnSharedBlocks) {
       Setting copied = setting(shape, kLength, kNan, {kCount, blocks, false});
       std::vector<Setting::Piece> decode;
       for (int32_t s = 0; s < kCount; ++s) {
-        shared.step({{s, 0, kLength}}, 2);
-        copied.step({{s, 0, kLength}}, 2);
+        shared.step({{s, 0, kLength}}, 2, Setting::Calls::kStore);
+        copied.step({{s, 0, kLength}}, 2, Setting::Calls::kStore);
         // Not in order, ends in all places, one inside the prefix.
         decode.push_back({(s + 3) % kCount, s == 0 ? 150 : kLength - 1 - 7 * s, 1});
       }

@@ -72,7 +72,7 @@ struct SoftmaxOps {
 
 // A tile over keys and values of f32: 16 queries are two vectors.
 struct F32Tile : SoftmaxOps {
-  static constexpr int64_t kMaxRowQueries = 8;
+  static constexpr int64_t kMaxRowQueries = 10;
   static constexpr int64_t kPackedElementBytes = 4;
 
   // K: two halves of [head_dim][16 tokens]; packed: [head_dim][query].
@@ -235,21 +235,26 @@ struct F32Ops : F32Tile {
   static void add_row_values(const AttentionTask& task, const unsigned char* run, int64_t ahead,
                              int64_t query, const float (*scores)[kTokensPerBlock],
                              QueryTile& tile) {
-    for (int64_t d = 0; d < padded_head_dim(task.head_dim); d += 8) {
-      const unsigned char* column = run + d / 16 * 16 * kTokensPerBlock * 4 + d % 16 * 4;
-      __m256 sums[kRows];
+    for (int64_t d = 0; d < padded_head_dim(task.head_dim); d += 16) {
+      const unsigned char* column = run + d * kTokensPerBlock * 4;
+      __m256 sums[kRows * 2];
       TIDEMILL_UNROLL
-      for (int r = 0; r < kRows; ++r) sums[r] = scaled_values(tile, query + r, d);
+      for (int i = 0; i < kRows * 2; ++i) {
+        sums[i] = scaled_values(tile, query + i / 2, d + i % 2 * 8);
+      }
       for (int64_t t = 0; t < kTokensPerBlock; ++t) {
         prefetch(column + t * 64 + ahead);
-        const __m256 values = _mm256_loadu_ps(reinterpret_cast<const float*>(column + t * 64));
+        const auto* line = reinterpret_cast<const float*>(column + t * 64);
         TIDEMILL_UNROLL
-        for (int r = 0; r < kRows; ++r) {
-          sums[r] = _mm256_fmadd_ps(_mm256_set1_ps(scores[r][t]), values, sums[r]);
+        for (int i = 0; i < kRows * 2; ++i) {
+          sums[i] = _mm256_fmadd_ps(_mm256_set1_ps(scores[i / 2][t]),
+                                    _mm256_loadu_ps(line + i % 2 * 8), sums[i]);
         }
       }
       TIDEMILL_UNROLL
-      for (int r = 0; r < kRows; ++r) _mm256_store_ps(tile.values(query + r) + d, sums[r]);
+      for (int i = 0; i < kRows * 2; ++i) {
+        _mm256_store_ps(tile.values(query + i / 2) + d + i % 2 * 8, sums[i]);
+      }
     }
   }
 };
@@ -322,20 +327,25 @@ struct Bf16Ops : F32Tile {
                         to_bf16_256(_mm256_load_ps(scores[r] + i)));
       }
     }
-    for (int64_t d = 0; d < padded_head_dim(task.head_dim); d += 8) {
-      const unsigned char* column = run + d / 16 * 16 * kTokensPerBlock * 2 + d % 16 * 4;
-      __m256 sums[kRows];
+    for (int64_t d = 0; d < padded_head_dim(task.head_dim); d += 16) {
+      const unsigned char* column = run + d * kTokensPerBlock * 2;
+      __m256 sums[kRows * 2];
       TIDEMILL_UNROLL
-      for (int r = 0; r < kRows; ++r) sums[r] = scaled_values(tile, query + r, d);
+      for (int i = 0; i < kRows * 2; ++i) {
+        sums[i] = scaled_values(tile, query + i / 2, d + i % 2 * 8);
+      }
       for (int64_t pair = 0; pair < kTokensPerBlock / 2; ++pair) {
         prefetch(column + pair * 64 + ahead);
-        const __m256i words =
-            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(column + pair * 64));
+        const auto* line = reinterpret_cast<const __m256i*>(column + pair * 64);
         TIDEMILL_UNROLL
-        for (int r = 0; r < kRows; ++r) sums[r] = add_pair(sums[r], rounded[r], pair, words);
+        for (int i = 0; i < kRows * 2; ++i) {
+          sums[i] = add_pair(sums[i], rounded[i / 2], pair, _mm256_loadu_si256(line + i % 2));
+        }
       }
       TIDEMILL_UNROLL
-      for (int r = 0; r < kRows; ++r) _mm256_store_ps(tile.values(query + r) + d, sums[r]);
+      for (int i = 0; i < kRows * 2; ++i) {
+        _mm256_store_ps(tile.values(query + i / 2) + d + i % 2 * 8, sums[i]);
+      }
     }
   }
 
@@ -389,7 +399,7 @@ int64_t multiply(const void* operands, int64_t repeats, float* sum) {
   const auto* lines = static_cast<const float*>(operands);
   __m256 sums[10];
   TIDEMILL_UNROLL_16
-  for (int i = 0; i < 10; ++i) sums[i] = _mm256_setzero_ps();
+  for (int i = 0; i < 10; ++i) sums[i] = _mm256_loadu_ps(lines + i * 8);  // chains of their own
   for (int64_t step = 0; step < repeats * kProbeLines * 2; ++step) {
     const __m256 half = _mm256_loadu_ps(lines + step % (kProbeLines * 2) * 8);
     TIDEMILL_UNROLL_16

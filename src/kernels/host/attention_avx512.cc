@@ -17,7 +17,7 @@ struct Tokens {
 
 // A tile over keys and values of f32.
 struct F32Tile : SoftmaxOps512 {
-  static constexpr int64_t kMaxRowQueries = 8;
+  static constexpr int64_t kMaxRowQueries = 12;
   static constexpr int64_t kPackedElementBytes = 4;
 
   // K: two halves of [head_dim][16 tokens]; packed: [head_dim][query].
@@ -49,7 +49,7 @@ struct F32Tile : SoftmaxOps512 {
   // V: [padded_dim / 16][32 tokens][16 dims].
   static void add_tile_values(const AttentionTask& task, const unsigned char* run, int64_t ahead,
                               int64_t begin, int64_t end, float* scores, QueryTile& tile) {
-    add_all_columns<Tokens>(run, ahead, scores, begin, end, padded_head_dim(task.head_dim), tile);
+    add_tile_columns<Tokens>(run, ahead, scores, begin, end, padded_head_dim(task.head_dim), tile);
   }
 };
 
@@ -93,22 +93,7 @@ struct F32Ops : F32Tile {
   static void add_row_values(const AttentionTask& task, const unsigned char* run, int64_t ahead,
                              int64_t query, const float (*scores)[kTokensPerBlock],
                              QueryTile& tile) {
-    for (int64_t d = 0; d < padded_head_dim(task.head_dim); d += 16) {
-      const unsigned char* column = run + d * kTokensPerBlock * 4;
-      __m512 sums[kRows];
-      TIDEMILL_UNROLL
-      for (int r = 0; r < kRows; ++r) sums[r] = scaled_values(tile, query + r, d);
-      for (int64_t t = 0; t < kTokensPerBlock; ++t) {
-        prefetch(column + t * 64 + ahead);
-        const __m512 values = _mm512_loadu_ps(column + t * 64);
-        TIDEMILL_UNROLL
-        for (int r = 0; r < kRows; ++r) {
-          sums[r] = _mm512_fmadd_ps(broadcast(scores[r] + t), values, sums[r]);
-        }
-      }
-      TIDEMILL_UNROLL
-      for (int r = 0; r < kRows; ++r) _mm512_store_ps(tile.values(query + r) + d, sums[r]);
-    }
+    add_row_columns<Tokens, kRows>(run, ahead, scores, query, padded_head_dim(task.head_dim), tile);
   }
 };
 
@@ -117,6 +102,19 @@ __m512 odd_of(__m512i words) {
   return _mm512_castsi512_ps(
       _mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
 }
+
+// The even product of a pair, then the odd one.
+__m512 add_pair(__m512 sum, __m512i two, __m512i words) {
+  sum = _mm512_fmadd_ps(even_of(two), even_of(words), sum);
+  return _mm512_fmadd_ps(odd_of(two), odd_of(words), sum);
+}
+
+struct TokenPairs {
+  static constexpr int kSteps = kTokensPerBlock / 2;
+  static __m512 add(__m512 sum, __m512i probabilities, __m512i values) {
+    return add_pair(sum, probabilities, values);
+  }
+};
 
 // A row multiplies the even element of a pair, then the odd one: the order of f32. For a tile, a
 // block is widened once, and the products are those of f32.
@@ -179,7 +177,8 @@ struct Bf16Ops : F32Tile {
         const __m512i words = _mm512_loadu_si512(keys);
         TIDEMILL_UNROLL
         for (int r = 0; r < kRows; ++r) {
-          sums[r][half] = add_pair(sums[r][half], q[r], pair, words);
+          const __m512i two = _mm512_set1_epi32(static_cast<const int32_t*>(q[r])[pair]);
+          sums[r][half] = add_pair(sums[r][half], two, words);
         }
       }
     }
@@ -192,20 +191,8 @@ struct Bf16Ops : F32Tile {
                              QueryTile& tile) {
     alignas(64) uint16_t rounded[kRows][kTokensPerBlock];
     round_scores<kRows>(scores, rounded);
-    for (int64_t d = 0; d < padded_head_dim(task.head_dim); d += 16) {
-      const unsigned char* column = run + d * kTokensPerBlock * 2;
-      __m512 sums[kRows];
-      TIDEMILL_UNROLL
-      for (int r = 0; r < kRows; ++r) sums[r] = scaled_values(tile, query + r, d);
-      for (int64_t pair = 0; pair < kTokensPerBlock / 2; ++pair) {
-        prefetch(column + pair * 64 + ahead);
-        const __m512i words = _mm512_loadu_si512(column + pair * 64);
-        TIDEMILL_UNROLL
-        for (int r = 0; r < kRows; ++r) sums[r] = add_pair(sums[r], rounded[r], pair, words);
-      }
-      TIDEMILL_UNROLL
-      for (int r = 0; r < kRows; ++r) _mm512_store_ps(tile.values(query + r) + d, sums[r]);
-    }
+    add_row_columns<TokenPairs, kRows>(run, ahead, rounded, query, padded_head_dim(task.head_dim),
+                                       tile);
   }
 
   static void add_tile_values(const AttentionTask& task, const unsigned char* run, int64_t ahead,
@@ -215,14 +202,6 @@ struct Bf16Ops : F32Tile {
       _mm512_store_si512(scores + t * kTile, _mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
     }
     F32Tile::add_tile_values(task, run, ahead, begin, end, scores, tile);
-  }
-
- private:
-  // The even product, then the odd one.
-  static __m512 add_pair(__m512 sum, const void* x, int64_t pair, __m512i words) {
-    const __m512i two = _mm512_set1_epi32(static_cast<const int32_t*>(x)[pair]);
-    sum = _mm512_fmadd_ps(even_of(two), even_of(words), sum);
-    return _mm512_fmadd_ps(odd_of(two), odd_of(words), sum);
   }
 };
 
@@ -247,7 +226,7 @@ int64_t multiply(const void* operands, int64_t repeats, float* sum) {
   const auto* lines = static_cast<const float*>(operands);
   __m512 sums[12];
   TIDEMILL_UNROLL_16
-  for (int i = 0; i < 12; ++i) sums[i] = _mm512_setzero_ps();
+  for (int i = 0; i < 12; ++i) sums[i] = _mm512_loadu_ps(lines + i * 16);  // chains of their own
   for (int64_t step = 0; step < repeats * kProbeLines; ++step) {
     const __m512 line = _mm512_loadu_ps(lines + step % kProbeLines * 16);
     TIDEMILL_UNROLL_16

@@ -125,10 +125,22 @@ struct SoftmaxOps512 {
   }
 };
 
-// Values that a tile's probabilities meet, by columns of 16 dims: `Columns` says how one step of
-// tokens is multiplied. Queries begin .. end, four at a time, by up to four columns.
-template <typename Columns, int kQueries, int kColumns>
-void add_columns(const unsigned char* values, int64_t ahead, const void* probabilities,
+// Where the probability (or pair of them) of a query and a step of tokens lies, in words of 32
+// bits: of a tile, and of rows one behind the other.
+struct InTile {
+  static constexpr int64_t at(int64_t query, int64_t step) { return step * kTile + query; }
+};
+template <typename Columns>
+struct InRows {
+  static constexpr int64_t at(int64_t query, int64_t step) {
+    return query * Columns::kSteps + step;
+  }
+};
+
+// Values meet probabilities by columns of 16 dims; `Columns` says how one step of tokens is
+// multiplied. Up to four queries by up to four columns: sixteen chains hide what a product takes.
+template <typename Columns, typename Place, int kQueries, int kColumns>
+void add_columns(const unsigned char* values, int64_t ahead, const int32_t* probabilities,
                  int64_t query, int64_t d, QueryTile& tile) {
   __m512 sums[kQueries][kColumns];
   TIDEMILL_UNROLL
@@ -138,7 +150,6 @@ void add_columns(const unsigned char* values, int64_t ahead, const void* probabi
       sums[q][c] = SoftmaxOps512::scaled_values(tile, query + q, d + c * 16);
     }
   }
-  const auto* p = static_cast<const int32_t*>(probabilities) + query;
   for (int step = 0; step < Columns::kSteps; ++step) {
     __m512i column[kColumns];
     TIDEMILL_UNROLL
@@ -149,7 +160,7 @@ void add_columns(const unsigned char* values, int64_t ahead, const void* probabi
     }
     TIDEMILL_UNROLL
     for (int q = 0; q < kQueries; ++q) {
-      const __m512i x = _mm512_set1_epi32(p[step * kTile + q]);
+      const __m512i x = _mm512_set1_epi32(probabilities[Place::at(q, step)]);
       TIDEMILL_UNROLL
       for (int c = 0; c < kColumns; ++c) {
         sums[q][c] = Columns::add(sums[q][c], x, column[c]);
@@ -165,37 +176,41 @@ void add_columns(const unsigned char* values, int64_t ahead, const void* probabi
   }
 }
 
-template <typename Columns, int kColumns>
-void add_column_group(const unsigned char* values, int64_t ahead, const void* probabilities,
-                      int64_t begin, int64_t end, int64_t d, QueryTile& tile) {
-  int64_t query = begin;
-  for (; query + 4 <= end; query += 4) {
-    add_columns<Columns, 4, kColumns>(values, ahead, probabilities, query, d, tile);
-    ahead = 0;
-  }
-  switch (end - query) {
-    case 3:
-      return add_columns<Columns, 3, kColumns>(values, ahead, probabilities, query, d, tile);
-    case 2:
-      return add_columns<Columns, 2, kColumns>(values, ahead, probabilities, query, d, tile);
-    case 1:
-      return add_columns<Columns, 1, kColumns>(values, ahead, probabilities, query, d, tile);
-    default:
-      return;
-  }
-}
-
-template <typename Columns>
-void add_all_columns(const unsigned char* values, int64_t ahead, const void* probabilities,
-                     int64_t begin, int64_t end, int64_t padded_dim, QueryTile& tile) {
+// All columns; probabilities are of the first of the queries.
+template <typename Columns, typename Place, int kQueries>
+void add_all_columns(const unsigned char* values, int64_t ahead, const int32_t* probabilities,
+                     int64_t query, int64_t padded_dim, QueryTile& tile) {
   constexpr int64_t kColumnBytes = Columns::kSteps * 64;
   int64_t d = 0;
   for (; d + 64 <= padded_dim; d += 64, values += 4 * kColumnBytes) {
-    add_column_group<Columns, 4>(values, ahead, probabilities, begin, end, d, tile);
+    add_columns<Columns, Place, kQueries, 4>(values, ahead, probabilities, query, d, tile);
   }
   for (; d < padded_dim; d += 16, values += kColumnBytes) {
-    add_column_group<Columns, 1>(values, ahead, probabilities, begin, end, d, tile);
+    add_columns<Columns, Place, kQueries, 1>(values, ahead, probabilities, query, d, tile);
   }
+}
+
+// Queries begin .. end of a tile, four at a time.
+template <typename Columns>
+void add_tile_columns(const unsigned char* values, int64_t ahead, const void* probabilities,
+                      int64_t begin, int64_t end, int64_t padded_dim, QueryTile& tile) {
+  const auto* words = static_cast<const int32_t*>(probabilities);
+  int64_t query = begin;
+  for (; query + 4 <= end; query += 4) {
+    add_all_columns<Columns, InTile, 4>(values, ahead, words + query, query, padded_dim, tile);
+    ahead = 0;  // the first queries have asked for the next block
+  }
+  for (; query < end; ++query) {
+    add_all_columns<Columns, InTile, 1>(values, ahead, words + query, query, padded_dim, tile);
+  }
+}
+
+// kRows queries whose probabilities lie one behind the other.
+template <typename Columns, int kRows>
+void add_row_columns(const unsigned char* values, int64_t ahead, const void* probabilities,
+                     int64_t query, int64_t padded_dim, QueryTile& tile) {
+  add_all_columns<Columns, InRows<Columns>, kRows>(
+      values, ahead, static_cast<const int32_t*>(probabilities), query, padded_dim, tile);
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ struct TokenPairs {
 
 struct Bf16Ops : SoftmaxOps512 {
   static constexpr int kRowsAtOnce = 4;  // eight chains: VDPBF16PS takes some six cycles
-  static constexpr int64_t kMaxRowQueries = 8;
+  static constexpr int64_t kMaxRowQueries = 10;
   static constexpr int64_t kPackedElementBytes = 2;
   struct Expansion {};
   static Block expand(const AttentionTask&, const Block& block, Expansion&) { return block; }
@@ -56,22 +56,8 @@ struct Bf16Ops : SoftmaxOps512 {
                              QueryTile& tile) {
     alignas(64) uint16_t rounded[kRows][kTokensPerBlock];
     round_scores<kRows>(scores, rounded);
-    for (int64_t d = 0; d < padded_head_dim(task.head_dim); d += 16) {
-      const unsigned char* column = run + d * kTokensPerBlock * 2;
-      __m512 sums[kRows];
-      TIDEMILL_UNROLL
-      for (int r = 0; r < kRows; ++r) sums[r] = scaled_values(tile, query + r, d);
-      for (int64_t pair = 0; pair < kTokensPerBlock / 2; ++pair) {
-        prefetch(column + pair * 64 + ahead);
-        const __m512bh values = load(column + pair * 64);
-        TIDEMILL_UNROLL
-        for (int r = 0; r < kRows; ++r) {
-          sums[r] = _mm512_dpbf16_ps(sums[r], broadcast(pairs_of(rounded[r])[pair]), values);
-        }
-      }
-      TIDEMILL_UNROLL
-      for (int r = 0; r < kRows; ++r) _mm512_store_ps(tile.values(query + r) + d, sums[r]);
-    }
+    add_row_columns<TokenPairs, kRows>(run, ahead, rounded, query, padded_head_dim(task.head_dim),
+                                       tile);
   }
 
   // [pair][query][2]
@@ -123,8 +109,8 @@ struct Bf16Ops : SoftmaxOps512 {
       const auto words = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
       _mm512_store_si512(rounded + pair * kTile, _mm512_permutexvar_epi16(order, words));
     }
-    add_all_columns<TokenPairs>(run, ahead, rounded, begin, end, padded_head_dim(task.head_dim),
-                                tile);
+    add_tile_columns<TokenPairs>(run, ahead, rounded, begin, end, padded_head_dim(task.head_dim),
+                                 tile);
   }
 };
 
@@ -137,7 +123,7 @@ int64_t multiply(const void* operands, int64_t repeats, float* sum) {
   const auto* lines = static_cast<const unsigned char*>(operands);
   __m512 sums[12];
   TIDEMILL_UNROLL_16
-  for (int i = 0; i < 12; ++i) sums[i] = _mm512_setzero_ps();
+  for (int i = 0; i < 12; ++i) sums[i] = (__m512)load(lines + i * 64);  // chains of their own
   for (int64_t step = 0; step < repeats * kProbeLines; ++step) {
     const __m512bh line = load(lines + step % kProbeLines * 64);
     TIDEMILL_UNROLL_16

@@ -117,7 +117,6 @@ class AttentionUnit {
                      unsigned char* states) {
     if (begin >= end) return;
     const int64_t query = index * heads_;
-    const int64_t row_end = last_[query] / kTokensPerBlock + 1;
     AttentionTask task = task_;
     task.num_queries = count * heads_;
     task.q = q_ + query;
@@ -127,7 +126,7 @@ class AttentionUnit {
     task.block_ids = call_.rows.block_ids + call_.rows.table_begins[row_at(index)];
     task.begin = begin;
     task.end = end;
-    task.next = end < row_end ? end : -1;
+    task.known_end = std::max<int64_t>(end, last_[query] / kTokensPerBlock + 1);
     if (call_.cache.type == DType::kF32) {
       kInner.attention.attend_f32(task);
     } else {

@@ -41,7 +41,7 @@ struct AttentionTask {
   unsigned char* states;      // of the partition, one behind the other
   const int32_t* block_ids;   // of the sequence
   int64_t begin, end;         // blocks of the sequence
-  int64_t next;               // the block that is read after these, or -1: a hint
+  int64_t known_end;          // blocks before it may be read ahead
   const unsigned char* keys;  // of this kv head in block 0 of the layer
   const unsigned char* values;
   int64_t block_stride;  // bytes

@@ -42,10 +42,10 @@ struct Block {
   int64_t first_position;
   const unsigned char* keys;
   const unsigned char* values;
-  int64_t ahead;  // bytes from here to the same place of the next block; 0 without one
+  int64_t ahead;  // bytes from here to the same place of the block to fetch; 0 without one
 };
 
-// One line of the next block for each that is read of this one: in a burst they would hold up the
+// One line of a block ahead for each that is read of this one: in a burst they would hold up the
 // arithmetic. Into L2, where a block waits without pushing this one out of L1.
 inline void prefetch(const unsigned char* line) { __builtin_prefetch(line, 0, 2); }
 
@@ -73,8 +73,8 @@ inline void store_tile(const QueryTile& tile) {
 
 inline Block block_at(const AttentionTask& task, int64_t index) {
   const int64_t offset = task.block_ids[index] * task.block_stride;
-  const int64_t next_index = index + 1 < task.end ? index + 1 : task.next;
-  const int64_t next = next_index >= 0 ? task.block_ids[next_index] * task.block_stride : offset;
+  const int64_t ahead = index + 1;
+  const int64_t next = ahead < task.known_end ? task.block_ids[ahead] * task.block_stride : offset;
   return {index * kTokensPerBlock, task.keys + offset, task.values + offset, next - offset};
 }
 
