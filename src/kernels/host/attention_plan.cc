@@ -14,20 +14,21 @@ constexpr int64_t kMinSharedBlocks = 4;
 // What a block costs in queries: reading it takes about as long as the arithmetic of so many.
 constexpr int64_t kReadCost = 8;
 
-// Lanes with cuts inside units: more are given whole units.
+// Most lanes that a plan has cuts for.
 constexpr int64_t kMaxCutLanes = 1024;
 
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Where the parts of the plan begin, in bytes.
+// Where the parts of the plan begin, in bytes. A row more costs a line, however many there are.
 struct Layout {
   explicit Layout(int64_t max_rows)
-      : rows(aligned(sizeof(AttentionPlan))),
-        stacks(rows + aligned(max_rows * static_cast<int64_t>(sizeof(int32_t)))),
-        cuts(stacks + aligned(max_rows * static_cast<int64_t>(sizeof(Stack)))),
+      : stacks(aligned(sizeof(AttentionPlan))),
+        rows(stacks + max_rows * static_cast<int64_t>(sizeof(Stack))),
+        cuts(stacks + 64 * max_rows),
         slots(cuts + aligned((kMaxCutLanes + 1) * static_cast<int64_t>(sizeof(Cut)))) {}
-  int64_t rows, stacks, cuts, slots;
+  int64_t stacks, rows, cuts, slots;
 };
+static_assert(sizeof(Stack) + sizeof(int32_t) <= 64);
 
 class Planner {
  public:
