@@ -128,10 +128,12 @@ struct SoftmaxOps512 {
 // Where the probability (or pair of them) of a query and a step of tokens lies, in words of 32
 // bits: of a tile, and of rows one behind the other.
 struct InTile {
+  static constexpr int kColumnsOfOne = 4;
   static constexpr int64_t at(int64_t query, int64_t step) { return step * kTile + query; }
 };
 template <typename Columns>
 struct InRows {
+  static constexpr int kColumnsOfOne = 1;  // a row alone waits for memory: in its order
   static constexpr int64_t at(int64_t query, int64_t step) {
     return query * Columns::kSteps + step;
   }
@@ -182,8 +184,9 @@ void add_all_columns(const unsigned char* values, int64_t ahead, const int32_t* 
                      int64_t query, int64_t padded_dim, QueryTile& tile) {
   constexpr int64_t kColumnBytes = Columns::kSteps * 64;
   int64_t d = 0;
-  for (; d + 64 <= padded_dim; d += 64, values += 4 * kColumnBytes) {
-    add_columns<Columns, Place, kQueries, 4>(values, ahead, probabilities, query, d, tile);
+  constexpr int kWide = kQueries == 1 ? Place::kColumnsOfOne : 4;
+  for (; d + kWide * 16 <= padded_dim; d += kWide * 16, values += kWide * kColumnBytes) {
+    add_columns<Columns, Place, kQueries, kWide>(values, ahead, probabilities, query, d, tile);
   }
   for (; d < padded_dim; d += 16, values += kColumnBytes) {
     add_columns<Columns, Place, kQueries, 1>(values, ahead, probabilities, query, d, tile);
