@@ -8,18 +8,25 @@ set(system_headers immintrin.h stddef.h stdint.h)
 set(own_headers
   kernels/kv_layout.h
   kernels/logit_summary.h
+  kernels/packed_weight.h
+  kernels/quantized_rows.h
   kernels/tensor.h
+  kernels/host/amx/product_loop.h
+  kernels/host/amx/products.h
+  kernels/host/amx/tiles.h
   kernels/host/attention_avx512_ops.h
   kernels/host/attention_inner.h
   kernels/host/attention_loop.h
   kernels/host/inner.h
+  kernels/host/product_groups.h
+  kernels/host/product_maddubs.h
   kernels/host/product_tiles.h
   kernels/host/unroll.h
   kernels/host/vector_avx2.h
   kernels/host/vector_avx512.h)
 
 set(files ${SOURCES})
-list(FILTER files INCLUDE REGEX "_(avx2|avx512|avx512bf16)\\.cc$")
+list(FILTER files INCLUDE REGEX "_(avx2|avx512|avx512bf16|avx512vnni|amx)\\.cc$")
 if(NOT files)
   message(FATAL_ERROR "no file with an instruction set's suffix among: ${SOURCES}")
 endif()

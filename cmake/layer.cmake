@@ -10,6 +10,8 @@
 set(TIDEMILL_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(TIDEMILL_ISA_FLAGS_avx512 ${TIDEMILL_ISA_FLAGS_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq)
 set(TIDEMILL_ISA_FLAGS_avx512bf16 ${TIDEMILL_ISA_FLAGS_avx512} -mavx512bf16)
+set(TIDEMILL_ISA_FLAGS_avx512vnni ${TIDEMILL_ISA_FLAGS_avx512} -mavx512vnni)
+set(TIDEMILL_ISA_FLAGS_amx ${TIDEMILL_ISA_FLAGS_avx512bf16} -mamx-tile -mamx-bf16 -mamx-int8)
 
 function(layer name)
   cmake_parse_arguments(LAYER "" "" "DEPENDS;LIBRARIES" ${ARGN})
@@ -83,7 +85,7 @@ endfunction()
 
 function(layer_isa_flags sources)
   foreach(source ${sources})
-    if(source MATCHES "_(avx2|avx512|avx512bf16)\\.cc$")
+    if(source MATCHES "_(avx2|avx512|avx512bf16|avx512vnni|amx)\\.cc$")
       # GCC 12 warns falsely about uninitialised values inside its AVX-512 headers.
       set_source_files_properties(${source} PROPERTIES
         COMPILE_OPTIONS "${TIDEMILL_ISA_FLAGS_${CMAKE_MATCH_1}};-Wno-uninitialized;-ffp-contract=off")

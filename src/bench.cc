@@ -140,7 +140,7 @@ double kv_bytes_per_step(const Model& model, int64_t count, const VerbArguments&
   const double context = static_cast<double>(arguments.prompt_tokens) +
                          static_cast<double>(arguments.decode_tokens) / 2.0;
   const double per_token =
-      static_cast<double>(kv_bytes_per_block(model.architecture(), model.activation_type())) /
+      static_cast<double>(kv_bytes_per_block(model.architecture(), model.compute_types().floats)) /
       static_cast<double>(kTokensPerBlock);
   return static_cast<double>(count) * context * per_token;
 }

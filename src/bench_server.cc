@@ -19,7 +19,7 @@ namespace tidemill {
 namespace {
 
 constexpr std::string_view kWithUrl =
-    "url endpoint api_key stream ignore_eos num_prompts duration request_rate burstiness "
+    "url cacert endpoint api_key stream ignore_eos num_prompts duration request_rate burstiness "
     "num_warmups random_input_len random_output_len random_range_ratio random_vocab_size dataset "
     "goodput metric_percentiles save_result answer_timeout seed temperature";
 constexpr std::string_view kWithBoth = "concurrency json log_level log_format";
@@ -42,6 +42,18 @@ std::string base_of(const LoadOptions& options) {
   while (url.ends_with('/')) url.pop_back();
   if (url.ends_with("/v1")) url.resize(url.size() - 3);  // as OpenAI clients spell it
   return url;
+}
+
+void check_cacert(const LoadOptions& options) {
+  if (options.cacert.empty()) return;
+  if (!options.url.starts_with("https://")) {
+    throw std::runtime_error(format(
+        "cacert is for https, and url is {}: leave cacert out, or make it https.", options.url));
+  }
+  if (!std::ifstream(options.cacert)) {
+    throw std::runtime_error(
+        format("cacert is {}, which cannot be read; name a PEM file.", options.cacert));
+  }
 }
 
 uint64_t seed_of(const VerbArguments& arguments) {
@@ -129,6 +141,7 @@ int bench_server(const SettingsReport& report) {
   const VerbArguments& arguments = report.settings.verb;
   LoadOptions options = arguments.load;
   options.url = base_of(options);
+  check_cacert(options);
   const auto percents =
       value_or_throw(parse_percents(options.metric_percentiles, "metric_percentiles"));
   const Goodput goodput = value_or_throw(parse_goodput(options.goodput));
@@ -138,6 +151,7 @@ int bench_server(const SettingsReport& report) {
   raise_descriptor_limit();
 
   HttpClient client({.url = options.url,
+                     .cacert = options.cacert,
                      .api_key = options.api_key,
                      .answer_timeout_ms = options.answer_timeout_ms});
   std::string model = report.settings.model.model_id;

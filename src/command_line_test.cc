@@ -95,7 +95,8 @@ TEST(CommandLine, AMistakeIsToldWithTheWayOut) {
   EXPECT_THAT(
       said({"inspect", "x", "--cache-dir", "y"}),
       HasSubstr("--cache-dir is a flag of serve, compile, generate, chat, bench, eval, not of"));
-  EXPECT_THAT(said({"serve", "x", "--quantize", "awq"}), HasSubstr("--quantize is not supported"));
+  EXPECT_THAT(said({"serve", "x", "--enable-lora", "true"}),
+              HasSubstr("--enable-lora is not supported"));
   EXPECT_THAT(said({"serve", "x", "--trust-remote-code"}),
               HasSubstr("no code of a checkpoint is ever executed. Leave it out."));
   EXPECT_THAT(said({"serve", "x", "y"}), HasSubstr("not expected"));

@@ -121,7 +121,8 @@ int compare_with_reference(const Kernels& kernels, const Model& model, WorkerPoo
   const ReferenceOutputs outputs =
       read_reference_outputs(arguments.reference, model.architecture());
   LogitsRunner runner(kernels, model, workers, outputs.longest());
-  Printer printer(arguments.json, tolerances_of(outputs, model.activation_type() == DType::kF32));
+  Printer printer(arguments.json,
+                  tolerances_of(outputs, model.compute_types().floats == DType::kF32));
   for (const ReferencePrompt& prompt : outputs.prompts) {
     printer.add(prompt, compare(runner, prompt));
   }

@@ -175,7 +175,7 @@ void add_engine(FactSheet& sheet, const fs::path& dir, const Settings& settings)
   sheet.add(network(model.architecture()));
   sheet.add(text_facts(read_text_files(dir), model.architecture()));
   sheet.add(
-      plan_facts(plan_memory(model.architecture(), model.activation_type(), model.weight_bytes(),
+      plan_facts(plan_memory(model.architecture(), model.compute_types(), model.weight_bytes(),
                              memory_wishes(settings, model.architecture()), available_memory())));
   TensorTable tensors;
   for (const EngineTensor& tensor : manifest.tensors) {
@@ -188,7 +188,7 @@ void add_engine(FactSheet& sheet, const fs::path& dir, const Settings& settings)
 void add_checkpoint(FactSheet& sheet, const fs::path& path, const Settings& settings) {
   const Checkpoint checkpoint = Checkpoint::open(path);
   const Architecture architecture = read_architecture(checkpoint.config());
-  const PackedFormat format = packed_format_of(settings.model.dtype);
+  const PackedFormat format = packed_format_of(settings.model.dtype, settings.model.quantize);
   int64_t bytes = 0;
   TensorTable tensors;
   for (const StoredTensor& tensor : checkpoint.tensors()) {
@@ -200,11 +200,10 @@ void add_checkpoint(FactSheet& sheet, const fs::path& path, const Settings& sett
              {{"format", gguf ? "GGUF" : "Hugging Face"},
               number("tensors", static_cast<int64_t>(checkpoint.tensors().size())),
               memory("weights", bytes),
-              {"compiles to", std::string(name_of(format))}}});
+              {"compiles to", name_of(format)}}});
   sheet.add(network(architecture));
   sheet.add(text_facts(collect_text(checkpoint, architecture).files, architecture));
-  sheet.add(plan_facts(plan_memory(architecture,
-                                   format == PackedFormat::kF32 ? DType::kF32 : DType::kBf16,
+  sheet.add(plan_facts(plan_memory(architecture, compute_types(format),
                                    weights_file_bytes(engine_tensors(architecture, format)),
                                    memory_wishes(settings, architecture), available_memory())));
   sheet.add(tensors.section());

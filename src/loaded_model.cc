@@ -115,7 +115,7 @@ MemoryWishes memory_wishes(const Settings& settings, const Architecture& archite
 }
 
 OpenOptions engine_options(const ModelSettings& settings) {
-  return {.dtype = settings.dtype, .cache_dir = settings.cache_dir};
+  return {.dtype = settings.dtype, .quantize = settings.quantize, .cache_dir = settings.cache_dir};
 }
 
 TextParts make_text_parts(const TextFiles& files, const Architecture& architecture,
@@ -126,7 +126,8 @@ TextParts make_text_parts(const TextFiles& files, const Architecture& architectu
   std::optional<std::string> source = files.chat_template;
   if (!settings.chat_template.empty()) source = read_text_file(settings.chat_template);
   if (source) {
-    parts.chat_template = std::make_shared<const ChatTemplate>(*source, files.special_tokens);
+    parts.chat_template = std::make_shared<const ChatTemplate>(*source, files.special_tokens,
+                                                               settings.template_limits);
   }
   return parts;
 }
@@ -143,10 +144,10 @@ void LoadedModel::load_script(const Settings& settings, MetricsRegistry& metrics
   ExecutorOptions options = settings.executor;
   options.max_model_len = script.max_model_len;
   options.scheduler.groups = {{.num_blocks = script.num_blocks}};
-  TextParts text{
-      .tokenizer = std::make_shared<const Tokenizer>(byte_tokenizer_json()),
-      .chat_template = std::make_shared<const ChatTemplate>(byte_chat_template(), JsonObject{}),
-      .end_ids = {kScriptEndId}};
+  TextParts text{.tokenizer = std::make_shared<const Tokenizer>(byte_tokenizer_json()),
+                 .chat_template = std::make_shared<const ChatTemplate>(
+                     byte_chat_template(), JsonObject{}, settings.model.template_limits),
+                 .end_ids = {kScriptEndId}};
   executor_ =
       std::make_unique<Executor>(std::make_unique<ScriptRunner>(std::move(script)), std::move(text),
                                  options, metrics, served_names(settings.model).front());
@@ -168,8 +169,8 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   const DecoderLimits& limits = wishes.limits;
   // Weights on a disk are in the page cache, which counts as room; in memory, they are taken.
   const int64_t taken = opened.in_memory ? model_->weight_bytes() : 0;
-  const MemoryPlan plan = plan_memory(architecture, model_->activation_type(),
-                                      model_->weight_bytes(), wishes, available_memory() + taken);
+  const MemoryPlan plan = plan_memory(architecture, model_->compute_types(), model_->weight_bytes(),
+                                      wishes, available_memory() + taken);
   if (const std::string refusal = plan.refusal(); !refusal.empty()) {
     throw std::runtime_error(refusal);
   }

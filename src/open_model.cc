@@ -30,14 +30,55 @@ bool looks_like_hub_id(std::string_view model) {
          model.back() != '/';
 }
 
+bool is_none(std::string_view quantize) { return quantize.empty() || quantize == "none"; }
+
 void refuse_other_dtype(const fs::path& engine, const OpenOptions& options) {
-  if (options.dtype.empty() || options.dtype == "auto") return;
+  const bool any_dtype = options.dtype.empty() || options.dtype == "auto";
+  if (any_dtype && is_none(options.quantize)) return;
   const PackedFormat format = read_manifest(engine).format;
-  if (format == packed_format_of(options.dtype)) return;
+  if (format == packed_format_of(options.dtype, options.quantize)) return;
   throw std::runtime_error(fmt::format(
-      "{}: this engine was compiled as {}, but dtype is {}. Leave dtype out, or name the "
-      "checkpoint, so that it is compiled again.",
-      engine.string(), name_of(format), options.dtype));
+      "{}: this engine was compiled as {}, but {}{}{}{}. Leave {} out, or name the checkpoint, so "
+      "that it is compiled again.",
+      engine.string(), name_of(format), any_dtype ? "" : "dtype is " + options.dtype,
+      !any_dtype && !is_none(options.quantize) ? " and " : "",
+      is_none(options.quantize) ? "" : "quantize is ", options.quantize,
+      any_dtype                   ? "quantize"
+      : is_none(options.quantize) ? "dtype"
+                                  : "both"));
+}
+
+// Of the original's names dynamic_int8 is today's int8 with activations rounded as they come, and
+// its 4-bit one rounds in groups, too.
+constexpr struct {
+  std::string_view name;
+  PackedFormat format;
+} kQuantizations[] = {
+    {"int8", {Numbers::kInt8, Offsets::kNone, 128}},
+    {"int8_g32", {Numbers::kInt8, Offsets::kNone, 32}},
+    {"int8_g64", {Numbers::kInt8, Offsets::kNone, 64}},
+    {"int8_g128", {Numbers::kInt8, Offsets::kNone, 128}},
+    {"w8a8", PackedFormat::kInt8PerChannel},
+    {"dynamic_int8", PackedFormat::kInt8PerChannel},
+    {"int4", {Numbers::kInt4, Offsets::kZero, 64}},
+    {"int4_g32", {Numbers::kInt4, Offsets::kZero, 32}},
+    {"int4_g64", {Numbers::kInt4, Offsets::kZero, 64}},
+    {"int4_g128", {Numbers::kInt4, Offsets::kZero, 128}},
+};
+
+PackedFormat quantized_format_of(std::string_view dtype, std::string_view quantize) {
+  std::string known = "none";
+  for (const auto& row : kQuantizations) {
+    known += fmt::format(", {}", row.name);
+    if (row.name != quantize) continue;
+    if (packed_format_of(dtype, "") == PackedFormat::kF32) {
+      throw std::runtime_error(
+          fmt::format("dtype is {} and quantize is {}: f32 keeps every bit. Leave one of them out.",
+                      dtype, quantize));
+    }
+    return row.format;
+  }
+  throw std::runtime_error(fmt::format("quantize is {}; it must be one of: {}.", quantize, known));
 }
 
 // Files there are pages of memory.
@@ -98,7 +139,8 @@ OpenedEngine compile_in_memory(const Checkpoint& checkpoint, CompileOptions opti
 
 }  // namespace
 
-PackedFormat packed_format_of(std::string_view dtype) {
+PackedFormat packed_format_of(std::string_view dtype, std::string_view quantize) {
+  if (!is_none(quantize)) return quantized_format_of(dtype, quantize);
   if (dtype == "fp32" || dtype == "f32" || dtype == "float32") return PackedFormat::kF32;
   if (dtype == "fp16" || dtype == "float16") {
     log_info(
@@ -128,7 +170,7 @@ fs::path local_model(const std::string& model) {
 
 OpenedEngine open_engine(const std::string& model, const OpenOptions& options, WorkerPool& pool,
                          const Progress& progress) {
-  const PackedFormat packed_format = packed_format_of(options.dtype);
+  const PackedFormat packed_format = packed_format_of(options.dtype, options.quantize);
   const fs::path path = local_model(model);
   tidy_memory_dir();
   const fs::path cache_dir = options.cache_dir.empty() ? default_cache_dir() : options.cache_dir;

@@ -14,12 +14,13 @@ namespace tidemill {
 
 struct OpenOptions {
   std::string dtype;                // "", "auto", "bf16", "fp16", "fp32"; longer spellings, too
+  std::string quantize;             // "", "none", "int8", ...: rounds the layers' weights
   std::filesystem::path cache_dir;  // empty: default_cache_dir()
 };
 
-// The format that a dtype asks for: f32 for fp32, else bf16 (for fp16 that is said aloud). Throws
-// std::runtime_error that lists what is allowed.
-PackedFormat packed_format_of(std::string_view dtype);
+// The format that the layers are packed in: f32 for dtype fp32, else bf16 (for fp16 that is said
+// aloud), unless `quantize` names integers. Throws std::runtime_error that lists what is allowed.
+PackedFormat packed_format_of(std::string_view dtype, std::string_view quantize);
 
 // An engine directory to be read from. It goes with this object when it was compiled into memory,
 // because the cache had no room for it; what is mapped by then stays.

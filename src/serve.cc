@@ -7,8 +7,10 @@
 #include <atomic>
 #include <condition_variable>
 #include <csignal>
+#include <cstdlib>
 #include <future>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 
@@ -24,12 +26,15 @@ namespace tidemill {
 namespace {
 
 using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
 
 constexpr int kSignalsToLeaveAtOnce = 3;
 // A model that failed is told by /ping for so long, as the original does.
 constexpr milliseconds kShowFailure{3000};
 // How long a loading that was told to stop may need to hear it and to remove what it wrote.
 constexpr milliseconds kStopLoading{2000};
+// How long a step may go on when its requests have their answers and the time to drain is over.
+constexpr milliseconds kStopStep{500};
 // What requests may take of the heap where the plan leaves less: kv_cache_bytes may ask for all.
 constexpr int64_t kLeastHeap = int64_t{256} << 20;
 
@@ -39,12 +44,19 @@ class Ending {
   void request() {
     const std::lock_guard lock(mutex_);
     requested_ = true;
+    if (!requested_at_) requested_at_ = Clock::now();
     if (server_ != nullptr) server_->drain();
     changed_.notify_all();
   }
   bool requested() const {
     const std::lock_guard lock(mutex_);
     return requested_;
+  }
+  // What is left of that time since somebody asked first.
+  milliseconds left_of(milliseconds time) const {
+    const std::lock_guard lock(mutex_);
+    const auto since = requested_at_ ? Clock::now() - *requested_at_ : Clock::duration{0};
+    return std::max(milliseconds{0}, time - std::chrono::duration_cast<milliseconds>(since));
   }
   // True when somebody asked within that time.
   bool wait_for(milliseconds time) const {
@@ -74,6 +86,7 @@ class Ending {
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
   bool requested_ = false;
+  std::optional<Clock::time_point> requested_at_;
   Server* server_ = nullptr;
 };
 
@@ -159,6 +172,13 @@ class Loading {
     return loaded_.get();
   }
   bool failed() const { return failed_.load(); }
+  // False: a step of the model has not come back within that time.
+  bool stop_model(milliseconds wait) const {
+    const bool loaded = loaded_.valid() &&
+                        loaded_.wait_for(milliseconds{0}) == std::future_status::ready &&
+                        loaded_.get();
+    return !loaded || model_->executor().stop(wait);
+  }
 
  private:
   bool load() {
@@ -241,6 +261,13 @@ int serve(const SettingsReport& report) {
   const Ending::Serving serving(ending, server);
   if (!settings.server.wait_model_loading) loading.start();
   server.run();
+  const milliseconds drain_time(settings.server.drain_time_ms);
+  if (!loading.stop_model(std::max(kStopStep, ending.left_of(drain_time)))) {
+    log_error(
+        "a step has not come back since the time to drain was over (drain_time); the program ends "
+        "without it");
+    _exit(EXIT_FAILURE);  // destructors would wait for the step
+  }
   return loading.failed() ? 1 : 0;
 }
 

@@ -9,8 +9,6 @@
 namespace tidemill {
 namespace {
 
-constexpr int64_t kBytesPerToken = 32;  // as GenerationRequest bounds prompts
-
 // One message after the other; `fields` keeps the first problem with its path.
 class MessageReader {
  public:
@@ -139,7 +137,7 @@ class MessageReader {
 
 // A template may show them, so the bound of a prompt holds for them, too.
 void check_bytes(Fields& fields, const JsonValue& kwargs, const ModelFacts& facts) {
-  const int64_t limit = kBytesPerToken * facts.limits.max_model_len;
+  const int64_t limit = facts.limits.max_prompt_bytes();
   const auto bytes = static_cast<int64_t>(to_json(kwargs).size());
   if (bytes <= limit) return;
   fields.problem(ErrorKind::kPromptTooLong, "chat_template_kwargs",

@@ -105,9 +105,9 @@ inline constexpr std::array kConversationRows = std::to_array<FieldRow>({
      .sentence = "Variables for the template."},
 });
 
-// Of kCommonRows: the penalties, logit_bias and seed.
-void read_common_sampling(Fields& fields, GenerationFields& out);
-// Of kChoosingRows: typical_p, bad_words and allowed_token_ids.
+// All of kCommonRows. Without ignore_eos, ignore_end stays as it is.
+void read_common(Fields& fields, GenerationFields& out);
+// All of kChoosingRows but spaces_between_special_tokens.
 void read_choosing(Fields& fields, GenerationFields& out);
 
 }  // namespace tidemill

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "api/lmi_schemas.h"
 #include "base/check.h"
 
 namespace tidemill {
@@ -308,8 +309,9 @@ JsonValue component_schemas() {
   JsonValue schemas = JsonObject{};
   for (const FieldTable* table : kTables) schemas.set(table->name, schema_of(*table));
   schemas.find(kMessageTable.name)->set("anyOf", json(kMessageKinds));
-  const JsonValue others = json(kOthers);
-  for (const JsonMember& other : others.object()) schemas.set(other.first, other.second);
+  for (const JsonValue& others : {json(kOthers), lmi_answer_schemas()}) {
+    for (const JsonMember& other : others.object()) schemas.set(other.first, other.second);
+  }
   return schemas;
 }
 

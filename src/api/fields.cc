@@ -26,9 +26,9 @@ std::optional<int64_t> whole_number(const JsonValue& value) {
 
 Fields::Fields(const JsonValue& object, std::string path, const FieldTable& table,
                const RequestLimits& limits)
-    : object_(object), path_(std::move(path)), table_(&table), limits_(&limits) {
+    : object_(object), path_(std::move(path)), table_(table) {
   check_types();
-  check_ranges();
+  check_ranges(limits);
   check_refused();
 }
 
@@ -38,7 +38,7 @@ const JsonValue* Fields::given(std::string_view name) const {
 }
 
 void Fields::check_types() {
-  for (const FieldRow& row : table_->rows) {
+  for (const FieldRow& row : table_.rows) {
     if (row.use != FieldUse::kUsed) continue;
     const JsonValue* value = given(row.name);
     if (value == nullptr && row.required) {
@@ -46,23 +46,25 @@ void Fields::check_types() {
               format("{} is missing; it must be {}.", path_of(row.name), expected(row.type)));
     }
     if (value != nullptr && !fits(*value, row.type)) {
-      wrong_type(row.name, *value, expected(row.type));
+      problem(ErrorKind::kInvalidParameter, row.name,
+              format("{} is {}; it must be {}.", path_of(row.name), value->kind_name(),
+                     expected(row.type)));
     }
   }
 }
 
-void Fields::check_ranges() {
-  for (const FieldRow& row : table_->rows) {
+void Fields::check_ranges(const RequestLimits& limits) {
+  for (const FieldRow& row : table_.rows) {
     const JsonValue* value = row.use == FieldUse::kUsed ? given(row.name) : nullptr;
     if (value == nullptr || !fits(*value, row.type)) continue;
-    if (const auto wrong = out_of_range(row, *value, *limits_)) {
+    if (const auto wrong = out_of_range(row, *value, limits)) {
       problem(ErrorKind::kInvalidParameter, row.name, format("{} {}.", path_of(row.name), *wrong));
     }
   }
 }
 
 void Fields::check_refused() {
-  for (const FieldRow& row : table_->rows) {
+  for (const FieldRow& row : table_.rows) {
     if (row.use == FieldUse::kUsed) continue;
     known_.emplace_back(row.name);
     const JsonValue* value = row.use == FieldUse::kRefused ? given(row.name) : nullptr;
@@ -74,12 +76,11 @@ void Fields::check_refused() {
 
 const JsonValue* Fields::find(std::string_view name, std::initializer_list<FieldType> types) {
   known_.emplace_back(name);
-  if (table_ == nullptr) return given(name);
-  const FieldRow* row = table_->find(name);
+  const FieldRow* row = table_.find(name);
   CHECK(row != nullptr && row->use == FieldUse::kUsed, "{} has no row for the field {}",
-        table_->name, name);
+        table_.name, name);
   CHECK(std::find(types.begin(), types.end(), row->type) != types.end(),
-        "{} gives the field {} another type", table_->name, name);
+        "{} gives the field {} another type", table_.name, name);
   const JsonValue* value = given(name);
   return value != nullptr && fits(*value, row->type) ? value : nullptr;
 }
@@ -94,50 +95,31 @@ void Fields::problem(ErrorKind kind, std::string_view name, std::string message)
   problem_ = Error{.kind = kind, .field = path_of(name), .message = std::move(message)};
 }
 
-void Fields::wrong_type(std::string_view name, const JsonValue& value, std::string_view expected) {
-  problem(ErrorKind::kInvalidParameter, name,
-          format("{} is {}; it must be {}.", path_of(name), value.kind_name(), expected));
-}
-
 std::optional<int64_t> Fields::integer(std::string_view name) {
   const JsonValue* value = find(name, {FieldType::kInteger});
-  if (value == nullptr) return std::nullopt;
-  const auto number = whole_number(*value);
-  if (!number) wrong_type(name, *value, "an integer of at most 64 bits with sign");
-  return number;
+  return value == nullptr ? std::nullopt : whole_number(*value);
 }
 
 std::optional<uint64_t> Fields::bits(std::string_view name) {
   const JsonValue* value = find(name, {FieldType::kBits});
   if (value == nullptr) return std::nullopt;
   if (value->is_integer() && !value->fits_int64()) return value->unsigned_integer();
-  const auto number = whole_number(*value);
-  if (!number) wrong_type(name, *value, "an integer");
-  return number ? std::optional(static_cast<uint64_t>(*number)) : std::nullopt;
+  return static_cast<uint64_t>(*whole_number(*value));
 }
 
 std::optional<double> Fields::number(std::string_view name) {
   const JsonValue* value = find(name, {FieldType::kNumber});
-  if (value == nullptr) return std::nullopt;
-  if (value->is_number()) return value->number();
-  wrong_type(name, *value, "a number");
-  return std::nullopt;
+  return value == nullptr ? std::nullopt : std::optional(value->number());
 }
 
 std::optional<bool> Fields::boolean(std::string_view name) {
   const JsonValue* value = find(name, {FieldType::kBoolean});
-  if (value == nullptr) return std::nullopt;
-  if (value->is_bool()) return value->boolean();
-  wrong_type(name, *value, "true or false");
-  return std::nullopt;
+  return value == nullptr ? std::nullopt : std::optional(value->boolean());
 }
 
 std::optional<std::string> Fields::text(std::string_view name) {
   const JsonValue* value = find(name, {FieldType::kText});
-  if (value == nullptr) return std::nullopt;
-  if (value->is_string()) return value->string();
-  wrong_type(name, *value, "a string");
-  return std::nullopt;
+  return value == nullptr ? std::nullopt : std::optional(value->string());
 }
 
 std::optional<std::vector<std::string>> Fields::texts(std::string_view name) {
@@ -145,13 +127,6 @@ std::optional<std::vector<std::string>> Fields::texts(std::string_view name) {
   if (value == nullptr) return std::nullopt;
   if (value->is_string()) return std::vector<std::string>{value->string()};
   std::vector<std::string> texts;
-  const bool all_strings =
-      value->is_array() && std::all_of(value->array().begin(), value->array().end(),
-                                       [](const JsonValue& item) { return item.is_string(); });
-  if (!all_strings) {
-    wrong_type(name, *value, "a string or a list of strings");
-    return std::nullopt;
-  }
   for (const JsonValue& item : value->array()) texts.push_back(item.string());
   return texts;
 }
@@ -160,15 +135,7 @@ std::optional<std::vector<int64_t>> Fields::integers(std::string_view name) {
   const JsonValue* value = find(name, {FieldType::kIntegers});
   if (value == nullptr) return std::nullopt;
   std::vector<int64_t> numbers;
-  if (value->is_array()) {
-    for (const JsonValue& item : value->array()) {
-      if (const auto number = whole_number(item)) numbers.push_back(*number);
-    }
-  }
-  if (!value->is_array() || numbers.size() != value->array().size()) {
-    wrong_type(name, *value, "a list of integers");
-    return std::nullopt;
-  }
+  for (const JsonValue& item : value->array()) numbers.push_back(*whole_number(item));
   return numbers;
 }
 
@@ -195,7 +162,7 @@ Error Fields::unknown_field(const std::string& path) {
 
 std::vector<std::string_view> Fields::unread() const {
   std::vector<std::string_view> names;
-  for (const FieldRow& row : table_ == nullptr ? std::span<const FieldRow>() : table_->rows) {
+  for (const FieldRow& row : table_.rows) {
     if (std::find(known_.begin(), known_.end(), row.name) == known_.end()) {
       names.push_back(row.name);
     }

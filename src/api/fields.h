@@ -1,9 +1,9 @@
 // Typed reading of a request's JSON object, the same for every schema: null means "not given", 5.0
 // is an integer, 5.5 and "5" are not, and the first problem is kept with the path of its field.
 //
-// With a table (field_table.h) everything is checked against it before anything is read: types of
-// all fields, then ranges, then what is refused. A field that the table does not hold, or not with
-// that type, cannot be read.
+// Everything is checked against the schema's table (field_table.h) before anything is read: types
+// of all fields, then ranges, then what is refused. What has another type reads as if it were
+// absent. A field that the table does not hold, or not with that type, cannot be read.
 #pragma once
 
 #include <cstdint>
@@ -24,9 +24,8 @@ std::optional<int64_t> whole_number(const JsonValue& value);
 
 class Fields {
  public:
-  // `path` is in front of every name in a message: "" or "parameters.".
-  Fields(const JsonValue& object, std::string path) : object_(object), path_(std::move(path)) {}
-  // Checks all of `object` against the table.
+  // Checks all of `object` against the table. `path` is in front of every name in a message: "" or
+  // "parameters.".
   Fields(const JsonValue& object, std::string path, const FieldTable& table,
          const RequestLimits& limits);
 
@@ -39,7 +38,7 @@ class Fields {
   // A string, or a list of strings.
   std::optional<std::vector<std::string>> texts(std::string_view name);
   std::optional<std::vector<int64_t>> integers(std::string_view name);
-  // An object of token ids and numbers, in its order. Needs a table.
+  // An object of token ids and numbers, in its order.
   std::optional<std::vector<std::pair<int64_t, double>>> bias(std::string_view name);
   // Any value but null; the field counts as known.
   const JsonValue* value(std::string_view name);
@@ -61,16 +60,14 @@ class Fields {
 
  private:
   void check_types();
-  void check_ranges();
+  void check_ranges(const RequestLimits& limits);
   void check_refused();
   const JsonValue* given(std::string_view name) const;  // nothing where it is null
   const JsonValue* find(std::string_view name, std::initializer_list<FieldType> types);
-  void wrong_type(std::string_view name, const JsonValue& value, std::string_view expected);
 
   const JsonValue& object_;
   std::string path_;
-  const FieldTable* table_ = nullptr;
-  const RequestLimits* limits_ = nullptr;
+  const FieldTable& table_;
   std::vector<std::string> known_;
   std::optional<Error> problem_;
 };

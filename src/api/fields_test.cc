@@ -8,75 +8,99 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Pair;
 
-JsonValue json(std::string_view text) { return *parse_json(text); }
+constexpr FieldRow kRows[] = {{.name = "integer", .type = FieldType::kInteger},
+                              {.name = "bits", .type = FieldType::kBits},
+                              {.name = "number", .type = FieldType::kNumber},
+                              {.name = "boolean", .type = FieldType::kBoolean},
+                              {.name = "text", .type = FieldType::kText},
+                              {.name = "texts", .type = FieldType::kTexts},
+                              {.name = "integers", .type = FieldType::kIntegers},
+                              {.name = "bias", .type = FieldType::kBias},
+                              {.name = "list", .type = FieldType::kList}};
+const FieldTable kTable = {"Test", kRows};
 
-TEST(Fields, NullMeansNotGiven) {
-  const JsonValue body = json(R"({"a":null})");
-  Fields fields(body, "");
-  EXPECT_FALSE(fields.integer("a") || fields.number("a") || fields.boolean("a") ||
-               fields.text("a") || fields.texts("a") || fields.integers("a") || fields.bits("a"));
-  EXPECT_EQ(fields.value("a"), nullptr);
-  EXPECT_FALSE(fields.first_problem());
-}
+class FieldsTest : public testing::Test {
+ protected:
+  Fields& read(const std::string& json, const std::string& path = "") {
+    fields_.reset();
+    body_ = *parse_json(json);
+    return fields_.emplace(body_, path, kTable, RequestLimits());
+  }
 
-TEST(Fields, AnIntegerMayBeSpelledAsAReal) {
-  const JsonValue body = json(R"({"a":5,"b":5.0,"c":5e0,"d":-0.0})");
-  Fields fields(body, "");
-  EXPECT_EQ(fields.integer("a"), 5);
-  EXPECT_EQ(fields.integer("b"), 5);
-  EXPECT_EQ(fields.integer("c"), 5);
-  EXPECT_EQ(fields.integer("d"), 0);
-  EXPECT_FALSE(fields.first_problem());
-}
-
-TEST(Fields, WhatIsNoIntegerIsRefusedWithItsPath) {
-  for (const char* value : {"5.5", "\"5\"", "true", "[5]", "{}", "1e300", "18446744073709551615"}) {
-    const JsonValue body = json(format(R"({{"a":{}}})", value));
-    Fields fields(body, "parameters.");
-    EXPECT_FALSE(fields.integer("a"));
-    ASSERT_TRUE(fields.first_problem()) << value;
+  void refuses(const std::string& name, const std::string& value) {
+    const Fields& fields = read(format(R"({{"{}":{}}})", name, value), "parameters.");
+    ASSERT_TRUE(fields.first_problem()) << name << ": " << value;
     EXPECT_EQ(fields.first_problem()->kind, ErrorKind::kInvalidParameter);
-    EXPECT_EQ(fields.first_problem()->field, "parameters.a");
-    EXPECT_THAT(fields.first_problem()->message, HasSubstr("parameters.a"));
+    EXPECT_EQ(fields.first_problem()->field, "parameters." + name);
+    EXPECT_THAT(fields.first_problem()->message, HasSubstr("parameters." + name + " is "));
+  }
+
+ private:
+  JsonValue body_;
+  std::optional<Fields> fields_;
+};
+
+TEST_F(FieldsTest, NullMeansNotGiven) {
+  Fields& fields = read(R"({"integer":null,"bits":null,"number":null,"boolean":null,"text":null,)"
+                        R"("texts":null,"integers":null,"bias":null,"list":null})");
+  EXPECT_FALSE(fields.integer("integer") || fields.bits("bits") || fields.number("number") ||
+               fields.boolean("boolean") || fields.text("text") || fields.texts("texts") ||
+               fields.integers("integers") || fields.bias("bias"));
+  EXPECT_EQ(fields.value("list"), nullptr);
+  EXPECT_FALSE(fields.first_problem());
+}
+
+TEST_F(FieldsTest, AnIntegerMayBeSpelledAsAReal) {
+  for (const char* five : {"5", "5.0", "5e0"}) {
+    EXPECT_EQ(read(format(R"({{"integer":{}}})", five)).integer("integer"), 5);
+  }
+  EXPECT_EQ(read(R"({"integer":-0.0})").integer("integer"), 0);
+}
+
+TEST_F(FieldsTest, WhatIsNoIntegerIsRefusedWithItsPath) {
+  for (const char* value : {"5.5", "\"5\"", "true", "[5]", "{}", "1e300", "18446744073709551615"}) {
+    refuses("integer", value);
+    EXPECT_FALSE(read(format(R"({{"integer":{}}})", value)).integer("integer")) << value;
   }
 }
 
-TEST(Fields, ASeedMayUseAll64Bits) {
-  const JsonValue body = json(R"({"most":18446744073709551615,"least":-1,"bad":1.5})");
-  Fields fields(body, "");
-  EXPECT_EQ(fields.bits("most"), UINT64_MAX);
-  EXPECT_EQ(fields.bits("least"), UINT64_MAX);
-  EXPECT_FALSE(fields.first_problem());
-  EXPECT_FALSE(fields.bits("bad"));
-  EXPECT_EQ(fields.first_problem()->field, "bad");
+TEST_F(FieldsTest, ASeedMayUseAll64Bits) {
+  EXPECT_EQ(read(R"({"bits":18446744073709551615})").bits("bits"), UINT64_MAX);
+  EXPECT_EQ(read(R"({"bits":-1})").bits("bits"), UINT64_MAX);
+  EXPECT_EQ(read(R"({"bits":3.0})").bits("bits"), 3u);
+  refuses("bits", "1.5");
 }
 
-TEST(Fields, NumbersMayBeIntegersAndBooleansNothingElse) {
-  const JsonValue body = json(R"({"a":1,"b":1,"c":"x"})");
-  Fields fields(body, "");
-  EXPECT_EQ(fields.number("a"), 1.0);
-  EXPECT_FALSE(fields.boolean("b"));
-  EXPECT_FALSE(fields.number("c"));
-  EXPECT_EQ(fields.first_problem()->field, "b");  // the first, not the last
+TEST_F(FieldsTest, NumbersMayBeIntegersAndBooleansNothingElse) {
+  EXPECT_EQ(read(R"({"number":1})").number("number"), 1.0);
+  EXPECT_EQ(read(R"({"boolean":true})").boolean("boolean"), true);
+  refuses("boolean", "1");
+  refuses("number", "\"x\"");
 }
 
-TEST(Fields, AStringStandsForAListOfOne) {
-  const JsonValue body = json(R"({"a":"x","b":["x","y"],"c":["x",1],"d":[1,2.0],"e":[1,"x"]})");
-  Fields fields(body, "");
-  EXPECT_THAT(*fields.texts("a"), ElementsAre("x"));
-  EXPECT_THAT(*fields.texts("b"), ElementsAre("x", "y"));
-  EXPECT_THAT(*fields.integers("d"), ElementsAre(1, 2));
-  EXPECT_FALSE(fields.first_problem());
-  EXPECT_FALSE(fields.texts("c"));
-  EXPECT_FALSE(fields.integers("e"));
-  EXPECT_EQ(fields.first_problem()->field, "c");
+TEST_F(FieldsTest, TheFirstProblemInTheTablesOrderIsTheAnswer) {
+  EXPECT_EQ(read(R"({"text":5,"boolean":1})").first_problem()->field, "boolean");
 }
 
-TEST(Fields, NamesNobodyAskedForAreUnknownInTheirOrder) {
-  const JsonValue body = json(R"({"z":1,"known":2,"a":3})");
-  Fields fields(body, "");
-  fields.integer("known");
+TEST_F(FieldsTest, AStringStandsForAListOfOne) {
+  EXPECT_THAT(*read(R"({"texts":"x"})").texts("texts"), ElementsAre("x"));
+  EXPECT_THAT(*read(R"({"texts":["x","y"]})").texts("texts"), ElementsAre("x", "y"));
+  refuses("texts", R"(["x",1])");
+}
+
+TEST_F(FieldsTest, ListsAndBiasesKeepTheirOrder) {
+  EXPECT_THAT(*read(R"({"integers":[2,1.0]})").integers("integers"), ElementsAre(2, 1));
+  refuses("integers", R"([1,"x"])");
+  EXPECT_THAT(*read(R"({"bias":{"7":1,"3":-0.5}})").bias("bias"),
+              ElementsAre(Pair(7, 1.0), Pair(3, -0.5)));
+  refuses("bias", R"({"x":1})");
+}
+
+TEST_F(FieldsTest, NamesNobodyAskedForAreUnknownInTheirOrder) {
+  Fields& fields = read(R"({"z":1,"integer":2,"a":3})");
+  fields.integer("integer");
   EXPECT_THAT(fields.unknown(), ElementsAre("z", "a"));
 }
 

@@ -40,12 +40,9 @@ class Lmi025Format : public ResponseFormat {
   std::vector<std::string> chunks(std::span<const TextEvent> events) override {
     std::vector<std::string> chunks;
     for (const TextEvent& event : events) {
-      const bool ends = event.finish.has_value();
-      auto pieces = pieces_.push(event.text, event.tokens, ends);
-      if (ends && pieces.empty()) pieces.push_back({.token = {}, .visible = event.text});
-      for (size_t i = 0; i < pieces.size(); ++i) {
-        add(pieces[i].visible, ends && i + 1 == pieces.size(), chunks);
-      }
+      each_token(pieces_, event, [&](const TokenPiece* piece, const Finish* finish) {
+        add(piece != nullptr ? piece->visible : event.text, finish != nullptr, chunks);
+      });
     }
     return chunks;
   }

@@ -46,15 +46,9 @@ class LmiChatFormat : public ResponseFormat {
         continue;
       }
       const auto choice = static_cast<size_t>(event.choice);
-      auto pieces = pieces_[choice].push(event.text, event.tokens, event.finish.has_value());
-      for (size_t i = 0; i < pieces.size(); ++i) {
-        const bool last = event.finish && i + 1 == pieces.size();
-        bytes += record(event.choice, pieces[i].visible, &pieces[i].token,
-                        last ? &*event.finish : nullptr);
-      }
-      if (event.finish && pieces.empty()) {
-        bytes += record(event.choice, "", nullptr, &*event.finish);
-      }
+      each_token(pieces_[choice], event, [&](const TokenPiece* piece, const Finish* finish) {
+        bytes += record(event.choice, piece, finish);
+      });
     }
     return bytes;
   }
@@ -96,8 +90,8 @@ class LmiChatFormat : public ResponseFormat {
     out.key("created").value(facts_.created);
   }
 
-  std::string record(int32_t choice, std::string_view text, const TokenText* token,
-                     const Finish* finish) {
+  std::string record(int32_t choice, const TokenPiece* piece, const Finish* finish) {
+    const std::string_view text = piece != nullptr ? std::string_view(piece->visible) : "";
     std::string json;
     JsonWriter out(&json);
     write_head(out, "chat.completion.chunk");
@@ -107,9 +101,9 @@ class LmiChatFormat : public ResponseFormat {
     if (!started_[index]) out.key("role").value("assistant");
     started_[index] = true;
     out.end_object().key("logprobs");
-    if (shape_.logprobs && token != nullptr) {
+    if (shape_.logprobs && piece != nullptr) {
       out.begin_object().key("content").begin_array();
-      write_entry(out, *token, text);
+      write_entry(out, piece->token, text);
       out.end_array().end_object();
     } else {
       out.null();
@@ -120,9 +114,11 @@ class LmiChatFormat : public ResponseFormat {
     return lmi_record(shape_.framing, spaced(json));
   }
 
+  // Opens an object.
   static void write_likely(JsonWriter& out, std::string_view text, const std::string& bytes,
                            float logprob) {
-    out.key("token").value(text).key("logprob").value(std::max(logprob, kLeastLogprob));
+    out.begin_object().key("token").value(text).key("logprob").value(
+        std::max(logprob, kLeastLogprob));
     out.key("bytes").begin_array();
     for (const char c : bytes) out.value(int64_t{static_cast<unsigned char>(c)});
     out.end_array();
@@ -130,16 +126,13 @@ class LmiChatFormat : public ResponseFormat {
 
   // Where no best ones were asked for, the chosen one stands alone among them.
   static void write_entry(JsonWriter& out, const TokenText& token, std::string_view text) {
-    out.begin_object();
     write_likely(out, text, token.bytes, token.logprob);
     out.key("top_logprobs").begin_array();
     for (const TokenText::Alternative& other : token.top) {
-      out.begin_object();
       write_likely(out, other.text, other.bytes, other.logprob);
       out.end_object();
     }
     if (token.top.empty()) {
-      out.begin_object();
       write_likely(out, text, token.bytes, token.logprob);
       out.end_object();
     }
@@ -166,19 +159,13 @@ class LmiChatFormat : public ResponseFormat {
 
 void read_chat_sampling(Fields& fields, GenerationFields& out) {
   out.temperature = fields.number("temperature").value_or(1.0);
-  out.top_p = fields.number("top_p").value_or(1.0);
-  out.top_k = fields.integer("top_k").value_or(0);
-  out.min_p = fields.number("min_p").value_or(0.0);
-  out.repetition_penalty = fields.number("repetition_penalty").value_or(1.0);
-  read_common_sampling(fields, out);
+  read_lmi_filters(fields, out);
+  read_common(fields, out);
   out.num_choices = fields.integer("n").value_or(1);
   const auto newer = fields.integer("max_new_tokens");
   out.max_new_tokens = fields.integer("max_tokens").value_or(newer.value_or(kDefaultNewTokens));
   out.min_new_tokens = fields.integer("min_tokens").value_or(0);
   out.stop_strings = fields.texts("stop").value_or(std::vector<std::string>());
-  out.stop_token_ids = fields.integers("stop_token_ids").value_or(std::vector<int64_t>());
-  out.ignore_end = fields.boolean("ignore_eos").value_or(false);
-  out.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
   const bool logprobs = fields.boolean("logprobs").value_or(false);
   const auto top = fields.integer("top_logprobs");
   if (top && !logprobs) {

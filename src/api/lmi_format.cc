@@ -174,13 +174,10 @@ class LmiFormat : public ResponseFormat {
   // A record per token; the last one holds the whole text.
   std::string records_of(const TextEvent& event) {
     texts_[0] += event.text;
-    const auto pieces = pieces_[0].push(event.text, event.tokens, event.finish.has_value());
     std::string bytes;
-    for (size_t i = 0; i < pieces.size(); ++i) {
-      const bool last = event.finish && i + 1 == pieces.size();
-      bytes += record(&pieces[i], last ? &*event.finish : nullptr);
-    }
-    if (event.finish && pieces.empty()) bytes += record(nullptr, &*event.finish);
+    each_token(pieces_[0], event, [&](const TokenPiece* piece, const Finish* finish) {
+      bytes += record(piece, finish);
+    });
     return bytes;
   }
 

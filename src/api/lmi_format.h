@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "api/schema.h"
+#include "api/token_pieces.h"
 
 namespace tidemill {
 
@@ -21,6 +22,17 @@ std::string_view lmi_content_type(LmiFraming framing);
 std::string lmi_record(LmiFraming framing, std::string_view json);
 // The record that ends a stream which broke; what was sent before stays readable.
 std::string lmi_error_record(LmiFraming framing, const Error& error, const LmiOptions& options);
+// Hands on each token of an event with the text that it stands for, and the ending beside the last;
+// an ending without a token of its own comes alone (null).
+template <typename Write>  // (const TokenPiece*, const Finish*)
+void each_token(TokenPieces& pieces, const TextEvent& event, Write write) {
+  const Finish* finish = event.finish ? &*event.finish : nullptr;
+  const auto settled = pieces.push(event.text, event.tokens, finish != nullptr);
+  for (size_t i = 0; i < settled.size(); ++i) {
+    write(&settled[i], i + 1 == settled.size() ? finish : nullptr);
+  }
+  if (settled.empty() && finish != nullptr) write(nullptr, finish);
+}
 std::string_view lmi_finish(FinishReason reason);
 // Compact JSON with a blank behind each comma and colon that stands outside its strings.
 std::string spaced(std::string_view compact);

@@ -296,6 +296,24 @@ TEST(LmiInvocation, AMessageCallsAFieldByItsPath) {
               testing::StartsWith("parameters.top_p is 7;"));
 }
 
+TEST(LmiInvocation, TheFormOfBedrockIsRefusedWithWhatIsAllowed) {
+  TestModel model({});
+  for (const char* name : {"3p", "3p_stream"}) {
+    for (const char* prompt :
+         {R"("inputs":"x")", R"("messages":[{"role":"user","content":"x"}])"}) {
+      const Error error = model.refusal(
+          kParser, format(R"({{{},"parameters":{{"output_formatter":"{}"}}}})", prompt, name));
+      EXPECT_EQ(error.kind, ErrorKind::kUnsupportedParameter);
+      EXPECT_EQ(error.field, "parameters.output_formatter");
+      EXPECT_EQ(error.message,
+                format("parameters.output_formatter is {}, which is not supported yet: answers "
+                       "have no Bedrock form. Allowed are json, jsonlines, sse and none; leave it "
+                       "out, and stream chooses json or jsonlines.",
+                       name));
+    }
+  }
+}
+
 TEST(LmiInvocation, UnknownFieldsOfBothLevelsAreReported) {
   TestModel model({});
   const auto call = model.parse(kParser, R"({"inputs":"x","a":1,"parameters":{"b":2}})");

@@ -14,7 +14,32 @@ constexpr int64_t kDefaultNewTokens = 30;
 // Any finite temperature is accepted; beyond this one all tokens are equally likely anyway.
 constexpr double kMaxTemperature = 1e6;
 
-constexpr const char* kBedrock = "Use json or jsonlines.";
+constexpr std::pair<std::string_view, LmiFraming> kFormatters[] = {
+    {"json", LmiFraming::kJson},
+    {"jsonlines", LmiFraming::kJsonLines},
+    {"sse", LmiFraming::kSse},
+    {"none", LmiFraming::kNone}};
+constexpr std::string_view kChat = "_chat";  // behind the name, for answers to messages
+
+std::optional<LmiFraming> framing_named(std::string_view name) {
+  for (const auto& [known, framing] : kFormatters) {
+    if (known == name) return framing;
+  }
+  return std::nullopt;
+}
+
+std::string_view without_chat(std::string_view name) {
+  if (name.ends_with(kChat)) name.remove_suffix(kChat.size());
+  return name;
+}
+
+void refuse_bedrock(Fields& parameters, const std::string& name) {
+  parameters.problem(ErrorKind::kUnsupportedParameter, "output_formatter",
+                     format("{} is {}, which is not supported yet: answers have no Bedrock form. "
+                            "Allowed are json, jsonlines, sse and none; leave it out, and stream "
+                            "chooses json or jsonlines.",
+                            parameters.path_of("output_formatter"), name));
+}
 
 // do_sample decides; where it is absent, a temperature asks for sampling.
 void read_temperature(Fields& fields, GenerationFields& out) {
@@ -28,12 +53,8 @@ void read_temperature(Fields& fields, GenerationFields& out) {
 
 void read_sampling(Fields& fields, GenerationFields& out) {
   read_temperature(fields, out);
-  out.top_k = fields.integer("top_k").value_or(0);
-  out.top_p = fields.number("top_p").value_or(1.0);
-  out.min_p = fields.number("min_p").value_or(0.0);
-  out.repetition_penalty = fields.number("repetition_penalty").value_or(1.0);
+  read_lmi_filters(fields, out);
   read_choosing(fields, out);
-  read_common_sampling(fields, out);
 }
 
 void read_ends(Fields& fields, GenerationFields& out) {
@@ -43,17 +64,13 @@ void read_ends(Fields& fields, GenerationFields& out) {
   auto stops = fields.texts("stop_sequences");
   auto stop = fields.texts("stop");
   out.stop_strings = std::move(stops ? *stops : stop ? *stop : out.stop_strings);
-  out.stop_token_ids = fields.integers("stop_token_ids").value_or(std::vector<int64_t>());
-  const bool ignore = fields.boolean("ignore_eos_token").value_or(false);
-  out.ignore_end = fields.boolean("ignore_eos").value_or(ignore);
-  out.keep_stop_text = fields.boolean("include_stop_str_in_output").value_or(false);
+  out.ignore_end = fields.boolean("ignore_eos_token").value_or(false);
 }
 
 // What the answer shows beside its text. The token itself is always told with its probability.
 void read_details(Fields& fields, LmiShape& shape, GenerationFields& out) {
   shape.details = fields.boolean("details").value_or(shape.options.tgi_compat);
   shape.full_text = fields.boolean("return_full_text").value_or(false);
-  out.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
   shape.skip_special_tokens = out.skip_special_tokens;
   const int64_t top = fields.integer("top_n_tokens").value_or(0);
   const int64_t logprobs = fields.integer("logprobs").value_or(0);
@@ -103,9 +120,17 @@ Error inside_parameters(Error error) {
   return error;
 }
 
+void read_lmi_filters(Fields& fields, GenerationFields& out) {
+  out.top_k = fields.integer("top_k").value_or(0);
+  out.top_p = fields.number("top_p").value_or(1.0);
+  out.min_p = fields.number("min_p").value_or(0.0);
+  out.repetition_penalty = fields.number("repetition_penalty").value_or(1.0);
+}
+
 void read_lmi_parameters(Fields& parameters, LmiShape& shape, GenerationFields& out) {
   read_sampling(parameters, out);
   read_ends(parameters, out);
+  read_common(parameters, out);  // its ignore_eos wins over ignore_eos_token
   read_details(parameters, shape, out);
   read_sequences(parameters, shape, out);
   out.truncate_prompt_tokens = parameters.integer("truncate");
@@ -113,37 +138,17 @@ void read_lmi_parameters(Fields& parameters, LmiShape& shape, GenerationFields& 
 }
 
 LmiFormatter read_lmi_formatter(Fields& parameters, const ModelFacts& facts, bool stream) {
-  LmiFormatter formatter;
-  std::string name = parameters.text("output_formatter").value_or("");
-  if (name == "3p" || name == "3p_stream") {
-    parameters.problem(ErrorKind::kUnsupportedParameter, "output_formatter",
-                       format("output_formatter {} is not supported yet. {}", name, kBedrock));
+  const std::string name = parameters.text("output_formatter").value_or("");
+  if (name == "3p" || name == "3p_stream") refuse_bedrock(parameters, name);
+  const bool chat = name.ends_with(kChat) && name != "none_chat";
+  if (const auto framing = framing_named(chat ? without_chat(name) : name)) {
+    return {.framing = *framing, .asked = true, .chat = chat};
   }
-  constexpr std::string_view kChat = "_chat";
-  constexpr std::pair<std::string_view, LmiFraming> kNames[] = {
-      {"json", LmiFraming::kJson},
-      {"jsonlines", LmiFraming::kJsonLines},
-      {"sse", LmiFraming::kSse},
-      {"none", LmiFraming::kNone}};
-  const auto find = [&kNames](std::string_view wanted) {
-    return std::find_if(std::begin(kNames), std::end(kNames),
-                        [&](const auto& row) { return row.first == wanted; });
-  };
   const LmiFraming streamed = facts.lmi.tgi_compat ? LmiFraming::kSse : LmiFraming::kJsonLines;
-  formatter.framing = stream ? streamed : LmiFraming::kJson;
-  const std::string asked = name;
-  formatter.chat = name.ends_with(kChat) && name != "none_chat";
-  if (formatter.chat) name.resize(name.size() - kChat.size());
-  if (const auto* row = find(name); row != std::end(kNames)) {
-    formatter.framing = row->second;
-    formatter.asked = true;
-    return formatter;
-  }
-  formatter.chat = false;
-  if (!asked.empty()) formatter.unknown = parameters.path_of("output_formatter");
-  std::string_view configured = facts.output_formatter;
-  if (configured.ends_with(kChat)) configured.remove_suffix(kChat.size());
-  if (const auto* row = find(configured); row != std::end(kNames)) formatter.framing = row->second;
+  const LmiFraming by_stream = stream ? streamed : LmiFraming::kJson;
+  LmiFormatter formatter{
+      .framing = framing_named(without_chat(facts.output_formatter)).value_or(by_stream)};
+  if (!name.empty()) formatter.unknown = parameters.path_of("output_formatter");
   return formatter;
 }
 

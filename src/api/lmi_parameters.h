@@ -13,6 +13,9 @@ namespace tidemill {
 
 // The names that errors of the request's own checks use.
 FieldNames lmi_names(const Fields& parameters);
+// What they have in common with the top level of a chat, and no other table has with these
+// defaults: top_k, top_p, min_p and repetition_penalty.
+void read_lmi_filters(Fields& fields, GenerationFields& out);
 void read_lmi_parameters(Fields& parameters, LmiShape& shape, GenerationFields& out);
 // Gives a field that the checks call by its common name its place in the body.
 Error inside_parameters(Error error);

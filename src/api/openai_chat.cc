@@ -3,7 +3,6 @@
 
 #include "api/answer_facts.h"
 #include "api/chat_messages.h"
-#include "api/error.h"
 #include "api/openai_common.h"
 #include "api/prompt_facts.h"
 #include "base/check.h"
@@ -59,30 +58,18 @@ class ChatFormat : public ResponseFormat {
   }
 
   std::string end(const ResponseStream& stream) override {
-    std::string bytes;
-    if (shape_.stream.include_usage) {
-      read_facts(facts_, stream);
-      std::string json;
-      JsonWriter out(&json);
-      write_head(out, "chat.completion.chunk");
-      out.key("choices").begin_array().end_array().key("usage");
-      write_usage(out, facts_, completion_tokens_);
-      out.end_object();
-      bytes = sse(json);
-    }
-    return bytes + std::string(kSseDone);
+    read_facts(facts_, stream);
+    return openai_stream_end(kChunk, shape_.stream, facts_, completion_tokens_);
   }
 
-  std::string stream_error(const Error& error) override {
-    return sse(error_answer(error, Dialect::kOpenAi, "").body) + std::string(kSseDone);
-  }
+  std::string stream_error(const Error& error) override { return openai_stream_error(error); }
 
   std::string whole(std::span<const TextEvent> events, const ResponseStream& stream) override {
     read_facts(facts_, stream);
     int64_t tokens = 0;
     std::string json;
     JsonWriter out(&json);
-    write_head(out, "chat.completion");
+    write_openai_head(out, facts_, "chat.completion");
     out.key("choices").begin_array();
     int64_t index = 0;
     for (const WholeChoice& choice : collect(events, stream.num_choices())) {
@@ -92,8 +79,7 @@ class ChatFormat : public ResponseFormat {
       out.key("refusal").null().end_object();
       out.key("logprobs");
       write_logprobs(out, shown_tokens(choice.tokens, &choice.finish));
-      out.key("finish_reason").value(openai_finish(choice.finish.reason)).key("stop_reason");
-      write_stop_reason(out, choice.finish);
+      write_openai_ending(out, &choice.finish);
       if (shape_.extras.token_ids) {
         out.key("token_ids");
         write_ids(out, choice.tokens);
@@ -112,6 +98,7 @@ class ChatFormat : public ResponseFormat {
   }
 
  private:
+  static constexpr std::string_view kChunk = "chat.completion.chunk";
   static constexpr std::string_view kRoleDelta = R"({"role":"assistant","content":""})";
 
   // One event of a choice.
@@ -131,38 +118,21 @@ class ChatFormat : public ResponseFormat {
     write_ids(out, prompt_ids_);
   }
 
-  void write_head(JsonWriter& out, std::string_view object) const {
-    out.begin_object();
-    out.key("id").value(facts_.id).key("object").value(object);
-    out.key("created").value(facts_.created).key("model").value(facts_.model);
-    out.key("system_fingerprint").value(facts_.system_fingerprint);
-  }
-
   std::string delta_event(const Delta& event) {
     std::string json;
     JsonWriter out(&json);
-    write_head(out, "chat.completion.chunk");
+    write_openai_head(out, facts_, kChunk);
     out.key("choices").begin_array().begin_object();
     out.key("index").value(int64_t{event.choice}).key("delta").raw(event.delta).key("logprobs");
     event.shown.empty() ? static_cast<void>(out.null()) : write_logprobs(out, event.shown);
-    out.key("finish_reason");
-    if (event.finish == nullptr) {
-      out.null();
-    } else {
-      out.value(openai_finish(event.finish->reason)).key("stop_reason");
-      write_stop_reason(out, *event.finish);
-    }
+    write_openai_ending(out, event.finish);
     if (shape_.extras.token_ids && !event.tokens.empty()) {
       out.key("token_ids");
       write_ids(out, event.tokens);
     }
     out.end_object().end_array();
     write_prompt_ids(out);
-    if (shape_.stream.include_usage) {
-      out.key("usage");
-      shape_.stream.continuous_usage ? write_usage(out, facts_, completion_tokens_)
-                                     : static_cast<void>(out.null());
-    }
+    write_usage_so_far(out, shape_.stream, facts_, completion_tokens_);
     out.end_object();
     return sse(json);
   }

@@ -1,6 +1,7 @@
 #include "api/openai_common.h"
 
 #include "api/common_fields.h"
+#include "api/error.h"
 #include "base/check.h"
 
 namespace tidemill {
@@ -24,17 +25,13 @@ void read_sampling(Fields& fields, const ModelFacts& facts, GenerationFields& ou
   out.min_p = number("min_p", 0.0);
   out.repetition_penalty = number("repetition_penalty", 1.0);
   read_choosing(fields, out);
-  read_common_sampling(fields, out);
+  read_common(fields, out);
   out.num_choices = fields.integer("n").value_or(1);
   out.truncate_prompt_tokens = fields.integer("truncate_prompt_tokens");
   out.priority = fields.integer("priority").value_or(0);
   out.cache_salt = fields.text("cache_salt");
   out.stop_strings = fields.texts("stop").value_or(std::vector<std::string>());
-  out.stop_token_ids = fields.integers("stop_token_ids").value_or(std::vector<int64_t>());
   out.min_new_tokens = fields.integer("min_tokens").value_or(0);
-  out.ignore_end = fields.boolean("ignore_eos").value_or(false);
-  out.keep_stop_text = fields.boolean("include_stop_str_in_output").value_or(false);
-  out.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
   out.clamp_max_new_tokens = fields.boolean("clamp_max_tokens").value_or(false);
   refuse_spaces(fields);
 }
@@ -74,6 +71,49 @@ void refuse_spaces(Fields& fields) {
   fields.problem(ErrorKind::kUnsupportedParameter, "spaces_between_special_tokens",
                  format("{} is not supported with skip_special_tokens: false. Send false.",
                         fields.path_of("spaces_between_special_tokens")));
+}
+
+void write_openai_head(JsonWriter& out, const AnswerFacts& facts, std::string_view object) {
+  out.begin_object().key("id").value(facts.id).key("object").value(object);
+  out.key("created").value(facts.created).key("model").value(facts.model);
+  out.key("system_fingerprint").value(facts.system_fingerprint);
+}
+
+void write_openai_ending(JsonWriter& out, const Finish* finish) {
+  out.key("finish_reason");
+  if (finish == nullptr) {
+    out.null();
+    return;
+  }
+  out.value(openai_finish(finish->reason)).key("stop_reason");
+  write_stop_reason(out, *finish);
+}
+
+void write_usage_so_far(JsonWriter& out, const StreamChoices& stream, const AnswerFacts& facts,
+                        int64_t completion_tokens) {
+  if (!stream.include_usage) return;
+  out.key("usage");
+  if (stream.continuous_usage) {
+    write_usage(out, facts, completion_tokens);
+  } else {
+    out.null();
+  }
+}
+
+std::string openai_stream_end(std::string_view object, const StreamChoices& stream,
+                              const AnswerFacts& facts, int64_t completion_tokens) {
+  if (!stream.include_usage) return std::string(kSseDone);
+  std::string json;
+  JsonWriter out(&json);
+  write_openai_head(out, facts, object);
+  out.key("choices").begin_array().end_array().key("usage");
+  write_usage(out, facts, completion_tokens);
+  out.end_object();
+  return sse(json) + std::string(kSseDone);
+}
+
+std::string openai_stream_error(const Error& error) {
+  return sse(error_answer(error, Dialect::kOpenAi, "").body) + std::string(kSseDone);
 }
 
 bool names_no_model(std::string_view name) {

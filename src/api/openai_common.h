@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "api/answer_facts.h"
 #include "api/fields.h"
 #include "api/schema.h"
 
@@ -27,6 +28,18 @@ void read_sampling(Fields& fields, const ModelFacts& facts, GenerationFields& ou
 StreamChoices read_stream(Fields& fields, const ModelFacts& facts);
 AnswerExtras read_extras(Fields& fields, bool stream, GenerationFields& out);
 void refuse_spaces(Fields& fields);
+// Opens a whole answer, or an event of a stream, with what stands before its choices.
+void write_openai_head(JsonWriter& out, const AnswerFacts& facts, std::string_view object);
+// finish_reason, and stop_reason where the choice has ended; null: it goes on.
+void write_openai_ending(JsonWriter& out, const Finish* finish);
+// The usage of an event, where the request wants one: null, or so far.
+void write_usage_so_far(JsonWriter& out, const StreamChoices& stream, const AnswerFacts& facts,
+                        int64_t completion_tokens);
+// What ends a stream: an event with the usage, where the request wants one, and the mark.
+std::string openai_stream_end(std::string_view object, const StreamChoices& stream,
+                              const AnswerFacts& facts, int64_t completion_tokens);
+std::string openai_stream_error(const Error& error);
+
 // What clients send that must name some model: absent, empty, "dummy", "tgi".
 bool names_no_model(std::string_view name);
 // The name the answer carries: the client's, or the model's.

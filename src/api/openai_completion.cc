@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "api/answer_facts.h"
-#include "api/error.h"
 #include "api/openai_common.h"
 #include "api/prompt_facts.h"
 #include "api/token_pieces.h"
@@ -13,6 +12,7 @@ namespace tidemill {
 namespace {
 
 constexpr int64_t kDefaultMaxTokens = 16;
+constexpr std::string_view kObject = "text_completion";  // whole answers and events alike
 
 bool all_integers(const JsonArray& items) {
   return std::all_of(items.begin(), items.end(),
@@ -117,31 +117,18 @@ class CompletionFormat : public ResponseFormat {
   }
 
   std::string end(const ResponseStream& stream) override {
-    std::string bytes;
-    if (shape_.stream.include_usage) {
-      read_facts(facts_, stream);
-      std::string json;
-      JsonWriter out(&json);
-      write_head(out);
-      out.key("choices").begin_array().end_array();
-      out.key("usage");
-      write_usage(out, facts_, completion_tokens_);
-      out.end_object();
-      bytes = sse(json);
-    }
-    return bytes + std::string(kSseDone);
+    read_facts(facts_, stream);
+    return openai_stream_end(kObject, shape_.stream, facts_, completion_tokens_);
   }
 
-  std::string stream_error(const Error& error) override {
-    return sse(error_answer(error, Dialect::kOpenAi, "").body) + std::string(kSseDone);
-  }
+  std::string stream_error(const Error& error) override { return openai_stream_error(error); }
 
   std::string whole(std::span<const TextEvent> events, const ResponseStream& stream) override {
     read_facts(facts_, stream);
     int64_t tokens = 0;
     std::string json;
     JsonWriter out(&json);
-    write_head(out);
+    write_openai_head(out, facts_, kObject);
     out.key("choices").begin_array();
     int64_t index = 0;
     for (const WholeChoice& choice : collect(events, stream.num_choices())) {
@@ -217,13 +204,6 @@ class CompletionFormat : public ResponseFormat {
     return bytes;
   }
 
-  void write_head(JsonWriter& out) const {
-    out.begin_object();
-    out.key("id").value(facts_.id).key("object").value("text_completion");
-    out.key("created").value(facts_.created).key("model").value(facts_.model);
-    out.key("system_fingerprint").value(facts_.system_fingerprint);
-  }
-
   // Nothing without log-probabilities: only they tell of tokens.
   std::vector<TokenPiece> settle(int64_t choice, std::string_view text,
                                  std::span<const TokenText> tokens, bool ends) {
@@ -234,15 +214,11 @@ class CompletionFormat : public ResponseFormat {
   std::string event_of(const Part& part) {
     std::string json;
     JsonWriter out(&json);
-    write_head(out);
+    write_openai_head(out, facts_, kObject);
     out.key("choices").begin_array();
     write_choice(out, part);
     out.end_array();
-    if (shape_.stream.include_usage) {
-      out.key("usage");
-      shape_.stream.continuous_usage ? write_usage(out, facts_, completion_tokens_)
-                                     : static_cast<void>(out.null());
-    }
+    write_usage_so_far(out, shape_.stream, facts_, completion_tokens_);
     out.end_object();
     return sse(json);
   }
@@ -255,13 +231,7 @@ class CompletionFormat : public ResponseFormat {
     } else {
       write_logprobs(out, part.pieces);
     }
-    out.key("finish_reason");
-    if (part.finish == nullptr) {
-      out.null();
-    } else {
-      out.value(openai_finish(part.finish->reason)).key("stop_reason");
-      write_stop_reason(out, *part.finish);
-    }
+    write_openai_ending(out, part.finish);
     write_extras(out, part);
     out.end_object();
   }
@@ -303,20 +273,27 @@ class CompletionFormat : public ResponseFormat {
     return completion_spelling(token.id, token.text, token.bytes, shape_.extras.tokens_as_ids);
   }
 
-  // The best by text; the chosen token is always among them.
+  // The best by text; the chosen token is always among them, under the name that `tokens` gives it.
+  // Of several tokens with one text only the first has it as its name; the others have their ids.
   void write_top(JsonWriter& out, const TokenText& token) const {
-    std::vector<std::pair<std::string, float>> entries;
-    const auto add = [&entries](std::string text, float logprob) {
-      for (const auto& entry : entries) {
-        if (entry.first == text) return;  // the better one came first
-      }
-      entries.emplace_back(std::move(text), logprob);
+    std::vector<std::string> names = {spelled(token)};
+    const auto write = [&out](const std::string& name, float logprob) {
+      out.key(name).value(std::max(logprob, kLeastLogprob));
     };
-    for (const auto& other : token.top) add(spelled(other), other.logprob);
-    add(spelled(token), token.logprob);
+    bool has_own = false;
     out.begin_object();
-    for (const auto& [text, logprob] : entries)
-      out.key(text).value(std::max(logprob, kLeastLogprob));
+    for (const auto& other : token.top) {
+      if (other.id == token.id) {
+        has_own = true;
+        write(names.front(), other.logprob);
+        continue;
+      }
+      std::string name = spelled(other);
+      if (std::find(names.begin(), names.end(), name) != names.end()) name = id_spelling(other.id);
+      write(name, other.logprob);
+      names.push_back(std::move(name));
+    }
+    if (!has_own) write(names.front(), token.logprob);
     out.end_object();
   }
 

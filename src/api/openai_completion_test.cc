@@ -131,6 +131,36 @@ TEST(OpenAiCompletion, RE_5_TokensMayBeSpelledAsIds) {
   EXPECT_EQ(to_json(*lists.find("top_logprobs")), R"([{"token_id:97":-0.5,"token_id:98":-1.5}])");
 }
 
+// The lists of log-probabilities for an answer of that token.
+std::string top_of(const TokenText& token, const char* list = "top_logprobs") {
+  TestModel model({script_rule("*", "a")});
+  const std::vector<TextEvent> events = {
+      {.text = token.text, .tokens = {token}, .finish = Finish{.completion_tokens = 1}}};
+  const auto json = parse_json(model.spell(kParser, R"({"prompt":"x","logprobs":3})", events));
+  return to_json(*json->find("choices")->array()[0].find("logprobs")->find(list));
+}
+
+TEST(OpenAiCompletion, RE_5_WithoutTextsTokensAreNamedByTheirIds) {
+  const TokenText token{.id = 8,
+                        .logprob = -1.5f,
+                        .top = {{7, "", "", -0.5f}, {8, "", "", -1.5f}, {9, "", "", -2.0f}}};
+  EXPECT_EQ(top_of(token), R"([{"token_id:7":-0.5,"token_id:8":-1.5,"token_id:9":-2.0}])");
+  EXPECT_EQ(top_of(token, "tokens"), R"(["token_id:8"])");
+}
+
+TEST(OpenAiCompletion, RE_5_OfTokensWithOneTextTheChosenKeepsItAndTheOthersHaveTheirIds) {
+  TokenText token{.id = 9,
+                  .text = "a",
+                  .bytes = "a",
+                  .logprob = -3.0f,
+                  .top = {{7, "a", "a", -0.5f}, {5, "b", "b", -1.0f}, {6, "b", "b", -2.0f}}};
+  EXPECT_EQ(top_of(token), R"([{"token_id:7":-0.5,"b":-1.0,"token_id:6":-2.0,"a":-3.0}])");
+  EXPECT_EQ(top_of(token, "tokens"), R"(["a"])");
+  token.id = 7;
+  token.logprob = -0.5f;
+  EXPECT_EQ(top_of(token), R"([{"a":-0.5,"b":-1.0,"token_id:6":-2.0}])");
+}
+
 TEST(OpenAiCompletion, CM_4_EchoWithLogprobsAsksForThoseOfThePrompt) {
   TestModel model({});
   const auto asked = [&](const char* more) {

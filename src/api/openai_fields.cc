@@ -129,7 +129,8 @@ constexpr std::array kCompletion = std::to_array<FieldRow>({
      .type = FieldType::kInteger,
      .range = kLogprobs,
      .sentence = "The log-probability of each token and of so many others at its place; with echo "
-                 "of the prompt's tokens, too."},
+                 "of the prompt's tokens, too. top_logprobs names tokens by their texts, and those "
+                 "without a text of their own token_id:N."},
     {.name = "echo",
      .type = FieldType::kBoolean,
      .fallback = "false",

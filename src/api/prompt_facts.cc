@@ -35,9 +35,11 @@ std::vector<TokenPiece> prompt_pieces(std::string_view text, std::span<const Tok
   return pieces;
 }
 
+std::string id_spelling(TokenId id) { return format("token_id:{}", id); }
+
 std::string completion_spelling(TokenId id, const std::string& text, const std::string& bytes,
                                 bool as_id) {
-  if (as_id) return format("token_id:{}", id);
+  if (as_id || (text.empty() && bytes.empty())) return id_spelling(id);
   if (bytes.empty()) return text;
   if (!first_invalid_utf8(bytes)) return bytes;
   std::string out = "bytes:";

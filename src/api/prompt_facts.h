@@ -18,10 +18,13 @@ namespace tidemill {
 std::vector<TokenPiece> prompt_pieces(std::string_view text, std::span<const TokenText> tokens);
 
 // A token is shown by its own bytes, so that it has one text as the chosen one and as another's
-// alternative, a blank in front included. Bytes that are no text alone are shown as `bytes:\xNN`;
-// with `as_id` every token as `token_id:N`.
+// alternative, a blank in front included. Bytes that are no text alone are shown as `bytes:\xNN`; a
+// token without any (there is no tokenizer), and with `as_id` every token, as `token_id:N`.
 std::string completion_spelling(TokenId id, const std::string& text, const std::string& bytes,
                                 bool as_id);
+
+// `token_id:N`, which is distinct where texts are not.
+std::string id_spelling(TokenId id);
 
 // One entry per token: null for the first, else an object of token ids, each with its logprob, its
 // rank (from 1; null where it is unknown: beyond the best that were asked for) and its text.

@@ -40,6 +40,7 @@ TEST(PromptFacts, RE_5_ATokenIsShownByItsBytesOrItsId) {
   EXPECT_EQ(completion_spelling(7, "\ufffd", "\xc3", false), "bytes:\\xc3");
   EXPECT_EQ(completion_spelling(7, "</s>", "", false), "</s>");
   EXPECT_EQ(completion_spelling(7, "the", " the", true), "token_id:7");
+  EXPECT_EQ(completion_spelling(7, "", "", false), "token_id:7");
 }
 
 TEST(PromptFacts, ThePromptsLogprobsAreNullAndThenObjectsOfIds) {

@@ -42,4 +42,23 @@ inline float to_float(F16 value) {
   return std::bit_cast<float>(sign | ((magnitude << 13) + 0x38000000u));
 }
 
+// Nearest even; beyond the largest half, infinity.
+inline F16 to_f16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) {  // NaN
+    return F16{static_cast<uint16_t>(sign | 0x7e00u)};
+  }
+  if (magnitude >= 0x477ff000u) {  // 65520 and more: rounds to 2^16
+    return F16{static_cast<uint16_t>(sign | 0x7c00u)};
+  }
+  if (magnitude < 0x38800000u) {  // below 2^-14: a multiple of 2^-24, which the addition rounds to
+    const float sum = std::bit_cast<float>(magnitude) + 0.5f;
+    return F16{static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(sum) - 0x3f000000u))};
+  }
+  const uint32_t rounded = magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u);
+  return F16{static_cast<uint16_t>(sign | (rounded >> 13))};
+}
+
 }  // namespace tidemill

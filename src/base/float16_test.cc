@@ -63,5 +63,21 @@ TEST(F16, EveryValueIsItsSignExponentAndFraction) {
   }
 }
 
+TEST(F16, EveryValueComesBackAndWhatLiesBetweenRoundsToNearestEven) {
+  for (uint32_t bits = 0; bits < 0x7c00; ++bits) {
+    const float value = to_float(F16{static_cast<uint16_t>(bits)});
+    ASSERT_EQ(to_f16(value).bits, bits);
+    ASSERT_EQ(to_f16(-value).bits, bits | 0x8000u);
+    const float next =
+        bits + 1 == 0x7c00 ? 65536.0f : to_float(F16{static_cast<uint16_t>(bits + 1)});
+    const float middle = value + (next - value) / 2.0f;
+    ASSERT_EQ(to_f16(std::nextafter(middle, 0.0f)).bits, bits);
+    ASSERT_EQ(to_f16(middle).bits, (bits & 1u) == 0 ? bits : bits + 1);
+    ASSERT_EQ(to_f16(std::nextafter(middle, 1e9f)).bits, bits + 1);
+  }
+  EXPECT_EQ(to_f16(1e9f).bits, 0x7c00);
+  EXPECT_TRUE(std::isnan(to_float(to_f16(std::bit_cast<float>(0x7f800001u)))));
+}
+
 }  // namespace
 }  // namespace tidemill

@@ -75,6 +75,12 @@ struct MetricsRegistry::State {
     std::unique_ptr<Gauge> gauge;
     std::unique_ptr<Histogram> histogram;
     std::function<double()> read;
+    bool once_counted = true;  // shown not before
+
+    bool is_shown() const {
+      if (!once_counted) return true;
+      return (counter && counter->value() > 0) || (histogram && histogram->count() > 0);
+    }
   };
   struct Family {
     std::string name, help, type;
@@ -93,13 +99,16 @@ struct MetricsRegistry::State {
   }
 
   Series& series(std::string_view name, std::string_view help, std::string_view type,
-                 const Labels& labels) {
+                 const Labels& labels, Shown shown = Shown::kAlways) {
     Family& family = family_of(name, help, type);
-    for (Series& s : family.series) {
-      if (s.labels == labels) return s;
+    auto found = std::find_if(family.series.begin(), family.series.end(),
+                              [&](const Series& s) { return s.labels == labels; });
+    if (found == family.series.end()) {
+      family.series.emplace_back().labels = labels;
+      found = std::prev(family.series.end());
     }
-    family.series.emplace_back().labels = labels;
-    return family.series.back();
+    if (shown == Shown::kAlways) found->once_counted = false;
+    return *found;
   }
 
   mutable std::mutex mutex;  // registration and printing; counting takes no lock
@@ -110,9 +119,9 @@ MetricsRegistry::MetricsRegistry() : state_(std::make_unique<State>()) {}
 MetricsRegistry::~MetricsRegistry() = default;
 
 Counter& MetricsRegistry::counter(std::string_view name, std::string_view help,
-                                  const Labels& labels) {
+                                  const Labels& labels, Shown shown) {
   const std::lock_guard lock(state_->mutex);
-  auto& made = state_->series(name, help, "counter", labels).counter;
+  auto& made = state_->series(name, help, "counter", labels, shown).counter;
   if (!made) made = std::make_unique<Counter>();
   return *made;
 }
@@ -125,10 +134,10 @@ Gauge& MetricsRegistry::gauge(std::string_view name, std::string_view help, cons
 }
 
 Histogram& MetricsRegistry::histogram(std::string_view name, std::string_view help,
-                                      const std::vector<double>& upper_bounds,
-                                      const Labels& labels) {
+                                      const std::vector<double>& upper_bounds, const Labels& labels,
+                                      Shown shown) {
   const std::lock_guard lock(state_->mutex);
-  auto& made = state_->series(name, help, "histogram", labels).histogram;
+  auto& made = state_->series(name, help, "histogram", labels, shown).histogram;
   if (!made) made = std::make_unique<Histogram>(upper_bounds);
   return *made;
 }
@@ -153,6 +162,7 @@ std::string MetricsRegistry::text() const {
     out +=
         format("# HELP {} {}\n# TYPE {} {}\n", family.name, family.help, family.name, family.type);
     for (const State::Series& s : family.series) {
+      if (!s.is_shown()) continue;
       if (s.counter) out += format("{}{} {}\n", family.name, braces(s.labels), s.counter->value());
       if (s.gauge)
         out += format("{}{} {}\n", family.name, braces(s.labels), number(s.gauge->value()));

@@ -51,17 +51,24 @@ class Histogram {
   std::atomic<double> sum_{0.0};
 };
 
+// Whether a series stands on the page at zero. One that is shown once it has counted may be
+// registered in time, for whoever counts when there is no memory, and does not fill the page.
+enum class Shown : uint8_t { kAlways, kOnceCounted };
+
 class MetricsRegistry {
  public:
   MetricsRegistry();
   ~MetricsRegistry();
 
   // Registering the same name and labels again gives the same object. References live as long as
-  // the registry. Names are full, prefix included; `help` is one sentence.
-  Counter& counter(std::string_view name, std::string_view help, const Labels& labels = {});
+  // the registry. Names are full, prefix included; `help` is one sentence. A series that anybody
+  // wants to be shown always is.
+  Counter& counter(std::string_view name, std::string_view help, const Labels& labels = {},
+                   Shown shown = Shown::kAlways);
   Gauge& gauge(std::string_view name, std::string_view help, const Labels& labels = {});
   Histogram& histogram(std::string_view name, std::string_view help,
-                       const std::vector<double>& upper_bounds, const Labels& labels = {});
+                       const std::vector<double>& upper_bounds, const Labels& labels = {},
+                       Shown shown = Shown::kAlways);
   // A gauge or counter that is read when the page is printed.
   void callback(std::string_view name, std::string_view help, std::string_view type,
                 const Labels& labels, std::function<double()> read);

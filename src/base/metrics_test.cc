@@ -35,6 +35,24 @@ TEST(Metrics, RegisteringAgainGivesTheSameObject) {
   EXPECT_NE(&registry.counter("a", "A."), &registry.counter("a", "A.", {{"l", "1"}}));
 }
 
+TEST(Metrics, ASeriesMayBeShownOnceItHasCounted) {
+  MetricsRegistry registry;
+  Counter& counter = registry.counter("a_total", "A.", {{"l", "1"}}, Shown::kOnceCounted);
+  Histogram& histogram = registry.histogram("h", "H.", {}, {}, Shown::kOnceCounted);
+  const std::string a = "# HELP a_total A.\n# TYPE a_total counter\n";
+  const std::string h = "# HELP h H.\n# TYPE h histogram\n";
+  EXPECT_EQ(registry.text(), a + h);
+  counter.add(2);
+  EXPECT_EQ(registry.text(), a + "a_total{l=\"1\"} 2\n" + h);
+  histogram.observe(1);
+  EXPECT_EQ(registry.text(),
+            a + "a_total{l=\"1\"} 2\n" + h + "h_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n");
+  registry.counter("b_total", "B.", {}, Shown::kOnceCounted);
+  registry.counter("b_total", "B.");
+  registry.counter("b_total", "B.", {}, Shown::kOnceCounted);
+  EXPECT_TRUE(registry.text().ends_with("b_total 0\n")) << "who wants it on the page has it there";
+}
+
 TEST(Metrics, FamiliesMayBeDeclaredBeforeTheyHaveSeries) {
   MetricsRegistry sample, registry;
   sample.counter("c_total", "Count.", {{"a", "b"}}).add();

@@ -73,6 +73,9 @@ TEST(Safetensors, M_1_ALengthBeyondTheFileOrTheLimitIsRefusedBeforeItIsUsed) {
   EXPECT_THAT(refusal("1234567"), AllOf(StartsWith("x.safetensors: at byte 0"),
                                         HasSubstr("shorter than its header's length")));
   EXPECT_THAT(refusal(little_endian(~uint64_t{0}) + "{}"), HasSubstr("18446744073709551615 bytes"));
+  for (const uint64_t allowed : {uint64_t{99'999'999}, uint64_t{100'000'000}}) {
+    EXPECT_THAT(refusal(little_endian(allowed) + "{}"), HasSubstr("and 2 are left"));
+  }
   EXPECT_THAT(refusal(little_endian(uint64_t{100'000'001})), HasSubstr("100000000 are allowed"));
   EXPECT_THAT(refusal(little_endian(uint64_t{3}) + "{}"),
               AllOf(HasSubstr("at byte 8"), HasSubstr("the header needs 3 bytes, and 2 are left")));

@@ -61,18 +61,19 @@ void log_unused(const std::vector<std::string>& unused) {
 }
 
 // Nothing about the numbers is changed in silence.
-void log_rounding(const std::vector<MappedTensor>& tensors, PackedFormat format) {
-  if (format != PackedFormat::kBf16) return;
-  std::map<StoredType, int> rounded;
+void log_rounding(const std::vector<MappedTensor>& tensors) {
+  std::map<std::pair<StoredType, std::string>, int> rounded;
   for (const MappedTensor& tensor : tensors) {
-    if (tensor.target.k == 0) continue;  // norms and biases stay f32
+    const PackedFormat& to = tensor.target.format;
+    if (tensor.target.k == 0 || to == PackedFormat::kF32) continue;  // norms and biases stay f32
     for (const TensorPart& part : tensor.parts) {
-      if (part.stored->type != StoredType::kBf16) ++rounded[part.stored->type];
+      if (part.stored->type == StoredType::kBf16 && to == PackedFormat::kBf16) continue;
+      ++rounded[{part.stored->type, name_of(to)}];
     }
   }
-  for (const auto& [type, count] : rounded) {
-    log_info("{} weights stored as {} are rounded to bf16; dtype fp32 keeps every bit", count,
-             name_of(type));
+  for (const auto& [types, count] : rounded) {
+    log_info("{} weights stored as {} are rounded to {}; dtype fp32 keeps every bit", count,
+             name_of(types.first), types.second);
   }
 }
 
@@ -123,7 +124,7 @@ CompileOutcome compile_model(const Checkpoint& checkpoint, const CompileOptions&
   const int64_t bytes = weights_file_bytes(manifest.tensors);
   refuse_without_space(stage.path(), bytes);
   log_unused(map.unused);
-  log_rounding(map.tensors, options.format);
+  log_rounding(map.tensors);
 
   try {
     const PackedFile packed =

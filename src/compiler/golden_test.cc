@@ -139,7 +139,7 @@ TEST_P(GoldenModel, GivesTheReferencesGreedyTokensHoweverThePromptIsCut) {
 }
 
 TEST_P(GoldenModel, IsNearTheReferenceInBf16) {
-  for (const Kernels* kernels : runnable_variants()) {
+  for (const Kernels* kernels : runnable_implementations()) {
     Golden golden(GetParam(), PackedFormat::kBf16, *kernels, pool_);
     const double tolerance = 0.05 * golden.expected().largest_logit;
     const double difference = golden.largest_logit_difference();

@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/digest.h"
+#include "compiler/round_weights.h"
 
 namespace tidemill {
 namespace {
@@ -62,7 +63,7 @@ class WeightsFile {
 constexpr uint32_t kInfinityBits = 0x7f800000u;
 constexpr uint32_t kFirstAboveBf16 = 0x7f7f8000u;  // rounds to infinity
 
-void count_losses(std::span<const float> values, PackedFormat format, NumberLoss& loss) {
+void count_losses(std::span<const float> values, const PackedFormat& format, NumberLoss& loss) {
   const uint32_t limit = format == PackedFormat::kBf16 ? kFirstAboveBf16 : kInfinityBits;
   int64_t beyond = 0;
   int64_t not_finite = 0;
@@ -176,9 +177,19 @@ class Packer {
     read_channels(tensor, channel, channels, rows.data());
     count_losses(rows, target.format, loss);
     const size_t bytes = panel_bytes(target.format, target.k);
-    pack_panel(
-        target.format, target.k, rows.data(), channels,
-        reinterpret_cast<unsigned char*>(chunk_.data()) + static_cast<size_t>(place) * bytes);
+    unsigned char* out =
+        reinterpret_cast<unsigned char*>(chunk_.data()) + static_cast<size_t>(place) * bytes;
+    if (!is_integer(target.format)) {
+      pack_panel(target.format, target.k, rows.data(), channels, out);
+      return;
+    }
+    if (loss.not_finite > 0) {
+      throw CheckpointError(
+          format("{} holds numbers that are NaN or infinite: they cannot be "
+                 "rounded to {}. Leave quantize out to see them in bf16.",
+                 target.name, name_of(target.format)));
+    }
+    pack_panel(target.format, target.k, round_rows(target.format, target.k, rows).rows(), out);
   }
 
   WorkerPool& pool_;

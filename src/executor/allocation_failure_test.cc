@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <new>
-#include <thread>
 
 #include "executor/build_input.h"
 #include "executor/executor_fixture.h"
@@ -82,8 +81,8 @@ TEST(PrefixCacheWithoutMemory, N_3_RemembersABlockOrNothingOfIt) {
 }
 
 // Sequence 1 runs throughout, if it does not fail. In its first step three more come in, and from
-// its end to the beginning of the second one allocation of the loop fails, or several in a row;
-// after some forty the loop is stopped.
+// its end to that of the second one allocation of the loop fails, or several in a row; after some
+// forty the loop is stopped.
 class Starved : public StepRunner {
  public:
   explicit Starved(int64_t allocation, int64_t num_failures = 1)
@@ -94,26 +93,21 @@ class Starved : public StepRunner {
       gauges.in_system.fetch_add(1);
     }
     mailbox_.push({mail(1, 60)});
-    std::thread thread([this] { loop_.run(); });
-    while (!gauges.failed.load() && !done_.load() && gauges.in_system.load() > 0) {
-      std::this_thread::yield();
-    }
+    while (!gauges.failed.load() && num_steps_ < 40 && gauges.in_system.load() > 0) loop_.turn({});
+    stop_failing();
     loop_.stop();
-    thread.join();
+    loop_.run();
   }
   StepResult run(const StepInput& input) override {
-    if (failing_) {
-      came = FailingAllocation::came();
-      failing_.reset();
-    }
     StepResult result = script_.run(input);
     if (++num_steps_ == 1) {
       std::vector<Mail> batch;
       for (SequenceId id = 2; id <= 4; ++id) batch.push_back(mail(id, 3));
       mailbox_.push(std::move(batch));
       failing_.emplace(allocation_, num_failures_);
+    } else {
+      stop_failing();
     }
-    if (num_steps_ == 40) done_.store(true);
     return result;
   }
   int32_t vocab_size() const override { return script_.vocab_size(); }
@@ -131,11 +125,16 @@ class Starved : public StepRunner {
             .max_new_tokens = max_new_tokens,
             .end_ids = {kScriptEndId}};
   }
+  void stop_failing() {
+    if (!failing_) return;
+    came = FailingAllocation::came();
+    failing_.reset();
+  }
+
   const int64_t allocation_;
   const int64_t num_failures_;
   std::optional<FailingAllocation> failing_;
   int num_steps_ = 0;
-  std::atomic<bool> done_{false};
   MetricsRegistry registry_;
   ScriptRunner script_{{.num_blocks = 16, .rules = {rule("*", std::string(60, 'x'))}}};
   const ExecutorOptions options_{.scheduler = {.groups = {{.num_blocks = 16}}},
@@ -165,6 +164,8 @@ TEST_F(AllocationFailure, N_2_WhicheverAllocationOfTheLoopFailsEveryStreamHasIts
       ASSERT_EQ(num_endings, 1) << "stream " << i << ", allocation " << number;
     }
     ASSERT_EQ(starved.gauges.in_system.load(), 0);
+    ASSERT_FALSE(starved.gauges.failed.load()) << "allocation " << number;
+    ASSERT_LE(num_out_of_memory, 1) << "allocation " << number;
     num_alone += num_out_of_memory == 1 && num_as_asked >= 2;
   }
   EXPECT_GT(num_alone, 10);

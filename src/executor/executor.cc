@@ -1,6 +1,7 @@
 #include "executor/executor.h"
 
 #include <algorithm>
+#include <future>
 #include <limits>
 #include <numeric>
 #include <thread>
@@ -74,6 +75,7 @@ struct Executor::State {
     thread = std::thread([this] {
       runner->enter_thread();
       loop.run();
+      loop_ended.set_value();
     });
   }
 
@@ -104,6 +106,8 @@ struct Executor::State {
   std::atomic<SequenceId> next_id{1};
   std::atomic<bool> draining{false};
   StepLoop loop;
+  std::promise<void> loop_ended;
+  std::future<void> when_loop_ended = loop_ended.get_future();
   std::thread thread;                    // none where the caller lets the loop go on
   std::optional<StepWatchdog> watchdog;  // of that thread
 };
@@ -362,6 +366,17 @@ bool Executor::idle() const { return state_->gauges.in_system.load() == 0; }
 
 void Executor::abort_all(Error error) { state_->loop.abort_all(std::move(error)); }
 
+void Executor::answer_all(Error error) {
+  const auto shared = std::make_shared<const Error>(std::move(error));
+  for (const auto& stream : state_->streams.streams()) stream->fail(shared);
+}
+
+bool Executor::stop(std::chrono::milliseconds wait) {
+  CHECK(state_->thread.joinable(), "the caller lets the loop go on");
+  state_->loop.stop();
+  return state_->when_loop_ended.wait_for(wait) == std::future_status::ready;
+}
+
 void Executor::shed_cache() { state_->loop.shed_cache(); }
 
 std::chrono::milliseconds Executor::turn() {
@@ -382,6 +397,8 @@ RequestLimits Executor::limits() const {
   limits.has_chat_template = state_->text.chat_template != nullptr;
   return limits;
 }
+
+int64_t Executor::stream_pause_bytes() const { return state_->options.stream_pause_bytes; }
 
 ExecutorStats Executor::stats() const {
   const LoopGauges& gauges = state_->gauges;

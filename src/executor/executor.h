@@ -86,8 +86,14 @@ class Executor {
   // Refuses new requests (kDraining); running ones go on.
   void drain();
   bool idle() const;  // nothing running, nothing waiting
-  // Ends everything that still runs with that error.
+  // Ends everything that still runs with that error, when the step that is computed has ended.
   void abort_all(Error error);
+  // Answers everything that has no ending yet with that error, from this thread: for when a step
+  // does not come back. What the loop says behind it nobody hears.
+  void answer_all(Error error);
+  // Ends what runs and the loop. False: a step has not come back within that time. Then this cannot
+  // be destroyed before it does, and the program can only be left.
+  bool stop(std::chrono::milliseconds wait);
 
   // Forgets cached prefixes that nobody uses, a part at a time; what runs is untouched.
   void shed_cache();
@@ -98,6 +104,8 @@ class Executor {
   void check_invariants() const;  // the scheduler's; between turns
 
   RequestLimits limits() const;
+  // Of a stream, unread here or unsent by its reader: beyond them nothing more is made.
+  int64_t stream_pause_bytes() const;
   ExecutorStats stats() const;  // touches no lock of the loop
   const TextParts& text() const;
 

@@ -5,6 +5,7 @@
 
 #include <condition_variable>
 #include <mutex>
+#include <numeric>
 #include <random>
 
 #include "executor/executor_fixture.h"
@@ -218,6 +219,32 @@ TEST_F(Endings, AbortingAllAnswersAllAndTheNextRequestRuns) {
   EXPECT_EQ(ask(fields("short")).texts[0], "ok");
   expect_quiet();
   EXPECT_THAT(ends(), ElementsAre(1, 0, 0, 5));
+}
+
+// As a step that hangs: nothing of the loop can answer.
+TEST_F(Endings, S_2_WhereAStepDoesNotComeBackAnotherThreadAnswers) {
+  ExecutorOptions options;
+  options.scheduler.max_sequences = 2;
+  start_gated(endless(), options);
+  GenerationFields two = fields("b");
+  two.num_choices = 2;
+  std::vector<ResponseStream> streams;
+  streams.push_back(submit(fields("a")));
+  let_steps_through(3);
+  for (int64_t tokens = 0; tokens < 3; tokens = streams[0].completion_tokens()) streams[0].wait();
+  streams.push_back(submit(std::move(two)));
+  streams.push_back(submit(fields("c")));
+  const Error error{.kind = ErrorKind::kDraining, .field = "", .message = "time is up."};
+  executor_->abort_all(error);
+  EXPECT_FALSE(streams[0].poll().ended);
+  executor_->answer_all(error);
+  for (ResponseStream& stream : streams) EXPECT_EQ(read(stream).error->message, "time is up.");
+  EXPECT_FALSE(executor_->stop(std::chrono::milliseconds(50)));
+  let_steps_through(kAllSteps);
+  EXPECT_TRUE(executor_->stop(std::chrono::seconds(60)));
+  EXPECT_TRUE(executor_->idle());
+  const std::vector<int64_t> all = ends();
+  EXPECT_EQ(std::accumulate(all.begin(), all.end(), int64_t{0}), 4) << "each counted once";
 }
 
 TEST_F(Endings, AFullQueueIsFoundBeforeThePromptIsLookedAt) {

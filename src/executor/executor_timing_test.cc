@@ -163,6 +163,20 @@ TEST_F(Timing, Q_6_WhatLiesUnreadIsBoundedAndComesWhenItIsRead) {
   expect_nothing_held();
 }
 
+TEST_F(Timing, Q_6_ASequencePausesBehindTheByteThatIsTooMuch) {
+  for (const int more : {-1, 0, 1}) {
+    ExecutorOptions options;
+    options.stream_pause_bytes = 640 + more;  // 64 for a token
+    options.stream_resume_bytes = 0;
+    begin(options);
+    ResponseStream slow = submit_now("slow");
+    turns(30);
+    EXPECT_EQ(steps_of(1), more < 0 ? 10 : 11) << "one more than may be unread";
+    slow.cancel();
+    expect_nothing_held();
+  }
+}
+
 TEST_F(Timing, Q_9_AFreedPlaceIsFilledInTheSameTurnInOrderOfArrival) {
   ExecutorOptions options;
   options.scheduler.max_sequences = 2;

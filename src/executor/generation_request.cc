@@ -13,7 +13,6 @@ namespace {
 constexpr int64_t kMaxTopK = 1 << 30;
 constexpr int64_t kMaxPriority = 100;
 constexpr int64_t kMaxSaltBytes = 128;
-constexpr int64_t kBytesPerToken = 32;  // a prompt of more bytes per position is refused unread
 
 Error invalid(const std::string& field, std::string message) {
   return {.kind = ErrorKind::kInvalidParameter, .field = field, .message = std::move(message)};
@@ -106,11 +105,13 @@ class Checker {
   }
 
   void check_bytes(int64_t bytes) {
-    const int64_t limit = kBytesPerToken * limits_.max_model_len;
+    const int64_t limit = limits_.max_prompt_bytes();
     if (bytes <= limit) return;
     refuse({.kind = ErrorKind::kPromptTooLong,
             .field = names_.prompt,
-            .message = format("the prompt has {} bytes; a model of {} tokens reads {} at most.",
+            .message = format("the prompt has {} bytes; a model of {} tokens reads {} at most. "
+                              "Shorten it, or start the server with a larger "
+                              "max_prompt_bytes_per_token.",
                               bytes, limits_.max_model_len, limit)});
   }
 

@@ -84,6 +84,7 @@ struct RequestLimits {
   int32_t vocab_size = 0;
   bool has_tokenizer = false;
   bool has_chat_template = false;
+  int64_t max_prompt_bytes_per_token = 32;
   int64_t max_prompts = 32;
   int64_t max_choices = 8;
   int64_t max_logprobs = 20;
@@ -91,6 +92,9 @@ struct RequestLimits {
   int64_t max_stop_string_bytes = 256;
   int64_t max_stop_token_ids = 64;
   int64_t max_logit_bias = 1024;
+
+  // Of a prompt's text, or of all texts of a conversation; a longer one is refused unread.
+  int64_t max_prompt_bytes() const { return max_prompt_bytes_per_token * max_model_len; }
 };
 
 class GenerationRequest {

@@ -250,6 +250,19 @@ TEST_F(Checks, MessagesHaveTheByteLimitOfAPrompt) {
   EXPECT_EQ(error->kind, ErrorKind::kPromptTooLong);
 }
 
+TEST_F(Checks, K_1_BytesOfAPromptAreThoseOfItsTokensTimesASetting) {
+  limits_.max_prompt_bytes_per_token = 5;  // 320 for 64 tokens
+  for (const size_t bytes : {319, 320, 321}) {
+    const std::string text(bytes, 'x');
+    const std::string said(bytes - 4, 'x');  // beside the role
+    for (const auto& error :
+         {problem({.prompts = {TextPrompt{.text = text}}}), problem({.prompts = {chat(said)}})}) {
+      EXPECT_EQ(error.has_value(), bytes > 320) << bytes;
+      EXPECT_EQ(error ? error->kind : ErrorKind::kPromptTooLong, ErrorKind::kPromptTooLong);
+    }
+  }
+}
+
 TEST_F(Checks, ASeedIsKeptOrDrawn) {
   GenerationFields fields = with_tokens();
   const auto seed = [&] { return GenerationRequest::make(fields, {}, limits_)->seed(); };

@@ -66,7 +66,8 @@ class ResponseStream {
   ~ResponseStream();
 
   // Called from the loop's thread (keep it short; no lock that a reader holds) whenever poll()
-  // would return something new. At most one call is outstanding until the next poll().
+  // would return something new. At most one call is outstanding until the next poll(). It should
+  // take no memory, for the loop can do no more than call again; throws what StreamQueue's does.
   void on_ready(std::function<void()> notify);
 
   struct Poll {

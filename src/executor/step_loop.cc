@@ -4,10 +4,13 @@
 #include <exception>
 #include <iterator>
 #include <new>
+#include <stdexcept>
 #include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
+#include "executor/build_input.h"
+#include "executor/ending_errors.h"
 #include "executor/step_watchdog.h"
 #include "scheduler/sequence.h"
 
@@ -19,55 +22,25 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kIdleWait{200};        // between heartbeats when nothing runs
 constexpr std::chrono::milliseconds kBlockedWait{20};      // when what is there cannot run (paused)
 constexpr std::chrono::milliseconds kPublishInterval{20};  // counting cached blocks takes a while
-constexpr int64_t kBlocksToShed = 4096;  // between two steps: nobody shall feel it
+// One without memory is tried again, after kBlockedWait; so often in a row, until the model has
+// failed.
+constexpr int kMostStarvedSteps = 32;
+constexpr std::chrono::seconds kStarvedLogInterval{10};  // of quiet, between two lines
+constexpr int64_t kBlocksToShed = 4096;                  // between two steps: nobody shall feel it
 
-EndKind kind_of(EndReason reason) {
-  switch (reason) {
-    case EndReason::kLength:
-      return EndKind::kLength;
-    case EndReason::kFailed:
-      return EndKind::kError;
-    default:
-      return EndKind::kStop;
-  }
-}
-
-Error deadline_error(const char* what, int64_t milliseconds) {
-  return {.kind = ErrorKind::kDeadline,
-          .field = "",
-          .message = format("the request {} within {} s; it was ended.", what,
-                            static_cast<double>(milliseconds) / 1000.0)};
-}
-
-Error out_of_memory() {
-  return {.kind = ErrorKind::kOutOfMemory,
-          .field = "",
-          .message = "there was no memory for the request; it was ended. Try again later."};
-}
-
-Error engine_failed() {
-  return {.kind = ErrorKind::kEngineError,
-          .field = "",
-          .message = "the model stopped working; the request cannot be completed."};
-}
-
-Error unloaded() {
-  return {.kind = ErrorKind::kDraining, .field = "", .message = "the model was unloaded."};
-}
-
+// Without memory even for that, the gauges and the endings say it alone.
 void log_end(const std::exception& error) noexcept {
   try {
     log_error("the step loop ended: {}", error.what());
   } catch (const std::exception&) {
-    // Without memory even for that, the gauges say it alone.
   }
 }
 
-Error error_of(RowFailure failure) {
-  if (failure == RowFailure::kOutOfMemory) return out_of_memory();
-  return {.kind = ErrorKind::kNumericalError,
-          .field = "",
-          .message = "the model computed a value that is not a number; the request was ended."};
+void log_starved() noexcept {
+  try {
+    log_warning("a step found no memory; cached prefixes are dropped and it is tried again");
+  } catch (const std::exception&) {
+  }
 }
 
 }  // namespace
@@ -83,9 +56,10 @@ StepLoop::StepLoop(StepRunner& runner, const ExecutorOptions& options, ExecutorM
       gauges_(gauges),
       now_(driver.now),
       scheduler_(options.scheduler),
-      no_memory_(std::make_shared<const Error>(out_of_memory())),
-      engine_failed_(std::make_shared<const Error>(engine_failed())),
-      unloaded_(std::make_shared<const Error>(unloaded())) {
+      running_(options, metrics, streams, gauges),
+      outbox_(options.job_queue_size + options.scheduler.max_sequences),
+      engine_failed_(engine_failed_error()),
+      unloaded_(unloaded_error()) {
   publish();
 }
 
@@ -111,7 +85,7 @@ void StepLoop::run() {
   std::chrono::milliseconds wait{0};
   while (!stopping_.load()) wait = turn(wait);
   try {
-    fail_all(*unloaded_);
+    fail_all(unloaded_);
   } catch (const std::exception& error) {
     give_up(error);
   }
@@ -119,7 +93,7 @@ void StepLoop::run() {
 
 std::chrono::milliseconds StepLoop::turn(std::chrono::milliseconds wait) {
   if (gauges_.failed.load()) {  // somebody may have been let in just before
-    fail_all(*engine_failed_, wait);
+    fail_all(engine_failed_, wait);
     return kIdleWait;
   }
   try {
@@ -139,8 +113,9 @@ std::chrono::milliseconds StepLoop::live_turn(std::chrono::milliseconds wait) {
   }
   if (abort) fail_all(*abort);
   if (shed_cache_.exchange(false)) scheduler_.drop_cached(kBlocksToShed);
-  expire_deadlines();
-  call_readers();
+  running_.expire(now_(),
+                  [this](SequenceId id, const Error& error) { fail(id, error, EndKind::kError); });
+  outbox_.call_readers();
   const auto begin = now_();
   const bool stepped = step();
   beat(stepped ? now_() - begin : Clock::duration{0});
@@ -148,19 +123,11 @@ std::chrono::milliseconds StepLoop::live_turn(std::chrono::milliseconds wait) {
   return stepped ? std::chrono::milliseconds{0} : running_.empty() ? kIdleWait : kBlockedWait;
 }
 
-// Whatever throws in between, fail_all() answers the rest of the batch.
-void StepLoop::read_mail(std::chrono::milliseconds wait) {
-  batch_ = mailbox_.take(wait);
-  for (num_handled_ = 0; num_handled_ < batch_.size(); ++num_handled_) {
-    handle(batch_[num_handled_]);
-  }
-}
-
 // What the step left behind cannot be trusted; nobody may wait for it.
 void StepLoop::give_up(const std::exception& error) {
   log_end(error);
   gauges_.failed.store(true);
-  fail_all(*engine_failed_);
+  fail_all(engine_failed_);
   publish();
 }
 
@@ -173,30 +140,62 @@ void StepLoop::beat(Clock::duration step) {
 
 // Plan, compute and choose, record, answer.
 bool StepLoop::step() {
+  std::optional<Computed> computed;
+  try {
+    computed = compute();
+  } catch (const std::bad_alloc&) {
+    make_room();
+    return false;
+  }
+  num_starved_ = 0;
+  if (!computed) return false;
+  deliver(std::move(computed->result), computed->recorded);
+  return true;
+}
+
+// Until its results are recorded nothing of a step counts: what throws std::bad_alloc before can be
+// tried again, and each row then says what it would have said.
+std::optional<StepLoop::Computed> StepLoop::compute() {
   const StepPlan plan = scheduler_.next_step();
-  if (plan.empty()) return false;
-  note_scheduled(plan);
+  if (plan.empty()) return std::nullopt;
   const auto begin = now_();
   const StepInput input = build_input(
       plan, scheduler_,
       [this](SequenceId id) -> const SequenceSampling& { return running_.at(id).sampling; });
-  StepResult result = runner_.run(input);
-  const Recorded recorded = scheduler_.commit(result);
+  note_scheduled(plan);
+  Computed computed{.result = runner_.run(input)};
+  computed.recorded = scheduler_.commit(computed.result);
   int64_t decode_tokens = 0;
   for (const PlanRow& row : plan.rows) {
     if (row.num_tokens == row.num_choice_rows()) decode_tokens += row.num_tokens;
   }
   metrics_.step(plan.num_tokens() - decode_tokens, decode_tokens,
                 std::chrono::duration<double>(now_() - begin).count());
-  deliver(std::move(result), recorded);
-  return true;
+  return computed;
+}
+
+// A step has found no memory. The first time it costs nobody anything; while it happens again, it
+// costs the one that came last.
+void StepLoop::make_room() {
+  scheduler_.drop_plan();
+  if (++num_starved_ == kMostStarvedSteps) {
+    throw std::runtime_error(format("{} steps in a row have found no memory", kMostStarvedSteps));
+  }
+  if (num_starved_ == 1) {
+    if (now_() >= next_starved_log_) log_starved();
+    next_starved_log_ = now_() + kStarvedLogInterval;
+    scheduler_.drop_cached(kBlocksToShed);
+  } else if (!running_.empty()) {
+    fail(running_.newest(), outbox_.no_memory(), EndKind::kError);
+    outbox_.call_readers();
+  }
 }
 
 // The first time that a sequence is in a plan ends its time in the queue.
 void StepLoop::note_scheduled(const StepPlan& plan) {
   for (const PlanRow& row : plan.rows) {
-    Running& running = running_.at(row.sequence);
-    if (running.times.first_scheduled != Clock::time_point{}) continue;
+    RunningSequence& running = running_.at(row.sequence);
+    if (running.has_begun()) continue;
     running.times.first_scheduled = now_();
     if (running.sampling.choice == 0) {
       running.cached_tokens = scheduler_.find(row.sequence)->num_prefix_hit_tokens;
@@ -206,30 +205,23 @@ void StepLoop::note_scheduled(const StepPlan& plan) {
 
 // A sequence that there is no memory to answer ends alone.
 void StepLoop::deliver(StepResult result, const Recorded& recorded) {
-  std::unordered_map<SequenceId, SequenceEnd> end_of;
-  for (const SequenceEnd& end : recorded.ends) end_of.emplace(end.id, end);
+  auto next_end = recorded.ends.begin();  // in the order of the rows
   for (size_t r = 0; r < result.rows.size(); ++r) {
     RowResult& row = result.rows[r];
+    const bool ends = next_end != recorded.ends.end() && next_end->id == row.sequence;
+    const SequenceEnd* end = ends ? &*next_end++ : nullptr;
     if (!running_.contains(row.sequence)) continue;
-    const auto end = end_of.find(row.sequence);
     try {
-      deliver_row(row, recorded.num_tokens[r], end == end_of.end() ? nullptr : &end->second);
+      deliver_row(row, recorded.num_tokens[r], end);
     } catch (const std::bad_alloc&) {
-      fail(row.sequence, *no_memory_, EndKind::kError);
+      fail(row.sequence, outbox_.no_memory(), EndKind::kError);
     }
   }
-  call_readers();
-}
-
-// They hear of a step when all of it is there: each writes once. One that could not be called is
-// called a turn later.
-void StepLoop::call_readers() noexcept {
-  std::erase_if(spoken_,
-                [](const std::shared_ptr<StreamQueue>& stream) { return stream->announce(); });
+  outbox_.call_readers();
 }
 
 void StepLoop::deliver_row(RowResult& row, int32_t num_tokens, const SequenceEnd* end) {
-  Running& running = running_.at(row.sequence);
+  RunningSequence& running = running_.at(row.sequence);
   if (row.failure) {
     fail(row.sequence, error_of(*row.failure), EndKind::kError);
     return;
@@ -246,15 +238,15 @@ void StepLoop::deliver_row(RowResult& row, int32_t num_tokens, const SequenceEnd
   }
   if (num_tokens == 0) {  // its prompt was scored, and that was all
     running.times.first_token = running.times.last_token = now_();
-    tell(running.stream, {.choice = running.stream_choice,
-                          .end = *end,
-                          .times = running.times,
-                          .prompt = std::move(running.prompt_scores)});
+    outbox_.tell(running.stream, {.choice = running.stream_choice,
+                                  .end = *end,
+                                  .times = running.times,
+                                  .prompt = std::move(running.prompt_scores)});
   }
-  finish(row.sequence, kind_of(end->reason));
+  running_.finish(row.sequence, kind_of(end->reason));
 }
 
-void StepLoop::deliver_token(SequenceId id, Running& running, const TokenChoice& token,
+void StepLoop::deliver_token(SequenceId id, RunningSequence& running, const TokenChoice& token,
                              const SequenceEnd* end) {
   const auto now = now_();
   if (running.new_tokens++ == 0) {
@@ -270,133 +262,17 @@ void StepLoop::deliver_token(SequenceId id, Running& running, const TokenChoice&
                      .cached_tokens = std::exchange(running.cached_tokens, 0),
                      .prompt = std::exchange(running.prompt_scores, {})};
   if (end != nullptr) record.end = *end;
-  const int64_t unread = tell(running.stream, std::move(record));
+  const int64_t unread = outbox_.tell(running.stream, std::move(record));
   if (end == nullptr && unread * kBytesPerUnreadToken > options_.stream_pause_bytes) {
     scheduler_.pause(id, PauseReason::kSlowReader);
   }
 }
 
-// Returns how many records are unread.
-int64_t StepLoop::tell(const std::shared_ptr<StreamQueue>& stream, TokenRecord record) {
-  const int64_t unread = stream->put(std::move(record));
-  // Rows of one request stand together more often than not; telling its reader twice does no harm.
-  if (spoken_.empty() || spoken_.back() != stream) spoken_.push_back(stream);
-  return unread;
-}
-
-// Whatever memory there is: a request has its ending.
-void StepLoop::tell_error(const std::shared_ptr<StreamQueue>& stream, int32_t choice,
-                          const Error& error, const RequestTimes& times) noexcept {
-  try {
-    tell(stream, {.choice = choice, .error = error, .times = times});
-  } catch (const std::bad_alloc&) {
-    // Behind a record that is there already, it says nothing new.
-    const bool heard = stream->fail(no_memory_);
-    if (!heard && spoken_.size() < spoken_.capacity()) spoken_.push_back(stream);
-  }
-}
-
-void StepLoop::handle(Mail& mail) {
-  switch (mail.kind) {
-    case MailKind::kAdd:
-      add(mail);
-      break;
-    case MailKind::kStop:
-    case MailKind::kCancel:
-      drop(mail.sequence, mail.kind);
-      break;
-    case MailKind::kResume:
-      scheduler_.resume(mail.sequence, PauseReason::kSlowReader);
-      break;
-  }
-}
-
-// Whatever it lacks, it alone ends: the mail behind it is that of others.
-void StepLoop::add(Mail& mail) {
-  const StreamTable::Entry entry = streams_.find(mail.sequence);
-  try {
-    begin(mail, entry);
-    streams_.remove(mail.sequence);
-  } catch (const std::bad_alloc&) {
-    scheduler_.cancel(mail.sequence);
-    running_.erase(mail.sequence);
-    refuse(mail, entry, *no_memory_);
-  }
-}
-
-void StepLoop::begin(Mail& mail, const StreamTable::Entry& entry) {
-  Running running{.stream = entry.stream,
-                  .stream_choice = mail.stream_choice,
-                  .sampling = {.params = mail.sampling,
-                               .choice = mail.choice,
-                               .min_new_tokens = mail.min_new_tokens,
-                               .end_ids = mail.end_ids,
-                               .allowed_ids = std::move(mail.allowed_ids),
-                               .bias_ids = std::move(mail.bias_ids),
-                               .bias = std::move(mail.bias),
-                               .bad_words = std::move(mail.bad_words),
-                               .num_prompt_logprobs = mail.num_prompt_logprobs},
-                  .times = {.arrival = entry.arrival},
-                  .prompt_tokens = static_cast<int64_t>(mail.prompt.size()),
-                  .max_new_tokens = mail.max_new_tokens};
-  running.sampling.end_ids.insert(running.sampling.end_ids.end(), mail.stop_ids.begin(),
-                                  mail.stop_ids.end());
-  running_.emplace(mail.sequence, std::move(running));
-  spoken_.reserve(spoken_.size() + running_.size());  // here it would cost this request alone
-  next_expiry_ = std::min(
-      next_expiry_, entry.arrival + std::chrono::milliseconds(std::min(
-                                        options_.queue_timeout_ms, options_.request_timeout_ms)));
-  scheduler_.add({.id = mail.sequence,
-                  .prompt = std::move(mail.prompt),
-                  .max_new_tokens = mail.max_new_tokens,
-                  .min_new_tokens = mail.min_new_tokens,
-                  .end_ids = std::move(mail.end_ids),
-                  .stop_ids = std::move(mail.stop_ids),
-                  .prefix_scope = std::move(mail.prefix_scope),
-                  .same_prompt_as = mail.same_prompt_as,
-                  .score_prompt = mail.num_prompt_logprobs >= 0,
-                  .priority = mail.priority});
-}
-
-// A sequence that was on its way in. The scheduler knows nothing of it.
-void StepLoop::refuse(const Mail& mail, const StreamTable::Entry& entry, const Error& error) {
-  tell_error(entry.stream, mail.stream_choice, error, {});
-  streams_.remove(mail.sequence);
-  metrics_.sequence_ended({.kind = EndKind::kError});
-  gauges_.in_system.fetch_sub(1);
-  gauges_.ended.fetch_add(1);
-}
-
-// The reader has what it wanted, or has left.
-void StepLoop::drop(SequenceId id, MailKind kind) {
-  const auto found = running_.find(id);
-  if (found == running_.end()) return;  // its end crossed the mail
-  if (kind == MailKind::kCancel) {
-    const RequestTimes& times = found->second.times;
-    metrics_.cancelled(times.first_scheduled != Clock::time_point{},
-                       times.first_token != Clock::time_point{});
-  }
-  scheduler_.cancel(id);
-  finish(id, kind == MailKind::kStop ? EndKind::kStop : EndKind::kAbort);
-}
-
-void StepLoop::finish(SequenceId id, EndKind kind) {
-  const auto found = running_.find(id);
-  metrics_.sequence_ended({.kind = kind,
-                           .times = found->second.times,
-                           .prompt_tokens = found->second.prompt_tokens,
-                           .new_tokens = found->second.new_tokens,
-                           .max_new_tokens = found->second.max_new_tokens});
-  running_.erase(found);
-  gauges_.in_system.fetch_sub(1);
-  gauges_.ended.fetch_add(1);
-}
-
 void StepLoop::fail(SequenceId id, const Error& error, EndKind kind) {
-  const Running& running = running_.at(id);
-  tell_error(running.stream, running.stream_choice, error, running.times);
+  const RunningSequence& running = running_.at(id);
+  outbox_.tell_error(running.stream, running.stream_choice, error, running.times);
   scheduler_.cancel(id);
-  finish(id, kind);
+  running_.finish(id, kind);
 }
 
 void StepLoop::fail_all(const Error& error, std::chrono::milliseconds wait) {
@@ -404,42 +280,8 @@ void StepLoop::fail_all(const Error& error, std::chrono::milliseconds wait) {
   batch_ = mailbox_.take(wait);
   num_handled_ = 0;
   fail_batch(error);
-  while (!running_.empty()) fail(running_.begin()->first, error, EndKind::kError);
-  call_readers();
-}
-
-// What is left of the batch. One that is in already ends with the others that run.
-void StepLoop::fail_batch(const Error& error) {
-  for (; num_handled_ < batch_.size(); ++num_handled_) {
-    Mail& mail = batch_[num_handled_];
-    if (mail.kind != MailKind::kAdd) {
-      handle(mail);
-    } else if (!running_.contains(mail.sequence)) {
-      refuse(mail, streams_.find(mail.sequence), error);
-    }
-  }
-}
-
-// Looks at everybody only when the nearest deadline has passed: then at once, so that nobody takes
-// part in a step behind its own.
-void StepLoop::expire_deadlines() {
-  const auto now = now_();
-  if (now <= next_expiry_) return;
-  next_expiry_ = Clock::time_point::max();
-  std::vector<std::pair<SequenceId, Error>> expired;
-  for (const auto& [id, running] : running_) {
-    const auto end = running.times.arrival + std::chrono::milliseconds(options_.request_timeout_ms);
-    const auto begin = running.times.arrival + std::chrono::milliseconds(options_.queue_timeout_ms);
-    const bool begun = running.times.first_scheduled != Clock::time_point{};
-    if (now > end) {
-      expired.emplace_back(id, deadline_error("did not end", options_.request_timeout_ms));
-    } else if (!begun && now > begin) {
-      expired.emplace_back(id, deadline_error("did not begin", options_.queue_timeout_ms));
-    } else {
-      next_expiry_ = std::min(next_expiry_, begun ? end : std::min(begin, end));
-    }
-  }
-  for (const auto& [id, error] : expired) fail(id, error, EndKind::kError);
+  while (!running_.empty()) fail(running_.any(), error, EndKind::kError);
+  outbox_.call_readers();
 }
 
 void StepLoop::publish() {

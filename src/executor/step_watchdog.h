@@ -14,7 +14,7 @@
 #include <thread>
 
 #include "executor/executor.h"
-#include "executor/step_loop.h"
+#include "executor/loop_gauges.h"
 
 namespace tidemill {
 

@@ -1,6 +1,7 @@
 #include "executor/stream_queue.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "executor/record_wire.h"
@@ -139,7 +140,8 @@ void StreamQueue::on_ready(std::function<void()> notify) {
   }
   std::unique_lock lock(mutex_);
   announced_ = false;
-  if (!records_.empty() || error_) call_reader(std::move(lock));
+  if (records_.empty() && !error_) return;
+  if (!call_reader(std::move(lock))) throw std::bad_alloc();
 }
 
 }  // namespace tidemill

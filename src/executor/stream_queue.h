@@ -53,8 +53,7 @@ class StreamQueue {
   // Ends the request; records that are unread stay readable.
   void fail(Error error) { fail(std::make_shared<const Error>(std::move(error))); }
   bool left() const { return left_.load(); }  // leave() has been called
-  // The same without taking memory, for when there is none.
-  // False as announce().
+  // The same without taking memory, for when there is none. False as announce().
   bool fail(std::shared_ptr<const Error> error) noexcept;
 
   // The reader's side.
@@ -64,7 +63,10 @@ class StreamQueue {
   };
   Taken take();
   Taken wait();  // until there is something
-  // When it returns, the former one is not running and will not be called again.
+  // When it returns, the former one is not running and will not be called again. `notify` should
+  // take no memory: the loop calls one that threw again with the next record, or a turn later, but
+  // behind the last record that is all there is. Throws std::bad_alloc when it threw for what lies
+  // there already.
   void on_ready(std::function<void()> notify);
   // The reader has gone, and had no memory to say so by mail.
   void leave() noexcept { left_.store(true); }

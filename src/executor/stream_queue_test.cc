@@ -84,6 +84,16 @@ TEST(StreamQueue, N_3_AReaderThatCouldNotBeCalledIsCalledAgain) {
   EXPECT_EQ(queue.take().records.size(), 2u);
 }
 
+// Nothing may come any more that would call it again.
+TEST(StreamQueue, N_3_AReaderThatCannotBeCalledForWhatLiesThereIsTold) {
+  StreamQueue queue;
+  queue.push(token(1));
+  EXPECT_THROW(queue.on_ready([] { throw std::bad_alloc(); }), std::bad_alloc);
+  int calls = 0;
+  queue.on_ready([&] { ++calls; });
+  EXPECT_EQ(calls, 1);
+}
+
 TEST(StreamQueue, WhoGivesAStreamUpIsNotCalledAnyMore) {
   StreamQueue queue;
   std::atomic<bool> inside{false}, leaving{false}, left{false};

@@ -24,6 +24,13 @@ void StreamTable::remove(SequenceId id) {
   entries_.erase(id);
 }
 
+std::vector<std::shared_ptr<StreamQueue>> StreamTable::streams() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<StreamQueue>> streams;
+  for (const auto& [id, entry] : entries_) streams.push_back(entry.stream);
+  return streams;
+}
+
 std::vector<StreamTable::Entry> StreamTable::take_all() {
   const std::lock_guard lock(mutex_);
   std::vector<Entry> all;

@@ -1,4 +1,5 @@
-// Where the loop finds the stream of a sequence that comes in. Private to executor/.
+// Where the loop finds the stream of a sequence that comes in, and others those of all that have
+// not ended. Private to executor/.
 #pragma once
 
 #include <memory>
@@ -10,8 +11,8 @@
 
 namespace tidemill {
 
-// The streams of sequences that are on their way into the loop: mail is flat, so the loop finds a
-// sequence's stream here. Shared by submit() and the loop.
+// The streams of sequences, from submit() to their end: mail is flat, so the loop finds a
+// sequence's stream here. Shared by submit(), the loop, and whoever answers where the loop cannot.
 class StreamTable {
  public:
   void put(SequenceId id, std::shared_ptr<StreamQueue> stream, RequestTimes::Time arrival);
@@ -19,8 +20,9 @@ class StreamTable {
     std::shared_ptr<StreamQueue> stream;
     RequestTimes::Time arrival;
   };
-  Entry find(SequenceId id) const;  // it must be there
-  void remove(SequenceId id);       // nothing where there is none
+  Entry find(SequenceId id) const;                            // it must be there
+  void remove(SequenceId id);                                 // nothing where there is none
+  std::vector<std::shared_ptr<StreamQueue>> streams() const;  // of all; some more than once
   std::vector<Entry> take_all();
 
  private:

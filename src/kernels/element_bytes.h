@@ -6,6 +6,8 @@
 
 namespace tidemill {
 
-constexpr int64_t element_bytes(DType type) { return type == DType::kF32 ? 4 : 2; }
+constexpr int64_t element_bytes(DType type) {
+  return type == DType::kF32 ? 4 : type == DType::kBf16 ? 2 : 1;
+}
 
 }  // namespace tidemill

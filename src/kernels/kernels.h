@@ -67,7 +67,7 @@ struct Rotary {
 };
 
 struct Kernels {
-  const char* name = "";         // "reference", "avx2", "avx512"
+  const char* name = "";         // "reference", "avx2", "avx512", "amx"
   const char* description = "";  // one line for `inspect`
 
   // 64-byte aligned, zeroed; huge pages where they help. Throws std::bad_alloc.
@@ -77,13 +77,15 @@ struct Kernels {
   void (*embed)(Lane& lane, const PackedWeight& weight, const int32_t* ids, Tensor out) = nullptr;
 
   // out[i, :] = in[r, :] * scale[:] / sqrt(mean(in[r, :]^2) + epsilon) with r = rows[i], or i when
-  // rows is null. in is f32, out f32 or bf16.
+  // rows is null. in is f32; out has the type and form that the next product reads.
   void (*rms_norm)(Lane& lane, Tensor in, const int32_t* rows, const float* scale, float epsilon,
                    Tensor out) = nullptr;
 
-  // out[row, n] = sum over k of in[row, k] * weight[n, k], then the epilogue. in has the type that
-  // the weight's format asks for (f32: f32, bf16: bf16); out is f32, or what the next product
-  // reads.
+  // in (f32) as integers of the form that `out` names (quantized_rows.h).
+  void (*quantize)(Lane& lane, Tensor in, Tensor out) = nullptr;
+
+  // out[row, n] = sum over k of in[row, k] * weight[n, k], then the epilogue. in has the type and
+  // form that the weight asks for (packed_weight.h: input_type, input_form); out is f32 or bf16.
   void (*matmul)(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& epilogue,
                  Tensor out) = nullptr;
 

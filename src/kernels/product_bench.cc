@@ -38,13 +38,18 @@ constexpr Shape kShapes[] = {
     {"gate_up", 3072, 576}, {"down", 576, 1536}, {"head", 49152, 576}, {"7b_down", 4096, 11008}};
 
 // Copies of one weight, one behind the other; the first panel's bytes are repeated.
-std::vector<PackedWeight> fill_arena(PackedFormat format, const Shape& shape) {
+std::vector<PackedWeight> fill_arena(const PackedFormat& format, const Shape& shape) {
   test::Random random(1);
-  std::vector<float> rows(static_cast<size_t>(kPanelChannels * shape.k));
-  for (float& value : rows) value = test::uniform(random);
   const size_t panel = panel_bytes(format, shape.k);
   auto* data = static_cast<unsigned char*>(bench().arena.data());
-  pack_panel(format, shape.k, rows.data(), kPanelChannels, data);
+  if (is_integer(format)) {
+    const test::OwnedIntegers weight(format, kPanelChannels, shape.k, random);
+    std::memcpy(data, weight.view().data, panel);
+  } else {
+    std::vector<float> rows(static_cast<size_t>(kPanelChannels * shape.k));
+    for (float& value : rows) value = test::uniform(random);
+    pack_panel(format, shape.k, rows.data(), kPanelChannels, data);
+  }
   const size_t bytes = (packed_bytes(format, shape.n, shape.k) + 4095) / 4096 * 4096;
   const size_t copies = static_cast<size_t>(kArenaBytes) / bytes;
   for (size_t at = panel; at + panel <= copies * bytes; at += panel) {
@@ -61,12 +66,15 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-void product(benchmark::State& state, const Kernels& kernels, PackedFormat format,
+void product(benchmark::State& state, const Kernels& kernels, const PackedFormat& format,
              const Shape& shape, int64_t rows) {
   const std::vector<PackedWeight> weights = fill_arena(format, shape);
-  test::OwnedTensor in(test::input_type(format), rows, shape.k);
+  const bool integer = is_integer(format);
+  test::OwnedTensor floats(integer ? DType::kF32 : input_type(format), rows, shape.k);
   test::Random random(2);
-  test::randomize(in, random);
+  test::randomize(floats, random);
+  const test::OwnedQuantized integers(kernels, floats, input_form(weights.front()));
+  const Tensor in = integer ? integers.view() : floats.view();
   const test::OwnedTensor out(DType::kF32, rows, shape.n);
   const double bytes = static_cast<double>(packed_bytes(format, shape.n, shape.k)) *
                        static_cast<double>(weights.size());
@@ -80,7 +88,7 @@ void product(benchmark::State& state, const Kernels& kernels, PackedFormat forma
     const auto begin = std::chrono::steady_clock::now();
     bench().workers.run([&](Lane& lane) {
       for (const PackedWeight& weight : weights) {
-        kernels.matmul(lane, in.view(), weight, Epilogue{}, out.view());
+        kernels.matmul(lane, in, weight, Epilogue{}, out.view());
       }
     });
     const double seconds = seconds_since(begin);
@@ -102,16 +110,25 @@ void product(benchmark::State& state, const Kernels& kernels, PackedFormat forma
   state.counters["dropped"] = dropped;
 }
 
+constexpr PackedFormat kFormats[] = {PackedFormat::kF32,
+                                     PackedFormat::kBf16,
+                                     PackedFormat::kInt8PerChannel,
+                                     {Numbers::kInt8, Offsets::kNone, 128},
+                                     {Numbers::kInt8, Offsets::kNone, 32},
+                                     {Numbers::kInt4, Offsets::kZero, 128},
+                                     {Numbers::kInt4, Offsets::kOffset, 32},
+                                     {Numbers::kInt4, Offsets::kNone, 32}};
+
 // One for each variant but the yardstick, format, shape and number of rows.
 const int kRegistered = [] {
   for (const Kernels* kernels : runnable_variants()) {
     if (std::string(kernels->name) == "reference") continue;
-    for (const PackedFormat format : {PackedFormat::kF32, PackedFormat::kBf16}) {
+    for (const PackedFormat& format : kFormats) {
       for (const Shape& shape : kShapes) {
-        for (const int64_t rows : {1, 4, 16, 64, 256}) {
-          const std::string name = std::string("product/") + kernels->name +
-                                   (format == PackedFormat::kF32 ? "/f32/" : "/bf16/") +
-                                   shape.name + "/rows:" + std::to_string(rows);
+        for (const int64_t rows : {1, 4, 8, 16, 64, 256}) {
+          const std::string name = std::string("product/") + kernels->name + "/" +
+                                   test::label(format) + "/" + shape.name +
+                                   "/rows:" + std::to_string(rows);
           benchmark::RegisterBenchmark(
               name.c_str(),
               [=](benchmark::State& state) { product(state, *kernels, format, shape, rows); })

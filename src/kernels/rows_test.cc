@@ -213,10 +213,19 @@ TEST(Select, UnknownNameIsAnsweredWithTheList) {
     FAIL();
   } catch (const std::runtime_error& error) {
     const std::string text = error.what();
-    for (const char* part : {"neon", "auto", "reference", "avx2", "avx512"}) {
+    for (const char* part : {"neon", "auto", "reference", "avx2", "avx512", "amx"}) {
       EXPECT_NE(text.find(part), std::string::npos) << text;
     }
   }
+}
+
+TEST(Select, EmulatedTilesAreForTestsOnly) {
+  const auto is_emulated = [](const Kernels* kernels) {
+    return std::string(kernels->name) == "amx_emulated";
+  };
+  EXPECT_EQ(std::ranges::count_if(runnable_implementations(), is_emulated), 1);
+  EXPECT_EQ(std::ranges::count_if(runnable_variants(), is_emulated), 0);
+  EXPECT_THROW(select_kernels("amx_emulated"), std::runtime_error);
 }
 
 TEST(Select, VariantThatCannotRunSaysWhatIsMissing) {

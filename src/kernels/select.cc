@@ -7,12 +7,19 @@
 #include <stdexcept>
 
 #include "base/check.h"
+#include "kernels/host/amx/products.h"
+#include "kernels/host/amx/support.h"
 #include "kernels/host/drivers.h"
 
 namespace tidemill {
 namespace {
 
-// What a processor with AVX512_BF16 does better.
+constexpr Inner with_vnni(Inner inner) {
+  inner.product_int8 = avx512vnni::product_int8;
+  inner.product_int4 = avx512vnni::product_int4;
+  return inner;
+}
+
 constexpr Inner with_bf16(Inner inner) {
   inner.product_bf16 = avx512bf16::product_bf16;
   inner.attention.attend_bf16 = avx512bf16::attend_bf16;
@@ -20,37 +27,54 @@ constexpr Inner with_bf16(Inner inner) {
   return inner;
 }
 
-constexpr AttentionInner kReferenceAttention{
-    sizeof(double),         reference::attend_f32,   reference::attend_bf16, reference::clear_state,
-    reference::merge_state, reference::finish_state, reference::multiply,    reference::multiply};
-constexpr AttentionInner kAvx2Attention{sizeof(float),     avx2::attend_f32,  avx2::attend_bf16,
-                                        avx2::clear_state, avx2::merge_state, avx2::finish_state,
-                                        avx2::multiply,    avx2::multiply};
-constexpr AttentionInner kAvx512Attention{
-    sizeof(float),       avx512::attend_f32,   avx512::attend_bf16, avx512::clear_state,
-    avx512::merge_state, avx512::finish_state, avx512::multiply,    avx512::multiply};
+// All that the files of one suffix define.
+#define TIDEMILL_INNER(variant, state_type)                                                    \
+  Inner {                                                                                      \
+    variant::product_f32, variant::product_bf16, variant::product_int8, variant::product_int4, \
+        AttentionInner{sizeof(state_type),   variant::attend_f32,  variant::attend_bf16,       \
+                       variant::clear_state, variant::merge_state, variant::finish_state,      \
+                       variant::multiply,    variant::multiply},                               \
+        variant::normalize, variant::silu_times_up, variant::to_bf16, variant::quantize,       \
+        variant::summarize, variant::sum_exp, variant::collect, variant::read_memory           \
+  }
+constexpr Inner kReference = TIDEMILL_INNER(reference, double);
+constexpr Inner kAvx2 = TIDEMILL_INNER(avx2, float);
+constexpr Inner kAvx512 = TIDEMILL_INNER(avx512, float);
+#undef TIDEMILL_INNER
+constexpr Inner kAvx512Vnni = with_vnni(kAvx512);
+constexpr Inner kAvx512Bf16 = with_bf16(kAvx512Vnni);
 
-constexpr Inner kReference{reference::product_f32, reference::product_bf16,  kReferenceAttention,
-                           reference::normalize,   reference::silu_times_up, reference::to_bf16,
-                           reference::summarize,   reference::sum_exp,       reference::collect,
-                           reference::read_memory};
-constexpr Inner kAvx2{avx2::product_f32,   avx2::product_bf16, kAvx2Attention,  avx2::normalize,
-                      avx2::silu_times_up, avx2::to_bf16,      avx2::summarize, avx2::sum_exp,
-                      avx2::collect,       avx2::read_memory};
-constexpr Inner kAvx512{avx512::product_f32, avx512::product_bf16,  kAvx512Attention,
-                        avx512::normalize,   avx512::silu_times_up, avx512::to_bf16,
-                        avx512::summarize,   avx512::sum_exp,       avx512::collect,
-                        avx512::read_memory};
-constexpr Inner kAvx512Bf16 = with_bf16(kAvx512);
+// Tiles for bf16 products; everything else is `inner`'s.
+constexpr Inner with_tiles(Inner inner, void (*product)(const ProductTile&), void (*end)()) {
+  inner.product_bf16 = product;
+  inner.max_rows_bf16 = kAmxRows;
+  inner.end_product = end;
+  return inner;
+}
+constexpr Inner kAmx = with_tiles(kAvx512Bf16, amx::product_bf16, amx::release_tiles);
+constexpr Inner kAmxEmulated = with_tiles(kReference, amx_emulated::product_bf16, nullptr);
+constexpr Inner kAmxEmulatedAvx2 = with_tiles(kAvx2, amx_emulated::product_bf16, nullptr);
+constexpr Inner kAmxEmulatedAvx512 =
+    with_tiles(kAvx512, amx_emulated::product_bf16_with_avx512, nullptr);
 
 constexpr Kernels kReferenceKernels = host::make_kernels<kReference>(
     "reference", "plain C++, sums in double: the meaning of the rest");
 constexpr Kernels kAvx2Kernels =
     host::make_kernels<kAvx2>("avx2", "AVX2 and FMA; bf16 by shift and mask");
-constexpr Kernels kAvx512Kernels =
-    host::make_kernels<kAvx512>("avx512", "AVX-512 without bf16 instructions: shift and mask");
+constexpr Kernels kAvx512Kernels = host::make_kernels<kAvx512>(
+    "avx512", "AVX-512 alone: bf16 by shift and mask, integers by VPMADDUBSW");
+constexpr Kernels kAvx512VnniKernels =
+    host::make_kernels<kAvx512Vnni>("avx512", "AVX-512 with VNNI; bf16 by shift and mask");
 constexpr Kernels kAvx512Bf16Kernels =
-    host::make_kernels<kAvx512Bf16>("avx512", "AVX-512 with VDPBF16PS");
+    host::make_kernels<kAvx512Bf16>("avx512", "AVX-512 with VNNI and VDPBF16PS");
+constexpr Kernels kAmxKernels =
+    host::make_kernels<kAmx>("amx", "tile instructions for bf16 products, AVX-512 for the rest");
+constexpr const char* kEmulated = "for tests: amx with its tiles in plain C++";
+constexpr Kernels kAmxEmulatedKernels = host::make_kernels<kAmxEmulated>("amx_emulated", kEmulated);
+constexpr Kernels kAmxEmulatedAvx2Kernels =
+    host::make_kernels<kAmxEmulatedAvx2>("amx_emulated", kEmulated);
+constexpr Kernels kAmxEmulatedAvx512Kernels =
+    host::make_kernels<kAmxEmulatedAvx512>("amx_emulated", kEmulated);
 
 struct Registers {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -98,15 +122,29 @@ std::string missing_for_avx512() {
   return "";
 }
 
-bool has_avx512_bf16() { return has(cpuid(7, 1).eax, 5); }
+bool has_avx512_vnni() { return has(cpuid(7, 0).ecx, 11); }
+bool has_avx512_bf16() { return has_avx512_vnni() && has(cpuid(7, 1).eax, 5); }
+
+std::string missing_for_amx() {
+  if (std::string missing = missing_for_avx512(); !missing.empty()) return missing;
+  // Once per process: variants are listed before a thread computes.
+  static const std::string missing = missing_for_tiles({.leaf7_ecx = cpuid(7, 0).ecx,
+                                                        .leaf7_edx = cpuid(7, 0).edx,
+                                                        .leaf7_1_eax = cpuid(7, 1).eax,
+                                                        .saved_states = saved_states()});
+  return missing;
+}
 
 }  // namespace
 
 std::vector<Variant> variants() {
-  const Kernels* avx512 = has_avx512_bf16() ? &kAvx512Bf16Kernels : &kAvx512Kernels;
+  const Kernels* avx512 = has_avx512_bf16()   ? &kAvx512Bf16Kernels
+                          : has_avx512_vnni() ? &kAvx512VnniKernels
+                                              : &kAvx512Kernels;
   return {{&kReferenceKernels, ""},
           {&kAvx2Kernels, missing_for_avx2()},
-          {avx512, missing_for_avx512()}};
+          {avx512, missing_for_avx512()},
+          {&kAmxKernels, missing_for_amx()}};
 }
 
 std::vector<const Kernels*> runnable_variants() {
@@ -117,9 +155,23 @@ std::vector<const Kernels*> runnable_variants() {
   return runnable;
 }
 
+namespace {
+
+// The one with the kernels beside it that are fastest here.
+const Kernels* emulated_amx() {
+  if (missing_for_avx512().empty()) return &kAmxEmulatedAvx512Kernels;
+  return missing_for_avx2().empty() ? &kAmxEmulatedAvx2Kernels : &kAmxEmulatedKernels;
+}
+
+}  // namespace
+
 std::vector<const Kernels*> runnable_implementations() {
   std::vector<const Kernels*> runnable = runnable_variants();
-  if (runnable.back() == &kAvx512Bf16Kernels) runnable.push_back(&kAvx512Kernels);
+  if (missing_for_avx512().empty()) {
+    if (has_avx512_bf16()) runnable.push_back(&kAvx512VnniKernels);
+    if (has_avx512_vnni()) runnable.push_back(&kAvx512Kernels);
+  }
+  runnable.push_back(emulated_amx());
   return runnable;
 }
 

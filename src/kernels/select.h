@@ -20,7 +20,8 @@ struct Variant {
 std::vector<Variant> variants();
 // Those that can run here, slowest first; "reference" always can.
 std::vector<const Kernels*> runnable_variants();
-// Also those that a faster one of the same name hides here; for tests.
+// Also those that a faster one of the same name hides here, and "amx_emulated", which is amx with
+// its tiles in plain C++ and cannot be selected; for tests.
 std::vector<const Kernels*> runnable_implementations();
 // The one named, or with "auto" the fastest that runs here. Throws std::runtime_error that lists
 // the names and says what is missing.

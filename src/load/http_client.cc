@@ -60,6 +60,11 @@ std::string failure_of(CURL* easy, CURLcode code, int64_t timeout_ms) {
                     static_cast<double>(timeout_ms) / 1000.0);
     case CURLE_GOT_NOTHING:
       return "the connection was closed without an answer";
+    case CURLE_PEER_FAILED_VERIFICATION:
+      return "the server's certificate is not trusted here, or is another name's: give the file "
+             "that signed it with cacert";
+    case CURLE_SSL_CACERT_BADFILE:
+      return "cacert holds no certificate: it must be a PEM file";
     case CURLE_PARTIAL_FILE:
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
@@ -141,6 +146,9 @@ void HttpClient::send(const std::string& path, std::string body, HttpListener li
   }
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   curl_easy_setopt(easy, CURLOPT_PROXY, "");  // a proxy of the environment would be measured, too
+  if (!state_->options.cacert.empty()) {
+    curl_easy_setopt(easy, CURLOPT_CAINFO, state_->options.cacert.c_str());
+  }
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, kConnectTimeoutMs);
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(state_->options.answer_timeout_ms));

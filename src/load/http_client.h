@@ -12,6 +12,7 @@ namespace tidemill {
 
 struct HttpClientOptions {
   std::string url;      // http://HOST:PORT or https://..., without a path's slash at its end
+  std::string cacert;   // PEM file of certificates to trust beside the machine's; empty: none
   std::string api_key;  // sent as a bearer; empty: none
   int64_t answer_timeout_ms = 600'000;
 };

@@ -7,8 +7,9 @@
 namespace tidemill {
 
 struct LoadOptions {
-  std::string url;  // http://HOST:PORT; empty: no server is measured
+  std::string url;  // http://HOST:PORT or https://HOST:PORT; empty: no server is measured
   std::string endpoint = "/v1/completions";
+  std::string cacert;  // PEM file that an https server's certificate hangs on; empty: none
   std::string api_key;
   bool stream = true;
   bool ignore_eos = false;

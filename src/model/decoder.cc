@@ -1,17 +1,20 @@
 #include "model/decoder.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "base/check.h"
+#include "base/round_up.h"
 #include "kernels/element_bytes.h"
+#include "kernels/quantized_rows.h"
 
 namespace tidemill {
 namespace {
 
 constexpr int64_t kAlignment = 64;  // bytes: rows of tensors begin on cache lines (tensor.h)
 
-int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+int64_t aligned(int64_t bytes) { return round_up(bytes, kAlignment); }
 
 // Cuts views from one piece of memory; without memory it only counts.
 class Cutter {
@@ -45,6 +48,25 @@ class Cutter {
 Tensor first_rows(Tensor tensor, int64_t rows) {
   tensor.rows = rows;
   return tensor;
+}
+
+// The same rows of memory as another type; no wider than the one it was cut for.
+Tensor retyped(Tensor tensor, DType type) {
+  tensor.stride = tensor.stride * element_bytes(tensor.type) / element_bytes(type);
+  tensor.type = type;
+  return tensor;
+}
+
+// Most bytes that a step's integers take: of every row the input of a layer's product, or of the
+// score rows that of the head, in two parts.
+int64_t quantized_bytes(const Architecture& a, const DecoderLimits& limits) {
+  constexpr QuantizedForm kLargest{.group = 32};
+  constexpr QuantizedForm kOfHead{.group = 32, .parts = 2};
+  const int64_t most =
+      std::max({a.hidden_size, a.num_heads * a.head_dim, padded_intermediate_size(a)});
+  return std::max(
+      limits.max_step_tokens * quantized_run_bytes(kLargest, most),
+      limits.max_score_rows * kOfHead.parts * quantized_run_bytes(kOfHead, a.hidden_size));
 }
 
 TokenRows token_rows(const ForwardInput& input) {
@@ -107,24 +129,27 @@ Decoder::Decoder(const Kernels& kernels, const Model& model, KvCache& cache,
       limits_(limits),
       attention_shape_(attention_shape(model.architecture())),
       memory_(kernels.allocate(static_cast<size_t>(
-          workspace_bytes(model.architecture(), model.activation_type(), limits)))),
-      workspace_(lay_out(memory_.data(), model.architecture(), model.activation_type(), limits)) {
+          workspace_bytes(model.architecture(), model.compute_types(), limits)))),
+      workspace_(lay_out(memory_.data(), model.architecture(), model.compute_types(), limits)) {
   fill_rotary_tables();
 }
 
 Decoder::Workspace Decoder::lay_out(void* memory, const Architecture& architecture,
-                                    DType activation_type, const DecoderLimits& limits) {
+                                    const ComputeTypes& types, const DecoderLimits& limits) {
   const Architecture& a = architecture;
   const int64_t tokens = limits.max_step_tokens;
+  const DType before_rounding = types.integer_weights ? DType::kF32 : types.floats;
   Cutter cut(memory);
   Workspace space{
       .hidden = cut.tensor(tokens, a.hidden_size, DType::kF32),
-      .normed = cut.tensor(tokens, a.hidden_size, activation_type),
+      .normed = cut.tensor(tokens, a.hidden_size, types.floats),
       .qkv = cut.tensor(tokens, a.qkv_size(), DType::kF32),
-      .q = cut.tensor(tokens, a.num_heads * a.head_dim, activation_type),
-      .attended = cut.tensor(tokens, a.num_heads * a.head_dim, activation_type),
-      .gated = cut.tensor(tokens, padded_intermediate_size(a), activation_type),
-      .scored = cut.tensor(limits.max_score_rows, a.hidden_size, activation_type),
+      .q = cut.tensor(tokens, a.num_heads * a.head_dim, types.floats),
+      .attended = cut.tensor(tokens, a.num_heads * a.head_dim, before_rounding),
+      .gated = cut.tensor(tokens, padded_intermediate_size(a), before_rounding),
+      .scored = cut.tensor(limits.max_score_rows, a.hidden_size, types.floats),
+      .quantized =
+          cut.tensor(1, types.integer_weights ? quantized_bytes(a, limits) : 0, DType::kInt8),
       .logits = cut.tensor(limits.max_score_rows, a.vocab_size, DType::kF32),
       .attention = cut.attention_memory(
           attention_memory_bytes(attention_shape(a), tokens, limits.max_model_len)),
@@ -135,9 +160,9 @@ Decoder::Workspace Decoder::lay_out(void* memory, const Architecture& architectu
   return space;
 }
 
-int64_t Decoder::workspace_bytes(const Architecture& architecture, DType activation_type,
+int64_t Decoder::workspace_bytes(const Architecture& architecture, const ComputeTypes& types,
                                  const DecoderLimits& limits) {
-  return lay_out(nullptr, architecture, activation_type, limits).bytes;
+  return lay_out(nullptr, architecture, types, limits).bytes;
 }
 
 // Angles are products of f32, as the reference implementations compute them; their cosines are
@@ -175,7 +200,7 @@ void Decoder::forward(Lane& lane, const ForwardInput& input) {
 
   // Only the rows that somebody asked for go through the head; in the middle of a prefill, none.
   if (num_scored == 0) return;
-  const Tensor scored = first_rows(workspace_.scored, num_scored);
+  const Tensor scored = input_of(model_.head(), first_rows(workspace_.scored, num_scored));
   kernels_.rms_norm(lane, hidden, input.score_rows.data(), model_.final_norm(),
                     model_.architecture().norm_epsilon, scored);
   product(lane, scored, model_.head(), {}, first_rows(workspace_.logits, num_scored));
@@ -186,10 +211,11 @@ void Decoder::attention_block(Lane& lane, const LayerWeights& weights, const Tok
                               KvLayer cache) {
   const float epsilon = model_.architecture().norm_epsilon;
   const Tensor hidden = first_rows(workspace_.hidden, rows.count);
-  const Tensor normed = first_rows(workspace_.normed, rows.count);
+  const Tensor normed = input_of(weights.qkv, first_rows(workspace_.normed, rows.count));
   const Tensor qkv = first_rows(workspace_.qkv, rows.count);
   const Tensor q = first_rows(workspace_.q, rows.count);
-  const Tensor attended = first_rows(workspace_.attended, rows.count);
+  const Tensor attended =
+      before_rounding(weights.output, first_rows(workspace_.attended, rows.count));
   const Rotary rotary{.cos = workspace_.cos,
                       .sin = workspace_.sin,
                       .q_norm = weights.q_norm,
@@ -200,22 +226,47 @@ void Decoder::attention_block(Lane& lane, const LayerWeights& weights, const Tok
   product(lane, normed, weights.qkv, {.bias = weights.qkv_bias}, qkv);
   kernels_.rotate_and_store(lane, qkv, attention_shape_, rotary, rows, q, cache);
   kernels_.attention(lane, q, attention_shape_, rows, cache, workspace_.attention, attended);
-  product(lane, attended, weights.output, {.bias = weights.output_bias, .residual = &hidden},
-          hidden, Reduction::kSumOverRanks);
+  product(lane, rounded(lane, weights.output, attended), weights.output,
+          {.bias = weights.output_bias, .residual = &hidden}, hidden, Reduction::kSumOverRanks);
 }
 
 // hidden += down(silu(gate(norm(hidden))) * up(norm(hidden)))
 void Decoder::mlp_block(Lane& lane, const LayerWeights& weights, int64_t num_rows) {
   const Tensor hidden = first_rows(workspace_.hidden, num_rows);
-  const Tensor normed = first_rows(workspace_.normed, num_rows);
-  const Tensor gated = first_rows(workspace_.gated, num_rows);
+  const Tensor normed = input_of(weights.gate_up, first_rows(workspace_.normed, num_rows));
+  const Tensor gated = before_rounding(weights.down, first_rows(workspace_.gated, num_rows));
 
   kernels_.rms_norm(lane, hidden, nullptr, weights.mlp_norm, model_.architecture().norm_epsilon,
                     normed);
   product(lane, normed, weights.gate_up, {.bias = weights.gate_up_bias, .silu_times_up = true},
           gated);
-  product(lane, gated, weights.down, {.bias = weights.down_bias, .residual = &hidden}, hidden,
-          Reduction::kSumOverRanks);
+  product(lane, rounded(lane, weights.down, gated), weights.down,
+          {.bias = weights.down_bias, .residual = &hidden}, hidden, Reduction::kSumOverRanks);
+}
+
+Tensor Decoder::input_of(const PackedWeight& weight, Tensor floats) const {
+  if (!is_integer(weight.format)) return floats;
+  const QuantizedForm form = input_form(weight);
+  const Tensor integers{.data = workspace_.quantized.data,
+                        .rows = floats.rows,
+                        .cols = weight.k,
+                        .stride = quantized_run_bytes(form, weight.k),
+                        .type = DType::kInt8,
+                        .form = form};
+  CHECK(integers.rows * form.parts * integers.stride <= workspace_.quantized.cols,
+        "{} rows of {} integers in {} bytes", integers.rows, weight.k, workspace_.quantized.cols);
+  return integers;
+}
+
+Tensor Decoder::before_rounding(const PackedWeight& weight, Tensor space) const {
+  return retyped(space, is_integer(weight.format) ? DType::kF32 : model_.compute_types().floats);
+}
+
+Tensor Decoder::rounded(Lane& lane, const PackedWeight& weight, Tensor floats) {
+  if (!is_integer(weight.format)) return floats;
+  const Tensor integers = input_of(weight, floats);
+  kernels_.quantize(lane, floats, integers);
+  return integers;
 }
 
 // Where a weight is split over ranks by its inputs, every rank has a part of each sum. Bias and

@@ -34,32 +34,40 @@ class Decoder {
   // section until the next one. Ids from vocab_size on are not in it.
   Tensor logits() const;
 
-  static int64_t workspace_bytes(const Architecture& architecture, DType activation_type,
+  static int64_t workspace_bytes(const Architecture& architecture, const ComputeTypes& types,
                                  const DecoderLimits& limits);
 
  private:
   // Views of the workspace at their largest; a step uses their first rows.
   struct Workspace {
-    Tensor hidden;    // f32 [tokens, hidden]: the residual stream
-    Tensor normed;    // [tokens, hidden]
-    Tensor qkv;       // f32 [tokens, q | k | v]
-    Tensor q;         // [tokens, heads * head_dim]
-    Tensor attended;  // [tokens, heads * head_dim]
-    Tensor gated;     // [tokens, intermediate, padded to whole panels]
-    Tensor scored;    // [score rows, hidden]
-    Tensor logits;    // f32 [score rows, vocab_size]
+    Tensor hidden;     // f32 [tokens, hidden]: the residual stream
+    Tensor normed;     // [tokens, hidden]
+    Tensor qkv;        // f32 [tokens, q | k | v]
+    Tensor q;          // [tokens, heads * head_dim]
+    Tensor attended;   // [tokens, heads * head_dim]
+    Tensor gated;      // [tokens, intermediate, padded to whole panels]
+    Tensor scored;     // [score rows, hidden]
+    Tensor quantized;  // the input of the integer product at hand, in its form
+    Tensor logits;     // f32 [score rows, vocab_size]
     AttentionMemory attention;
     float* cos = nullptr;  // [max_model_len, head_dim / 2]
     float* sin = nullptr;
     int64_t bytes = 0;
   };
-  static Workspace lay_out(void* memory, const Architecture& architecture, DType activation_type,
-                           const DecoderLimits& limits);
+  static Workspace lay_out(void* memory, const Architecture& architecture,
+                           const ComputeTypes& types, const DecoderLimits& limits);
   void fill_rotary_tables();
 
   void attention_block(Lane& lane, const LayerWeights& weights, const TokenRows& rows,
                        KvLayer cache);
   void mlp_block(Lane& lane, const LayerWeights& weights, int64_t num_rows);
+  // `floats` as the product with `weight` wants it: itself, or the integers for it, not yet
+  // written.
+  Tensor input_of(const PackedWeight& weight, Tensor floats) const;
+  // Where what `weight` is multiplied with is first written: in its own type, or f32 to be rounded.
+  Tensor before_rounding(const PackedWeight& weight, Tensor space) const;
+  // What was written there as the product wants it.
+  Tensor rounded(Lane& lane, const PackedWeight& weight, Tensor floats);
   // Every product of the network: bias, and the reduction over ranks, have their place here.
   enum class Reduction { kNone, kSumOverRanks };
   void product(Lane& lane, Tensor in, const PackedWeight& weight, Epilogue epilogue, Tensor out,

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <vector>
@@ -65,17 +66,30 @@ ForwardInput input_of(const std::vector<Part>& parts) {
   return input;
 }
 
+// One of each kind; head and embedding follow from it.
+constexpr PackedFormat kFormats[] = {PackedFormat::kF32,
+                                     PackedFormat::kBf16,
+                                     PackedFormat::kInt8PerChannel,
+                                     {Numbers::kInt8, Offsets::kNone, 32},
+                                     {Numbers::kInt4, Offsets::kZero, 64},
+                                     {Numbers::kInt4, Offsets::kOffset, 32}};
+
 class DecoderRows : public testing::TestWithParam<const Kernels*> {
  protected:
   // Logits of the last token of `sequence` after the given steps.
   std::vector<float> last_logits(const std::vector<std::vector<Part>>& steps, int num_threads,
                                  PackedFormat format = PackedFormat::kF32) {
+    return last_logits(steps, num_threads, format, *GetParam());
+  }
+  static std::vector<float> last_logits(const std::vector<std::vector<Part>>& steps,
+                                        int num_threads, const PackedFormat& format,
+                                        const Kernels& kernels) {
     const RandomEngineDir engine = random_engine(format);
     const Model model(engine.dir());
     WorkerPool pool({.num_threads = num_threads, .pin = false});
-    KvCache cache(*GetParam(), model.architecture(), model.activation_type(), 16);
+    KvCache cache(kernels, model.architecture(), model.compute_types().floats, 16);
     Communicator communicator;
-    Decoder decoder(*GetParam(), model, cache, communicator,
+    Decoder decoder(kernels, model, cache, communicator,
                     {.max_model_len = kMaxTokens,
                      .max_step_tokens = 2 * kMaxTokens,
                      .max_score_rows = 2 * kMaxTokens});
@@ -96,7 +110,8 @@ class DecoderRows : public testing::TestWithParam<const Kernels*> {
 };
 
 TEST_P(DecoderRows, AreTheSameBitsHoweverThePromptIsCut) {
-  for (const PackedFormat format : {PackedFormat::kF32, PackedFormat::kBf16}) {
+  for (const PackedFormat& format : kFormats) {
+    SCOPED_TRACE(test::label(format));
     const std::vector<float> whole = last_logits({{{0, 0, 71}}}, 1, format);
     ASSERT_TRUE(std::isfinite(whole[0]));
     EXPECT_NE(whole[0], whole[1]);
@@ -107,7 +122,8 @@ TEST_P(DecoderRows, AreTheSameBitsHoweverThePromptIsCut) {
 }
 
 TEST_P(DecoderRows, AreTheSameBitsWithAnyNeighboursAndWorkers) {
-  for (const PackedFormat format : {PackedFormat::kF32, PackedFormat::kBf16}) {
+  for (const PackedFormat& format : kFormats) {
+    SCOPED_TRACE(test::label(format));
     const std::vector<float> alone = last_logits({{{0, 0, 71}}}, 1, format);
     EXPECT_EQ(last_logits({{{0, 0, 71}}}, 2, format), alone);
     EXPECT_EQ(last_logits({{{1, 0, 50}, {2, 0, 3}, {0, 0, 71}}}, 1, format), alone);
@@ -126,7 +142,7 @@ TEST_P(DecoderRows, AStepMayAskForNoLogits) {
   const RandomEngineDir engine = random_engine(PackedFormat::kF32);
   const Model model(engine.dir());
   WorkerPool pool({.num_threads = 1, .pin = false});
-  KvCache cache(*GetParam(), model.architecture(), model.activation_type(), 4);
+  KvCache cache(*GetParam(), model.architecture(), model.compute_types().floats, 4);
   Communicator communicator;
   Decoder decoder(*GetParam(), model, cache, communicator,
                   {.max_model_len = 32, .max_step_tokens = 8, .max_score_rows = 2});
@@ -139,12 +155,32 @@ TEST_P(DecoderRows, AStepMayAskForNoLogits) {
   EXPECT_EQ(decoder.logits().rows, 2);
 }
 
+// Sums of integers are exact: with the same floats around them every variant has the same logits,
+// as far as norms and attention agree.
+TEST_P(DecoderRows, OfIntegersAreCloseToThoseOfTheReference) {
+  for (const PackedFormat& format : kFormats) {
+    if (!is_integer(format)) continue;
+    SCOPED_TRACE(test::label(format));
+    const std::vector<float> logits = last_logits({{{0, 0, 71}}}, 2, format);
+    const std::vector<float> expected =
+        last_logits({{{0, 0, 71}}}, 1, format, select_kernels("reference"));
+    float largest = 0.0f;
+    float difference = 0.0f;
+    for (size_t i = 0; i < logits.size(); ++i) {
+      largest = std::max(largest, std::fabs(expected[i]));
+      difference = std::max(difference, std::fabs(expected[i] - logits[i]));
+    }
+    // A number that is rounded the other way moves a product by a step of its scale.
+    EXPECT_LT(difference, 0.05f * largest);
+  }
+}
+
 // Lanes leave the last meeting in any order, and each goes on with the logits at once.
 TEST_P(DecoderRows, EveryLaneSeesTheNumberOfLogitsOfItsStep) {
   const RandomEngineDir engine = random_engine(PackedFormat::kF32);
   const Model model(engine.dir());
   WorkerPool pool({.num_threads = 2, .pin = false});
-  KvCache cache(*GetParam(), model.architecture(), model.activation_type(), 4);
+  KvCache cache(*GetParam(), model.architecture(), model.compute_types().floats, 4);
   Communicator communicator;
   Decoder decoder(*GetParam(), model, cache, communicator,
                   {.max_model_len = 32, .max_step_tokens = 8, .max_score_rows = 2});
@@ -180,7 +216,7 @@ TEST(Decoder, TheWorkspaceGrowsWithTheStep) {
   const Architecture architecture = small();
   const auto bytes = [&](int64_t tokens) {
     return Decoder::workspace_bytes(
-        architecture, DType::kF32,
+        architecture, ComputeTypes{.floats = DType::kF32},
         {.max_model_len = 64, .max_step_tokens = tokens, .max_score_rows = 1});
   };
   EXPECT_GT(bytes(2) - bytes(1), 0);

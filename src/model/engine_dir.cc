@@ -15,11 +15,23 @@ namespace {
 
 constexpr const char* kLayoutFamily = "host";
 
-struct FormatName {
-  PackedFormat format;
-  std::string_view name;
-};
-constexpr FormatName kFormatNames[] = {{PackedFormat::kF32, "f32"}, {PackedFormat::kBf16, "bf16"}};
+constexpr std::string_view kNumbersNames[] = {"f32", "bf16", "int8", "int4"};  // by Numbers
+constexpr std::string_view kOffsetsNames[] = {"", "_zero", "_offset"};         // by Offsets
+constexpr int32_t kGroups[] = {0, 32, 64, 128};
+
+// Every format that an engine may name.
+std::vector<PackedFormat> known_formats() {
+  std::vector<PackedFormat> formats = {PackedFormat::kF32, PackedFormat::kBf16,
+                                       PackedFormat::kInt8PerChannel};
+  for (const Numbers numbers : {Numbers::kInt8, Numbers::kInt4}) {
+    for (const Offsets offsets : {Offsets::kNone, Offsets::kZero, Offsets::kOffset}) {
+      for (const int32_t group : kGroups) {
+        if (group > 0) formats.push_back({numbers, offsets, group});
+      }
+    }
+  }
+  return formats;
+}
 
 constexpr const char* kDigestKey = "digest";
 
@@ -30,19 +42,23 @@ DamagedEngine damaged(const std::filesystem::path& path, std::string_view reason
 
 PackedFormat format_named(const JsonFields& fields) {
   const std::string name = fields.text("format");
-  for (const FormatName& row : kFormatNames) {
-    if (row.name == name) return row.format;
+  std::string known;
+  for (const PackedFormat& format : known_formats()) {
+    if (name_of(format) == name) return format;
+    known += (known.empty() ? "" : ", ") + name_of(format);
   }
-  throw fields.wrong("format", name, "f32 or bf16");
+  throw fields.wrong("format", name, "one of " + known);
 }
 
 // The list of tensors while it grows; every tensor begins on the next boundary of the file.
 class Layout {
  public:
-  explicit Layout(PackedFormat format) : format_(format) {}
+  explicit Layout(const FormatOf& format_of) : format_of_(format_of) {}
 
   void weight(std::string name, int64_t n, int64_t k) {
-    add({std::move(name), format_, n, k, 0, static_cast<int64_t>(packed_bytes(format_, n, k))});
+    const PackedFormat format = format_of_(name);
+    const auto bytes = static_cast<int64_t>(packed_bytes(format, n, k));
+    add({std::move(name), format, n, k, 0, bytes});
   }
   void vector(std::string name, int64_t n) {
     add({std::move(name), PackedFormat::kF32, n, 0, 0, n * static_cast<int64_t>(sizeof(float))});
@@ -54,7 +70,7 @@ class Layout {
     tensor.offset = weights_file_bytes(tensors_);
     tensors_.push_back(std::move(tensor));
   }
-  PackedFormat format_;
+  const FormatOf& format_of_;
   std::vector<EngineTensor> tensors_;
 };
 
@@ -77,7 +93,7 @@ void add_layer(Layout& layout, const Architecture& a, int64_t index) {
 }
 
 JsonValue to_json(const EngineTensor& tensor) {
-  return JsonObject{{"name", tensor.name},     {"format", std::string(name_of(tensor.format))},
+  return JsonObject{{"name", tensor.name},     {"format", name_of(tensor.format)},
                     {"n", tensor.n},           {"k", tensor.k},
                     {"offset", tensor.offset}, {"bytes", tensor.bytes}};
 }
@@ -177,11 +193,10 @@ std::optional<std::string> read_checked(const std::filesystem::path& dir, const 
 
 }  // namespace
 
-std::string_view name_of(PackedFormat format) {
-  for (const FormatName& row : kFormatNames) {
-    if (row.format == format) return row.name;
-  }
-  CHECK(false, "a packed format without a name: {}", static_cast<int>(format));
+std::string name_of(const PackedFormat& format) {
+  std::string name(kNumbersNames[static_cast<size_t>(format.numbers)]);
+  if (format.group > 0) name += tidemill::format("_g{}", format.group);
+  return name + std::string(kOffsetsNames[static_cast<size_t>(format.offsets)]);
 }
 
 int64_t padded_intermediate_size(const Architecture& architecture) {
@@ -190,14 +205,35 @@ int64_t padded_intermediate_size(const Architecture& architecture) {
 
 // No product of sizes here can overflow: the bounds of architecture.cc keep a weight below 2^49
 // bytes and a file of 1024 layers below 2^61.
-std::vector<EngineTensor> engine_tensors(const Architecture& architecture, PackedFormat format) {
-  Layout layout(format);
+std::vector<EngineTensor> engine_tensors(const Architecture& architecture,
+                                         const FormatOf& format_of) {
+  Layout layout(format_of);
   layout.weight("embedding", architecture.vocab_size, architecture.hidden_size);
   for (int64_t i = 0; i < architecture.num_layers; ++i) add_layer(layout, architecture, i);
   layout.vector("final_norm", architecture.hidden_size);
   if (!architecture.tied_head)
     layout.weight("head", architecture.vocab_size, architecture.hidden_size);
   return layout.take();
+}
+
+FormatOf uniform_formats(const Architecture& architecture, const PackedFormat& body) {
+  const bool integers = is_integer(body);
+  const std::string head = architecture.tied_head ? "embedding" : "head";
+  return [=](std::string_view name) {
+    if (integers && name == head) return PackedFormat::kInt8PerChannel;
+    if (integers && name == "embedding") return PackedFormat::kBf16;
+    return body;
+  };
+}
+
+std::vector<EngineTensor> engine_tensors(const Architecture& architecture,
+                                         const PackedFormat& body) {
+  return engine_tensors(architecture, uniform_formats(architecture, body));
+}
+
+ComputeTypes compute_types(const PackedFormat& body) {
+  return {.floats = body == PackedFormat::kF32 ? DType::kF32 : DType::kBf16,
+          .integer_weights = is_integer(body)};
 }
 
 int64_t weights_file_bytes(const std::vector<EngineTensor>& tensors) {
@@ -232,7 +268,13 @@ Manifest read_manifest(const std::filesystem::path& dir) {
 }
 
 void check_layout(const Manifest& manifest, const std::filesystem::path& dir) {
-  const std::vector<EngineTensor> expected = engine_tensors(manifest.architecture, manifest.format);
+  std::map<std::string_view, PackedFormat> formats;
+  for (const EngineTensor& tensor : manifest.tensors) formats[tensor.name] = tensor.format;
+  const std::vector<EngineTensor> expected =
+      engine_tensors(manifest.architecture, [&](std::string_view name) {
+        const auto found = formats.find(name);
+        return found == formats.end() ? manifest.format : found->second;
+      });
   const auto [wanted, listed] = std::mismatch(expected.begin(), expected.end(),
                                               manifest.tensors.begin(), manifest.tensors.end());
   if (wanted != expected.end() || listed != manifest.tensors.end()) {
@@ -266,7 +308,7 @@ JsonValue to_json(const Manifest& manifest) {
       {"version", manifest.version},
       {"layout_family", manifest.layout_family},
       {"ranks", manifest.ranks},
-      {"format", std::string(name_of(manifest.format))},
+      {"format", name_of(manifest.format)},
       {"source_digest", manifest.source_digest},
       {"source_name", manifest.source_name},
       {"weights_digest", manifest.weights_digest},

@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <stdexcept>
@@ -51,8 +52,26 @@ inline constexpr int64_t kWeightAlignment = 4096;  // of every tensor in the wei
 
 // The tensors that an engine of this architecture consists of, in the order of the file, laid out:
 // the compiler writes exactly these, and whoever loads an engine expects exactly these. Embedding
-// and head have vocab_size rows; what a checkpoint stores beyond them is padding.
-std::vector<EngineTensor> engine_tensors(const Architecture& architecture, PackedFormat format);
+// and head have vocab_size rows; what a checkpoint stores beyond them is padding. `format_of` says
+// how a matrix is packed, by its name.
+using FormatOf = std::function<PackedFormat(std::string_view name)>;
+std::vector<EngineTensor> engine_tensors(const Architecture& architecture,
+                                         const FormatOf& format_of);
+// An engine whose layers are all `body`: with integers the head is int8, one scale for each channel
+// (its input keeps 16 bits), and an embedding of its own stays bf16, of which a step reads a few
+// rows.
+FormatOf uniform_formats(const Architecture& architecture, const PackedFormat& body);
+std::vector<EngineTensor> engine_tensors(const Architecture& architecture,
+                                         const PackedFormat& body);
+
+// What a network of such weights is computed in.
+struct ComputeTypes {
+  DType floats = DType::kBf16;   // inputs of float products, keys and values
+  bool integer_weights = false;  // inputs of integer products are rounded from f32
+  bool operator==(const ComputeTypes&) const = default;
+};
+ComputeTypes compute_types(const PackedFormat& body);
+
 int64_t weights_file_bytes(const std::vector<EngineTensor>& tensors);
 // Channels of gate (and of up) in the gate_up weight: whole panels, so that they can alternate.
 int64_t padded_intermediate_size(const Architecture& architecture);
@@ -61,10 +80,10 @@ struct Manifest {
   int version = kEngineVersion;
   std::string layout_family = "host";  // who can read the packing
   int ranks = 1;
-  PackedFormat format = PackedFormat::kBf16;
-  std::string source_digest;   // of the checkpoint's files and every build option
-  std::string source_name;     // the model id or folder as configured, for people
-  std::string weights_digest;  // SHA-256 of rank0.weights
+  PackedFormat format = PackedFormat::kBf16;  // of the layers; `tensors` says it one by one
+  std::string source_digest;                  // of the checkpoint's files and every build option
+  std::string source_name;                    // the model id or folder as configured, for people
+  std::string weights_digest;                 // SHA-256 of rank0.weights
   std::map<std::string, std::string> text_digests;  // SHA-256 by file name
   Architecture architecture;
   std::vector<EngineTensor> tensors;
@@ -83,8 +102,8 @@ inline constexpr const char* kManifestFileName = "engine.json";
 inline constexpr const char* kTextFileName = "text.json";
 inline constexpr const char* kTokenizerFileName = "tokenizer.json";
 
-// "f32", "bf16".
-std::string_view name_of(PackedFormat format);
+// "f32", "bf16", "int8", "int8_g128", "int4_g32_zero", "int4_g32_offset".
+std::string name_of(const PackedFormat& format);
 
 // Says only that the folder calls itself an engine; read_manifest says whether it is a good one.
 bool is_engine_dir(const std::filesystem::path& dir);

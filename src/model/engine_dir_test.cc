@@ -162,10 +162,10 @@ TEST_F(EngineDir, ATiedHeadIsTheEmbedding) {
 }
 
 TEST_F(EngineDir, F32EnginesComputeInF32) {
-  EXPECT_EQ(Model(dir_).activation_type(), DType::kBf16);
+  EXPECT_EQ(Model(dir_).compute_types().floats, DType::kBf16);
   manifest_.format = PackedFormat::kF32;
   write();
-  EXPECT_EQ(Model(dir_).activation_type(), DType::kF32);
+  EXPECT_EQ(Model(dir_).compute_types().floats, DType::kF32);
 }
 
 TEST_F(EngineDir, AFolderWithoutManifestIsNoEngine) {

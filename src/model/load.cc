@@ -56,18 +56,19 @@ LayerWeights bind_layer(const Binder& binder, int64_t index) {
 Model::Model(const std::filesystem::path& engine_dir)
     : manifest_(read_manifest(engine_dir)), file_(engine_dir / kWeightsFileName) {
   check_layout(manifest_, engine_dir);
+  compute_types_ = tidemill::compute_types(manifest_.format);
+  for (const EngineTensor& tensor : manifest_.tensors) {
+    compute_types_.integer_weights |= is_integer(tensor.format);
+  }
 
   const Binder binder(manifest_, file_.bytes());
   embedding_ = binder.weight("embedding");
   head_ = architecture().tied_head ? embedding_ : binder.weight("head");
+  head_.input_parts = 2;  // rounding what the logits are made of costs most
   final_norm_ = binder.vector("final_norm");
   for (int64_t i = 0; i < architecture().num_layers; ++i) {
     layers_.push_back(bind_layer(binder, i));
   }
-}
-
-DType Model::activation_type() const {
-  return manifest_.format == PackedFormat::kF32 ? DType::kF32 : DType::kBf16;
 }
 
 }  // namespace tidemill

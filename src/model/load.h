@@ -36,9 +36,7 @@ class Model {
 
   const Manifest& manifest() const { return manifest_; }
   const Architecture& architecture() const { return manifest_.architecture; }
-  // The type of activations that products read, and of the KV cache: f32 engines are f32
-  // throughout.
-  DType activation_type() const;
+  ComputeTypes compute_types() const { return compute_types_; }
 
   const PackedWeight& embedding() const { return embedding_; }
   const PackedWeight& head() const { return head_; }
@@ -51,6 +49,7 @@ class Model {
  private:
   Manifest manifest_;
   MappedFile file_;
+  ComputeTypes compute_types_;
   PackedWeight embedding_;
   PackedWeight head_;
   const float* final_norm_ = nullptr;

@@ -56,14 +56,14 @@ std::string MemoryPlan::refusal() const {
       wishes.kv_cache_bytes, mebibytes(std::max<int64_t>(left, 0)), table(), lower);
 }
 
-MemoryPlan plan_memory(const Architecture& architecture, DType activation_type,
+MemoryPlan plan_memory(const Architecture& architecture, const ComputeTypes& types,
                        int64_t weight_bytes, const MemoryWishes& wishes, int64_t available_bytes) {
   MemoryPlan plan{
       .wishes = wishes,
       .available_bytes = available_bytes,
       .weight_bytes = weight_bytes,
-      .workspace_bytes = Decoder::workspace_bytes(architecture, activation_type, wishes.limits),
-      .bytes_per_block = kv_bytes_per_block(architecture, activation_type),
+      .workspace_bytes = Decoder::workspace_bytes(architecture, types, wishes.limits),
+      .bytes_per_block = kv_bytes_per_block(architecture, types.floats),
       .longest_blocks = (wishes.limits.max_model_len + kTokensPerBlock - 1) / kTokensPerBlock};
   if (wishes.kv_cache_bytes > 0) {
     plan.num_blocks = wishes.kv_cache_bytes / plan.bytes_per_block;

@@ -32,7 +32,7 @@ struct MemoryPlan {
   std::string refusal() const;
 };
 
-MemoryPlan plan_memory(const Architecture& architecture, DType activation_type,
+MemoryPlan plan_memory(const Architecture& architecture, const ComputeTypes& types,
                        int64_t weight_bytes, const MemoryWishes& wishes, int64_t available_bytes);
 
 }  // namespace tidemill

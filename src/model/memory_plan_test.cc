@@ -36,11 +36,11 @@ int64_t block_bytes() { return kv_bytes_per_block(small(), DType::kBf16); }
 
 // Memory that leaves `kv_bytes` after weights and workspace.
 int64_t memory_for(int64_t kv_bytes) {
-  return kWeights + Decoder::workspace_bytes(small(), DType::kBf16, wishes().limits) + kv_bytes;
+  return kWeights + Decoder::workspace_bytes(small(), {}, wishes().limits) + kv_bytes;
 }
 
 MemoryPlan plan(int64_t kv_cache_bytes, int64_t available) {
-  return plan_memory(small(), DType::kBf16, kWeights, wishes(kv_cache_bytes), available);
+  return plan_memory(small(), {}, kWeights, wishes(kv_cache_bytes), available);
 }
 
 TEST(MemoryPlan, TakesNineTenthsOfWhatIsLeftAndNoMoreThanCanBeUsed) {

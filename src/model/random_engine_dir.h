@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/float16.h"
 #include "model/load.h"
 
 namespace tidemill {
@@ -60,10 +61,31 @@ class RandomEngineDir {
     const size_t bytes = panel_bytes(tensor.format, tensor.k);
     for (int64_t panel = 0; panel < num_panels(tensor.n); ++panel) {
       const int64_t first = panel * kPanelChannels;
-      pack_panel(tensor.format, tensor.k, numbers.data() + first * tensor.k,
-                 std::min(kPanelChannels, tensor.n - first),
-                 reinterpret_cast<unsigned char*>(out) + static_cast<size_t>(panel) * bytes);
+      const int64_t count = std::min(kPanelChannels, tensor.n - first);
+      auto* target = reinterpret_cast<unsigned char*>(out) + static_cast<size_t>(panel) * bytes;
+      if (is_integer(tensor.format)) {
+        pack_integers(tensor, count, scale, target);
+      } else {
+        pack_panel(tensor.format, tensor.k, numbers.data() + first * tensor.k, count, target);
+      }
     }
+  }
+  // Random integers whose numbers are uniform up to `largest`.
+  void pack_integers(const EngineTensor& tensor, int64_t count, float largest, unsigned char* out) {
+    const bool is_int8 = tensor.format.numbers == Numbers::kInt8;
+    const float middle = is_int8 ? 128.0f : 8.0f;
+    const float scale = to_float(to_f16(largest / middle));
+    std::vector<uint8_t> q(static_cast<size_t>(count * tensor.k));
+    for (uint8_t& value : q) value = static_cast<uint8_t>(random_() % (is_int8 ? 256 : 16));
+    const auto groups = static_cast<size_t>(count * num_groups(tensor.format, tensor.k));
+    const std::vector<float> scales(groups, scale);
+    const bool zeros = tensor.format.offsets == Offsets::kZero;
+    const std::vector<float> offsets(groups, zeros ? middle : -scale * middle);
+    pack_panel(
+        tensor.format, tensor.k,
+        IntegerRows{
+            .num_rows = count, .q = q.data(), .scales = scales.data(), .offsets = offsets.data()},
+        out);
   }
   const std::filesystem::path dir_;
   const float gain_;

@@ -1,6 +1,7 @@
 #include "scheduler/scheduler.h"
 
 #include <algorithm>
+#include <new>
 
 #include "base/check.h"
 #include "scheduler/scheduler_state.h"
@@ -12,6 +13,12 @@ uint8_t bit_of(PauseReason reason) {
   return static_cast<uint8_t>(1u << static_cast<unsigned>(reason));
 }
 
+// Grows as push_back() would.
+template <typename Item>
+void reserve_amply(std::vector<Item>& items, size_t size) {
+  if (size > items.capacity()) items.reserve(std::max(size, 2 * items.capacity()));
+}
+
 }  // namespace
 
 Scheduler::State::State(const SchedulerOptions& scheduler_options)
@@ -21,6 +28,7 @@ Scheduler::State::State(const SchedulerOptions& scheduler_options)
         options.max_step_tokens, options.max_sequences);
   for (const KvGroupOptions& group : options.groups) {
     pools.push_back(std::make_unique<BlockPool>(group.num_blocks));
+    pool_list.push_back(pools.back().get());
   }
 }
 
@@ -29,10 +37,15 @@ Entry* Scheduler::State::find(SequenceId id) {
   return found == entries.end() ? nullptr : found->second.get();
 }
 
-std::vector<BlockPool*> Scheduler::State::pool_list() {
-  std::vector<BlockPool*> list;
-  for (const auto& pool : pools) list.push_back(pool.get());
-  return list;
+void Scheduler::State::make_room_for_one_more() {
+  for (std::vector<Entry*>* list : {&waiting, &running, &visited}) {
+    reserve_amply(*list, entries.size() + 1);
+  }
+}
+
+void Scheduler::State::make_room_for_tokens(Entry& entry, int32_t num_tokens) {
+  std::vector<TokenId>& tokens = entry.sequence.tokens;
+  reserve_amply(tokens, tokens.size() + static_cast<size_t>(num_tokens));
 }
 
 void Scheduler::State::release(Entry& entry) {
@@ -41,6 +54,7 @@ void Scheduler::State::release(Entry& entry) {
   entry.sequence.drafts.clear();
   entry.num_published_blocks = 0;
   entry.last_published = PrefixCache::kRoot;
+  entry.may_publish = true;
 }
 
 void Scheduler::State::remove(Entry& entry) {
@@ -78,14 +92,16 @@ std::optional<SequenceEnd> Scheduler::State::append(Entry& entry, TokenId token)
   return std::nullopt;
 }
 
-// Offers the blocks that have become full to the prefix cache, and takes those it has already.
+// Offers the blocks that have become full to the prefix cache, and takes those it has already. What
+// is computed does not depend on it: without memory for a block, this and those behind it stay
+// unknown.
 void Scheduler::State::publish_blocks(Entry& entry) {
   Sequence& sequence = entry.sequence;
   const auto at = [&](size_t group) -> BlockRef& {
     return sequence.block_tables[group][static_cast<size_t>(entry.num_published_blocks)];
   };
   const int32_t full = sequence.num_cached_tokens / kBlockTokens;
-  if (!options.prefix_cache || entry.num_published_blocks >= full) return;
+  if (!options.prefix_cache || !entry.may_publish || entry.num_published_blocks >= full) return;
   for (; entry.num_published_blocks < full; ++entry.num_published_blocks) {
     PrefixCache::GroupBlocks blocks;
     for (size_t group = 0; group < pools.size(); ++group) blocks.push_back(at(group).share());
@@ -157,7 +173,11 @@ void Scheduler::State::advance(Entry& entry, const PlanRow& row, const RowResult
     entry.num_scored_tokens = row.first_position + row.num_tokens - row.num_choice_rows();
   }
   sequence.drafts.clear();
-  publish_blocks(entry);
+  try {
+    publish_blocks(entry);
+  } catch (const std::bad_alloc&) {
+    entry.may_publish = false;
+  }
   free_outside_window(entry);
 }
 
@@ -167,6 +187,7 @@ Scheduler::~Scheduler() = default;
 void Scheduler::add(NewSequence request) {
   CHECK(!request.prompt.empty() && (request.max_new_tokens > 0 || request.score_prompt),
         "sequence {} has nothing to do", request.id);
+  state_->make_room_for_one_more();
   auto entry = std::make_unique<Entry>();
   Sequence& sequence = entry->sequence;
   sequence.id = request.id;
@@ -210,12 +231,18 @@ void Scheduler::propose(SequenceId id, std::vector<TokenId> drafts) {
 
 StepPlan Scheduler::next_step() {
   CHECK(state_->in_flight.empty(), "the plan before was not answered");
-  state_->in_flight = state_->plan_step();
-  return state_->in_flight;
+  StepPlan plan = state_->plan_step();
+  StepPlan copy = plan;
+  state_->in_flight = std::move(plan);
+  return copy;
 }
+
+void Scheduler::drop_plan() { state_->in_flight = {}; }
 
 Recorded Scheduler::commit(const StepResult& result) {
   Recorded recorded;
+  recorded.ends.reserve(result.rows.size());
+  recorded.num_tokens.reserve(result.rows.size());
   size_t next = 0;
   const StepPlan plan = std::exchange(state_->in_flight, {});
   for (const PlanRow& row : plan.rows) {
@@ -243,7 +270,7 @@ Recorded Scheduler::commit(const StepResult& result) {
 
 int64_t Scheduler::drop_cached(int64_t most) {
   int64_t dropped = 0;
-  while (dropped < most && state_->prefix_cache.evict_one(state_->pool_list())) ++dropped;
+  while (dropped < most && state_->prefix_cache.evict_one(state_->pool_list)) ++dropped;
   return dropped;
 }
 

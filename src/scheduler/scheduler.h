@@ -2,9 +2,13 @@
 // or file. Owned by the step loop's thread.
 //
 //   add / cancel / pause / resume      what the mailbox brings
-//   next_step()                        a StepPlan: decodes first, then prefill chunks, within the
-//                                      token budget; takes blocks; preempts the newest when out
+//   next_step()                        a StepPlan: decodes first, then prefill chunks, then
+//                                      newcomers, within the token budget; takes blocks; preempts
+//                                      the newest when out
 //   commit(result)                     tokens recorded, ends decided, blocks given back
+//
+// Whatever memory an add() does not find, cancel() undoes it. A next_step() or commit() that throws
+// std::bad_alloc leaves every sequence as sound as before; drop_plan(), and the next one goes on.
 //
 // Progress: when anything is runnable, every step advances or admits at least one sequence.
 #pragma once
@@ -61,9 +65,11 @@ struct NewSequence {
   // Another choice of the same prompt: it starts when that sequence's prompt is in the KV cache and
   // shares its full blocks (n > 1). If the leader ends before, it starts on its own.
   std::optional<SequenceId> same_prompt_as;
-  // Every token of the prompt but the first is scored, in chunks that leave the score rows of a
-  // step to the others, too. What the prefix cache holds was computed without scores: such a
-  // sequence takes from it only what it had scored before it was preempted.
+  // Every token of the prompt but the first is scored, with a score row each. Of a step's score
+  // rows everybody else who runs or can be let in has one first, and of its tokens such prompts
+  // take a sixteenth before newcomers have theirs; then they take what is left. What the prefix
+  // cache holds was computed without scores: such a sequence takes from it only what it had scored
+  // before it was preempted.
   bool score_prompt = false;
   int32_t priority = 0;  // lower ones are admitted first; it takes no blocks from anybody
 };
@@ -121,8 +127,12 @@ class Scheduler {
   // row each; the result accepts as many as were right. Dropped where the step has no room.
   void propose(SequenceId id, std::vector<TokenId> drafts);
 
-  // The next plan; empty when nothing can run. Exactly one commit() follows each non-empty plan.
+  // The next plan; empty when nothing can run. Exactly one commit() or drop_plan() follows each
+  // non-empty plan.
   StepPlan next_step();
+  // Nothing comes of the plan that was made last, or that was to be made: its tokens are still to
+  // be computed. Whether some of them were does not matter, they are written over.
+  void drop_plan();
   // Results for the plan's rows that asked for scores. Sequences cancelled in between are skipped.
   Recorded commit(const StepResult& result);
 

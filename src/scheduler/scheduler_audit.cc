@@ -108,7 +108,7 @@ void Scheduler::check_invariants() const {
   check_plan(*state_);
   for (const auto& [id, entry] : state_->entries) check_sequence(*state_, *entry);
   for (size_t group = 0; group < state_->pools.size(); ++group) check_holders(*state_, group);
-  state_->prefix_cache.check(state_->pool_list());
+  state_->prefix_cache.check(state_->pool_list);
 }
 
 void Scheduler::check_invariants_of(const StepPlan& plan) const {

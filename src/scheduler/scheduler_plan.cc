@@ -1,17 +1,26 @@
 // Who runs in the next step, and in which blocks.
 #include <algorithm>
+#include <new>
 
 #include "base/check.h"
 #include "scheduler/scheduler_state.h"
 
 namespace tidemill {
+namespace {
+
+// Prompts that are scored take so small a part of a step's tokens before newcomers are let in.
+constexpr int32_t kScoredShare = 16;
+
+}  // namespace
 
 StepPlan Scheduler::State::plan_step() {
-  PlanDraft plan(std::count_if(running.begin(), running.end(),
-                               [](const Entry* entry) { return !entry->paused(); }));
+  const auto num_active = std::count_if(running.begin(), running.end(),
+                                        [](const Entry* entry) { return !entry->paused(); });
+  PlanDraft plan(num_active, std::min(static_cast<size_t>(options.max_sequences), entries.size()));
   plan_decodes(plan);
   plan_chunks(plan);
   plan_admissions(plan);
+  plan_more_scores(plan);
   return plan.take();
 }
 
@@ -26,19 +35,25 @@ bool Scheduler::State::is_full(const PlanDraft& plan) const {
          plan.num_score_rows() >= options.max_score_rows();
 }
 
-// For a sequence whose prompt is scored: those that nobody has, less one for each of the others
-// that run and may still want it in this step.
-int32_t Scheduler::State::score_rows_left(const PlanDraft& plan, const Entry& entry) const {
+// For a sequence whose prompt is scored, before it is known what newcomers take: those that nobody
+// has, less one for each of the others that run and for each that may be let in, and so few that
+// such prompts together leave nearly all of the step's tokens. What nobody takes they get at last
+// (plan_more_scores).
+int32_t Scheduler::State::first_score_rows(const PlanDraft& plan, const Entry& entry) const {
   const int64_t num_others = plan.num_active() - entry.running;
   const int64_t unplanned = std::max<int64_t>(0, num_others - plan.num_rows());
+  const int64_t places = std::max<int64_t>(0, options.max_sequences - num_others - 1);
+  const auto num_waiting = static_cast<int64_t>(waiting.size()) - !entry.running;
   const int64_t free = options.max_score_rows() - plan.num_score_rows();
-  return static_cast<int32_t>(std::max<int64_t>(free - unplanned, 1));
+  const int64_t share = options.max_step_tokens / kScoredShare - plan.num_prompt_rows();
+  const int64_t rows = std::min(free - unplanned - std::min(places, num_waiting), share);
+  return static_cast<int32_t>(std::max<int64_t>(rows, 1));
 }
 
 void Scheduler::State::plan_decodes(PlanDraft& plan) {
   int32_t drafts_left = options.max_step_drafts;
-  // A copy: preemption takes from `running`.
-  for (Entry* entry : std::vector<Entry*>(running)) {
+  visited = running;
+  for (Entry* entry : visited) {
     Sequence& sequence = entry->sequence;
     if (!entry->running || entry->paused() || sequence.num_pending_tokens() != 1) continue;
     if (is_full(plan)) return;
@@ -47,6 +62,7 @@ void Scheduler::State::plan_decodes(PlanDraft& plan) {
                                         budget_left(plan) - 1, left - 1, drafts_left}));
     if (drafts > 0 && !reserve(*entry, sequence.num_cached_tokens + 1 + drafts)) drafts = 0;
     if (!reserve_preempting(*entry, sequence.num_cached_tokens + 1, plan)) continue;
+    make_room_for_tokens(*entry, 1 + drafts);
     sequence.drafts.resize(static_cast<size_t>(drafts));
     drafts_left -= drafts;
     plan.add({.sequence = sequence.id,
@@ -57,7 +73,8 @@ void Scheduler::State::plan_decodes(PlanDraft& plan) {
 }
 
 void Scheduler::State::plan_chunks(PlanDraft& plan) {
-  for (Entry* entry : std::vector<Entry*>(running)) {
+  visited = running;
+  for (Entry* entry : visited) {
     if (!entry->running || entry->paused() || entry->sequence.num_pending_tokens() < 2) continue;
     if (is_full(plan)) return;
     const int32_t tokens = chunk_tokens(plan, *entry);
@@ -90,6 +107,30 @@ void Scheduler::State::plan_admissions(PlanDraft& plan) {
   }
 }
 
+// The score rows that are left when everybody has one, to the prompts that are scored, in the order
+// of their rows: nobody gives way for them.
+void Scheduler::State::plan_more_scores(PlanDraft& plan) {
+  if (plan.num_prompt_rows() == 0) return;
+  for (size_t i = 0; i < plan.rows().size(); ++i) {
+    const PlanRow& row = plan.rows()[i];
+    if (row.num_prompt_rows == 0) continue;
+    Entry& entry = *find(row.sequence);
+    const int64_t rows = options.max_score_rows() - plan.num_score_rows();
+    int64_t tokens = std::min<int64_t>(entry.sequence.num_pending_tokens(),
+                                       row.num_tokens + std::min<int64_t>(budget_left(plan), rows));
+    if (tokens == row.num_tokens) continue;
+    if (!reserve(entry, row.first_position + tokens)) {
+      for (const BlockTable& table : entry.sequence.block_tables) {
+        const auto have = static_cast<int64_t>(table.size()) * kBlockTokens;
+        tokens = std::min(tokens, have - row.first_position);
+      }
+    }
+    const PlanRow more = chunk_row(entry, static_cast<int32_t>(tokens));
+    make_room_for_tokens(entry, more.num_choice_rows());
+    plan.replace(i, more);
+  }
+}
+
 // How many tokens of a prefill fit this step: all that are pending, or whole blocks of at least
 // min_chunk_tokens (or half a step, where that is less), or whatever fits where a step is so small
 // that decodes would keep every block out of it, or is empty. 0: not in this step. A prompt that is
@@ -100,7 +141,7 @@ int32_t Scheduler::State::chunk_tokens(const PlanDraft& plan, const Entry& entry
   const int32_t begin = entry.sequence.num_cached_tokens;
   if (entry.num_unscored(begin, begin + pending) > 0) {
     const int32_t scored_already = std::max(entry.num_scored_tokens - begin, 0);
-    return std::min({pending, budget, scored_already + score_rows_left(plan, entry)});
+    return std::min({pending, budget, scored_already + first_score_rows(plan, entry)});
   }
   if (pending <= budget) return pending;
   const int32_t whole_blocks = budget / kBlockTokens * kBlockTokens;
@@ -114,22 +155,29 @@ int32_t Scheduler::State::chunk_tokens(const PlanDraft& plan, const Entry& entry
 bool Scheduler::State::plan_chunk(PlanDraft& plan, Entry& entry, int32_t tokens) {
   Sequence& sequence = entry.sequence;
   if (tokens == 0 || !reserve(entry, sequence.num_cached_tokens + tokens)) return false;
+  const PlanRow row = chunk_row(entry, tokens);
+  make_room_for_tokens(entry, row.num_choice_rows());
+  plan.add(row);
+  return true;
+}
+
+PlanRow Scheduler::State::chunk_row(const Entry& entry, int32_t tokens) {
+  const Sequence& sequence = entry.sequence;
   const int32_t begin = sequence.num_cached_tokens;
   const int32_t prompt_rows = entry.num_unscored(begin, begin + tokens);
   const int32_t choice_rows = tokens == sequence.num_pending_tokens() ? 1 : 0;
-  plan.add({.sequence = sequence.id,
-            .first_position = begin,
-            .num_tokens = tokens,
-            .num_score_rows = prompt_rows + choice_rows,
-            .num_prompt_rows = prompt_rows});
-  return true;
+  return {.sequence = sequence.id,
+          .first_position = begin,
+          .num_tokens = tokens,
+          .num_score_rows = prompt_rows + choice_rows,
+          .num_prompt_rows = prompt_rows};
 }
 
 bool Scheduler::State::take_block(size_t group, BlockTable& table) {
   std::optional<int32_t> after;
   if (!table.empty() && table.back()) after = table.back().id();
   while (pools[group]->num_free() == 0) {
-    if (!prefix_cache.evict_one(pool_list())) return false;
+    if (!prefix_cache.evict_one(pool_list)) return false;
   }
   table.push_back(pools[group]->take(after));
   return true;
@@ -213,7 +261,7 @@ bool Scheduler::State::has_room(const Entry& entry, int64_t num_blocks) {
     lacking = std::max(lacking, num_blocks - have - pools[group]->num_free());
   }
   // Counted only when it decides: that looks at every node.
-  return lacking <= 0 || lacking <= prefix_cache.num_evictable(pool_list());
+  return lacking <= 0 || lacking <= prefix_cache.num_evictable(pool_list);
 }
 
 // Takes the cached prefix and a place in the batch when all its present tokens have room. A
@@ -221,13 +269,18 @@ bool Scheduler::State::has_room(const Entry& entry, int64_t num_blocks) {
 // and it ends.
 bool Scheduler::State::admit(Entry& entry) {
   Sequence& sequence = entry.sequence;
-  find_prefix(entry);
   const int64_t all_tokens = sequence.num_prompt_tokens + entry.request.max_new_tokens;
   const auto present = static_cast<int64_t>(sequence.tokens.size());
   const int64_t wanted = blocks_for(is_protected(entry) ? all_tokens : present);
-  if (!has_room(entry, wanted) || (is_protected(entry) && !reserve(entry, all_tokens))) {
-    release(entry);
-    return false;
+  try {
+    find_prefix(entry);
+    if (!has_room(entry, wanted) || (is_protected(entry) && !reserve(entry, all_tokens))) {
+      release(entry);
+      return false;
+    }
+  } catch (const std::bad_alloc&) {
+    release(entry);  // who waits holds no block
+    throw;
   }
   const auto place = std::find_if(running.begin(), running.end(), [&](const Entry* other) {
     return other->arrival > entry.arrival;

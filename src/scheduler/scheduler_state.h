@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <deque>
 #include <memory>
 #include <unordered_map>
 #include <utility>
@@ -29,6 +28,7 @@ struct Entry {
   uint8_t pause_reasons = 0;         // a set: bit r stands for PauseReason r
   int32_t num_published_blocks = 0;  // leading blocks that were offered to the prefix cache
   PrefixCache::NodeId last_published = PrefixCache::kRoot;  // its node of the last of them
+  bool may_publish = true;  // false: there was no memory for one, and those behind it need it
 
   bool paused() const { return pause_reasons != 0; }
   // Of the prompt's positions [begin, end), those that are still to be scored; the last one of the
@@ -55,19 +55,25 @@ inline bool goes_before(const Entry& a, const Entry& b) {
 // A plan while it is made, with its sums: asked for before every row, they are not added up again.
 class PlanDraft {
  public:
-  // `num_active` sequences run and are not paused.
-  explicit PlanDraft(int64_t num_active) : num_active_(num_active) {}
+  // `num_active` sequences run and are not paused; there will be `most_rows` at most. Takes all
+  // its memory here.
+  PlanDraft(int64_t num_active, size_t most_rows) : num_active_(num_active) {
+    plan_.rows.reserve(most_rows);
+  }
 
   void add(const PlanRow& row) {
-    num_tokens_ += row.num_tokens;
-    num_score_rows_ += row.num_score_rows;
     plan_.rows.push_back(row);
+    count(row, 1);
+  }
+  void replace(size_t index, const PlanRow& row) {
+    count(plan_.rows[index], -1);
+    plan_.rows[index] = row;
+    count(row, 1);
   }
   void remove(SequenceId id) {
     std::erase_if(plan_.rows, [&](const PlanRow& row) {
       if (row.sequence != id) return false;
-      num_tokens_ -= row.num_tokens;
-      num_score_rows_ -= row.num_score_rows;
+      count(row, -1);
       return true;
     });
   }
@@ -77,28 +83,40 @@ class PlanDraft {
   int64_t num_rows() const { return static_cast<int64_t>(plan_.rows.size()); }
   int64_t num_tokens() const { return num_tokens_; }
   int64_t num_score_rows() const { return num_score_rows_; }
+  int64_t num_prompt_rows() const { return num_prompt_rows_; }
   int64_t num_active() const { return num_active_; }
+  const std::vector<PlanRow>& rows() const { return plan_.rows; }
   StepPlan take() { return std::move(plan_); }
 
  private:
+  void count(const PlanRow& row, int64_t times) {
+    num_tokens_ += times * row.num_tokens;
+    num_score_rows_ += times * row.num_score_rows;
+    num_prompt_rows_ += times * row.num_prompt_rows;
+  }
+
   StepPlan plan_;
   int64_t num_tokens_ = 0;
   int64_t num_score_rows_ = 0;
+  int64_t num_prompt_rows_ = 0;
   int64_t num_active_;
 };
 
 struct Scheduler::State {
   explicit State(const SchedulerOptions& scheduler_options);
 
-  // Planning.
+  // Planning. Where memory runs out in the middle, what was done to sequences until then stands
+  // and hurts none: blocks that were taken, preemptions, admissions.
   StepPlan plan_step();
   void plan_decodes(PlanDraft& plan);
   void plan_chunks(PlanDraft& plan);
   void plan_admissions(PlanDraft& plan);
+  void plan_more_scores(PlanDraft& plan);
   bool plan_chunk(PlanDraft& plan, Entry& entry, int32_t tokens);
+  static PlanRow chunk_row(const Entry& entry, int32_t tokens);
   int32_t chunk_tokens(const PlanDraft& plan, const Entry& entry) const;
   int32_t budget_left(const PlanDraft& plan) const;
-  int32_t score_rows_left(const PlanDraft& plan, const Entry& entry) const;
+  int32_t first_score_rows(const PlanDraft& plan, const Entry& entry) const;
   bool is_full(const PlanDraft& plan) const;
 
   // Blocks.
@@ -129,14 +147,19 @@ struct Scheduler::State {
   void wait(Entry& entry);  // at its place in `waiting`
 
   Entry* find(SequenceId id);
-  std::vector<BlockPool*> pool_list();
+  // Memory that planning and recording rely on: room in the lists for another sequence, and in a
+  // sequence for the tokens that a row may bring.
+  void make_room_for_one_more();
+  static void make_room_for_tokens(Entry& entry, int32_t num_tokens);
 
   const SchedulerOptions options;
   std::vector<std::unique_ptr<BlockPool>> pools;  // one per KV group; outlive everything below
+  std::vector<BlockPool*> pool_list;              // the same
   PrefixCache prefix_cache;
   std::unordered_map<SequenceId, std::unique_ptr<Entry>> entries;
-  std::deque<Entry*> waiting;   // as goes_before() orders them
+  std::vector<Entry*> waiting;  // as goes_before() orders them
   std::vector<Entry*> running;  // in order of arrival
+  std::vector<Entry*> visited;  // of them, while a plan is made: preemption takes from `running`
   StepPlan in_flight;
   int64_t num_arrivals = 0;
   SchedulerCounts totals;  // the counters of counts()

@@ -420,6 +420,31 @@ TEST(Scheduler, I12_ASequenceThatWasPreemptedOftenIsProtected) {
   EXPECT_EQ(scheduler.counts().preemptions, 1) << "afterwards all it may need was set aside";
 }
 
+// Left alone, this traffic preempts one of the sequences four times.
+TEST(Scheduler, I12_SoManyPreemptionsAsAreAllowedAndNoMore) {
+  for (const int32_t allowed : {0, 1, 2, 3, 4, 5}) {
+    SchedulerOptions options = with_blocks(8);
+    options.prefix_cache = false;
+    options.max_preemptions = allowed;
+    Scheduler scheduler(options);
+    const std::vector<int32_t> lengths = {53, 52, 8, 4, 4};
+    for (const int32_t length : lengths) {
+      const auto id = static_cast<SequenceId>(scheduler.counts().waiting + 1);
+      scheduler.add({.id = id, .prompt = prompt_of(length), .max_new_tokens = 136});
+    }
+    int32_t most = 0;
+    for (StepPlan plan = scheduler.next_step(); !plan.empty(); plan = scheduler.next_step()) {
+      for (SequenceId id = 1; id <= std::ssize(lengths); ++id) {
+        const Sequence* sequence = scheduler.find(id);
+        if (sequence != nullptr) most = std::max(most, sequence->num_preemptions);
+      }
+      scheduler.commit(answer(plan));
+      scheduler.check_invariants();
+    }
+    EXPECT_EQ(most, std::min(allowed, 4)) << allowed;
+  }
+}
+
 TEST(Scheduler, I13_ACancelledSequenceIsGoneWhileItsStepRuns) {
   Scheduler scheduler(with_blocks(8));
   scheduler.add({.id = 1, .prompt = prompt_of(40), .max_new_tokens = 5});

@@ -4,9 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "scheduler/sequence.h"
+#include "scheduler/simulation/random.h"
 
 namespace tidemill {
 namespace {
@@ -61,6 +63,79 @@ TEST(ScoredPrompt, LeavesARowToEveryoneElseWhoRuns) {
   scheduler.add({.id = 2, .prompt = prompt_of(9, 500), .max_new_tokens = 3, .score_prompt = true});
   const StepPlan plan = scheduler.next_step();
   EXPECT_THAT(plan.rows, ElementsAre(scored(1, 3, 1, 0, true), scored(2, 0, 3, 3, false)));
+}
+
+TEST(ScoredPrompt, LeavesARowToWhoMayBeLetInAndTakesWhatThenIsLeft) {
+  Scheduler scheduler({.max_sequences = 8, .groups = {{.num_blocks = 5}}});
+  scheduler.add({.id = 1, .prompt = prompt_of(90), .max_new_tokens = 9, .score_prompt = true});
+  StepPlan plan = scheduler.next_step();
+  EXPECT_THAT(plan.rows, ElementsAre(scored(1, 0, 8, 8, false))) << "nobody else is there";
+  commit_scored(scheduler, plan);
+  scheduler.add({.id = 2, .prompt = prompt_of(20, 500), .max_new_tokens = 9});
+  scheduler.add({.id = 3, .prompt = prompt_of(130, 700), .max_new_tokens = 9});  // has no room
+  scheduler.add({.id = 4, .prompt = prompt_of(20, 900), .max_new_tokens = 9});
+  plan = scheduler.next_step();
+  EXPECT_THAT(plan.rows, ElementsAre(scored(1, 8, 7, 7, false), scored(2, 0, 20, 0, true)));
+  commit_scored(scheduler, plan);
+  plan = scheduler.next_step();
+  EXPECT_THAT(plan.rows, ElementsAre(scored(2, 20, 1, 0, true), scored(1, 15, 7, 7, false)));
+}
+
+// Of a step's tokens it takes a sixteenth before others have what they need.
+TEST(ScoredPrompt, TakesFewTokensBeforeWhoIsLetIn) {
+  Scheduler scheduler({.max_sequences = 64, .max_step_tokens = 64, .groups = {{.num_blocks = 64}}});
+  scheduler.add({.id = 1, .prompt = prompt_of(300), .max_new_tokens = 9, .score_prompt = true});
+  StepPlan plan = scheduler.next_step();
+  EXPECT_THAT(plan.rows, ElementsAre(scored(1, 0, 64, 64, false)));
+  commit_scored(scheduler, plan);
+  scheduler.add({.id = 2, .prompt = prompt_of(50, 500), .max_new_tokens = 9});
+  EXPECT_THAT(scheduler.next_step().rows,
+              ElementsAre(scored(1, 64, 14, 14, false), scored(2, 0, 50, 0, true)));
+}
+
+// When the token of a newcomer comes, in steps since it came; with scored prompts or without them.
+// Draws depend on `seed` alone.
+int64_t steps_of_newcomer(uint64_t seed, bool with_scored) {
+  SimulationRandom random(seed);
+  const auto max_sequences = static_cast<int32_t>(random.between(3, 24));
+  const auto step_tokens = static_cast<int32_t>(
+      random.between(4 * max_sequences, random.one_of({4 * max_sequences, 128, 512}) + 96));
+  Scheduler scheduler({.max_sequences = max_sequences,
+                       .max_step_tokens = step_tokens,
+                       .min_chunk_tokens = static_cast<int32_t>(random.one_of({1, 32, 64})),
+                       .groups = {{.num_blocks = 4000}}});
+  const int64_t num_scored = random.between(1, std::min(3, max_sequences - 1));
+  const int64_t num_plain = random.up_to(max_sequences - num_scored - 1);
+  const int64_t length = random.between(1, step_tokens / 2);
+  const int64_t first_scored = random.up_to(num_plain);
+  SequenceId next = 1;
+  for (int64_t i = 0; i < num_scored + num_plain; ++i) {
+    const bool is_scored = i >= first_scored && i < first_scored + num_scored;
+    const SequenceId id = next++;
+    if (is_scored && !with_scored) continue;
+    scheduler.add({.id = id,
+                   .prompt = prompt_of(is_scored ? 4000 : 3, static_cast<TokenId>(1000 * id)),
+                   .max_new_tokens = 100,
+                   .score_prompt = is_scored});
+  }
+  for (int i = 0; i < 4; ++i) {
+    const StepPlan plan = scheduler.next_step();
+    if (!plan.empty()) commit_scored(scheduler, plan);
+  }
+  scheduler.add(
+      {.id = 100, .prompt = prompt_of(static_cast<int32_t>(length), 5), .max_new_tokens = 3});
+  for (int64_t steps = 1; steps < 100; ++steps) {
+    commit_scored(scheduler, scheduler.next_step());
+    if (scheduler.find(100)->num_new_tokens() > 0) return steps;
+  }
+  return 100;
+}
+
+TEST(ScoredPrompt, Q_9_ItDelaysTheFirstTokenOfANewcomerByOneStepAtMost) {
+  for (uint64_t seed = 0; seed < 500; ++seed) {
+    const int64_t without = steps_of_newcomer(seed, false);
+    EXPECT_LE(steps_of_newcomer(seed, true), without + 1) << "seed " << seed;
+  }
 }
 
 TEST(ScoredPrompt, WithNothingToGenerateEndsWithItsPrompt) {

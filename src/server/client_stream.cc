@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include <boost/asio/execution.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
@@ -15,7 +16,50 @@ using std::chrono::milliseconds;
 
 constexpr size_t kLingerBytes = 32 << 10;
 
+// Memory for one object at a time, which lies there already.
+template <typename T>
+struct SlotAllocator {
+  using value_type = T;
+
+  explicit SlotAllocator(std::byte* of) : slot(of) {}
+  template <typename Other>
+  SlotAllocator(const SlotAllocator<Other>& other) : slot(other.slot) {}
+
+  T* allocate(size_t) {
+    static_assert(sizeof(T) <= Alarm::kSlotBytes && alignof(T) <= alignof(std::max_align_t));
+    return reinterpret_cast<T*>(slot);
+  }
+  void deallocate(T*, size_t) {}
+  bool operator==(const SlotAllocator&) const = default;
+
+  std::byte* slot;
+};
+
 }  // namespace
+
+// On its way through the queue of the io_context, in the alarm's slot. It is moved out of there
+// before it runs, so the slot is free again when the next call may be made.
+struct Alarm::Call {
+  void operator()() const {
+    alarm->called_.store(false);
+    alarm->call();
+  }
+  std::shared_ptr<Alarm> alarm;
+};
+
+Alarm::Alarm(const asio::any_io_executor& executor)
+    : timer(executor),
+      write_timer(executor),
+      call_timer(executor),
+      context_(static_cast<asio::io_context&>(asio::query(executor, asio::execution::context))) {}
+
+void Alarm::call_from_any_thread() noexcept {
+  if (called_.exchange(true)) return;
+  const SlotAllocator<void*> slot(slot_);
+  asio::require(context_.get_executor(), asio::execution::blocking.never,
+                asio::execution::allocator(slot))
+      .execute(Call{shared_from_this()});
+}
 
 ClientStream::ClientStream(asio::ip::tcp::socket socket)
     : socket_(std::move(socket)), alarm_(std::make_shared<Alarm>(socket_.get_executor())) {}

@@ -3,30 +3,49 @@
 // thread only. Private to server/ (it shows the socket library).
 #pragma once
 
+#include <atomic>
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 
 namespace tidemill {
 
-// What a connection waits with. A handler of an older wait finds nothing to do.
-struct Alarm {
-  explicit Alarm(const boost::asio::any_io_executor& executor)
-      : timer(executor), write_timer(executor), call_timer(executor) {}
+// What a connection waits with. A handler of an older wait finds nothing to do. Shared with those
+// that are on their way.
+class Alarm : public std::enable_shared_from_this<Alarm> {
+ public:
+  // `executor` is that of an io_context.
+  explicit Alarm(const boost::asio::any_io_executor& executor);
+
   // Whoever waits on call_timer goes on; deadlines stay what they are. A call may come late, when
   // the connection is long at its next read.
   void call() { call_timer.cancel(); }
+  // The same from any thread, some time later; calls that have not come yet are one. Takes no
+  // memory: without it an answer would lie there and nobody would know. While the io_context lives.
+  void call_from_any_thread() noexcept;
+
+  static constexpr size_t kSlotBytes = 128;  // of a call on its way
 
   boost::asio::steady_timer timer;  // the deadline of a read
   int64_t reads = 0;
   boost::asio::steady_timer write_timer;
   int64_t writes = 0;
   boost::asio::steady_timer call_timer;
+
+ private:
+  struct Call;
+
+  boost::asio::io_context& context_;
+  std::atomic<bool> called_{false};  // and the call has not come yet; it lies in the slot
+  alignas(std::max_align_t) std::byte slot_[kSlotBytes];
 };
 
 class ClientStream {

@@ -5,10 +5,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <thread>
+
+#include "executor/failing_allocation.h"
 
 namespace tidemill {
 namespace {
@@ -30,7 +36,21 @@ class ClientStreamTest : public testing::Test {
     done_ = true;
   }
 
+  // Waits for calls, so many times.
+  asio::awaitable<void> wait_for_calls(int count) {
+    for (int i = 0; i < count; ++i) {
+      stream_->alarm()->call_timer.expires_after(std::chrono::hours(1));
+      boost::system::error_code error;
+      co_await stream_->alarm()->call_timer.async_wait(
+          asio::redirect_error(asio::use_awaitable, error));
+      ++num_calls_;
+    }
+    done_ = true;
+  }
+
   int ends_[2] = {};
+  std::atomic<int> num_calls_{0};
+  std::atomic<bool> given_up_{false};
   asio::io_context io_;
   std::unique_ptr<ClientStream> stream_;
   bool got_ = false, done_ = false;
@@ -45,6 +65,30 @@ TEST_F(ClientStreamTest, H_6_ALateCallOfThePoolEndsNoDeadline) {
   EXPECT_TRUE(done_) << "the read waits for ever";
   EXPECT_FALSE(got_);
   EXPECT_TRUE(stream_->timed_out());
+}
+
+// Whoever has written the end of a stream has nothing to say it with otherwise.
+TEST_F(ClientStreamTest, N_3_AnotherThreadCallsWithoutMemory) {
+  constexpr int kNumCalls = 1000;
+  asio::co_spawn(io_, wait_for_calls(kNumCalls), asio::detached);
+  std::thread pool([this] {
+    const FailingAllocation failing(0);
+    for (int i = 0; i < kNumCalls; ++i) {
+      while (num_calls_.load() < i && !given_up_.load()) std::this_thread::yield();
+      stream_->alarm()->call_from_any_thread();
+    }
+    EXPECT_FALSE(FailingAllocation::came()) << "an allocation was tried";
+  });
+  io_.run_for(std::chrono::seconds(5));
+  given_up_ = true;
+  pool.join();
+  EXPECT_TRUE(done_) << num_calls_.load();
+}
+
+TEST_F(ClientStreamTest, ACallThatIsOnItsWayMayOutliveEverything) {
+  const auto alarm = stream_->alarm();
+  alarm->call_from_any_thread();
+  alarm->call_from_any_thread();
 }
 
 TEST_F(ClientStreamTest, AReadThatTimedOutLeavesTheSocketOpen) {

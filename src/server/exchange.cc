@@ -1,14 +1,19 @@
 #include "server/exchange.h"
 
 #include <algorithm>
-#include <exception>
-
-#include "base/check.h"
+#include <charconv>
 
 namespace tidemill {
+namespace {
+
+constexpr std::string_view kLineEnd = "\r\n";
+constexpr std::string_view kLastChunk = "0\r\n\r\n";
+constexpr size_t kMaxFrameBytes = 2 * sizeof(size_t) + 2 * kLineEnd.size();  // around a chunk
+
+}  // namespace
 
 // Under the lock, so that after on_progress(nullptr) nobody is called any more.
-void Exchange::changed(const std::lock_guard<std::mutex>&) {
+void Exchange::changed(const std::lock_guard<std::mutex>&) noexcept {
   if (wake_) wake_();
 }
 
@@ -19,7 +24,7 @@ void Exchange::on_progress(std::function<void()> wake) {
 
 bool Exchange::respond(AnswerHead head, std::string body) {
   const std::lock_guard lock(mutex_);
-  if (head_out_) return false;
+  if (head_out_ || ended_) return false;
   head_ = std::move(head);
   bytes_ = std::move(body);
   whole_ = true;
@@ -46,8 +51,11 @@ void Exchange::push(std::vector<std::string> chunks, bool ended) {
   const std::lock_guard lock(mutex_);
   if (ended_) return;
   const bool caught_up = bytes_.empty();
+  size_t most = bytes_.size() + kLastChunk.size();
+  for (const std::string& chunk : chunks) most += chunk.size() + kMaxFrameBytes;
+  bytes_.reserve(most);  // may throw; nothing behind it does
   for (const std::string& chunk : chunks) append(chunk);
-  if (ended && chunked_) bytes_ += "0\r\n\r\n";
+  if (ended && chunked_) bytes_ += kLastChunk;
   ended_ = ended;
   if (send_ && caught_up && head_out_ && !ended) {
     bytes_.erase(0, send_(bytes_));
@@ -57,11 +65,16 @@ void Exchange::push(std::vector<std::string> chunks, bool ended) {
   changed(lock);
 }
 
-void Exchange::append(std::string_view chunk) {
+// Where there is room for it.
+void Exchange::append(std::string_view chunk) noexcept {
   if (chunk.empty()) return;
-  if (chunked_) bytes_ += format("{:x}\r\n", chunk.size());
+  if (chunked_) {
+    char size[2 * sizeof(size_t)];
+    const auto end = std::to_chars(size, size + sizeof size, chunk.size(), 16).ptr;
+    bytes_.append(size, end).append(kLineEnd);
+  }
   bytes_ += chunk;
-  if (chunked_) bytes_ += "\r\n";
+  if (chunked_) bytes_ += kLineEnd;
 }
 
 void Exchange::lend(Send send) {
@@ -78,11 +91,7 @@ std::chrono::steady_clock::time_point Exchange::reclaim() {
 void Exchange::break_off() noexcept {
   const std::lock_guard lock(mutex_);
   broken_ = true;
-  try {
-    changed(lock);
-  } catch (const std::exception&) {
-    // The connection looks again by itself.
-  }
+  changed(lock);
 }
 
 size_t Exchange::pending_bytes() const {

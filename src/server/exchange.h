@@ -29,19 +29,21 @@ class Exchange {
   explicit Exchange(bool chunked = false) : chunked_(chunked) {}
 
   // Called (from any thread, holding a lock: it must return at once and not call back) whenever
-  // take() has something new.
+  // take() has something new. It must not throw: a reader that is not called waits for ever.
   void on_progress(std::function<void()> wake);
 
-  // A whole answer. False, and nothing is sent, when a stream's head is out already.
+  // A whole answer. False, and nothing is sent, when a stream's head is out already or the stream
+  // has ended.
   bool respond(AnswerHead head, std::string body);
   // The request was admitted and will be streamed: the head waits for the first bytes, or for
   // release_head().
   void start_stream(AnswerHead head);
   // What one step made, whole events; one write, with the end of the stream where `ended`; behind
-  // it nothing counts. Each of the chunks is one on the wire, too.
+  // it nothing counts. Each of the chunks is one on the wire, too. Where it throws (no memory), it
+  // is as if it had not been called.
   void push(std::string chunk, bool ended = false);
   void push(std::vector<std::string> chunks, bool ended = false);
-  // There is no memory to answer: the connection ends, soon if it cannot be woken.
+  // There is no memory to answer: the connection ends.
   void break_off() noexcept;
   size_t pending_bytes() const;
   bool head_out() const;  // the connection has taken the answer's head
@@ -68,8 +70,8 @@ class Exchange {
   std::optional<std::chrono::steady_clock::time_point> head_waits_since() const;
 
  private:
-  void changed(const std::lock_guard<std::mutex>& lock);
-  void append(std::string_view chunk);
+  void changed(const std::lock_guard<std::mutex>& lock) noexcept;
+  void append(std::string_view chunk) noexcept;
 
   const bool chunked_;
   mutable std::mutex mutex_;

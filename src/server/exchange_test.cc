@@ -4,6 +4,8 @@
 
 #include <thread>
 
+#include "executor/failing_allocation.h"
+
 namespace tidemill {
 namespace {
 
@@ -104,6 +106,43 @@ TEST(Exchange, EachPushIsAChunkOfItsOwn) {
   exchange.push("d", true);
   exchange.push("e");  // too late
   EXPECT_EQ(exchange.take().body, "1\r\nd\r\n0\r\n\r\n");
+}
+
+// Half a chunk, or a last event without the end behind it, would spoil whatever is said next.
+TEST(Exchange, N_3_APushThatFindsNoMemoryIsAsIfItHadNotBeenMade) {
+  const std::string event(1000, 'x');
+  int64_t num_failures = 0;
+  for (bool failed = true; failed; num_failures += failed) {
+    failed = false;
+    Exchange exchange(/*chunked=*/true);
+    exchange.start_stream({});
+    exchange.push("first");
+    std::vector<std::string> last = {event, "[DONE]"};
+    try {
+      const FailingAllocation failing(num_failures);
+      exchange.push(std::move(last), true);
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+    exchange.push("error", true);
+    const Exchange::Output output = exchange.take();
+    EXPECT_TRUE(output.ended);
+    EXPECT_EQ(output.body, failed
+                               ? "5\r\nfirst\r\n5\r\nerror\r\n0\r\n\r\n"
+                               : "5\r\nfirst\r\n3e8\r\n" + event + "\r\n6\r\n[DONE]\r\n0\r\n\r\n");
+  }
+  EXPECT_GT(num_failures, 0);
+}
+
+TEST(Exchange, ER_6_AnEndedStreamIsNotReplacedByAnError) {
+  Exchange exchange;
+  exchange.start_stream(head_of(200));
+  exchange.push("all", true);
+  EXPECT_FALSE(exchange.respond(head_of(500), "error"));
+  const Exchange::Output output = exchange.take();
+  EXPECT_EQ(output.head->status, 200);
+  EXPECT_EQ(output.body, "all");
+  EXPECT_TRUE(output.ended);
 }
 
 // A socket that takes so many bytes, and the wake-ups of its connection.

@@ -219,6 +219,27 @@ TEST_F(FrontGateTest, CO_11_APreflightNeedsNoKeyAndEveryAnswerNamesTheOrigin) {
   EXPECT_THAT(exchange("nonsense\r\n\r\n"), HasSubstr("Access-Control-Allow-Origin: https"));
 }
 
+// Their bodies mean nothing and are not read: what follows could not be told from the next request.
+TEST_F(FrontGateTest, CO_11_WhoAsksWithABodyIsToldThatTheConnectionCloses) {
+  for (const char* origin : {"", "*"}) {
+    ServerOptions options;
+    options.gate.cors_allowed_origin = origin;
+    listen(options);
+    for (const char* body : {"Content-Length: 4\r\n\r\nbody",
+                             "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"}) {
+      const std::string answer = exchange("OPTIONS / HTTP/1.1\r\nHost: h\r\n" + std::string(body));
+      EXPECT_THAT(answer, StartsWith("HTTP/1.1 20"));
+      EXPECT_THAT(answer, HasSubstr("\r\nConnection: close\r\n"));
+    }
+    Client client(server_->port());
+    client.send("OPTIONS / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n");
+    EXPECT_THAT(client.read_until("\r\n\r\n"), HasSubstr("\r\nConnection: keep-alive\r\n"));
+    server_->drain();
+    thread_.join();
+    server_.reset();
+  }
+}
+
 TEST_F(FrontGateTest, CO_11_WhatNoHeaderCanCarryIsRefused) {
   GateOptions options;
   options.cors_allowed_origin = "https://a\r\nX: y";

@@ -17,9 +17,6 @@
 namespace tidemill {
 namespace {
 
-// Bytes that wait for a slow socket; beyond them the stream is left unread, and its sequence
-// pauses.
-constexpr size_t kMaxPendingBytes = 256 * 1024;
 constexpr size_t kMaxIgnoredHeaderBytes = 256;
 
 // A comma list of names that are fit for a header.
@@ -84,6 +81,9 @@ void GenerateTask::start() {
                  .message = format("{} requests for tokens are being answered; try again later.",
                                    TextPool::kMaxSideRequests)});
   }
+  job_ = std::make_shared<TextPool::Job>([weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->run();
+  });
   wake();
 }
 
@@ -96,32 +96,17 @@ void GenerateTask::abandon() noexcept {
   let_go();
 }
 
-// Throws when there is no memory for a job. Then nobody has been woken, and the next call, which
-// the caller owes, is again the first.
-void GenerateTask::wake() {
-  if (num_wakes_.fetch_add(1) != 0 || enqueue()) return;
-  num_wakes_.store(0);
-  throw std::bad_alloc();
-}
-
-// False: there was no memory for it.
-bool GenerateTask::enqueue() noexcept {
-  try {
-    context_.pool.post([self = shared_from_this()] { self->run(); });
-    return true;
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
+// Takes no memory: whoever wakes has something to say that nobody would hear otherwise.
+void GenerateTask::wake() noexcept {
+  if (num_wakes_.fetch_add(1) == 0) context_.pool.post(job_);
 }
 
 void GenerateTask::run() {
-  for (;;) {
-    const int64_t answered = num_wakes_.load();
-    advance();
-    if (abandoned_.load()) let_go();
-    if (num_wakes_.fetch_sub(answered) <= answered) return;
-    if (enqueue()) return;  // behind the jobs of others; else at once
-  }
+  const int64_t answered = num_wakes_.load();
+  advance();
+  if (abandoned_.load()) let_go();
+  const bool more = num_wakes_.fetch_sub(answered) > answered;
+  if (more) context_.pool.post(job_);  // behind the jobs of others
 }
 
 // What throws (a library, no memory) costs this request alone.
@@ -222,6 +207,7 @@ void GenerateTask::submit(const ModelView& model, const JsonValue& body,
   auto stream = model.executor->submit(call->request, begun_);
   if (!stream) return fail(refused_by(model, stream.error()));
   stream_ = std::move(*stream);
+  max_pending_bytes_ = model.executor->stream_pause_bytes();
   model.pace->observe(std::chrono::steady_clock::now(), model.executor->stats().ended);
   std::move(ignored.begin(), ignored.end(), std::back_inserter(call->ignored_fields));
   admitted(std::move(*call));
@@ -305,10 +291,11 @@ void GenerateTask::drain() {
   if (done) end(reason_name(finish_));
 }
 
-// The flag first, then the look: the connection that makes room in between sees the flag.
+// Beyond what may wait for a slow socket the stream is left unread, and its sequence pauses. The
+// flag first, then the look: the connection that makes room in between sees the flag.
 bool GenerateTask::has_room() {
   starved_.store(true);
-  if (exchange_->pending_bytes() > kMaxPendingBytes) return false;
+  if (static_cast<int64_t>(exchange_->pending_bytes()) > max_pending_bytes_) return false;
   starved_.store(false);
   return true;
 }

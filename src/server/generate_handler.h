@@ -48,8 +48,7 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   class Claim;
   enum class Phase { kNew, kAdmitted, kEnded };
 
-  void wake();
-  bool enqueue() noexcept;
+  void wake() noexcept;
   void run();
   void advance();
   void let_go() noexcept;
@@ -80,8 +79,8 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   const std::shared_ptr<Exchange> exchange_;  // shared with the connection
   const std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
 
-  std::atomic<int64_t> num_wakes_{
-      0};  // that no job has answered yet; a job is posted for the first
+  std::shared_ptr<TextPool::Job> job_;  // shared with the pool while it is posted
+  std::atomic<int64_t> num_wakes_{0};   // that no job has answered yet; the first posts it
   std::atomic<bool> abandoned_{false};
   std::atomic<bool> starved_{false};  // drain() left something unread until the socket has room
   std::atomic<bool> at_work_{false};  // whoever sets it owns what follows
@@ -93,6 +92,7 @@ class GenerateTask : public std::enable_shared_from_this<GenerateTask> {
   int64_t retry_after_ = 1;
   std::optional<ApiCall> call_;
   std::optional<ResponseStream> stream_;
+  int64_t max_pending_bytes_ = 0;  // for a slow socket: stream_pause_size of the model's executor
   std::vector<TextEvent> events_;  // of a whole answer
   HeaderList headers_;
   // The type of a 0.25.0 answer, errors included; absent for today's answers.

@@ -17,9 +17,9 @@ using testing::StartsWith;
 // busy.
 class GenerateTaskTest : public ServerTest {
  protected:
-  void open(std::vector<ScriptRule> rules) {
+  void open(std::vector<ScriptRule> rules, const ExecutorOptions& options = {}) {
     registry_.add("m", {"m"});
-    load(std::move(rules));
+    load(std::move(rules), options);
   }
 
   std::shared_ptr<GenerateTask> make_task(std::string body) {
@@ -128,6 +128,28 @@ TEST_F(GenerateTaskTest, Q_6_WhatASlowReaderLeftUnreadGoesOnWhenThereIsRoom) {
   }
   EXPECT_EQ(tokens, kTokens);
   EXPECT_TRUE(all.ends_with("data: [DONE]\n\n"));
+}
+
+TEST_F(GenerateTaskTest, Q_6_BytesThatWaitForASocketAreBoundedByTheStreamsPause) {
+  ExecutorOptions options;
+  options.stream_pause_bytes = 1500;
+  open({scripted("*", "z")}, options);
+  for (const int more : {-1, 0, 1}) {
+    exchange_ = std::make_shared<Exchange>();
+    const size_t waiting = static_cast<size_t>(1500 + more);
+    exchange_->push(std::string(waiting, 'x'));
+    const auto task = make_task(R"({"prompt":"x","stream":true})");
+    task->start();
+    settle();
+    ASSERT_TRUE(becomes_idle());
+    settle();
+    EXPECT_EQ(exchange_->pending_bytes() > waiting, more <= 0) << more;
+    if (more <= 0) continue;
+    exchange_->take();
+    task->resume();
+    settle();
+    EXPECT_GT(exchange_->pending_bytes(), 0);
+  }
 }
 
 TEST_F(GenerateTaskTest, TimesCountFromTheRequestsArrival) {

@@ -119,13 +119,14 @@ TEST_F(LimitsTest, J_2_DepthAndValuesOfABody) {
   }
 }
 
-TEST_F(LimitsTest, P_2_ListsOfARequest) {
+TEST_F(LimitsTest, P_2_P_3_ListsOfARequest) {
   ExecutorOptions executor;
   executor.request.max_prompts = 3;
   executor.request.max_choices = 4;
   executor.request.max_stop_strings = 5;
   executor.request.max_stop_string_bytes = 6;
   executor.request.max_stop_token_ids = 7;
+  executor.request.max_logit_bias = 8;
   registry_.add("m", {"m"});
   load({scripted("*", "ok")}, executor);
   listen({});
@@ -138,12 +139,36 @@ TEST_F(LimitsTest, P_2_ListsOfARequest) {
     const int expected = more > 0 ? 400 : 200;
     EXPECT_EQ(status(completion(R"({"prompt":)" + list("\"x\"", 3 + more) + "}")), expected);
     EXPECT_EQ(status(completion(format(R"({{"prompt":"x","n":{}}})", 4 + more))), expected);
+    EXPECT_EQ(status(completion(format(R"({{"prompt":"x","best_of":{}}})", 4 + more))), expected);
     const std::string stops = list("\"no\"", 5 + more);
     EXPECT_EQ(status(completion(R"({"prompt":"x","stop":)" + stops + "}")), expected);
     const std::string stop(static_cast<size_t>(6 + more), 's');
     EXPECT_EQ(status(completion(R"({"prompt":"x","stop":")" + stop + R"("})")), expected);
     const std::string ids = list("1", 7 + more);
     EXPECT_EQ(status(completion(R"({"prompt":"x","stop_token_ids":)" + ids + "}")), expected);
+    std::string bias;
+    for (int id = 0; id < 8 + more; ++id) bias += format("{}\"{}\":1", id == 0 ? "" : ",", id);
+    EXPECT_EQ(status(completion(R"({"prompt":"x","logit_bias":{)" + bias + "}}")), expected);
+  }
+}
+
+// The model's length is 4096 tokens, and the test's tokenizer makes a token of a byte.
+TEST_F(LimitsTest, K_1_BytesOfAPrompt) {
+  ExecutorOptions executor;
+  executor.request.max_prompt_bytes_per_token = 1;
+  registry_.add("m", {"m"});
+  load({scripted("*", "ok")}, executor);
+  listen({});
+  for (const int more : kAround) {
+    const std::string text(static_cast<size_t>(4096 + more), 'x');
+    const std::string answer =
+        exchange(completion(R"({"truncate_prompt_tokens":9,"prompt":")" + text + R"("})"));
+    EXPECT_THAT(answer, StartsWith(more > 0 ? "HTTP/1.1 400 " : "HTTP/1.1 200 ")) << more;
+    if (more > 0) {
+      EXPECT_THAT(answer, HasSubstr("the prompt has 4097 bytes; a model of 4096 tokens reads 4096 "
+                                    "at most."));
+      EXPECT_THAT(answer, HasSubstr("max_prompt_bytes_per_token"));
+    }
   }
 }
 

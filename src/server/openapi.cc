@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "api/field_schemas.h"
+#include "api/lmi_format.h"
 #include "base/check.h"
 #include "server/routes.h"
 
@@ -33,7 +34,7 @@ constexpr Operation kOperations[] = {
      .summary = "Generates in DJL's LMI form; a body with messages or prompt is answered as an "
                 "OpenAI request.",
      .request = "Invocation",
-     .answer = "Any",
+     .answer = "InvocationAnswer",
      .statuses = kInvocation},
     {.kind = RouteKind::kCompletion,
      .summary = "Continues prompts.",
@@ -145,8 +146,12 @@ JsonValue responses(const RoutePattern& route, const Operation& operation) {
     ok_content.set("text/event-stream", JsonObject{{"schema", event}});
   }
   if (route.kind == RouteKind::kInvocation) {
-    for (const char* media : {"application/jsonlines", "text/event-stream", "text/plain"}) {
-      ok_content.set(media, JsonObject{{"schema", reference("Any")}});
+    constexpr std::pair<LmiFraming, std::string_view> kOthers[] = {
+        {LmiFraming::kJsonLines, "InvocationRecord"},
+        {LmiFraming::kSse, "InvocationEvent"},
+        {LmiFraming::kNone, "InvocationText"}};
+    for (const auto& [framing, schema] : kOthers) {
+      ok_content.set(lmi_content_type(framing), JsonObject{{"schema", reference(schema)}});
     }
   }
   JsonValue all = JsonObject{

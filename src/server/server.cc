@@ -29,7 +29,8 @@ using Error_code = boost::system::error_code;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kDrainPoll{20};
-constexpr milliseconds kFlushTime{2000};  // for error records to reach their clients
+constexpr milliseconds kAbortTime{1000};  // for steps to end, and for error records to be read
+constexpr milliseconds kFlushTime{1000};  // for those of steps that do not
 constexpr milliseconds kAcceptPause{50};  // when there is no room for another connection
 constexpr int64_t kDescriptorReserve = 128;
 
@@ -169,10 +170,14 @@ asio::awaitable<void> Server::State::finish() {
   if (connections.num_exchanges > 0) {
     log_warning("{} requests did not end while draining; they get an error record",
                 connections.num_exchanges);
+    const Error error{
+        .kind = ErrorKind::kDraining, .field = "", .message = "the server is shutting down."};
     for (const ModelView& model : models.all()) {
-      if (model.executor == nullptr) continue;
-      model.executor->abort_all(
-          {.kind = ErrorKind::kDraining, .field = "", .message = "the server is shutting down."});
+      if (model.executor != nullptr) model.executor->abort_all(error);
+    }
+    co_await wait_until(std::chrono::steady_clock::now() + kAbortTime);
+    for (const ModelView& model : models.all()) {
+      if (model.executor != nullptr) model.executor->answer_all(error);
     }
     co_await wait_until(std::chrono::steady_clock::now() + kFlushTime);
   }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <ctime>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ namespace tidemill {
 namespace {
 
 constexpr std::string_view kClientLeft = "client_left";
+constexpr std::string_view kMethods[] = {"GET", "POST", "HEAD", "other"};
 constexpr const char* kMemoryBytes = "tidemill:memory_bytes";
 constexpr const char* kMemoryHelp = "Memory by what it holds.";
 
@@ -55,7 +57,8 @@ double most_descriptors() {
 
 }  // namespace
 
-// Every series of a closed set is there from the start, at 0 (ME-4).
+// Every series of a closed set is on the page from the start, at 0 (ME-4); of answers, those that a
+// route's own method leads to.
 ServerMetrics::ServerMetrics(MetricsRegistry& registry)
     : registry_(registry),
       unknown_parameters_(registry.counter("tidemill:unknown_parameters_total",
@@ -65,11 +68,13 @@ ServerMetrics::ServerMetrics(MetricsRegistry& registry)
                                "Streams cancelled because nobody read them.")),
       stream_writes_(registry.counter("tidemill:stream_writes_total",
                                       "Writes of streamed answers to their sockets.")) {
-  for (const std::string_view slug : error_slugs()) rejections(slug);
-  for (const RoutePattern& route : route_patterns()) {
-    requests(route.pattern, route.method, "2xx");
-    durations(route.pattern, route.method);
+  for (const std::string_view slug : error_slugs()) {
+    rejections_.emplace_back(slug, &rejections(slug));
   }
+  for (const RoutePattern& route : route_patterns()) {
+    handlers_.push_back(handler(route.pattern, route.method));
+  }
+  handlers_.push_back(handler("none", ""));
   declare_executor_metrics(registry);
   register_process();
   register_memory();
@@ -106,27 +111,38 @@ void ServerMetrics::register_memory() {
   });
 }
 
-Counter& ServerMetrics::requests(std::string_view handler, std::string_view method,
-                                 std::string_view status) {
-  return registry_.counter("http_requests_total", "Answers by route.",
-                           {{"handler", std::string(handler)},
-                            {"method", std::string(method)},
-                            {"status", std::string(status)}});
-}
-
-Histogram& ServerMetrics::durations(std::string_view handler, std::string_view method) {
-  return registry_.histogram("http_request_duration_seconds",
-                             "Time from a request's first byte to its answer's end.",
-                             {.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300},
-                             {{"handler", std::string(handler)}, {"method", std::string(method)}});
+ServerMetrics::Handler ServerMetrics::handler(std::string_view pattern,
+                                              std::string_view usual_method) {
+  constexpr const char* kClasses[] = {"2xx", "3xx", "4xx", "5xx"};
+  Handler made{.pattern = pattern, .by_method = {}};
+  for (const std::string_view method : kMethods) {
+    const bool usual = method == usual_method;
+    Labels labels = {{"handler", std::string(pattern)}, {"method", std::string(method)}};
+    Answered& answered = made.by_method.emplace_back();
+    answered.seconds = &registry_.histogram(
+        "http_request_duration_seconds", "Time from a request's first byte to its answer's end.",
+        {.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300}, labels,
+        usual ? Shown::kAlways : Shown::kOnceCounted);
+    for (size_t i = 0; i < answered.by_status.size(); ++i) {
+      Labels more = labels;
+      more.emplace_back("status", kClasses[i]);
+      answered.by_status[i] =
+          &registry_.counter("http_requests_total", "Answers by route.", more,
+                             usual && i == 0 ? Shown::kAlways : Shown::kOnceCounted);
+    }
+  }
+  return made;
 }
 
 void ServerMetrics::answered(std::string_view handler, std::string_view method, int status,
-                             double seconds) {
-  const bool known = method == "GET" || method == "POST" || method == "HEAD";
-  const std::string_view shown = known ? method : "other";
-  requests(handler, shown, std::to_string(status / 100) + "xx").add();
-  durations(handler, shown).observe(seconds);
+                             double seconds) noexcept {
+  const auto last = std::prev(handlers_.end());
+  const auto route =
+      std::find_if(handlers_.begin(), last, [&](const Handler& h) { return h.pattern == handler; });
+  const auto known = std::find(std::begin(kMethods), std::prev(std::end(kMethods)), method);
+  const Answered& of = route->by_method[static_cast<size_t>(known - std::begin(kMethods))];
+  of.by_status[static_cast<size_t>(std::clamp(status / 100, 2, 5) - 2)]->add();
+  of.seconds->observe(seconds);
 }
 
 // Refused by nobody; it stands among the refused, because a page on which the sequences that ended
@@ -139,14 +155,18 @@ Counter& ServerMetrics::rejections(std::string_view slug) {
                            {{"reason", std::string(slug)}});
 }
 
-void ServerMetrics::rejected(std::string_view slug) { rejections(slug).add(); }
+void ServerMetrics::rejected(std::string_view slug) noexcept {
+  for (const auto& [known, counter] : rejections_) {
+    if (known == slug) return counter->add();
+  }
+}
 
-void ServerMetrics::unknown_parameters(size_t count) {
+void ServerMetrics::unknown_parameters(size_t count) noexcept {
   unknown_parameters_.add(static_cast<int64_t>(count));
 }
 
-void ServerMetrics::stalled() { stalls_.add(); }
+void ServerMetrics::stalled() noexcept { stalls_.add(); }
 
-void ServerMetrics::stream_written() { stream_writes_.add(); }
+void ServerMetrics::stream_written() noexcept { stream_writes_.add(); }
 
 }  // namespace tidemill

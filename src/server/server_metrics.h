@@ -1,7 +1,11 @@
-// What the HTTP side counts (apis.md 19).
+// What the HTTP side counts (apis.md 19). Every series there can be is made with this, so that
+// counting takes no memory: what it counts may be that there is none. Any thread.
 #pragma once
 
+#include <array>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/metrics.h"
 
@@ -11,23 +15,37 @@ class ServerMetrics {
  public:
   explicit ServerMetrics(MetricsRegistry& registry);
 
-  void answered(std::string_view handler, std::string_view method, int status, double seconds);
+  // `handler`: a pattern of route_patterns(), or whatever for what has no route.
+  void answered(std::string_view handler, std::string_view method, int status,
+                double seconds) noexcept;
   // Of generation requests: refused, or left by their clients before the executor knew of them.
-  void rejected(std::string_view slug);
+  // `slug`: one of error_slugs().
+  void rejected(std::string_view slug) noexcept;
   void left_before_submit() noexcept;
-  void unknown_parameters(size_t count);
-  void stalled();
+  void unknown_parameters(size_t count) noexcept;
+  void stalled() noexcept;
   // One write of a streamed answer: what one step gave it, or several where its socket was busy.
-  void stream_written();
+  void stream_written() noexcept;
 
  private:
-  Counter& requests(std::string_view handler, std::string_view method, std::string_view status);
-  Histogram& durations(std::string_view handler, std::string_view method);
+  // Of one route and one method.
+  struct Answered {
+    std::array<Counter*, 4> by_status{};  // 2xx to 5xx
+    Histogram* seconds = nullptr;
+  };
+  struct Handler {
+    std::string_view pattern;
+    std::vector<Answered> by_method;  // as kMethods
+  };
+
+  Handler handler(std::string_view pattern, std::string_view usual_method);
   Counter& rejections(std::string_view slug);
   void register_process();
   void register_memory();
 
   MetricsRegistry& registry_;
+  std::vector<Handler> handlers_;                                  // the last: of what has no route
+  std::vector<std::pair<std::string_view, Counter*>> rejections_;  // by slug
   Counter& unknown_parameters_;
   Counter& left_;  // of the refused
   Counter& stalls_;

@@ -6,7 +6,6 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <deque>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -24,19 +23,22 @@ struct TextPool::State {
     setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kNice);
     std::unique_lock lock(mutex);
     for (;;) {
-      arrived.wait(lock, [this] { return !jobs.empty() || stopping; });
-      if (jobs.empty()) return;
-      const std::function<void()> job = std::move(jobs.front());
-      jobs.pop_front();
+      arrived.wait(lock, [this] { return first || stopping; });
+      if (!first) return;
+      std::shared_ptr<Job> job = std::exchange(first, nullptr);
+      first = std::move(job->next_);
       lock.unlock();
-      job();
+      job->run_();
+      job.reset();
       lock.lock();
     }
   }
 
   std::mutex mutex;
   std::condition_variable arrived;
-  std::deque<std::function<void()>> jobs;  // at most a few per connection
+  // The queue, at most a few jobs per connection: each holds the next.
+  std::shared_ptr<Job> first;
+  Job* last = nullptr;  // of them, where there is one
   bool stopping = false;
   std::atomic<int64_t> side_requests{0};
   std::vector<std::thread> threads;
@@ -62,10 +64,11 @@ TextPool::~TextPool() {
   for (std::thread& thread : state_->threads) thread.join();
 }
 
-void TextPool::post(std::function<void()> job) {
+void TextPool::post(std::shared_ptr<Job> job) noexcept {
   {
     const std::lock_guard lock(state_->mutex);
-    state_->jobs.push_back(std::move(job));
+    Job* const last = std::exchange(state_->last, job.get());
+    (state_->first ? last->next_ : state_->first) = std::move(job);
   }
   state_->arrived.notify_one();
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 
 namespace tidemill {
 
@@ -13,8 +14,19 @@ class TextPool {
   explicit TextPool(int num_threads);
   ~TextPool();  // runs what was posted, then joins
 
-  // A job must not throw; what it needs, it owns.
-  void post(std::function<void()> job);
+  // Made ahead, so that posting it takes no memory. In the queue at most once at a time.
+  class Job {
+   public:
+    // Must not throw; what it needs, it owns.
+    explicit Job(std::function<void()> run) : run_(std::move(run)) {}
+
+   private:
+    friend class TextPool;
+    const std::function<void()> run_;
+    std::shared_ptr<Job> next_;  // in the queue; the pool's
+  };
+  void post(std::shared_ptr<Job> job) noexcept;
+  void post(std::function<void()> run) { post(std::make_shared<Job>(std::move(run))); }
 
   // Requests that are answered by the pool alone, and that nothing else bounds: so many at once.
   static constexpr int64_t kMaxSideRequests = 64;

@@ -6,6 +6,8 @@
 #include <memory>
 #include <vector>
 
+#include "executor/failing_allocation.h"
+
 namespace tidemill {
 namespace {
 
@@ -33,6 +35,21 @@ TEST(TextPool, WhatWasPostedRunsBeforeThePoolGoesJobsOfJobsIncluded) {
     }
   }
   EXPECT_EQ(count.load(), 100);
+}
+
+TEST(TextPool, N_3_AJobThatWasMadeAheadIsPostedWithoutMemory) {
+  std::atomic<int> count{0};
+  std::vector<std::shared_ptr<TextPool::Job>> jobs;
+  for (int i = 0; i < 100; ++i) {
+    jobs.push_back(std::make_shared<TextPool::Job>([&count] { ++count; }));
+  }
+  for (int round = 1; round <= 2; ++round) {  // one that has run may be posted again
+    TextPool pool(2);
+    const FailingAllocation failing(0);
+    for (const auto& job : jobs) pool.post(job);
+    EXPECT_FALSE(FailingAllocation::came()) << "an allocation was tried";
+  }
+  EXPECT_EQ(count.load(), 200);
 }
 
 TEST(TextPool, TO_3_SideRequestsHaveSoManyPlacesAndNoMore) {

@@ -1,6 +1,7 @@
 #include "server/tls_front.h"
 
 #include <openssl/err.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -17,6 +18,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "server/http_connection.h"
 
 namespace tidemill {
 namespace {
@@ -30,11 +32,15 @@ using std::chrono::milliseconds;
 
 constexpr size_t kPieceBytes = 16 << 10;  // of one TLS record
 constexpr milliseconds kFarewell{1000};   // for a client to take our last word
+constexpr milliseconds kInterval{100};    // between two looks at a client that is not read
 
 // One client: its TLS stream and our end of the pair. Shared by the two directions.
 struct Pipe : std::enable_shared_from_this<Pipe> {
   Pipe(tcp::socket client, ssl::context& context)
-      : tls(std::move(client), context), inner(tls.get_executor()), timer(tls.get_executor()) {}
+      : tls(std::move(client), context),
+        inner(tls.get_executor()),
+        timer(tls.get_executor()),
+        look_timer(tls.get_executor()) {}
 
   void close() {
     Error_code ignored;
@@ -50,9 +56,24 @@ struct Pipe : std::enable_shared_from_this<Pipe> {
     });
   }
 
+  // Closes as soon as the client has left, while `unread`: an end behind bytes that nobody reads
+  // is seen by asking alone.
+  void close_when_left() {
+    look_timer.expires_after(kInterval);
+    look_timer.async_wait([self = shared_from_this()](const Error_code& error) {
+      if (error || !self->unread) return;
+      pollfd client{
+          .fd = self->tls.lowest_layer().native_handle(), .events = POLLRDHUP, .revents = 0};
+      if (::poll(&client, 1, 0) > 0) return self->close();
+      self->close_when_left();
+    });
+  }
+
   ssl::stream<tcp::socket> tls;
   Local::socket inner;
   asio::steady_timer timer;  // of whatever waits for the client to take something
+  asio::steady_timer look_timer;
+  bool unread = false;  // the connection has not taken yet what the client has sent
 };
 
 // The connection's end of a new pair; ours goes into the pipe.
@@ -69,22 +90,47 @@ tcp::socket connect_pair(Pipe& pipe) {
   return outer;
 }
 
-// What the client sends goes in, until its end.
-asio::awaitable<void> move_in(std::shared_ptr<Pipe> pipe) {
+// Closes as a direction ends, an exception included: the other one would wait for ever.
+struct Closing {
+  explicit Closing(Pipe& open) : pipe(open) {}
+  Closing(const Closing&) = delete;
+  Closing& operator=(const Closing&) = delete;
+  ~Closing() { pipe.close(); }
+  Pipe& pipe;
+};
+
+// What the client sends goes in, until its end. There is no time for the connection to take it: it
+// has one for each wait of its own, a request's deadline among them, and then takes the next bytes
+// or goes, which ends the write.
+asio::awaitable<void> copy_in(Pipe& pipe) {
   std::array<char, kPieceBytes> bytes;
   Error_code error;
   while (!error) {
-    const size_t count = co_await pipe->tls.async_read_some(
+    const size_t count = co_await pipe.tls.async_read_some(
         asio::buffer(bytes), asio::redirect_error(asio::use_awaitable, error));
     if (error) break;
-    co_await asio::async_write(pipe->inner, asio::buffer(bytes.data(), count),
+    pipe.unread = true;
+    pipe.close_when_left();
+    co_await asio::async_write(pipe.inner, asio::buffer(bytes.data(), count),
                                asio::redirect_error(asio::use_awaitable, error));
+    pipe.unread = false;
+    pipe.look_timer.cancel();
   }
-  pipe->inner.shutdown(Local::socket::shutdown_send, error);
+  pipe.inner.shutdown(Local::socket::shutdown_send, error);
+}
+
+asio::awaitable<void> move_in(std::shared_ptr<Pipe> pipe) {
+  try {
+    co_await copy_in(*pipe);
+  } catch (const std::exception& error) {
+    pipe->close();
+    log_error("a TLS connection ended: {}", error.what());
+  }
 }
 
 // What the connection says goes out, until its end; then the client is told that it was all.
 asio::awaitable<void> move_out(Pipe& pipe, milliseconds stall) {
+  const Closing closing(pipe);
   std::array<char, kPieceBytes> bytes;
   Error_code error;
   while (!error) {
@@ -99,7 +145,6 @@ asio::awaitable<void> move_out(Pipe& pipe, milliseconds stall) {
   pipe.close_after(kFarewell);
   co_await pipe.tls.async_shutdown(asio::redirect_error(asio::use_awaitable, error));
   pipe.timer.cancel();
-  pipe.close();
 }
 
 // Counted among the connections while it is none yet.

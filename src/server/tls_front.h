@@ -7,7 +7,8 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <memory>
 
-#include "server/http_connection.h"
+#include "server/connection_context.h"
+#include "server/server.h"
 
 namespace tidemill {
 

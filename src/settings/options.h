@@ -26,9 +26,11 @@ struct ModelSettings {
   std::vector<std::string> served_names;
   std::string model_name;  // the DJL name: /predictions/{name} and /ping
   std::string dtype = "auto";
+  std::string quantize = "none";
   std::string isa = "auto";
   std::string cache_dir;      // empty: default_cache_dir() of engine_cache.h
   std::string chat_template;  // file that replaces the checkpoint's
+  TemplateLimits template_limits;
   std::string generation_config = "auto";
   std::string output_formatter;  // empty: `stream` decides
   std::string tensor_parallel_degree = "max";

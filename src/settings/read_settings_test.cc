@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
@@ -252,45 +253,77 @@ TEST_F(ReadSettingsTest, BenchWithAnAddressAsksNoFolder) {
   EXPECT_THAT(refusal({.verb = "bench", .model = broken}), HasSubstr("max_rolling_batch_size"));
 }
 
+// robustness.md 1: the limits that there are, their defaults and their hard maxima.
+struct LimitRow {
+  const char* name;
+  const char* fallback;
+  int64_t most;
+};
+constexpr LimitRow kLimitRows[] = {
+    {"max_request_line_size", "8192", 65'536},
+    {"max_header_size", "32768", 262'144},
+    {"max_header_count", "100", 1000},
+    {"max_header_field_size", "16384", 262'144},
+    {"max_request_size", "67108864", 1 << 30},
+    {"max_body_chunks", "65536", 1 << 20},
+    {"max_chunk_extension_size", "256", 4096},
+    {"max_trailer_size", "8192", 65'536},
+    {"header_timeout", "10", 60},
+    {"body_timeout", "60", 600},
+    {"body_grace_time", "10", 600},
+    {"body_min_rate", "1024", 1 << 20},
+    {"keep_alive_timeout", "75", 3600},
+    {"max_pipelined_requests", "8", 64},
+    {"max_connections", "4096", 1 << 20},
+    {"reserved_connections", "8", 64},
+    {"max_json_depth", "64", 256},
+    {"max_json_values", "100000", 10'000'000},
+    {"job_queue_size", "1000", 100'000},
+    {"max_rolling_batch_size", "32", 1024},
+    {"max_rolling_batch_prefill_tokens", "512", 65'536},
+    {"max_inputs", "32", 1024},
+    {"max_choices", "8", 64},
+    {"max_prompt_bytes_per_token", "32", 1 << 20},
+    {"max_stop_sequences", "16", 64},
+    {"max_stop_sequence_size", "256", 4096},
+    {"max_stop_token_ids", "64", 1024},
+    {"max_logit_bias", "1024", 1'000'000},
+    {"max_template_steps", "1000000", 100'000'000},
+    {"max_template_depth", "100", 500},
+    {"max_template_output_size", "16777216", 64 << 20},
+    {"stream_pause_size", "262144", 4 << 20},
+    {"stream_resume_size", "131072", 4 << 20},
+    {"stall_timeout", "30", 600},
+    {"predict_timeout", "120", 86'400},
+    {"queue_timeout", "120", 86'400},
+    {"request_timeout", "600", 86'400},
+    {"model_loading_timeout", "240", 86'400},
+    {"step_watchdog", "10", 600},
+    {"stalled_step_exit", "0", 86'400},
+    {"sse_ping_interval", "15", 3600},
+    {"drain_time", "25", 600},
+    {"max_preemptions", "3", 16},
+};
+
 TEST_F(ReadSettingsTest, EveryLimitIsSaidAtTheStart) {
-  const SettingsReport report = read(
-      {.verb = "serve",
-       .given = {
-           {"max_request_size", "1000"}, {"header_timeout", "2.5"}, {"max_stop_sequences", "3"}}});
-  const std::string line = limits_line(report.settings);
-  for (const char* said :
-       {"limits: max_connections 4096, reserved_connections 8,", " max_request_size 1000,",
-        " header_timeout 2.5,", " max_json_depth 64,", " max_stop_sequences 3,",
-        " job_queue_size 1000,", " max_rolling_batch_prefill_tokens 512,", " step_watchdog 10,",
-        " predict_timeout 120,", " sse_ping_interval 15,"}) {
-    EXPECT_THAT(line, HasSubstr(said));
+  const SettingsReport report = read({.verb = "serve"});
+  std::string line = limits_line(report.settings);
+  ASSERT_TRUE(line.starts_with("limits: "));
+  line = ',' + line.substr(7) + ',';
+  for (const LimitRow& row : kLimitRows) {
+    EXPECT_THAT(line, HasSubstr(format(", {} {},", row.name, row.fallback)));
   }
+  EXPECT_EQ(std::ranges::count(line, ','), std::ssize(kLimitRows) + 1) << "a limit has no row here";
+  const auto said = read({.verb = "serve", .given = {{"header_timeout", "2.5"}}});
+  EXPECT_THAT(limits_line(said.settings), HasSubstr(" header_timeout 2.5,"));
 }
 
 TEST_F(ReadSettingsTest, NoLimitGoesBeyondItsHardMaximum) {
-  const std::pair<const char*, int64_t> most[] = {
-      {"max_request_line_size", 65'536},
-      {"max_header_size", 262'144},
-      {"max_header_count", 1000},
-      {"max_request_size", 1 << 30},
-      {"header_timeout", 60},
-      {"keep_alive_timeout", 3600},
-      {"max_pipelined_requests", 64},
-      {"max_json_depth", 256},
-      {"job_queue_size", 100'000},
-      {"max_inputs", 1024},
-      {"max_choices", 64},
-      {"max_stop_sequences", 64},
-      {"max_stop_sequence_size", 4096},
-      {"stream_pause_size", 4 << 20},
-      {"stall_timeout", 600},
-      {"queue_timeout", 86'400},
-      {"request_timeout", 86'400},
-      {"drain_time", 600},
-  };
-  for (const auto& [name, bound] : most) {
-    EXPECT_EQ(refusal({.verb = "serve", .given = {{name, std::to_string(bound)}}}), "") << name;
-    EXPECT_THAT(refusal({.verb = "serve", .given = {{name, std::to_string(bound + 1)}}}),
+  for (const auto& [name, fallback, most] : kLimitRows) {
+    for (const int64_t value : {most - 1, most}) {
+      EXPECT_EQ(refusal({.verb = "serve", .given = {{name, std::to_string(value)}}}), "") << name;
+    }
+    EXPECT_THAT(refusal({.verb = "serve", .given = {{name, std::to_string(most + 1)}}}),
                 HasSubstr(name));
   }
 }

@@ -72,10 +72,15 @@ struct ChatTemplate::State {
   }
 };
 
-ChatTemplate::ChatTemplate(std::string_view source, const JsonValue& special_tokens)
+ChatTemplate::ChatTemplate(std::string_view source, const JsonValue& special_tokens,
+                           const TemplateLimits& limits)
     : state_(std::make_unique<State>()) {
   rust::Answer error;
-  state_->handle = rust::call(rust::tidemill_template_new, rust::text(source), error.out());
+  const rust::TemplateLimits bounds{
+      .steps = static_cast<uint64_t>(limits.max_steps),
+      .depth = static_cast<uint64_t>(limits.max_depth),
+      .output_bytes = static_cast<uint64_t>(limits.max_output_bytes)};
+  state_->handle = rust::call(rust::tidemill_template_new, rust::text(source), bounds, error.out());
   if (state_->handle == nullptr) {
     throw std::runtime_error(format("the chat template cannot be read: {}.", error.view()));
   }

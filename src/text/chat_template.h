@@ -2,6 +2,7 @@
 // methods, bounded in steps, depth and output. Thread-safe.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -20,11 +21,19 @@ struct ChatTemplateOptions {
   JsonValue kwargs;                     // object or null: further variables for the template
 };
 
+// What rendering one conversation may take. Whoever needs more is refused.
+struct TemplateLimits {
+  int64_t max_steps = 1'000'000;  // instructions of the template engine
+  int64_t max_depth = 100;        // of macros that call macros; 500 at most
+  int64_t max_output_bytes = 16 << 20;
+};
+
 class ChatTemplate {
  public:
   // `special_tokens` is an object of names to spellings ("bos_token": "<s>", ...). Throws
   // std::runtime_error when the template does not compile.
-  ChatTemplate(std::string_view source, const JsonValue& special_tokens);
+  ChatTemplate(std::string_view source, const JsonValue& special_tokens,
+               const TemplateLimits& limits = {});
   ~ChatTemplate();
   ChatTemplate(ChatTemplate&&) noexcept;
 

@@ -17,6 +17,12 @@ struct Bytes {
   unsigned char* data;
   size_t size;
 };
+// What a render may take: instructions, calls inside calls, bytes of text.
+struct TemplateLimits {
+  uint64_t steps;
+  uint64_t depth;
+  uint64_t output_bytes;
+};
 struct TokenizerHandle;
 struct TemplateHandle;
 
@@ -36,7 +42,7 @@ int64_t tidemill_tokenizer_find(const TokenizerHandle* handle, Text piece);
 uint32_t tidemill_tokenizer_size(const TokenizerHandle* handle);
 bool tidemill_tokenizer_describe(const TokenizerHandle* handle, Bytes* out);
 
-TemplateHandle* tidemill_template_new(Text source, Bytes* error);
+TemplateHandle* tidemill_template_new(Text source, TemplateLimits limits, Bytes* error);
 void tidemill_template_free(TemplateHandle* handle);
 bool tidemill_template_render(const TemplateHandle* handle, Text variables, Bytes* out);
 }

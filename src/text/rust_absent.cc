@@ -38,7 +38,7 @@ bool tidemill_tokenizer_piece(const TokenizerHandle*, uint32_t, Bytes* out) { re
 int64_t tidemill_tokenizer_find(const TokenizerHandle*, Text) { return -1; }
 uint32_t tidemill_tokenizer_size(const TokenizerHandle*) { return 0; }
 bool tidemill_tokenizer_describe(const TokenizerHandle*, Bytes* out) { return refuse(out); }
-TemplateHandle* tidemill_template_new(Text, Bytes* error) {
+TemplateHandle* tidemill_template_new(Text, TemplateLimits, Bytes* error) {
   refuse(error);
   return nullptr;
 }

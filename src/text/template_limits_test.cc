@@ -40,6 +40,75 @@ std::string refusal_of(const char* source, int64_t mib) {
   return text.error().message;
 }
 
+// "" when it was rendered, else why not.
+std::string outcome(const std::string& source, const TemplateLimits& limits) {
+  const auto text = ChatTemplate(source, JsonObject{}, limits).render(conversation(), {});
+  return text ? "" : text.error().message;
+}
+
+TEST(TemplateLimits, C_1_TheTextMayHaveSoManyBytes) {
+  for (const int more : {-1, 0, 1}) {
+    const std::string source = "{{ 'x' * " + std::to_string(1000 + more) + " }}";
+    EXPECT_EQ(outcome(source, {.max_output_bytes = 1000}).empty(), more <= 0) << more;
+  }
+  EXPECT_THAT(outcome("{{ 'x' * 1001 }}", {.max_output_bytes = 1000}),
+              HasSubstr("wrote more than 1000 bytes"));
+  EXPECT_EQ(outcome("{{ 'x' * 67108864 }}", {.max_output_bytes = 64 << 20}), "");
+  const char* json = "{% set x = ('x' * 1000) | tojson %}";  // two bytes more
+  EXPECT_EQ(outcome(json, {.max_output_bytes = 1002}), "");
+  EXPECT_THAT(outcome(json, {.max_output_bytes = 1001}), HasSubstr("longer than 1001 bytes"));
+}
+
+// A turn of a loop takes the same steps whichever it is.
+TEST(TemplateLimits, C_1_ATemplateMayTakeSoManySteps) {
+  const auto loop = [](int turns) {
+    return "{% for i in range(" + std::to_string(turns) + ") %}{{ i }}{% endfor %}";
+  };
+  const auto steps_of = [](const std::string& source) {
+    int64_t steps = 1;
+    while (!outcome(source, {.max_steps = steps}).empty() && steps < 10'000) ++steps;
+    return steps;
+  };
+  const int64_t ten = steps_of(loop(10)), each = steps_of(loop(11)) - ten;
+  EXPECT_GT(each, 0);
+  const int64_t hundred = ten + 90 * each;
+  EXPECT_EQ(outcome(loop(100), {.max_steps = hundred + 1}), "");
+  EXPECT_EQ(outcome(loop(100), {.max_steps = hundred}), "");
+  EXPECT_THAT(outcome(loop(100), {.max_steps = hundred - 1}),
+              HasSubstr("took more than " + std::to_string(hundred - 1) + " steps"));
+}
+
+TEST(TemplateLimits, C_1_CallsMayBeNestedSoDeep) {
+  const auto nested = [](int calls) {
+    return "{% macro m(n) %}{% if n > 1 %}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(" +
+           std::to_string(calls) + ") }}";
+  };
+  const auto least = [&](int calls) {
+    int64_t depth = 1;
+    while (!outcome(nested(calls), {.max_depth = depth}).empty() && depth < 500) ++depth;
+    return depth;
+  };
+  const int64_t three = least(3), each = least(4) - three;  // a call and its branch
+  EXPECT_GT(each, 0);
+  const int64_t twenty = three + 17 * each;
+  EXPECT_EQ(outcome(nested(20), {.max_depth = twenty + 1}), "");
+  EXPECT_EQ(outcome(nested(20), {.max_depth = twenty}), "");
+  EXPECT_NE(outcome(nested(20), {.max_depth = twenty - 1}), "");
+  // At the hard maximum, and on no more stack than there is.
+  const int most = static_cast<int>((500 - three) / each) + 3;
+  EXPECT_EQ(outcome(nested(most), {.max_depth = 500}), "");
+  EXPECT_NE(outcome(nested(most + 1), {.max_depth = 500}), "");
+}
+
+// Three times as deep as a million steps can nest.
+TEST(TemplateLimits, C_1_WhatMoreStepsNestDeeperStillFitsTheStackThatDropsIt) {
+  const char* nest =
+      "{% set ns = namespace(x=[]) %}{% for i in range(10000) %}{% for k in range(100) %}"
+      "{% set ns.x = [ns.x] %}{% endfor %}{% endfor %}x";
+  EXPECT_EQ(outcome(nest, {.max_steps = 100'000'000}), "");
+  EXPECT_THAT(outcome(nest, {}), HasSubstr("steps"));
+}
+
 TEST(TemplateLimits, C_1_AStringThatDoublesWithEveryStepIsATemplateError) {
   const char* const doubling[] = {
       "{% set ns = namespace(s='x') %}{% for i in range(1000) %}{% set ns.s = ns.s ~ ns.s %}"

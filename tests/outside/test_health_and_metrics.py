@@ -1,7 +1,8 @@
 """Health and metrics as operators see them."""
 import json
 import random
-import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -61,6 +62,22 @@ def test_Q_8_a_step_that_never_comes_back_may_end_the_program(serve, tmp_path):
     assert "a step has not come back for" in server.log.read_text()
 
 
+NUM_PROBES = 3000  # two of them may be late
+
+PROBE = f"""
+import json, socket, sys, time
+times = []
+with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10) as connection:
+    for _ in range({NUM_PROBES}):
+        begun = time.monotonic()
+        connection.sendall(b"GET /ping HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        times.append(time.monotonic() - begun)
+        time.sleep(0.003)
+print(json.dumps(times))
+"""
+
+
 @pytest.mark.measured
 def test_L_1_HE_1_health_answers_within_50_ms_under_load(serve, tmp_path):
     model = write_script(tmp_path / "m.json", [{"when": "*", "reply": "tide and mill "}], step_ms=5)
@@ -76,22 +93,21 @@ def test_L_1_HE_1_health_answers_within_50_ms_under_load(serve, tmp_path):
     threads = [threading.Thread(target=load) for _ in range(16)]
     for thread in threads:
         thread.start()
-    times = []
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        for _ in range(1000):
-            begun = time.monotonic()
-            connection.sendall(b"GET /ping HTTP/1.1\r\nHost: h\r\n\r\n")
-            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
-            times.append(time.monotonic() - begun)
-            time.sleep(0.003)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    times.sort()
-    print(json.dumps({"p50_ms": times[500] * 1e3, "p99_ms": times[990] * 1e3,
-                      "p999_ms": times[999] * 1e3}))
-    # Sixteen threads of this test wait for one lock of Python: what is late is mostly this client.
-    assert times[990] < 0.05 and times[-1] < 2
+    # In a process of its own: the sixteen threads of this one wait for one lock of Python.
+    try:
+        probes = subprocess.run([sys.executable, "-c", PROBE, str(server.port)],
+                                capture_output=True, text=True, timeout=120)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert probes.returncode == 0, probes.stderr
+    times = sorted(json.loads(probes.stdout))
+    assert len(times) == NUM_PROBES
+    result = {"p50_ms": times[len(times) // 2] * 1e3, "p99_ms": times[len(times) * 99 // 100] * 1e3,
+              "p999_ms": times[len(times) * 999 // 1000] * 1e3, "max_ms": times[-1] * 1e3}
+    print(json.dumps(result))
+    assert result["p99_ms"] < 50 and result["p999_ms"] <= 50 and result["max_ms"] < 2000, result
 
 
 # ---- metrics

@@ -444,6 +444,32 @@ def test_S_2_what_does_not_end_while_draining_gets_its_error(serve, tmp_path):
     assert server.process.wait(10) == 0
 
 
+def test_S_2_a_step_that_does_not_come_back_delays_the_end_by_three_seconds_at_most(
+        serve, tmp_path):
+    model = write_script(tmp_path / "stalls.json", [
+        {"when": "stall", "reply": "x", "delay_ms": 60000}, {"when": "*", "reply": "quick"}])
+    server = serve(model, "--drain-time", "1")
+    answers = []
+
+    def ask(prompt):
+        answers.append(httpx.post(server.url + "/v1/completions", timeout=30,
+                                  json={"prompt": prompt, "max_tokens": 5}))
+
+    threads = [threading.Thread(target=ask, args=(prompt,)) for prompt in ("stall", "waits")]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.5)
+    begun = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join()
+    assert [answer.status_code for answer in answers] == [503, 503]
+    assert {answer.json()["error"]["code"] for answer in answers} == {"draining"}
+    assert server.process.wait(10) == 1
+    assert 1 < time.monotonic() - begun < 4.5
+    assert "a step has not come back" in server.log.read_text()
+
+
 def test_S_1_idle_server_ends_within_a_second(serve, tmp_path):
     server = serve(write_script(tmp_path / "s.json", []))
     begun = time.monotonic()

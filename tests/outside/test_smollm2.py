@@ -103,7 +103,7 @@ def test_perplexity_of_the_whole_text(engines, source, dtype):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("isa", ["reference", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["reference", "avx2", "avx512", "amx"])
 def test_every_variant_agrees_with_the_reference(smollm2, engines, isa):
     need(SHARED / "reference/smollm2/greedy.json")
     done = subprocess.run([BINARY, "inspect", "--isa", isa], capture_output=True)

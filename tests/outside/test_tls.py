@@ -1,6 +1,9 @@
 """TLS: the same answers behind a certificate, and nothing in the clear."""
+import json
+import os
 import socket
 import ssl
+import struct
 import subprocess
 import time
 
@@ -70,6 +73,35 @@ def test_clients_are_served_behind_the_certificate(server):
         httpx.get(server.url + "/ping")  # who does not know the certificate does not talk
 
 
+def bench(url, *arguments):
+    return subprocess.run([BINARY, "bench", "--url", url, "--num-prompts", "3", "--num-warmups", "0",
+                           "--random-input-len", "4", "--random-output-len", "2", "--json",
+                           *map(str, arguments)], capture_output=True, text=True, timeout=60)
+
+
+def test_bench_trusts_the_certificate_that_it_is_given(server, certificate):
+    done = bench(server.url, "--cacert", certificate[0])
+    assert done.returncode == 0 and json.loads(done.stdout)["completed"] == 3, done.stderr
+
+
+def test_bench_says_what_a_certificate_lacks(server, certificate, tmp_path):
+    foreign, text = tmp_path / "foreign.pem", tmp_path / "text.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+                    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+                    "-keyout", tmp_path / "key.pem", "-out", foreign], check=True,
+                   capture_output=True)
+    text.write_text("no certificate\n")
+    clear = server.url.replace("https", "http")
+    for url, arguments, words in [
+            (server.url, [], "with cacert"),
+            (server.url, ["--cacert", foreign], "is not trusted here"),
+            (server.url, ["--cacert", text], "cacert holds no certificate"),
+            (server.url, ["--cacert", tmp_path / "none.pem"], "none.pem, which cannot be read"),
+            (clear, ["--cacert", certificate[0]], f"cacert is for https, and url is {clear}")]:
+        done = bench(url, *arguments)
+        assert done.returncode == 1 and words in done.stderr, done.stderr
+
+
 def test_a_long_body_and_a_long_answer_arrive_whole(server):
     body = {"prompt": "slow" + " " * 3000, "max_tokens": 1, "unknown": "x" * 3_000_000}
     assert server.client.post("/v1/completions", json=body).status_code == 200
@@ -84,6 +116,60 @@ def test_a_client_that_leaves_is_noticed(server):
         next(answer.iter_lines())
     server.wait_until_quiet()
     assert server.metric("tidemill:requests_cancelled_total") == before + 1
+
+
+def open_files(server):
+    return len(os.listdir(f"/proc/{server.process.pid}/fd"))
+
+
+def send_more_than_anybody_takes(server, tokens):
+    """A request that computes, and behind it more requests than the server reads ahead, until the
+    socket is full."""
+    client = server.context.wrap_socket(socket.create_connection(("127.0.0.1", server.port)),
+                                        server_hostname="127.0.0.1")
+    body = json.dumps({"prompt": "slow", "max_tokens": tokens}).encode()
+    client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+                   b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+    ping = b"GET /ping HTTP/1.1\r\nHost: a\r\nx-pad: " + b"p" * 8000 + b"\r\n\r\n"
+    client.settimeout(1)
+    sent = 0
+    try:
+        while sent < 2000:  # 16 MB
+            client.sendall(ping)
+            sent += 1
+    except TimeoutError:
+        pass
+    assert sent > 20
+    return client
+
+
+def test_H_9_who_leaves_behind_bytes_that_nobody_takes_is_noticed(server):
+    files = open_files(server)
+    before = server.metric("tidemill:requests_cancelled_total")
+    client = send_more_than_anybody_takes(server, tokens=2000)  # ten seconds
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    left = time.monotonic()
+    server.wait_until_quiet()
+    assert time.monotonic() - left < 3
+    assert server.metric("tidemill:requests_cancelled_total") == before + 1
+    assert becomes(lambda: open_files(server) <= files)
+
+
+def test_what_nobody_takes_yet_waits_for_its_turn(server):
+    client = send_more_than_anybody_takes(server, tokens=600)
+    client.settimeout(20)
+    received = b""
+    while received.count(b"HTTP/1.1 200 OK") < 20:
+        received += client.recv(1 << 16)
+    client.close()
+
+
+def becomes(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
 
 
 def test_H_8_who_speaks_no_tls_is_closed_in_time(server):

@@ -248,8 +248,11 @@ void FrontRun::check_error(const FrontClient& client, const Error& error) {
       return require(failed(RowFailure::kNotFinite), "N-1: an error of nobody's row");
     case ErrorKind::kOutOfMemory:
       ++report_.errors;
-      return require(failed(RowFailure::kOutOfMemory) || report_.starved > 0,
-                     "N-3: an error of nobody's row");
+      report_.out_of_memory += !failed(RowFailure::kOutOfMemory);
+      // Promise 2: what one allocation costs is one request at most.
+      return require(report_.out_of_memory <= report_.starved,
+                     "N-3: {} requests had no memory, and {} allocations failed",
+                     report_.out_of_memory, report_.starved);
     case ErrorKind::kEngineError:
       ++report_.errors;
       return require(broken_, "an error of a model that works");
@@ -285,8 +288,9 @@ void FrontRun::turn() {
   const int64_t before = runner_->num_steps;
   last_turn_ = clock_.now;
   std::chrono::milliseconds wait{0};
-  if (starved_ && may_starve_ && random_.one_in(32)) {
-    report_.starved += starved_(random_.up_to(60), [&] { wait = executor_->turn(); });
+  if (starved_ && may_starve_ && random_.one_in(8)) {
+    const int64_t number = random_.up_to(random_.one_of({60, 600}));
+    report_.starved += starved_(number, [&] { wait = executor_->turn(); });
   } else {
     wait = executor_->turn();
   }
@@ -294,6 +298,7 @@ void FrontRun::turn() {
   if (!broken_) executor_->check_invariants();
   const ExecutorStats stats = executor_->stats();
   if (stats.failed && !broken_) {
+    require(runner_->num_steps >= runner_->stops_at(), "N-3: without memory the model has failed");
     broken_ = true;
     ++report_.broken;
   }

@@ -23,6 +23,7 @@ void FrontReport::add(const FrontReport& other) {
   drained += other.drained;
   broken += other.broken;
   starved += other.starved;
+  out_of_memory += other.out_of_memory;
   most_unread = std::max(most_unread, other.most_unread);
 }
 

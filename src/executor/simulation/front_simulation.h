@@ -33,8 +33,9 @@ struct FrontReport {
   int64_t full = 0;
   int64_t too_long = 0;
   int64_t drained = 0;
-  int64_t broken = 0;   // models that stopped working
-  int64_t starved = 0;  // turns of the loop in which an allocation failed
+  int64_t broken = 0;         // models that stopped working
+  int64_t starved = 0;        // turns of the loop in which an allocation failed
+  int64_t out_of_memory = 0;  // requests that this has cost
   int64_t most_unread = 0;
 
   void add(const FrontReport& other);

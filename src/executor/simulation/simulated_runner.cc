@@ -162,6 +162,8 @@ StepResult SimulatedRunner::compute_step(const StepInput& input) {
   size_t score = 0;
   for (const PlanRow& row : input.plan.rows) {
     if (on_row) on_row(row);
+  }
+  for (const PlanRow& row : input.plan.rows) {
     const std::vector<History> histories = compute(input.forward, row, first);
     if (row.num_score_rows > 0) {
       result.rows.push_back(choose(input, row, histories, first, score));

@@ -40,11 +40,13 @@ class SimulatedRunner : public StepRunner {
   StepResult run(const StepInput& input) override;
   int32_t vocab_size() const override;
 
-  std::function<void(const PlanRow&)> on_row;  // called for each, before it is computed
+  std::function<void(const PlanRow&)> on_row;  // called for each, before any is computed
   // The salt of a sequence's request: whoever reads what was written under another one is found.
   std::function<std::string_view(SequenceId)> salt_of;
   std::unordered_map<SequenceId, RowFailure> failed;
   int64_t num_steps = 0;
+  // The step at which it stops working; beyond all steps where it does not.
+  int64_t stops_at() const { return options_.throws_at_step.value_or(INT64_MAX); }
   std::optional<std::string> found;  // what must not be; the loop takes it for a broken model
 
  private:

@@ -39,7 +39,20 @@ void rms_norm(Lane& lane, Tensor in, const int32_t* rows, const float* scale, fl
     }
     alignas(64) float normed[kMaxRowFloats];  // a quarter of a MiB of stack, of which cols are used
     kInner.normalize(source, scale, out.cols, epsilon, normed);
-    store<kInner>(normed, out.cols, out, row, 0);
+    if (out.type == DType::kInt8) {
+      kInner.quantize(normed, out.cols, out.form, out.stride, row_of(out, row));
+    } else {
+      store<kInner>(normed, out.cols, out, row, 0);
+    }
+  }
+  lane.meet();
+}
+
+template <const Inner& kInner>
+void quantize(Lane& lane, Tensor in, Tensor out) {
+  const Range rows = lane.share(out.rows);
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    kInner.quantize(float_row(in, row), out.cols, out.form, out.stride, row_of(out, row));
   }
   lane.meet();
 }
@@ -75,20 +88,25 @@ void finish_silu(float* gate, float* up, int64_t row, int64_t panel, const Epilo
   store<kInner>(result, std::min<int64_t>(kPanelChannels, out.cols - column), out, row, column);
 }
 
+// A tile's rows of sums, `parts` for each row of the input, become rows of `out`.
 template <const Inner& kInner>
-void finish_tile(const ProductTile& tile, int64_t first_row, int64_t first_panel,
+void finish_tile(const ProductTile& tile, int64_t parts, int64_t first_row, int64_t first_panel,
                  const Epilogue& epilogue, const Tensor& out) {
-  for (int64_t r = 0; r < tile.num_rows; ++r) {
-    float* sums = tile.sums + r * kTilePanels * kPanelChannels;
+  constexpr int64_t kRowSums = kTilePanels * kPanelChannels;
+  for (int64_t r = 0; r < tile.num_rows; r += parts) {
+    float* sums = tile.sums + r * kRowSums;
+    for (int64_t c = 0; parts == 2 && c < tile.num_panels * kPanelChannels; ++c) {
+      sums[c] += sums[kRowSums + c];
+    }
+    const int64_t row = first_row + r / parts;
     const int64_t step = epilogue.silu_times_up ? 2 : 1;
     for (int64_t p = 0; p < tile.num_panels; p += step) {
       float* panel_sums = sums + p * kPanelChannels;
       if (epilogue.silu_times_up) {
-        finish_silu<kInner>(panel_sums, panel_sums + kPanelChannels, first_row + r, first_panel + p,
-                            epilogue, out);
+        finish_silu<kInner>(panel_sums, panel_sums + kPanelChannels, row, first_panel + p, epilogue,
+                            out);
       } else {
-        finish_plain<kInner>(panel_sums, first_row + r, (first_panel + p) * kPanelChannels,
-                             epilogue, out);
+        finish_plain<kInner>(panel_sums, row, (first_panel + p) * kPanelChannels, epilogue, out);
       }
     }
   }
@@ -96,9 +114,10 @@ void finish_tile(const ProductTile& tile, int64_t first_row, int64_t first_panel
 
 // Where the tile of the rows from `row` on finds panels to fetch: the second and third tile of a
 // group (the first is held up by memory itself) bring the group behind it into L2, as long as both
-// groups have room there.
+// groups have room there. A variant of larger tiles is told where the group behind begins.
 inline const unsigned char* ahead_of(const unsigned char* next_group, int64_t num_next_panels,
-                                     int64_t panel_stride, int64_t row) {
+                                     int64_t panel_stride, int64_t row, int64_t max_rows) {
+  if (max_rows > kTileRows) return num_next_panels > 0 ? next_group : nullptr;
   constexpr int64_t kMaxGroupBytes = 400 * 1024;  // two of them in 1 MiB of L2
   constexpr int64_t kPanelsPerTile = kTilePanels / 4 * kPanelsAhead;
   const int64_t first = (row / kTileRows - 1) * kPanelsPerTile;
@@ -107,34 +126,59 @@ inline const unsigned char* ahead_of(const unsigned char* next_group, int64_t nu
   return wanted && fits ? next_group + first * panel_stride : nullptr;
 }
 
+template <const Inner& kInner>
+constexpr auto product_of(Numbers numbers) {
+  switch (numbers) {
+    case Numbers::kBf16:
+      return kInner.product_bf16;
+    case Numbers::kInt8:
+      return kInner.product_int8;
+    case Numbers::kInt4:
+      return kInner.product_int4;
+    case Numbers::kF32:
+      break;
+  }
+  return kInner.product_f32;
+}
+
 // Each lane takes a contiguous range of panels; a group of panels is read from memory once and used
-// by all rows while it is in the cache.
+// by all rows while it is in the cache. A tile counts the runs of its input: a row in two parts is
+// two of them.
 template <const Inner& kInner>
 void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& epilogue,
             Tensor out) {
+  static_assert(kTileRows % 2 == 0, "both runs of a row are in one tile");
   const Range panels = lane.share(num_panels(weight.n), 2);  // gate and up stay together
   const auto panel_stride = static_cast<int64_t>(panel_bytes(weight.format, weight.k));
-  const auto product =
-      weight.format == PackedFormat::kF32 ? kInner.product_f32 : kInner.product_bf16;
-  alignas(64) float sums[kTileRows * kTilePanels * kPanelChannels];
+  const auto product = product_of<kInner>(weight.format.numbers);
+  const int64_t parts = in.form.parts;
+  const int64_t runs = in.rows * parts;
+  const int64_t run_bytes = in.stride * element_bytes(in.type);
+  const int64_t max_runs =
+      weight.format == PackedFormat::kBf16 ? kInner.max_rows_bf16 : int64_t{kTileRows};
+  alignas(64) float sums[kInner.max_rows_bf16 * kTilePanels * kPanelChannels];
   for (int64_t panel = panels.begin; panel < panels.end; panel += kTilePanels) {
     const unsigned char* group = weight.data + panel * panel_stride;
     const unsigned char* next_group = group + kTilePanels * panel_stride;
     const int64_t num_next_panels = panels.end - panel - kTilePanels;
-    for (int64_t row = 0; row < in.rows; row += kTileRows) {
-      const ProductTile tile{.in = row_of(in, row),
-                             .in_stride = in.stride * element_bytes(in.type),
-                             .num_rows = std::min<int64_t>(kTileRows, in.rows - row),
-                             .panels = group,
-                             .ahead = ahead_of(next_group, num_next_panels, panel_stride, row),
-                             .panel_stride = panel_stride,
-                             .num_panels = std::min<int64_t>(kTilePanels, panels.end - panel),
-                             .num_steps = panel_stride / 64,
-                             .sums = sums};
+    for (int64_t run = 0; run < runs; run += max_runs) {
+      const ProductTile tile{
+          .in = static_cast<const unsigned char*>(in.data) + run * run_bytes,
+          .in_stride = run_bytes,
+          .num_rows = std::min(max_runs, runs - run),
+          .panels = group,
+          .ahead = ahead_of(next_group, num_next_panels, panel_stride, run, max_runs),
+          .panel_stride = panel_stride,
+          .num_panels = std::min<int64_t>(kTilePanels, panels.end - panel),
+          .num_steps = num_number_rows(weight.format, weight.k),
+          .sums = sums,
+          .format = weight.format,
+          .num_inputs = padded_k(weight.format, weight.k)};
       product(tile);
-      finish_tile<kInner>(tile, row, panel, epilogue, out);
+      finish_tile<kInner>(tile, parts, run / parts, panel, epilogue, out);
     }
   }
+  if (kInner.end_product != nullptr) kInner.end_product();
   lane.meet();
 }
 
@@ -175,6 +219,7 @@ constexpr Kernels make_kernels(const char* name, const char* description) {
           .allocate = allocate,
           .embed = embed,
           .rms_norm = rms_norm<kInner>,
+          .quantize = quantize<kInner>,
           .matmul = matmul<kInner>,
           .rotate_and_store = rotate_and_store<kInner>,
           .plan_attention = plan_attention<kInner>,

@@ -9,12 +9,13 @@
 #include <stdint.h>
 
 #include "kernels/host/attention_inner.h"
+#include "kernels/packed_weight.h"
 
 namespace tidemill {
 
 struct LogitSummary;
 
-// At most this many rows and panels in one call of `product`.
+// At most this many rows (unless the variant says more) and panels in one call of `product`.
 inline constexpr int kTileRows = 6;
 inline constexpr int kTilePanels = 8;
 
@@ -23,26 +24,36 @@ inline constexpr int kTilePanels = 8;
 // what memory gives in that time.
 inline constexpr int kPanelsAhead = 2;
 
-// A tile of a product: sums[r * kTilePanels * 16 + 16 p + c] = in row r times channel c of panel p,
-// over all of K in order, one accumulator each. Whatever the tile's size, an output's bits are the
-// same.
+// A tile of a product of floats: sums[r * kTilePanels * 16 + 16 p + c] = in row r times channel c
+// of panel p, over all of K in order, one accumulator each. Whatever the tile's size, an output's
+// bits are the same.
 struct ProductTile {
   const unsigned char* in;      // first row, in the format's input type
   int64_t in_stride;            // bytes
-  int64_t num_rows;             // 1 .. kTileRows
+  int64_t num_rows;             // 1 .. kTileRows or max_rows_bf16
   const unsigned char* panels;  // first panel
-  // Panels that are wanted in L2 meanwhile, kPanelsAhead for each four of num_panels; null: none. A
-  // hint: a variant for which memory is no bottleneck may leave it.
+  // Panels that are wanted in L2 meanwhile, kPanelsAhead for each four of num_panels (the whole
+  // next group, when a tile has more than kTileRows rows); null: none. A hint: a variant for which
+  // memory is no bottleneck may leave it.
   const unsigned char* ahead;
   int64_t panel_stride;  // bytes
   int64_t num_panels;    // 1 .. kTilePanels
-  int64_t num_steps;     // 64-byte rows of a panel
+  int64_t num_steps;     // 64-byte rows of numbers in a panel
   float* sums;
+  PackedFormat format;  // of integers: where in a panel their scales stand
+  int64_t num_inputs;   // of integers: padded K; behind it in a row of `in` stand its scales
 };
 
 struct Inner {
   void (*product_f32)(const ProductTile& tile);
   void (*product_bf16)(const ProductTile& tile);
+  // Integers: each run of the input (quantized_rows.h) is a row. Within a group the sum of x * q is
+  // exact. Then, groups in order, with the fused multiply-add of floats:
+  //   a = sum of x * (q - z) with the z of all channels alike, 128 or 8 (Offsets::kNone), else x *
+  //   q total = fma(float(a) * x_scale, w_scale, total) total = fma(offset, x_scale * float(sum of
+  //   x), total), offset = m or -w_scale * z (not kNone)
+  void (*product_int8)(const ProductTile& tile);
+  void (*product_int4)(const ProductTile& tile);
   AttentionInner attention;
   // out[i] = in[i] * scale[i] * r with r = 1 / sqrt(mean of squares + epsilon); count floats.
   void (*normalize)(const float* in, const float* scale, int64_t count, float epsilon, float* out);
@@ -50,12 +61,19 @@ struct Inner {
   void (*silu_times_up)(const float* gate, const float* up, float* out);
   // out[i] = bf16(in[i]), nearest even.
   void (*to_bf16)(const float* in, int64_t count, uint16_t* out);
+  // A row of floats as integers (quantized_rows.h): runs of `stride` bytes at `out`.
+  void (*quantize)(const float* in, int64_t count, const QuantizedForm& form, int64_t stride,
+                   unsigned char* out);
   void (*summarize)(const float* logits, int64_t count, LogitSummary* out);
   // Sum of exp((logit - max) * factor).
   float (*sum_exp)(const float* logits, int64_t count, float max, float factor);
   int64_t (*collect)(const float* logits, int64_t count, float threshold, int32_t* ids,
                      int64_t capacity);
   uint64_t (*read_memory)(const void* data, int64_t bytes);
+  // Most rows in one call of product_bf16; the sums of a call live on the lane's stack.
+  int64_t max_rows_bf16 = kTileRows;
+  // What a lane calls when its share of a product is done, before it may sleep; null: nothing.
+  void (*end_product)() = nullptr;
 };
 
 // Defined in the files of that suffix.
@@ -63,9 +81,13 @@ struct Inner {
   namespace variant {                                                                            \
   void product_f32(const ProductTile& tile);                                                     \
   void product_bf16(const ProductTile& tile);                                                    \
+  void product_int8(const ProductTile& tile);                                                    \
+  void product_int4(const ProductTile& tile);                                                    \
   void normalize(const float* in, const float* scale, int64_t count, float epsilon, float* out); \
   void silu_times_up(const float* gate, const float* up, float* out);                            \
   void to_bf16(const float* in, int64_t count, uint16_t* out);                                   \
+  void quantize(const float* in, int64_t count, const QuantizedForm& form, int64_t stride,       \
+                unsigned char* out);                                                             \
   void summarize(const float* logits, int64_t count, LogitSummary* out);                         \
   float sum_exp(const float* logits, int64_t count, float max, float factor);                    \
   int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,             \
@@ -81,5 +103,11 @@ TIDEMILL_INNER(avx512)
 namespace avx512bf16 {
 void product_bf16(const ProductTile& tile);
 }  // namespace avx512bf16
+
+// The integer products of a processor with AVX512_VNNI.
+namespace avx512vnni {
+void product_int8(const ProductTile& tile);
+void product_int4(const ProductTile& tile);
+}  // namespace avx512vnni
 
 }  // namespace tidemill

@@ -11,7 +11,7 @@ namespace tidemill::host {
 
 inline unsigned char* row_of(const Tensor& tensor, int64_t row) {
   return static_cast<unsigned char*>(tensor.data) +
-         row * tensor.stride * element_bytes(tensor.type);
+         row * tensor.form.parts * tensor.stride * element_bytes(tensor.type);
 }
 
 inline float* float_row(const Tensor& tensor, int64_t row) {

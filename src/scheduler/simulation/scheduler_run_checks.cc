@@ -152,14 +152,18 @@ void SchedulerRun::check_waiting(const SimulatedClient* head, const StepPlan& pl
   if (head != nullptr && report_.events >= next_audit_) check_places(*head, plan);
 }
 
-// a place is not left empty when the first that waits has room for it. Only where room is
-// simple to tell: blocks in one group, without a window.
+// a place is not left empty when the first that waits has room for it. What prompts that are
+// scored take beyond a row each, and beyond a sixteenth of the tokens, is room, too. Only where
+// room is simple to tell: blocks in one group, without a window.
 void SchedulerRun::check_places(const SimulatedClient& head, const StepPlan& plan) {
   if (options_.groups.size() != 1 || options_.groups[0].window != 0) return;
-  const int64_t budget = options_.max_step_tokens - plan.num_tokens();
+  int64_t more_rows = 0;  // of prompts that are scored, beyond one each
+  for (const PlanRow& row : plan.rows) more_rows += std::max(row.num_prompt_rows - 1, 0);
+  const int64_t more_tokens = std::max<int64_t>(more_rows - options_.max_step_tokens / 16, 0);
+  const int64_t budget = options_.max_step_tokens - plan.num_tokens() + more_tokens;
   const int64_t pending = static_cast<int64_t>(head.tokens.size());
   if (plan.rows.size() >= static_cast<size_t>(options_.max_sequences) || pending > budget ||
-      plan.num_score_rows() >= options_.max_score_rows()) {
+      plan.num_score_rows() - more_rows >= options_.max_score_rows()) {
     return;
   }
   for (const SimulatedClient* of : alive_) {

@@ -3,55 +3,35 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cstdio>
 
-#include "scheduler/simulation/seeds.h"
+#include "scheduler/simulation/seed_runs.h"
 
 namespace tidemill {
 namespace {
 
 constexpr const char* kReplay = "Simulation.ASeedOfTheEnvironment";
 
-SimulationReport run(uint64_t seed) {
-  const SeedInScope scope(seed, kReplay);
-  try {
-    return simulate_scheduler(seed);
-  } catch (const SimulationFailure& failure) {
-    ADD_FAILURE() << failure.what() << scope.words();
-    return {};
-  }
+SeedRuns<SimulationReport> runs() {
+  return {kReplay, [](uint64_t seed) { return simulate_scheduler(seed); }};
 }
 
-// Events of one test: a part of a million, or of as many as the environment asks for.
+// Events of one test: a part of all.
 int64_t events_of(double part) {
-  const auto all = simulation_number("TIDEMILL_SIMULATION_EVENTS").value_or(1'000'000);
-  return static_cast<int64_t>(part * static_cast<double>(all));
+  return static_cast<int64_t>(part * static_cast<double>(runs().all_events(/*usual=*/1'000'000)));
 }
 
-// Seeds of that focus until there are so many events.
 SimulationReport run_many(SimulationFocus focus, int64_t events) {
-  SimulationReport sum;
-  for (uint64_t number = 0; sum.events < events && !testing::Test::HasFailure(); ++number) {
-    sum.add(run(seed_of(focus, number)));
-  }
-  return sum;
+  return runs().run_many(events, seed_of(focus, 0));
 }
 
 // Seeds that have found something, for good, with what it was. None so far.
 constexpr std::array<uint64_t, 0> kFailedOnce = {};
 
 TEST(Simulation, SeedsThatFailedOnceDoNotFailAgain) {
-  for (const uint64_t seed : kFailedOnce) run(seed);
+  for (const uint64_t seed : kFailedOnce) runs().run(seed);
 }
 
-TEST(Simulation, ASeedOfTheEnvironment) {
-  const auto seed = simulation_number("TIDEMILL_SIMULATION_SEED");
-  if (!seed) GTEST_SKIP() << "TIDEMILL_SIMULATION_SEED names none";
-  const SimulationReport report = run(*seed);
-  std::printf("seed %llu: %lld events, %lld steps, trace %016llx\n",
-              static_cast<unsigned long long>(*seed), static_cast<long long>(report.events),
-              static_cast<long long>(report.steps), static_cast<unsigned long long>(report.trace));
-}
+TEST(Simulation, ASeedOfTheEnvironment) { runs().run_that_of_environment(); }
 
 // I1 to I15, admission in order and filled places, on all that a seed can bring together. That the
 // traffic goes where it should is said in parts of its events.
@@ -100,10 +80,10 @@ TEST(Simulation, I_2_WhereHashesOfPrefixesCollideNobodyReadsAnotherOnes) {
 // changes what the scheduler decides, or what the simulation draws, changes the number.
 TEST(Simulation, ASeedDecidesEverything) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
-    EXPECT_EQ(run(seed).trace, run(seed).trace) << "seed " << seed;
+    EXPECT_EQ(runs().run(seed).trace, runs().run(seed).trace) << "seed " << seed;
   }
   const SimulationReport sum = run_many(SimulationFocus::kEverything, 100'000);
-  EXPECT_EQ(sum.trace, 4536528727101172429u);
+  EXPECT_EQ(sum.trace, 4558749128590711768u);
 }
 
 // The negative controls: each damage is found, whichever seed does it.

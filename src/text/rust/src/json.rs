@@ -5,9 +5,9 @@ use minijinja::{Error, ErrorKind};
 
 const MAX_DEPTH: usize = 100;
 const MAX_INDENT: usize = 16;
-const MAX_OUTPUT_BYTES: usize = crate::template::MAX_OUTPUT_BYTES;
 
-pub fn to_json(value: Value, kwargs: Kwargs) -> Result<String, Error> {
+/// The text has at most `max_bytes`: more would not fit the template's output.
+pub fn to_json(value: Value, kwargs: Kwargs, max_bytes: usize) -> Result<String, Error> {
     let indent = kwargs.get::<Option<Value>>("indent")?.map(read_indent).transpose()?.flatten();
     let (between, behind_key) = match kwargs.get::<Option<Vec<Value>>>("separators")? {
         Some(pair) => match pair.iter().map(Value::as_str).collect::<Vec<_>>()[..] {
@@ -22,6 +22,7 @@ pub fn to_json(value: Value, kwargs: Kwargs) -> Result<String, Error> {
         behind_key,
         sort_keys: kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
         ensure_ascii: kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+        max_bytes,
         out: String::new(),
     };
     kwargs.assert_all_used()?;
@@ -53,6 +54,7 @@ struct Writer {
     behind_key: String,
     sort_keys: bool,
     ensure_ascii: bool,
+    max_bytes: usize,
     out: String,
 }
 
@@ -141,8 +143,8 @@ impl Writer {
     }
 
     fn check_size(&self) -> Result<(), Error> {
-        if self.out.len() > MAX_OUTPUT_BYTES {
-            return Err(refusal(&format!("the text is longer than {MAX_OUTPUT_BYTES} bytes")));
+        if self.out.len() > self.max_bytes {
+            return Err(refusal(&format!("the text is longer than {} bytes", self.max_bytes)));
         }
         Ok(())
     }

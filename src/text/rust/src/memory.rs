@@ -12,16 +12,44 @@ use std::cell::{Cell, RefCell};
 use std::sync::mpsc::{channel, Sender};
 
 /// What the work may hold, and more for each byte that it is given.
-pub const MAX_BYTES: i64 = 128 << 20;
-pub const MAX_BYTES_PER_INPUT_BYTE: i64 = 16;
+const MIN_BYTES: u64 = 128 << 20;
+pub const MAX_BYTES_PER_INPUT_BYTE: u64 = 16;
+/// A text that grows is held twice while it moves, and doubles.
+const BYTES_PER_OUTPUT_BYTE: u64 = 8;
 
-/// Address space, touched as far as it is used. Dropping a nested value takes a few hundred bytes a
-/// level, and a level costs at least three of a template's million steps.
-const STACK_BYTES: usize = 256 << 20;
+/// Dropping a nested value takes a few hundred bytes of stack a level. A level costs at least three
+/// steps, and holds at least 64 bytes: a list of one, and what counts its holders.
+const STACK_BYTES_PER_LEVEL: u64 = 805;
+const STEPS_PER_LEVEL: u64 = 3;
+const BYTES_PER_LEVEL: u64 = 64;
+const MIN_STACK_BYTES: u64 = 256 << 20;
 
 /// Looked at whenever the thread allocates. Only a value that holds itself comes near: printing or
 /// comparing it never ends, and the next allocation comes at the latest at twice the depth.
-const MAX_STACK_BYTES: usize = STACK_BYTES / 8;
+const MAX_CALL_BYTES: usize = (MIN_STACK_BYTES / 8) as usize;
+
+/// What one call may take of memory and of stack; the latter is address space, touched as far as it
+/// is used.
+pub struct Budget {
+    fixed_bytes: u64,
+    bytes: u64,
+    stack_bytes: usize,
+}
+
+impl Budget {
+    pub fn new(steps: u64, output_bytes: u64, input_bytes: usize) -> Self {
+        let fixed_bytes = MIN_BYTES.max(BYTES_PER_OUTPUT_BYTE * output_bytes);
+        let bytes = fixed_bytes + MAX_BYTES_PER_INPUT_BYTE * input_bytes as u64;
+        let levels = (steps / STEPS_PER_LEVEL).min(bytes / BYTES_PER_LEVEL);
+        let stack_bytes = MIN_STACK_BYTES.max(STACK_BYTES_PER_LEVEL * levels) as usize;
+        Self { fixed_bytes, bytes, stack_bytes }
+    }
+
+    /// Without what the input allows.
+    pub fn fixed_bytes(&self) -> u64 {
+        self.fixed_bytes
+    }
+}
 
 const UNBOUNDED: i64 = i64::MAX;
 
@@ -40,10 +68,10 @@ pub enum Outcome {
     Exhausted,
 }
 
-pub fn bounded(input_bytes: usize, work: impl FnOnce() -> Work + Send + 'static) -> Outcome {
-    let max_bytes = MAX_BYTES + MAX_BYTES_PER_INPUT_BYTE * input_bytes as i64;
+pub fn bounded(budget: Budget, work: impl FnOnce() -> Work + Send + 'static) -> Outcome {
+    let max_bytes = budget.bytes as i64;
     let (sender, receiver) = channel();
-    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
+    let thread = std::thread::Builder::new().stack_size(budget.stack_bytes).spawn(move || {
         REPORT.set(Some(sender.clone()));
         STACK_BEGIN.set(stack_pointer());
         BYTES_LEFT.set(max_bytes);
@@ -98,7 +126,7 @@ fn take(size: usize) {
         return;
     }
     BYTES_LEFT.set(left - size as i64); // a layout's size fits
-    if left < size as i64 || STACK_BEGIN.get() - stack_pointer() > MAX_STACK_BYTES {
+    if left < size as i64 || STACK_BEGIN.get() - stack_pointer() > MAX_CALL_BYTES {
         stop_for_good();
     }
 }

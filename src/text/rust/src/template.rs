@@ -3,38 +3,52 @@
 
 use crate::abi::{answer, free, guarded, Bytes, Text};
 use crate::json::to_json;
-use crate::memory::{bounded, Outcome, MAX_BYTES, MAX_BYTES_PER_INPUT_BYTE};
-use minijinja::value::Value;
+use crate::memory::{bounded, Budget, Outcome, MAX_BYTES_PER_INPUT_BYTE};
+use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, Error, ErrorKind};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-const MAX_STEPS: u64 = 1_000_000;
-const MAX_DEPTH: usize = 100;
-pub const MAX_OUTPUT_BYTES: usize = 16 << 20;
 const NAME: &str = "chat";
+
+/// What a render may take (rust_abi.h).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Limits {
+    steps: u64,
+    depth: u64,
+    output_bytes: u64,
+}
 
 pub struct Handle {
     environment: Arc<Environment<'static>>,
+    limits: Limits,
     /// It once asked for too much memory, which is not given back: it is not run again.
     exhausted: AtomicBool,
 }
 
 #[no_mangle]
-pub unsafe extern "C" fn tidemill_template_new(source: Text, error: *mut Bytes) -> *mut Handle {
+pub unsafe extern "C" fn tidemill_template_new(
+    source: Text,
+    limits: Limits,
+    error: *mut Bytes,
+) -> *mut Handle {
     let made = guarded(|| {
         let mut environment = Environment::new();
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
-        environment.set_fuel(Some(MAX_STEPS));
-        environment.set_recursion_limit(MAX_DEPTH);
+        environment.set_fuel(Some(limits.steps));
+        environment.set_recursion_limit(limits.depth as usize);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        environment.add_filter("tojson", to_json);
+        let output_bytes = limits.output_bytes as usize;
+        environment.add_filter("tojson", move |value: Value, kwargs: Kwargs| {
+            to_json(value, kwargs, output_bytes)
+        });
         // For people who write templates; on nested values their time has no bound.
         environment.remove_filter("pprint");
         environment.remove_global("debug");
@@ -43,6 +57,7 @@ pub unsafe extern "C" fn tidemill_template_new(source: Text, error: *mut Bytes) 
             .map_err(|e| e.to_string())?;
         Ok(Box::new(Handle {
             environment: Arc::new(environment),
+            limits,
             exhausted: AtomicBool::new(false),
         }))
     });
@@ -72,50 +87,60 @@ pub unsafe extern "C" fn tidemill_template_render(
         let handle = &*handle;
         let variables = variables.as_str()?.to_owned();
         let environment = handle.environment.clone();
+        let limits = handle.limits;
+        let budget = Budget::new(limits.steps, limits.output_bytes, variables.len());
+        let max_bytes = budget.fixed_bytes();
         if !handle.exhausted.load(Ordering::Relaxed) {
-            match bounded(variables.len(), move || render(&environment, &variables)) {
+            match bounded(budget, move || render(&environment, &variables, limits)) {
                 Outcome::Done(result) => return result,
                 Outcome::Exhausted => handle.exhausted.store(true, Ordering::Relaxed),
             }
         }
         Err(format!(
-            "the template took more than {MAX_BYTES} bytes of memory and \
+            "the template took more than {max_bytes} bytes of memory and \
              {MAX_BYTES_PER_INPUT_BYTE} for each byte of its input"
         ))
     })
 }
 
-fn render(environment: &Environment<'_>, variables: &str) -> Result<Vec<u8>, String> {
+fn render(
+    environment: &Environment<'_>,
+    variables: &str,
+    limits: Limits,
+) -> Result<Vec<u8>, String> {
     let variables: serde_json::Value =
         serde_json::from_str(variables).map_err(|e| e.to_string())?;
     let template = environment.get_template(NAME).map_err(|e| e.to_string())?;
-    let mut output = Bounded(Vec::new());
+    let max_bytes = limits.output_bytes as usize;
+    let mut output = Bounded { bytes: Vec::new(), max_bytes, full: false };
     match template.render_captured_to(Value::from_serialize(&variables), &mut output) {
-        Ok(_) => Ok(output.0),
-        Err(_) if output.0.len() >= MAX_OUTPUT_BYTES => {
-            Err(format!("the template wrote more than {MAX_OUTPUT_BYTES} bytes"))
-        }
-        Err(error) => Err(message_of(&error)),
+        Ok(_) => Ok(output.bytes),
+        Err(_) if output.full => Err(format!("the template wrote more than {max_bytes} bytes")),
+        Err(error) => Err(message_of(&error, limits.steps)),
     }
 }
 
 /// The reason without file, line and kind, which say nothing to a client.
-fn message_of(error: &Error) -> String {
+fn message_of(error: &Error, max_steps: u64) -> String {
     match error.kind() {
-        ErrorKind::OutOfFuel => format!("the template took more than {MAX_STEPS} steps"),
+        ErrorKind::OutOfFuel => format!("the template took more than {max_steps} steps"),
         kind => error.detail().map_or_else(|| kind.to_string(), str::to_owned),
     }
 }
 
-struct Bounded(Vec<u8>);
+struct Bounded {
+    bytes: Vec<u8>,
+    max_bytes: usize,
+    full: bool,
+}
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
-            self.0.resize(MAX_OUTPUT_BYTES, 0);
+        if self.bytes.len() + bytes.len() > self.max_bytes {
+            self.full = true;
             return Err(std::io::Error::other("too much output"));
         }
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -1,0 +1,73 @@
+// The tile instructions in plain C++, bit for bit as Intel's manual (volume 2, "TDPBF16PS" and its
+// siblings) words them, except which NaN a NaN is. For tests: what would raise #UD ends the
+// process.
+//
+// C += A x B in bf16, per element of C and 16 pairs of inputs (32 of K): from zero, the even
+// products are added to one sum and the odd ones to another, each by a fused multiply-add in order;
+// the two sums are added; that is added to C. Every step rounds to nearest even; denormals count as
+// zero wherever they come in or go out, whatever the thread's MXCSR says. Integer products are
+// exact and their sums wrap at 32 bits.
+#pragma once
+
+#include <stdint.h>
+
+#include "kernels/host/amx/tiles.h"
+
+namespace tidemill {
+
+// One thread's tiles; as members, so that a test may have several.
+class PlainTiles {
+ public:
+  void configure(const TileShapes& shapes);
+  void release();
+
+  template <int kTile>
+  void zero() {
+    zero(kTile);
+  }
+  template <int kTile>
+  void load(const void* rows, int64_t stride) {
+    load(kTile, rows, stride);
+  }
+  template <int kTile>
+  void store(void* rows, int64_t stride) {
+    store(kTile, rows, stride);
+  }
+  template <int kC, int kA, int kB>
+  void dot_bf16() {
+    dot_bf16(kC, kA, kB);
+  }
+  template <int kC, int kA, int kB>
+  void dot_su() {
+    dot_bytes(kC, kA, kB, {.a_signed = true, .b_signed = false});
+  }
+  template <int kC, int kA, int kB>
+  void dot_ss() {
+    dot_bytes(kC, kA, kB, {.a_signed = true, .b_signed = true});
+  }
+  template <int kC, int kA, int kB>
+  void dot_us() {
+    dot_bytes(kC, kA, kB, {.a_signed = false, .b_signed = true});
+  }
+  static void fetch(const void*) {}
+
+  // The same by number, for who reads it from an instruction (trapped_tiles.h).
+  struct Signs {
+    bool a_signed, b_signed;
+  };
+  void zero(int tile);
+  void load(int tile, const void* rows, int64_t stride);
+  void store(int tile, void* rows, int64_t stride) const;
+  void dot_bf16(int c, int a, int b);
+  void dot_bytes(int c, int a, int b, Signs signs);
+
+ private:
+  void check_usable(int tile) const;
+  void check_dot(int c, int a, int b) const;
+  unsigned char* row(int tile, int r) { return bytes_[tile] + r * 64; }
+
+  TileShapes shapes_{};
+  alignas(64) unsigned char bytes_[kNumTiles][kTileBytes] = {};
+};
+
+}  // namespace tidemill

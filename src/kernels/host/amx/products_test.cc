@@ -1,0 +1,345 @@
+// Products on tiles: every blocking, on plain tiles here and on the processor's where it has them.
+#include "kernels/host/amx/products.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "kernels/host/amx/plain_tiles.h"
+#include "kernels/host/amx/product_loop.h"
+#include "kernels/host/amx/tiles.h"
+#include "kernels/host/amx/trapped_tiles.h"
+#include "kernels/host/drivers.h"
+#include "kernels/test_tensors.h"
+
+namespace tidemill {
+namespace {
+
+constexpr Blocking kBlockings[] = {Blocking::k3x1, Blocking::k2x2, Blocking::k2x1};
+constexpr uint32_t kUntouched = 0x7fc0dead;  // a NaN that no sum is
+
+bool runs_here(std::string_view name) {
+  return std::ranges::any_of(runnable_variants(),
+                             [&](const Kernels* kernels) { return kernels->name == name; });
+}
+
+struct Shape {
+  int64_t rows, panels, k;
+};
+
+// Row counts that leave a last block of every kind, panels that leave every rest, more than one
+// pass over K.
+constexpr Shape kShapes[] = {{1, 8, 64},  {4, 7, 576},  {5, 3, 32},    {15, 8, 96},   {16, 4, 576},
+                             {17, 5, 64}, {31, 1, 160}, {32, 2, 64},   {33, 3, 576},  {48, 2, 2080},
+                             {49, 3, 64}, {65, 2, 96},  {81, 1, 2080}, {97, 5, 1088}, {288, 8, 64}};
+
+// Rows of bf16 and panels, with strides of their own, and sums with room around them.
+class Bf16Operands {
+ public:
+  explicit Bf16Operands(const Shape& shape, float scale = 1.0f)
+      : shape_(shape),
+        in_(DType::kBf16, shape.rows, shape.k),
+        weight_(PackedFormat::kBf16, shape.panels * 16, shape.k) {
+    test::Random random(static_cast<uint64_t>(shape.rows * 1000 + shape.k));
+    for (int64_t row = 0; row < shape.rows; ++row) {
+      for (int64_t k = 0; k < shape.k; ++k) in_.set(row, k, scale * test::uniform(random));
+    }
+    weight_.pack([&](int64_t, int64_t) { return scale * test::uniform(random); });
+  }
+
+  std::vector<uint32_t> multiply(const std::function<void(const ProductTile&)>& product) const {
+    std::vector<uint32_t> sums(static_cast<size_t>((shape_.rows + 1) * kTilePanels * 16),
+                               kUntouched);
+    const auto stride = static_cast<int64_t>(panel_bytes(PackedFormat::kBf16, shape_.k));
+    // A worker's MXCSR.
+    test::on_lanes(1, [&](Lane&) {
+      product({.in = static_cast<const unsigned char*>(in_.view().data),
+               .in_stride = in_.view().stride * 2,
+               .num_rows = shape_.rows,
+               .panels = weight_.view().data,
+               .ahead = weight_.view().data,
+               .panel_stride = stride,
+               .num_panels = shape_.panels,
+               .num_steps = stride / 64,
+               .sums = reinterpret_cast<float*>(sums.data())});
+    });
+    return sums;
+  }
+
+  // As products.h words it, one output after another.
+  std::vector<uint32_t> expected() const {
+    std::vector<uint32_t> sums(static_cast<size_t>((shape_.rows + 1) * kTilePanels * 16),
+                               kUntouched);
+    for (int64_t row = 0; row < shape_.rows; ++row) {
+      for (int64_t n = 0; n < shape_.panels * 16; ++n) {
+        float total = 0.0f;
+        for (int64_t first = 0; first < shape_.k; first += 32) {
+          float even = 0.0f;
+          float odd = 0.0f;
+          for (int64_t k = first; k < std::min(first + 32, shape_.k); k += 2) {
+            even = std::fma(in_.at(row, k), test::unpack_at(weight_.view(), n, k), even);
+            odd = std::fma(in_.at(row, k + 1), test::unpack_at(weight_.view(), n, k + 1), odd);
+          }
+          total += even + odd;
+        }
+        std::memcpy(&sums[static_cast<size_t>(row * kTilePanels * 16 + n)], &total, sizeof total);
+      }
+    }
+    return sums;
+  }
+
+ private:
+  Shape shape_;
+  test::OwnedTensor in_;
+  test::OwnedWeight weight_;
+};
+
+TEST(TileProducts, EveryBlockingAddsInTheStatedOrder) {
+  for (const Shape& shape : kShapes) {
+    const Bf16Operands operands(shape);
+    const std::vector<uint32_t> expected = operands.expected();
+    for (const Blocking blocking : kBlockings) {
+      ASSERT_EQ(operands.multiply([&](const ProductTile& tile) {
+        amx_emulated::product_bf16_by(blocking, tile);
+      }),
+                expected)
+          << shape.rows << " rows, " << shape.panels << " panels, " << shape.k
+          << " inputs, blocking " << static_cast<int>(blocking);
+    }
+  }
+}
+
+// Also where products and sums are near the smallest number.
+TEST(TileProducts, FewRowsWithAvx512HaveTheTilesBits) {
+  if (!runs_here("avx512")) GTEST_SKIP() << "no AVX-512";
+  for (const float scale : {1.0f, 0x1p-62f}) {
+    for (int64_t rows = 1; rows <= kFewRows; ++rows) {
+      for (int64_t panels = 1; panels <= kTilePanels; ++panels) {
+        const Bf16Operands operands({rows, panels, 608}, scale);
+        ASSERT_EQ(operands.multiply(amx::few_rows_bf16),
+                  operands.multiply(amx_emulated::product_bf16))
+            << rows << " rows, " << panels << " panels, numbers of " << scale;
+      }
+    }
+  }
+}
+
+// Plain tiles that write down what they are asked to fetch.
+struct NotingTiles : PlainTiles {
+  static std::vector<const unsigned char*>& fetched() {
+    static std::vector<const unsigned char*> lines;
+    return lines;
+  }
+  static void fetch(const void* line) {
+    fetched().push_back(static_cast<const unsigned char*>(line));
+  }
+};
+
+TEST(TileProducts, ManyRowsFetchEveryLineThatComesNextOnce) {
+  for (const Shape& shape : {Shape{97, 5, 2080}, Shape{17, 8, 576}, Shape{288, 3, 1088}}) {
+    const Bf16Operands operands(shape);
+    const std::vector<unsigned char> ahead(panel_bytes(PackedFormat::kBf16, shape.k) *
+                                           static_cast<size_t>(shape.panels));
+    for (const Blocking blocking : kBlockings) {
+      NotingTiles::fetched().clear();
+      std::vector<const unsigned char*> wanted;
+      operands.multiply([&](ProductTile tile) {
+        tile.ahead = ahead.data();
+        NotingTiles tiles;
+        multiply_bf16(blocking, tiles, tile);
+        // Passes of the same length, the last one perhaps shorter.
+        const int64_t passes = (tile.num_steps / 16 + kTilesPerPass - 1) / kTilesPerPass;
+        const int64_t steps = (tile.num_steps / 16 + passes - 1) / passes * 16;
+        for (int64_t first = 0; first < tile.num_steps; first += steps) {
+          const bool is_last = first + steps >= tile.num_steps;
+          const unsigned char* next = is_last ? tile.ahead : tile.panels + (first + steps) * 64;
+          const int64_t count = std::min(steps, tile.num_steps - first);
+          for (int64_t i = 0; i < count * tile.num_panels; ++i) {
+            wanted.push_back(next + i % tile.num_panels * tile.panel_stride +
+                             i / tile.num_panels * 64);
+          }
+        }
+      });
+      EXPECT_EQ(NotingTiles::fetched(), wanted) << shape.rows << " rows";
+    }
+  }
+}
+
+// The variant's own object file: on the processor's tiles, else by a handler for what it lacks.
+class TileInstructions : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!runs_here("avx512")) GTEST_SKIP() << "no AVX-512, which stands beside the tiles";
+    if (!runs_here("amx")) trapped_.emplace();
+  }
+  void TearDown() override {
+    if (trapped_) {
+      EXPECT_GT(trapped_->num_executed(), 100);
+    }
+  }
+  std::optional<test::TrappedTiles> trapped_;
+};
+
+TEST_F(TileInstructions, HaveThePlainTilesBitsInBf16) {
+  for (const Shape& shape : kShapes) {
+    for (const float scale : {1.0f, 0x1p-62f}) {
+      const Bf16Operands operands(shape, scale);
+      const auto expected = operands.multiply(amx_emulated::product_bf16);
+      for (const Blocking blocking : kBlockings) {
+        ASSERT_EQ(operands.multiply(
+                      [&](const ProductTile& tile) { amx::product_bf16_by(blocking, tile); }),
+                  expected)
+            << shape.rows << " rows, " << shape.panels << " panels, " << shape.k << " inputs";
+      }
+      ASSERT_EQ(operands.multiply(amx::product_bf16), expected);
+    }
+  }
+  amx::release_tiles();
+}
+
+TEST_F(TileInstructions, MakeTheVariantsProductAndAreReleasedBehindIt) {
+  const Kernels& kernels = *variants().back().kernels;
+  ASSERT_STREQ(kernels.name, "amx");
+  test::Random random(9);
+  for (const int64_t rows : {3, 20, 300}) {
+    test::OwnedTensor in(DType::kBf16, rows, 64);
+    test::randomize(in, random);
+    test::OwnedWeight weight(PackedFormat::kBf16, 200, 64);
+    weight.pack([&](int64_t, int64_t) { return test::uniform(random); });
+    const test::OwnedTensor out(DType::kF32, rows, 200);
+    const test::OwnedTensor expected(DType::kF32, rows, 200);
+    test::on_lanes(1, [&](Lane& lane) {
+      kernels.matmul(lane, in.view(), weight.view(), Epilogue{}, out.view());
+      runnable_implementations().back()->matmul(lane, in.view(), weight.view(), Epilogue{},
+                                                expected.view());
+    });
+    for (int64_t row = 0; row < rows; ++row) ASSERT_EQ(out.bits(row), expected.bits(row));
+    EXPECT_EQ(amx::loaded_shapes.palette, 0);
+  }
+}
+
+class Int8Operands {
+ public:
+  explicit Int8Operands(const Shape& shape, bool extreme)
+      : shape_(shape),
+        in_stride_(shape.k + 64),
+        panel_stride_(shape.k * 16 + 128),
+        in_(static_cast<size_t>(shape.rows * in_stride_)),
+        panels_(static_cast<size_t>(shape.panels * panel_stride_)) {
+    test::Random random(static_cast<uint64_t>(shape.rows + shape.k));
+    for (int8_t& x : in_) x = static_cast<int8_t>(extreme ? 0x80 : random());
+    for (unsigned char& q : panels_) q = static_cast<unsigned char>(extreme ? 0xff : random());
+  }
+
+  std::vector<int32_t> multiply(const std::function<void(const Int8Group&)>& product) const {
+    std::vector<int32_t> sums = untouched();
+    product({.in = in_.data(),
+             .in_stride = in_stride_,
+             .num_rows = shape_.rows,
+             .panels = panels_.data(),
+             .ahead = nullptr,
+             .panel_stride = panel_stride_,
+             .num_panels = shape_.panels,
+             .num_steps = shape_.k / 4,
+             .sums = sums.data(),
+             .sums_stride = sums_stride()});
+    return sums;
+  }
+
+  std::vector<int32_t> expected() const {
+    std::vector<int32_t> sums = untouched();
+    for (int64_t row = 0; row < shape_.rows; ++row) {
+      for (int64_t n = 0; n < shape_.panels * 16; ++n) {
+        int32_t total = 0;
+        for (int64_t k = 0; k < shape_.k; ++k) {
+          const int64_t at = n / 16 * panel_stride_ + k / 4 * 64 + n % 16 * 4 + k % 4;
+          total += in_[static_cast<size_t>(row * in_stride_ + k)] *
+                   int32_t{panels_[static_cast<size_t>(at)]};
+        }
+        sums[static_cast<size_t>(row * sums_stride() + n)] = total;
+      }
+    }
+    return sums;
+  }
+
+ private:
+  int64_t sums_stride() const { return shape_.panels * 16 + 3; }
+  std::vector<int32_t> untouched() const {
+    return std::vector<int32_t>(static_cast<size_t>((shape_.rows + 1) * sums_stride()),
+                                static_cast<int32_t>(kUntouched));
+  }
+  Shape shape_;
+  int64_t in_stride_;
+  int64_t panel_stride_;
+  std::vector<int8_t> in_;
+  std::vector<unsigned char> panels_;
+};
+
+// Groups of 32, 64, 96, 128, and a channel's whole K in more than one pass.
+constexpr Shape kInt8Shapes[] = {{1, 8, 32},  {5, 3, 64},  {16, 4, 128},  {17, 5, 96}, {33, 3, 32},
+                                 {48, 1, 64}, {97, 5, 96}, {49, 2, 2112}, {7, 8, 4}};
+
+TEST_F(TileInstructions, Int8SumsAreThoseOfAPlainLoop) {
+  for (const Shape& shape : kInt8Shapes) {
+    for (const bool extreme : {false, true}) {
+      const Int8Operands operands(shape, extreme);
+      for (const Blocking blocking : kBlockings) {
+        ASSERT_EQ(
+            operands.multiply([&](const Int8Group& group) { amx::sums_int8_by(blocking, group); }),
+            operands.expected())
+            << shape.rows << " rows, " << shape.panels << " panels, " << shape.k << " inputs";
+      }
+    }
+  }
+  amx::release_tiles();
+}
+
+TEST(TileProducts, Int8SumsAreThoseOfAPlainLoop) {
+  for (const Shape& shape : kInt8Shapes) {
+    for (const bool extreme : {false, true}) {
+      const Int8Operands operands(shape, extreme);
+      const std::vector<int32_t> expected = operands.expected();
+      for (const Blocking blocking : kBlockings) {
+        ASSERT_EQ(operands.multiply(
+                      [&](const Int8Group& group) { amx_emulated::sums_int8_by(blocking, group); }),
+                  expected)
+            << shape.rows << " rows, " << shape.panels << " panels, " << shape.k << " inputs";
+      }
+    }
+  }
+}
+
+std::atomic<int> num_ended{0};
+void count_end() { ++num_ended; }
+
+constexpr Inner kCounting = [] {
+  Inner inner{};
+  inner.product_f32 = reference::product_f32;
+  inner.product_bf16 = amx_emulated::product_bf16;
+  inner.to_bf16 = reference::to_bf16;
+  inner.max_rows_bf16 = kAmxRows;
+  inner.end_product = count_end;
+  return inner;
+}();
+
+// Tiles that stay open while a lane sleeps cost 8 KiB at each change of threads.
+TEST(TileProducts, EveryLaneGivesUpItsTilesOnceAProduct) {
+  test::OwnedTensor in(DType::kBf16, 300, 64);
+  test::OwnedWeight weight(PackedFormat::kBf16, 200, 64);
+  const test::OwnedTensor out(DType::kF32, 300, 200);
+  for (const int lanes : {1, 3}) {
+    num_ended = 0;
+    test::on_lanes(lanes, [&](Lane& lane) {
+      host::matmul<kCounting>(lane, in.view(), weight.view(), Epilogue{}, out.view());
+    });
+    EXPECT_EQ(num_ended, lanes);
+  }
+}
+
+}  // namespace
+}  // namespace tidemill

@@ -1,0 +1,148 @@
+// Integer products with VPDPBUSD: four inputs of a channel at a time, unsigned weights against
+// signed activations, summed exactly.
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "kernels/host/inner.h"
+#include "kernels/host/product_groups.h"
+#include "kernels/host/product_tiles.h"
+#include "kernels/host/unroll.h"
+
+namespace tidemill::avx512vnni {
+namespace {
+
+struct Int8 {
+  static constexpr int64_t kInputsPerRow = 4;
+  static constexpr int32_t kMiddle = 128;
+  static constexpr int kSlices = 1;
+  static __m512i slice(__m512i row, int) { return row; }
+};
+
+// Low nibbles are the bytes of four inputs, high nibbles those of the next four.
+struct Int4 {
+  static constexpr int64_t kInputsPerRow = 8;
+  static constexpr int32_t kMiddle = 8;
+  static constexpr int kSlices = 2;
+  static __m512i slice(__m512i row, int index) {
+    const __m512i nibbles = index == 0 ? row : _mm512_srli_epi16(row, 4);
+    return _mm512_and_si512(nibbles, _mm512_set1_epi8(15));
+  }
+};
+
+// sum[c] += the four products of weights (unsigned) and inputs (signed) in each channel. Not the
+// intrinsic: around it GCC 12 copies every sum from register to register and into memory.
+void add_products(__m512i& sum, __m512i weights, __m512i inputs) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(inputs));
+}
+
+float scale_at(const unsigned char* of_input) { return *reinterpret_cast<const float*>(of_input); }
+int32_t sum_at(const unsigned char* of_input) {
+  return *reinterpret_cast<const int32_t*>(of_input + 4);
+}
+__m512 halves_at(const unsigned char* data) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(data)));
+}
+__m512 minus_scale_times_zero(__m512 scale, const unsigned char* zeros) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(zeros));
+  const __m512 zero = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+  return _mm512_xor_ps(_mm512_mul_ps(scale, zero), _mm512_set1_ps(-0.0f));
+}
+
+// What a group's offsets add to the totals: the order of these floats is part of the format's
+// meaning (inner.h).
+template <int kRows, int kPanels>
+void add_offsets(const ProductTile& tile, const GroupWalk& group) {
+  for (int p = 0; p < kPanels; ++p) {
+    const unsigned char* row = tile.panels + p * tile.panel_stride + group.scales;
+    const __m512 offsets = tile.format.offsets == Offsets::kOffset
+                               ? halves_at(row + 32)
+                               : minus_scale_times_zero(halves_at(row), row + 32);
+    for (int r = 0; r < kRows; ++r) {
+      const unsigned char* of_input = scale_of_input(tile, r, group.index);
+      const __m512 sum = _mm512_set1_ps(scale_at(of_input) * static_cast<float>(sum_at(of_input)));
+      float* total = tile.sums + (r * kTilePanels + p) * 16;
+      _mm512_storeu_ps(total, _mm512_fmadd_ps(offsets, sum, _mm512_loadu_ps(total)));
+    }
+  }
+}
+
+// The sums are local to the innermost loop over a group: as members of anything they would live in
+// memory.
+template <typename Numbers, int kRows, int kPanels>
+void tile_of(const ProductTile& tile) {
+  const unsigned char* ahead = panels_ahead(tile);
+  const bool has_middle = tile.format.offsets == Offsets::kNone;
+  for (GroupWalk group(tile, Numbers::kInputsPerRow); group.next();) {
+    __m512i sums[kRows][kPanels];
+    TIDEMILL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const int32_t middle =
+          has_middle ? -Numbers::kMiddle * sum_at(scale_of_input(tile, r, group.index)) : 0;
+      TIDEMILL_UNROLL
+      for (int p = 0; p < kPanels; ++p) sums[r][p] = _mm512_set1_epi32(middle);
+    }
+    const unsigned char* panels = tile.panels + group.rows;
+    const unsigned char* x = tile.in + group.index * tile.format.group;
+    for (int64_t step = 0; step < group.num_rows; ++step) {
+      if constexpr (kRows * kPanels >= 12) {
+        fetch_panels(ahead + group.rows, tile.panel_stride, step);
+      }
+      TIDEMILL_UNROLL
+      for (int s = 0; s < Numbers::kSlices; ++s) {
+        __m512i weights[kPanels];
+        TIDEMILL_UNROLL
+        for (int p = 0; p < kPanels; ++p) {
+          const unsigned char* row = panels + p * tile.panel_stride + step * 64;
+          if (s == 0) fetch_ahead<kPanels>(row);
+          weights[p] = Numbers::slice(_mm512_loadu_si512(row), s);
+        }
+        TIDEMILL_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+          const __m512i inputs = _mm512_set1_epi32(reinterpret_cast<const int32_t*>(
+              x + r * tile.in_stride)[step * Numbers::kSlices + s]);
+          TIDEMILL_UNROLL
+          for (int p = 0; p < kPanels; ++p) {
+            add_products(sums[r][p], weights[p], inputs);
+          }
+        }
+      }
+    }
+    __m512 scales[kPanels];
+    TIDEMILL_UNROLL
+    for (int p = 0; p < kPanels; ++p) {
+      const unsigned char* row = tile.panels + p * tile.panel_stride + group.scales;
+      scales[p] = tile.format.group == 0 ? _mm512_loadu_ps(row) : halves_at(row);
+    }
+    TIDEMILL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const __m512 of_input = _mm512_set1_ps(scale_at(scale_of_input(tile, r, group.index)));
+      TIDEMILL_UNROLL
+      for (int p = 0; p < kPanels; ++p) {
+        float* total = tile.sums + (r * kTilePanels + p) * 16;
+        const __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][p]), of_input);
+        const __m512 before = group.index == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(total);
+        _mm512_storeu_ps(total, _mm512_fmadd_ps(sum, scales[p], before));
+      }
+    }
+    if (!has_middle) add_offsets<kRows, kPanels>(tile, group);
+  }
+}
+
+template <typename Numbers>
+constexpr Tile kTiles[kTileRows][4] = {
+    {tile_of<Numbers, 1, 1>, tile_of<Numbers, 1, 2>, tile_of<Numbers, 1, 4>,
+     tile_of<Numbers, 1, 8>},
+    {tile_of<Numbers, 2, 1>, tile_of<Numbers, 2, 2>, tile_of<Numbers, 2, 4>,
+     tile_of<Numbers, 2, 8>},
+    {tile_of<Numbers, 3, 1>, tile_of<Numbers, 3, 2>, tile_of<Numbers, 3, 4>, nullptr},
+    {tile_of<Numbers, 4, 1>, tile_of<Numbers, 4, 2>, tile_of<Numbers, 4, 4>, nullptr},
+    {tile_of<Numbers, 5, 1>, tile_of<Numbers, 5, 2>, tile_of<Numbers, 5, 4>, nullptr},
+    {tile_of<Numbers, 6, 1>, tile_of<Numbers, 6, 2>, tile_of<Numbers, 6, 4>, nullptr},
+};
+
+}  // namespace
+
+void product_int8(const ProductTile& tile) { run_tiles(tile, kTiles<Int8>); }
+void product_int4(const ProductTile& tile) { run_tiles(tile, kTiles<Int4>); }
+
+}  // namespace tidemill::avx512vnni

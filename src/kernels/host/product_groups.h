@@ -1,0 +1,60 @@
+// Where the groups of a panel of integers stand (packed_weight.h). Included by the product_*.cc
+// files of the variants; in an unnamed namespace, as product_tiles.h explains.
+#pragma once
+
+#include <stdint.h>
+
+#include "kernels/host/inner.h"
+
+namespace tidemill {
+namespace {
+
+// Goes over the groups of a panel, one for each next(). Offsets are bytes from the panel's start.
+class GroupWalk {
+ public:
+  GroupWalk(const ProductTile& tile, int64_t inputs_per_row)
+      : rows_left_(tile.num_steps),
+        rows_per_group_(tile.format.group == 0 ? tile.num_steps
+                                               : tile.format.group / inputs_per_row),
+        pairs_(tile.format.group > 0 && tile.format.offsets == Offsets::kNone) {}
+
+  bool next() {
+    ++index;
+    if (num_pending_ > 0) {  // the second of two that share a row of scales
+      rows += num_rows * 64;
+      scales += 32;
+      num_rows = num_pending_;
+      num_pending_ = 0;
+      return true;
+    }
+    if (rows_left_ == 0) return false;
+    rows = next_rows_;
+    num_rows = rows_left_ < rows_per_group_ ? rows_left_ : rows_per_group_;
+    rows_left_ -= num_rows;
+    if (pairs_) num_pending_ = rows_left_ < rows_per_group_ ? rows_left_ : rows_per_group_;
+    rows_left_ -= num_pending_;
+    scales = rows + (num_rows + num_pending_) * 64;
+    next_rows_ = scales + 64;
+    return true;
+  }
+
+  int64_t index = -1;    // of the group
+  int64_t rows = 0;      // its numbers
+  int64_t num_rows = 0;  // of 64 bytes
+  int64_t scales = 0;
+
+ private:
+  int64_t rows_left_;
+  const int64_t rows_per_group_;
+  const bool pairs_;
+  int64_t num_pending_ = 0;
+  int64_t next_rows_ = 0;
+};
+
+// What stands behind the numbers of a row of the input, for one group (quantized_rows.h).
+inline const unsigned char* scale_of_input(const ProductTile& tile, int64_t row, int64_t group) {
+  return tile.in + row * tile.in_stride + tile.num_inputs + group * 8;
+}
+
+}  // namespace
+}  // namespace tidemill

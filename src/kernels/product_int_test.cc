@@ -1,0 +1,333 @@
+// Products with integer weights: their sums are exact and the floats behind them stand in one
+// order, so that every variant has the bits of the reference.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <ostream>
+
+#include "kernels/test_tensors.h"
+
+namespace tidemill {
+namespace {
+
+using test::on_lanes;
+using test::OwnedIntegers;
+using test::OwnedQuantized;
+using test::OwnedTensor;
+using test::Random;
+
+const Kernels& reference() { return select_kernels("reference"); }
+
+struct Case {
+  const Kernels* kernels;
+  PackedFormat format;
+};
+
+std::string name_of(const Case& test_case) {
+  return test::label(*test_case.kernels) + "_" + test::label(test_case.format);
+}
+void PrintTo(const Case& test_case, std::ostream* out) { *out << name_of(test_case); }
+
+std::vector<PackedFormat> formats() {
+  std::vector<PackedFormat> all = {PackedFormat::kInt8PerChannel};
+  for (const Numbers numbers : {Numbers::kInt8, Numbers::kInt4}) {
+    for (const Offsets offsets : {Offsets::kNone, Offsets::kZero, Offsets::kOffset}) {
+      for (const int32_t group : {32, 64, 128}) all.push_back({numbers, offsets, group});
+    }
+  }
+  return all;
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const Kernels* kernels : runnable_implementations()) {
+    for (const PackedFormat& format : formats()) all.push_back({kernels, format});
+  }
+  return all;
+}
+
+struct Shape {
+  int64_t rows, k, n;
+};
+// Sizes that miss the tile in every direction, groups that end short, and SmolLM2's hidden size.
+constexpr Shape kShapes[] = {{1, 64, 64}, {17, 65, 33}, {9, 1000, 31}, {5, 576, 150},
+                             {2, 1, 1},   {6, 31, 129}, {3, 320, 72},  {13, 129, 40}};
+
+OwnedTensor random_values(int64_t rows, int64_t k, Random& random) {
+  OwnedTensor values(DType::kF32, rows, k);
+  test::randomize(values, random);
+  return values;
+}
+
+class IntegerProduct : public testing::TestWithParam<Case> {
+ protected:
+  const PackedFormat& format() const { return GetParam().format; }
+  const Kernels& kernels() const { return *GetParam().kernels; }
+
+  PackedWeight weight_view(const OwnedIntegers& weight, int32_t parts) const {
+    PackedWeight view = weight.view();
+    view.input_parts = parts;
+    return view;
+  }
+  static OwnedTensor multiply(const Kernels& kernels, const Tensor& in, const PackedWeight& weight,
+                              int lanes = 1) {
+    OwnedTensor out(DType::kF32, in.rows, weight.n);
+    out.fill(std::numeric_limits<float>::quiet_NaN());
+    on_lanes(lanes, [&](Lane& lane) { kernels.matmul(lane, in, weight, Epilogue{}, out.view()); });
+    return out;
+  }
+  Random random_{11};
+};
+
+TEST_P(IntegerProduct, HasTheReferencesBitsOnSizesThatMissTheTile) {
+  for (const Shape& shape : kShapes) {
+    for (const int32_t parts : {1, 2}) {
+      const OwnedIntegers weight(format(), shape.n, shape.k, random_);
+      const PackedWeight view = weight_view(weight, parts);
+      const OwnedQuantized in(reference(), random_values(shape.rows, shape.k, random_),
+                              input_form(view));
+      const OwnedTensor expected = multiply(reference(), in.view(), view);
+      const OwnedTensor out = multiply(kernels(), in.view(), view, 2);
+      for (int64_t row = 0; row < shape.rows; ++row) {
+        ASSERT_EQ(out.bits(row), expected.bits(row))
+            << shape.rows << "x" << shape.k << "x" << shape.n << ", row " << row << ", " << parts;
+      }
+    }
+  }
+}
+
+TEST_P(IntegerProduct, IsTheSumOfProductsOfWhatIsStored) {
+  for (const Shape& shape : kShapes) {
+    for (const int32_t parts : {1, 2}) {
+      const OwnedIntegers weight(format(), shape.n, shape.k, random_);
+      const PackedWeight view = weight_view(weight, parts);
+      const OwnedQuantized in(kernels(), random_values(shape.rows, shape.k, random_),
+                              input_form(view));
+      const OwnedTensor out = multiply(kernels(), in.view(), view);
+      std::vector<float> channel(static_cast<size_t>(shape.k));
+      for (int64_t n = 0; n < shape.n; ++n) {
+        unpack_row(view, n, channel.data());
+        for (int64_t row = 0; row < shape.rows; ++row) {
+          double sum = 0.0;
+          double magnitude = 0.0;
+          for (int64_t k = 0; k < shape.k; ++k) {
+            sum += in.at(row, k) * static_cast<double>(channel[static_cast<size_t>(k)]);
+            // With offsets two sums of q itself, up to 255 of a scale, nearly cancel.
+            magnitude += std::fabs(in.at(row, k)) * 350.0;
+          }
+          ASSERT_NEAR(out.at(row, n), sum, 0x1p-20 * magnitude + 1e-5) << row << "," << n;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(IntegerProduct, RowsBitsDependOnThatRowAlone) {
+  const Shape shape{19, 576, 200};
+  const OwnedIntegers weight(format(), shape.n, shape.k, random_);
+  const OwnedTensor values = random_values(shape.rows, shape.k, random_);
+  const OwnedQuantized in(kernels(), values, input_form(weight.view()));
+  const OwnedTensor together = multiply(kernels(), in.view(), weight.view(), 3);
+  for (int64_t row = 0; row < shape.rows; ++row) {
+    OwnedTensor alone(DType::kF32, 1, shape.k);
+    for (int64_t k = 0; k < shape.k; ++k) alone.set(0, k, values.at(row, k));
+    const OwnedQuantized one(kernels(), alone, input_form(weight.view()));
+    ASSERT_EQ(multiply(kernels(), one.view(), weight.view()).bits(0), together.bits(row)) << row;
+  }
+}
+
+TEST_P(IntegerProduct, AnInputThatIsNoNumberIsSeenInItsRowAlone) {
+  const OwnedIntegers weight(format(), 33, 200, random_);
+  for (const float strange :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    for (const int32_t parts : {1, 2}) {
+      const PackedWeight view = weight_view(weight, parts);
+      OwnedTensor values = random_values(4, 200, random_);
+      const OwnedQuantized clean(kernels(), values, input_form(view));
+      const OwnedTensor before = multiply(kernels(), clean.view(), view);
+      values.set(2, 199, strange);
+      const OwnedQuantized in(kernels(), values, input_form(view));
+      const OwnedTensor out = multiply(kernels(), in.view(), view);
+      for (int64_t n = 0; n < 33; ++n) {
+        EXPECT_TRUE(std::isnan(out.at(2, n))) << n;
+        EXPECT_EQ(out.at(1, n), before.at(1, n));
+        EXPECT_EQ(out.at(3, n), before.at(3, n));
+      }
+    }
+  }
+}
+
+TEST_P(IntegerProduct, EpiloguesAreThoseOfFloats) {
+  const Shape shape{7, 192, 2 * 48};
+  const OwnedIntegers weight(format(), shape.n, shape.k, random_);
+  const OwnedQuantized in(kernels(), random_values(shape.rows, shape.k, random_),
+                          input_form(weight.view()));
+  const OwnedTensor plain = multiply(kernels(), in.view(), weight.view());
+  std::vector<float> bias(static_cast<size_t>(shape.n));
+  for (float& value : bias) value = test::uniform(random_);
+  OwnedTensor residual(DType::kF32, shape.rows, shape.n);
+  test::randomize(residual, random_);
+  OwnedTensor sum(DType::kF32, shape.rows, shape.n);
+  OwnedTensor gated(DType::kF32, shape.rows, shape.n / 2);
+  on_lanes(2, [&](Lane& lane) {
+    kernels().matmul(lane, in.view(), weight.view(),
+                     {.bias = bias.data(), .residual = &residual.view()}, sum.view());
+    kernels().matmul(lane, in.view(), weight.view(), {.silu_times_up = true}, gated.view());
+  });
+  for (int64_t row = 0; row < shape.rows; ++row) {
+    for (int64_t n = 0; n < shape.n; ++n) {
+      ASSERT_EQ(sum.at(row, n),
+                plain.at(row, n) + bias[static_cast<size_t>(n)] + residual.at(row, n));
+    }
+    for (int64_t n = 0; n < shape.n / 2; ++n) {
+      const double gate = plain.at(row, n / 16 * 32 + n % 16);
+      const double up = plain.at(row, n / 16 * 32 + 16 + n % 16);
+      const double value = gate / (1.0 + std::exp(-gate)) * up;
+      ASSERT_NEAR(gated.at(row, n), value, 1e-5 * std::fabs(value) + 1e-5);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, IntegerProduct, testing::ValuesIn(cases()),
+                         [](const auto& test) { return name_of(test.param); });
+
+// ---- the input
+
+std::vector<QuantizedForm> forms() {
+  std::vector<QuantizedForm> all;
+  for (const int32_t group : {0, 32, 64, 128}) {
+    for (const bool nibble_order : {false, true}) {
+      for (const int32_t parts : {1, 2}) all.push_back({group, nibble_order, parts});
+    }
+  }
+  return all;
+}
+
+class Quantize : public testing::TestWithParam<const Kernels*> {};
+
+TEST_P(Quantize, EveryVariantRoundsTheSame) {
+  Random random(5);
+  for (const QuantizedForm& form : forms()) {
+    for (const int64_t cols : {1, 63, 64, 65, 100, 576, 1000}) {
+      OwnedTensor values = random_values(3, cols, random);
+      for (int64_t col = 0; col < cols; ++col) values.set(1, col, 0.0f);  // a row of nothing
+      values.set(2, cols / 2, 1e20f);                                     // an outlier
+      if (cols > 70) values.set(0, 70, std::numeric_limits<float>::quiet_NaN());
+      const OwnedQuantized expected(reference(), values, form);
+      const OwnedQuantized out(*GetParam(), values, form);
+      ASSERT_EQ(out.bytes(), expected.bytes())
+          << "group " << form.group << ", parts " << form.parts << ", " << cols << " columns";
+    }
+  }
+}
+
+TEST_P(Quantize, IsWithinHalfAStepAndSaysItsSum) {
+  Random random(6);
+  for (const QuantizedForm& form : forms()) {
+    const OwnedTensor values = random_values(4, 200, random);
+    const OwnedQuantized out(*GetParam(), values, form);
+    for (int64_t row = 0; row < 4; ++row) {
+      for (int64_t part = 0; part < form.parts; ++part) {
+        const int64_t per_group = form.group == 0 ? 256 : form.group;
+        for (int64_t group = 0; group * per_group < 256; ++group) {
+          int sum = 0;
+          for (int64_t i = group * per_group; i < std::min<int64_t>((group + 1) * per_group, 256);
+               ++i) {
+            sum += out.integer(row, part, i);
+          }
+          ASSERT_EQ(out.scale(row, part, group).sum, sum);
+        }
+      }
+      for (int64_t col = 0; col < 200; ++col) {
+        const int64_t group = form.group == 0 ? 0 : col / form.group;
+        const float step = out.scale(row, form.parts - 1, group).scale;
+        // Half a step, and what the division leaves.
+        ASSERT_LE(std::fabs(out.at(row, col) - values.at(row, col)), 0.51 * step);
+      }
+    }
+  }
+}
+
+// A norm can write what the next product reads.
+TEST_P(Quantize, ANormOfIntegersIsTheNormQuantised) {
+  Random random(7);
+  const OwnedTensor values = random_values(5, 100, random);
+  std::vector<float> scale(100, 1.5f);
+  for (const QuantizedForm& form : forms()) {
+    OwnedTensor normed(DType::kF32, 5, 100);
+    on_lanes(1, [&](Lane& lane) {
+      GetParam()->rms_norm(lane, values.view(), nullptr, scale.data(), 1e-5f, normed.view());
+    });
+    const OwnedQuantized expected(*GetParam(), normed, form);
+    const OwnedQuantized out(*GetParam(), values, form);  // its memory is written again
+    on_lanes(2, [&](Lane& lane) {
+      GetParam()->rms_norm(lane, values.view(), nullptr, scale.data(), 1e-5f, out.view());
+    });
+    ASSERT_EQ(out.bytes(), expected.bytes());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, Quantize, testing::ValuesIn(runnable_implementations()),
+                         [](const auto& test) { return test::label(*test.param); });
+
+// ---- the weight
+
+TEST(IntegerWeight, TakesTheBytesThatItsLayoutSays) {
+  const auto bits = [](Numbers numbers, Offsets offsets, int32_t group, int64_t k) {
+    return static_cast<double>(panel_bytes({numbers, offsets, group}, k)) * 8.0 / 16.0 /
+           static_cast<double>(k);
+  };
+  EXPECT_EQ(bits(Numbers::kInt4, Offsets::kZero, 128, 4096), 4.25);
+  EXPECT_EQ(bits(Numbers::kInt4, Offsets::kOffset, 64, 4096), 4.5);
+  EXPECT_EQ(bits(Numbers::kInt4, Offsets::kOffset, 32, 4096), 5.0);
+  EXPECT_EQ(bits(Numbers::kInt4, Offsets::kNone, 32, 4096), 4.5);
+  EXPECT_EQ(bits(Numbers::kInt8, Offsets::kNone, 32, 4096), 8.5);
+  EXPECT_EQ(panel_bytes(PackedFormat::kInt8PerChannel, 576), 576u * 16 + 64);
+  // Groups of 128 in 576: two pairs and half a group alone.
+  EXPECT_EQ(panel_bytes({Numbers::kInt4, Offsets::kNone, 128}, 576), (576u / 8 + 3) * 64);
+}
+
+TEST(IntegerWeight, GivesBackWhatWasPacked) {
+  Random random(8);
+  for (const PackedFormat& format : formats()) {
+    for (const int64_t k : {1, 65, 200, 576}) {
+      const int64_t groups = num_groups(format, k);
+      const uint64_t range = format.numbers == Numbers::kInt4 ? 16 : 256;
+      std::vector<uint8_t> q(static_cast<size_t>(3 * k));
+      for (uint8_t& value : q) value = static_cast<uint8_t>(random() % range);
+      std::vector<float> scales(static_cast<size_t>(3 * groups));
+      std::vector<float> offsets(scales.size());
+      for (size_t i = 0; i < scales.size(); ++i) {
+        scales[i] = static_cast<float>(1 + random() % 100) * 0.125f;
+        offsets[i] = static_cast<float>(random() % range);
+      }
+      std::vector<unsigned char> panel(panel_bytes(format, k), 0xff);
+      pack_panel(
+          format, k,
+          IntegerRows{
+              .num_rows = 3, .q = q.data(), .scales = scales.data(), .offsets = offsets.data()},
+          panel.data());
+      const PackedWeight weight{.format = format, .n = 3, .k = k, .data = panel.data()};
+      std::vector<float> row(static_cast<size_t>(k));
+      for (int64_t n = 0; n < 3; ++n) {
+        unpack_row(weight, n, row.data());
+        for (int64_t i = 0; i < k; ++i) {
+          const auto group =
+              static_cast<size_t>(n * groups + (format.group == 0 ? 0 : i / format.group));
+          const float value = q[static_cast<size_t>(n * k + i)];
+          const float middle = format.numbers == Numbers::kInt4 ? 8.0f : 128.0f;
+          const float expected = format.offsets == Offsets::kNone ? scales[group] * (value - middle)
+                                 : format.offsets == Offsets::kZero
+                                     ? scales[group] * (value - offsets[group])
+                                     : scales[group] * value + offsets[group];
+          ASSERT_EQ(row[static_cast<size_t>(i)], expected)
+              << test::label(format) << " " << n << "," << i;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tidemill
