@@ -41,9 +41,7 @@ struct IntegerVector {
   static F minus_product(F a, F b) {
     return _mm512_xor_ps(_mm512_mul_ps(a, b), _mm512_set1_ps(-0.0f));
   }
-  static F scaled(I sums, float scale) {
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(scale));
-  }
+  static F scaled(I sums, F scale) { return _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale); }
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static void store(float* target, F value) { _mm512_storeu_ps(target, value); }
 };

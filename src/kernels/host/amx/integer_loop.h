@@ -16,6 +16,7 @@
 #include "kernels/host/amx/tile_blocks.h"
 #include "kernels/host/inner.h"
 #include "kernels/host/product_groups.h"
+#include "kernels/host/unroll.h"
 
 namespace tidemill {
 namespace {
@@ -311,38 +312,49 @@ class IntegerProduct {
     waiting.row += count;
   }
 
-  // The order of these floats is part of the format's meaning (inner.h).
+  // The order of these floats is part of the format's meaning (inner.h). Copies, because a store of
+  // floats could change every member as far as the compiler knows.
   template <int kUsed, Offsets kOffsets>
   void apply(const Set& set, int64_t count) const {
-    const Waiting& waiting = set.waiting;
+    const ProductTile product = product_;
+    const Waiting waiting = set.waiting;
     F scales[kUsed];
     F offsets[kUsed];
+    TIDEMILL_UNROLL
     for (int p = 0; p < kUsed; ++p) {
       const unsigned char* row =
-          product_.panels + (set.panel + p) * product_.panel_stride + waiting.scales;
-      scales[p] = product_.format.group == 0 ? V::floats_at(row) : V::halves_at(row);
+          product.panels + (set.panel + p) * product.panel_stride + waiting.scales;
+      scales[p] = product.format.group == 0 ? V::floats_at(row) : V::halves_at(row);
       if constexpr (kOffsets == Offsets::kOffset) offsets[p] = V::halves_at(row + 32);
       if constexpr (kOffsets == Offsets::kZero) {
         offsets[p] = V::minus_product(scales[p], V::bytes_at(row + 32));
       }
     }
-    for (int64_t r = waiting.row; r < waiting.row + count; ++r) {
-      const unsigned char* of_input =
-          scale_of_input(product_, waiting.first_row + r, waiting.group);
-      const float x_scale = *reinterpret_cast<const float*>(of_input);
+    const unsigned char* of_input =
+        scale_of_input(product, waiting.first_row + waiting.row, waiting.group);
+    const unsigned char* sums = waiting.sums + waiting.row * kUsed * 64;
+    float* totals =
+        product.sums + ((waiting.first_row + waiting.row) * kTilePanels + set.panel) * 16;
+    const bool from_zero = waiting.group == 0;
+    for (int64_t r = 0; r < count; ++r) {
+      const F x_scale = V::set1_float(*reinterpret_cast<const float*>(of_input));
       const int32_t x_sum = *reinterpret_cast<const int32_t*>(of_input + 4);
-      const F of_offsets = V::set1_float(x_scale * static_cast<float>(x_sum));
-      float* totals = product_.sums + ((waiting.first_row + r) * kTilePanels + set.panel) * 16;
+      F x_offset = V::zero();
+      if constexpr (kOffsets != Offsets::kNone) x_offset = V::scaled(V::set1(x_sum), x_scale);
+      TIDEMILL_UNROLL
       for (int p = 0; p < kUsed; ++p) {
-        I sum = V::load(waiting.sums + (r * kUsed + p) * 64);
+        I sum = V::load(sums + p * 64);
         if constexpr (kOffsets == Offsets::kNone && Weights::kMiddle != 0) {
           sum = V::add(sum, V::set1(-Weights::kMiddle * x_sum));
         }
-        F total = waiting.group == 0 ? V::zero() : V::floats_at(totals + p * 16);
+        F total = from_zero ? V::zero() : V::floats_at(totals + p * 16);
         total = V::fma(V::scaled(sum, x_scale), scales[p], total);
-        if constexpr (kOffsets != Offsets::kNone) total = V::fma(offsets[p], of_offsets, total);
+        if constexpr (kOffsets != Offsets::kNone) total = V::fma(offsets[p], x_offset, total);
         V::store(totals + p * 16, total);
       }
+      of_input += product.in_stride;
+      sums += kUsed * 64;
+      totals += kTilePanels * 16;
     }
   }
 

@@ -89,10 +89,9 @@ struct PlainVector {
     for (int c = 0; c < 16; ++c) a.values[c] = -(a.values[c] * b.values[c]);
     return a;
   }
-  static F scaled(const I& sums, float scale) {
-    F result;
-    for (int c = 0; c < 16; ++c) result.values[c] = static_cast<float>(int_at(sums, c)) * scale;
-    return result;
+  static F scaled(const I& sums, F scale) {
+    for (int c = 0; c < 16; ++c) scale.values[c] *= static_cast<float>(int_at(sums, c));
+    return scale;
   }
   static F fma(F a, const F& b, const F& c) {
     for (int i = 0; i < 16; ++i) a.values[i] = fmaf(a.values[i], b.values[i], c.values[i]);

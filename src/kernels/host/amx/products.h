@@ -21,9 +21,9 @@ enum class Blocking : uint8_t { k3x1, k2x2, k2x1 };
 // bf16 and int8 per channel: of a prototype on a Sapphire Rapids core, weights from L2, this was
 // the fastest beside an awake hyper-thread and as fast as any beside a sleeping one.
 inline constexpr Blocking kDefaultBlocking = Blocking::k3x1;
-// Integers in groups: for each group and 16 x 16 sums the vector unit has some 40 to 50 cycles of
-// scales to apply, the tiles 16 or 32 of products (groups of up to 64, 128). What a row brings to
-// that is read once for two panels; and so is an input.
+// Integers in groups: for each group and 16 x 16 sums the vector unit has some 24 to 40 cycles of
+// scales to apply, the tiles 16 or 32 of products (groups of up to 64, of 128). What that reads of a
+// row is read once for two panels here.
 inline constexpr Blocking kGroupsBlocking = Blocking::k2x2;
 
 // Up to this many rows, reading the weights takes longer than their products: AVX-512 streams them.
