@@ -13,6 +13,7 @@ set(own_headers
   kernels/tensor.h
   kernels/host/amx/integer_loop.h
   kernels/host/amx/integer_portions.h
+  kernels/host/amx/integer_scales.h
   kernels/host/amx/product_loop.h
   kernels/host/amx/products.h
   kernels/host/amx/tile_blocks.h

@@ -12,11 +12,10 @@
 #include <stdint.h>
 
 #include "kernels/host/amx/integer_portions.h"
+#include "kernels/host/amx/integer_scales.h"
 #include "kernels/host/amx/products.h"
 #include "kernels/host/amx/tile_blocks.h"
 #include "kernels/host/inner.h"
-#include "kernels/host/product_groups.h"
-#include "kernels/host/unroll.h"
 
 namespace tidemill {
 namespace {
@@ -43,13 +42,6 @@ struct Int4Weights {
   static void add(Tiles& tiles) {
     tiles.template dot_ss<kC, kA, kB>();
   }
-};
-
-// Sums of a block of rows and a group, in memory; `row` of them have their scales.
-struct Waiting {
-  const unsigned char* sums = nullptr;
-  int64_t first_row = 0, num_rows = 0, row = 0;
-  int64_t group = 0, scales = 0;
 };
 
 // V: the floats of a panel's 16 channels (integer_vector_avx512.h, plain_vector.h).
@@ -88,10 +80,8 @@ class IntegerProduct {
   static constexpr int64_t kRingSlotBytes = kMaxSetPanels * kRingTiles * kTileBytes;
   static constexpr int64_t kPassPanels = 2;  // with several blocks
   static constexpr int64_t kPassPanelBytes = kTilesPerPass * kTileBytes + 64;  // no power of two
-  static constexpr int64_t kUnpackedBytes = !Weights::kPacked ? 64
-                                            : 2 * kRingSlotBytes > kPassPanels* kPassPanelBytes
-                                                ? 2 * kRingSlotBytes
-                                                : kPassPanels* kPassPanelBytes;
+  static constexpr int64_t kPassBytes = kPassPanels * kPassPanelBytes;
+  static_assert(2 * kRingSlotBytes <= kPassBytes);
   static constexpr int64_t kMaxSums = 4;  // tiles of a block
 
   struct Pass {
@@ -107,7 +97,7 @@ class IntegerProduct {
     int64_t panel;
     bool unpacked;  // a pass of them
     Fetcher& fetcher;
-    Waiting waiting{};
+    WaitingSums<Weights::kMiddle, V> waiting;
   };
 
   int64_t tiles_per_pass(const PortionWalk& walk) const {
@@ -162,14 +152,14 @@ class IntegerProduct {
                     .num_steps = pass.num_tiles * num_blocks<kPanels>(product_.num_panels, rows),
                     .credit = 0};
     each_set_of_panels<kPanels>(product_.num_panels, [&](auto used, int64_t panel) {
-      Set set{panel, is_unpacked_whole(pass, rows), fetcher};
+      Set set{panel, is_unpacked_whole(pass, rows), fetcher, {product_, panel}};
       if (set.unpacked) unpack_pass<used.value>(pass, panel);
       for (int64_t b = 0; b < rows.count; ++b) {
         constexpr int64_t kBlockRows = kRowTiles * kTileHeight;
         multiply_block<TilePlan, kRowTiles, used.value>(pass, set, rows.first_row + b * kBlockRows,
                                                         kBlockRows - kTileHeight + rows.last_rows);
       }
-      apply_scales<used.value>(set, 1);
+      set.waiting.template apply_scales<used.value>(1);
     });
   }
 
@@ -202,17 +192,12 @@ class IntegerProduct {
       const Operands operands = operands_of(pass, set, portion, in_turn ? unpacked : nullptr, row);
       add_products<Weights, TilePlan, kRowTiles, kUsed>(tiles_, operands, [&](int64_t t) {
         set.fetcher.template advance<Tiles>();
-        apply_scales<kUsed>(set, portion.tiles_to_sum - t);
+        set.waiting.template apply_scales<kUsed>(portion.tiles_to_sum - t);
       });
       if (portion.ends) {
         store_sums<TilePlan, kRowTiles, kUsed>(tiles_, {sums_[slot_], kUsed * 64});
         if (streams_) fetch_scales<kUsed>(set.panel, portion);
-        set.waiting = {.sums = sums_[slot_],
-                       .first_row = row,
-                       .num_rows = num_rows,
-                       .row = 0,
-                       .group = portion.group,
-                       .scales = portion.scales};
+        set.waiting.add(sums_[slot_], row, num_rows, portion);
         slot_ = 1 - slot_;
       } else if (!is_any) {
         store_sums<TilePlan, kRowTiles, kUsed>(tiles_, partial);
@@ -248,12 +233,11 @@ class IntegerProduct {
   template <int kUsed>
   void unpack(int64_t panel, const Portion& portion, unsigned char* to, int64_t to_stride) {
     if constexpr (Weights::kPacked) {
-      const int64_t num_rows = portion_rows(portion);
       const I middle = V::set1_byte(has_middle_ ? Weights::kMiddleOfWeights : int8_t{0});
       for (int p = 0; p < kUsed; ++p) {
         const unsigned char* from =
             product_.panels + (panel + p) * product_.panel_stride + portion.rows;
-        for (int64_t row = 0; row < num_rows; ++row) {
+        for (int64_t row = 0; row < portion.num_rows; ++row) {
           if (streams_) Tiles::fetch(from + row * 64 + kStreamBytes);
           const I packed = V::load(from + row * 64);
           unsigned char* target = to + p * to_stride + row * 128;
@@ -277,11 +261,6 @@ class IntegerProduct {
     }
   }
 
-  int64_t portion_rows(const Portion& portion) const {
-    const int64_t tile_inputs = product_.format.group % 64 == 0 ? 64 : 32;
-    return portion.num_tiles * tile_inputs / Weights::kInputsPerRow;
-  }
-
   // Two groups may share a row of scales.
   template <int kUsed>
   void fetch_scales(int64_t panel, const Portion& portion) const {
@@ -292,79 +271,13 @@ class IntegerProduct {
     }
   }
 
-  // An equal share of what waits, when so many steps are left for it.
-  template <int kUsed>
-  void apply_scales(Set& set, int64_t steps_left) const {
-    Waiting& waiting = set.waiting;
-    const int64_t count = (waiting.num_rows - waiting.row + steps_left - 1) / steps_left;
-    if (count == 0) return;
-    switch (product_.format.offsets) {
-      case Offsets::kNone:
-        apply<kUsed, Offsets::kNone>(set, count);
-        break;
-      case Offsets::kZero:
-        apply<kUsed, Offsets::kZero>(set, count);
-        break;
-      case Offsets::kOffset:
-        apply<kUsed, Offsets::kOffset>(set, count);
-        break;
-    }
-    waiting.row += count;
-  }
-
-  // The order of these floats is part of the format's meaning (inner.h). Copies, because a store of
-  // floats could change every member as far as the compiler knows.
-  template <int kUsed, Offsets kOffsets>
-  void apply(const Set& set, int64_t count) const {
-    const ProductTile product = product_;
-    const Waiting waiting = set.waiting;
-    F scales[kUsed];
-    F offsets[kUsed];
-    TIDEMILL_UNROLL
-    for (int p = 0; p < kUsed; ++p) {
-      const unsigned char* row =
-          product.panels + (set.panel + p) * product.panel_stride + waiting.scales;
-      scales[p] = product.format.group == 0 ? V::floats_at(row) : V::halves_at(row);
-      if constexpr (kOffsets == Offsets::kOffset) offsets[p] = V::halves_at(row + 32);
-      if constexpr (kOffsets == Offsets::kZero) {
-        offsets[p] = V::minus_product(scales[p], V::bytes_at(row + 32));
-      }
-    }
-    const unsigned char* of_input =
-        scale_of_input(product, waiting.first_row + waiting.row, waiting.group);
-    const unsigned char* sums = waiting.sums + waiting.row * kUsed * 64;
-    float* totals =
-        product.sums + ((waiting.first_row + waiting.row) * kTilePanels + set.panel) * 16;
-    const bool from_zero = waiting.group == 0;
-    for (int64_t r = 0; r < count; ++r) {
-      const F x_scale = V::set1_float(*reinterpret_cast<const float*>(of_input));
-      const int32_t x_sum = *reinterpret_cast<const int32_t*>(of_input + 4);
-      F x_offset = V::zero();
-      if constexpr (kOffsets != Offsets::kNone) x_offset = V::scaled(V::set1(x_sum), x_scale);
-      TIDEMILL_UNROLL
-      for (int p = 0; p < kUsed; ++p) {
-        I sum = V::load(sums + p * 64);
-        if constexpr (kOffsets == Offsets::kNone && Weights::kMiddle != 0) {
-          sum = V::add(sum, V::set1(-Weights::kMiddle * x_sum));
-        }
-        F total = from_zero ? V::zero() : V::floats_at(totals + p * 16);
-        total = V::fma(V::scaled(sum, x_scale), scales[p], total);
-        if constexpr (kOffsets != Offsets::kNone) total = V::fma(offsets[p], x_offset, total);
-        V::store(totals + p * 16, total);
-      }
-      of_input += product.in_stride;
-      sums += kUsed * 64;
-      totals += kTilePanels * 16;
-    }
-  }
-
   Tiles& tiles_;
   const ProductTile product_;
   const bool has_middle_;
   const bool streams_;
   int slot_ = 0;
   alignas(64) unsigned char sums_[2][kMaxSums * kTileBytes];
-  alignas(64) unsigned char unpacked_[kUnpackedBytes];
+  alignas(64) unsigned char unpacked_[Weights::kPacked ? kPassBytes : 64];
 };
 
 inline Blocking blocking_of(const PackedFormat& format) {

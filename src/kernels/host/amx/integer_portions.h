@@ -20,6 +20,7 @@ namespace {
 struct Portion {
   int64_t group;         // its index
   int64_t rows;          // offset of the numbers in a panel
+  int64_t num_rows;      // of 64 bytes
   int64_t inputs;        // the first one's
   int64_t num_tiles;     // 1 or more
   int64_t tiles_to_sum;  // these and those behind, up to where the sum is complete or the pass ends
@@ -58,16 +59,17 @@ class PortionWalk {
     }
     const int64_t to_sum = group_left_ < tiles_left_ ? group_left_ : tiles_left_;
     const int64_t num_tiles = to_sum < max_tiles ? to_sum : max_tiles;
+    const int64_t num_inputs = num_tiles * tile_inputs_;
     portion = {.group = groups_.index,
                .rows = row_,
+               .num_rows = num_inputs / inputs_per_row_,
                .inputs = inputs_,
                .num_tiles = num_tiles,
                .tiles_to_sum = to_sum,
                .scales = groups_.scales,
                .starts = starts,
                .ends = num_tiles == group_left_};
-    const int64_t num_inputs = num_tiles * tile_inputs_;
-    row_ += num_inputs / inputs_per_row_ * 64;
+    row_ += portion.num_rows * 64;
     group_left_ -= num_tiles;
     tiles_left_ -= num_tiles;
     inputs_ += num_inputs;

@@ -22,8 +22,8 @@ enum class Blocking : uint8_t { k3x1, k2x2, k2x1 };
 // the fastest beside an awake hyper-thread and as fast as any beside a sleeping one.
 inline constexpr Blocking kDefaultBlocking = Blocking::k3x1;
 // Integers in groups: for each group and 16 x 16 sums the vector unit has some 24 to 40 cycles of
-// scales to apply, the tiles 16 or 32 of products (groups of up to 64, of 128). What that reads of a
-// row is read once for two panels here.
+// scales to apply, the tiles 16 or 32 of products (groups of up to 64, of 128). What that reads of
+// a row is read once for two panels here.
 inline constexpr Blocking kGroupsBlocking = Blocking::k2x2;
 
 // Up to this many rows, reading the weights takes longer than their products: AVX-512 streams them.
