@@ -44,18 +44,39 @@ constexpr Inner kAvx512 = TIDEMILL_INNER(avx512, float);
 constexpr Inner kAvx512Vnni = with_vnni(kAvx512);
 constexpr Inner kAvx512Bf16 = with_bf16(kAvx512Vnni);
 
-// Tiles for bf16 products; everything else is `inner`'s.
-constexpr Inner with_tiles(Inner inner, void (*product)(const ProductTile&), void (*end)()) {
-  inner.product_bf16 = product;
+// Calls of as many rows as tiles want.
+constexpr Inner with_tiles(Inner inner) {
   inner.max_rows_bf16 = kAmxRows;
-  inner.end_product = end;
+  inner.max_rows_integers = kAmxRows;
   return inner;
 }
-constexpr Inner kAmx = with_tiles(kAvx512Bf16, amx::product_bf16, amx::release_tiles);
-constexpr Inner kAmxEmulated = with_tiles(kReference, amx_emulated::product_bf16, nullptr);
-constexpr Inner kAmxEmulatedAvx2 = with_tiles(kAvx2, amx_emulated::product_bf16, nullptr);
-constexpr Inner kAmxEmulatedAvx512 =
-    with_tiles(kAvx512, amx_emulated::product_bf16_with_avx512, nullptr);
+
+constexpr Inner with_amx(Inner inner) {
+  inner.product_bf16 = amx::product_bf16;
+  inner.product_int8 = amx::product_int8;
+  inner.product_int4 = amx::product_int4;
+  inner.end_product = amx::release_tiles;
+  return with_tiles(inner);
+}
+
+constexpr Inner with_emulated_amx(Inner inner) {
+  inner.product_bf16 = amx_emulated::product_bf16;
+  inner.product_int8 = amx_emulated::product_int8;
+  inner.product_int4 = amx_emulated::product_int4;
+  return with_tiles(inner);
+}
+
+constexpr Inner with_emulated_amx_and_avx512(Inner inner) {
+  inner.product_bf16 = amx_emulated::product_bf16_with_avx512;
+  inner.product_int8 = amx_emulated::product_int8_with_avx512;
+  inner.product_int4 = amx_emulated::product_int4_with_avx512;
+  return with_tiles(inner);
+}
+
+constexpr Inner kAmx = with_amx(kAvx512Bf16);
+constexpr Inner kAmxEmulated = with_emulated_amx(kReference);
+constexpr Inner kAmxEmulatedAvx2 = with_emulated_amx(kAvx2);
+constexpr Inner kAmxEmulatedAvx512 = with_emulated_amx_and_avx512(kAvx512);
 
 constexpr Kernels kReferenceKernels = host::make_kernels<kReference>(
     "reference", "plain C++, sums in double: the meaning of the rest");
@@ -68,7 +89,7 @@ constexpr Kernels kAvx512VnniKernels =
 constexpr Kernels kAvx512Bf16Kernels =
     host::make_kernels<kAvx512Bf16>("avx512", "AVX-512 with VNNI and VDPBF16PS");
 constexpr Kernels kAmxKernels =
-    host::make_kernels<kAmx>("amx", "tile instructions for bf16 products, AVX-512 for the rest");
+    host::make_kernels<kAmx>("amx", "tile instructions for products, AVX-512 for the rest");
 constexpr const char* kEmulated = "for tests: amx with its tiles in plain C++";
 constexpr Kernels kAmxEmulatedKernels = host::make_kernels<kAmxEmulated>("amx_emulated", kEmulated);
 constexpr Kernels kAmxEmulatedAvx2Kernels =

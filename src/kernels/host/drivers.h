@@ -141,22 +141,36 @@ constexpr auto product_of(Numbers numbers) {
   return kInner.product_f32;
 }
 
+template <const Inner& kInner>
+constexpr int64_t max_rows_of(Numbers numbers) {
+  switch (numbers) {
+    case Numbers::kBf16:
+      return kInner.max_rows_bf16;
+    case Numbers::kInt8:
+    case Numbers::kInt4:
+      return kInner.max_rows_integers;
+    case Numbers::kF32:
+      break;
+  }
+  return kTileRows;
+}
+
 // Each lane takes a contiguous range of panels; a group of panels is read from memory once and used
 // by all rows while it is in the cache. A tile counts the runs of its input: a row in two parts is
 // two of them.
 template <const Inner& kInner>
 void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& epilogue,
             Tensor out) {
-  static_assert(kTileRows % 2 == 0, "both runs of a row are in one tile");
+  static_assert(kInner.max_rows_integers % 2 == 0, "both runs of a row are in one tile");
   const Range panels = lane.share(num_panels(weight.n), 2);  // gate and up stay together
   const auto panel_stride = static_cast<int64_t>(panel_bytes(weight.format, weight.k));
   const auto product = product_of<kInner>(weight.format.numbers);
   const int64_t parts = in.form.parts;
   const int64_t runs = in.rows * parts;
   const int64_t run_bytes = in.stride * element_bytes(in.type);
-  const int64_t max_runs =
-      weight.format == PackedFormat::kBf16 ? kInner.max_rows_bf16 : int64_t{kTileRows};
-  alignas(64) float sums[kInner.max_rows_bf16 * kTilePanels * kPanelChannels];
+  const int64_t max_runs = max_rows_of<kInner>(weight.format.numbers);
+  constexpr int64_t kMaxRows = std::max(kInner.max_rows_bf16, kInner.max_rows_integers);
+  alignas(64) float sums[kMaxRows * kTilePanels * kPanelChannels];
   for (int64_t panel = panels.begin; panel < panels.end; panel += kTilePanels) {
     const unsigned char* group = weight.data + panel * panel_stride;
     const unsigned char* next_group = group + kTilePanels * panel_stride;

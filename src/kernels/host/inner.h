@@ -30,7 +30,7 @@ inline constexpr int kPanelsAhead = 2;
 struct ProductTile {
   const unsigned char* in;      // first row, in the format's input type
   int64_t in_stride;            // bytes
-  int64_t num_rows;             // 1 .. kTileRows or max_rows_bf16
+  int64_t num_rows;             // 1 .. kTileRows or what the variant says
   const unsigned char* panels;  // first panel
   // Panels that are wanted in L2 meanwhile, kPanelsAhead for each four of num_panels (the whole
   // next group, when a tile has more than kTileRows rows); null: none. A hint: a variant for which
@@ -70,8 +70,10 @@ struct Inner {
   int64_t (*collect)(const float* logits, int64_t count, float threshold, int32_t* ids,
                      int64_t capacity);
   uint64_t (*read_memory)(const void* data, int64_t bytes);
-  // Most rows in one call of product_bf16; the sums of a call live on the lane's stack.
+  // Most rows in one call of product_bf16, and of the integers' (even: both runs of a row are in
+  // one call); the sums of a call live on the lane's stack.
   int64_t max_rows_bf16 = kTileRows;
+  int64_t max_rows_integers = kTileRows;
   // What a lane calls when its share of a product is done, before it may sleep; null: nothing.
   void (*end_product)() = nullptr;
 };
