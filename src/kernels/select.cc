@@ -17,6 +17,7 @@ namespace {
 constexpr Inner with_vnni(Inner inner) {
   inner.product_int8 = avx512vnni::product_int8;
   inner.product_int4 = avx512vnni::product_int4;
+  inner.max_rows_integers = kVnniRows;
   return inner;
 }
 

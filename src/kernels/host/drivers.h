@@ -57,11 +57,12 @@ void quantize(Lane& lane, Tensor in, Tensor out) {
   lane.meet();
 }
 
-// Adds bias and residual to one panel's 16 sums of one row and stores those that exist.
+// Adds bias and residual to a row's sums, which are the columns from `column` on, and stores those
+// that exist.
 template <const Inner& kInner>
-void finish_plain(float* sums, int64_t row, int64_t column, const Epilogue& epilogue,
+void finish_plain(float* sums, int64_t count, int64_t row, int64_t column, const Epilogue& epilogue,
                   const Tensor& out) {
-  const int64_t count = std::min<int64_t>(kPanelChannels, out.cols - column);
+  count = std::min(count, out.cols - column);
   if (epilogue.bias != nullptr) {
     for (int64_t c = 0; c < count; ++c) sums[c] += epilogue.bias[column + c];
   }
@@ -72,20 +73,18 @@ void finish_plain(float* sums, int64_t row, int64_t column, const Epilogue& epil
   store<kInner>(sums, count, out, row, column);
 }
 
-// Two panels, gate and up, become 16 columns.
+// Each two panels of sums, gate and up, become 16 columns.
 template <const Inner& kInner>
-void finish_silu(float* gate, float* up, int64_t row, int64_t panel, const Epilogue& epilogue,
-                 const Tensor& out) {
+void finish_silu(float* sums, int64_t count, int64_t row, int64_t first_channel,
+                 const Epilogue& epilogue, const Tensor& out) {
   if (epilogue.bias != nullptr) {
-    for (int64_t c = 0; c < kPanelChannels; ++c) {
-      gate[c] += epilogue.bias[panel * kPanelChannels + c];
-      up[c] += epilogue.bias[(panel + 1) * kPanelChannels + c];
-    }
+    for (int64_t c = 0; c < count; ++c) sums[c] += epilogue.bias[first_channel + c];
   }
-  alignas(64) float result[kPanelChannels];
-  kInner.silu_times_up(gate, up, result);
-  const int64_t column = panel / 2 * kPanelChannels;
-  store<kInner>(result, std::min<int64_t>(kPanelChannels, out.cols - column), out, row, column);
+  for (int64_t c = 0; c < count; c += 2 * kPanelChannels) {
+    kInner.silu_times_up(sums + c, sums + c + kPanelChannels, sums + c / 2);
+  }
+  const int64_t column = first_channel / 2;
+  store<kInner>(sums, std::min(count / 2, out.cols - column), out, row, column);
 }
 
 // A tile's rows of sums, `parts` for each row of the input, become rows of `out`.
@@ -99,15 +98,11 @@ void finish_tile(const ProductTile& tile, int64_t parts, int64_t first_row, int6
       sums[c] += sums[kRowSums + c];
     }
     const int64_t row = first_row + r / parts;
-    const int64_t step = epilogue.silu_times_up ? 2 : 1;
-    for (int64_t p = 0; p < tile.num_panels; p += step) {
-      float* panel_sums = sums + p * kPanelChannels;
-      if (epilogue.silu_times_up) {
-        finish_silu<kInner>(panel_sums, panel_sums + kPanelChannels, row, first_panel + p, epilogue,
-                            out);
-      } else {
-        finish_plain<kInner>(panel_sums, row, (first_panel + p) * kPanelChannels, epilogue, out);
-      }
+    const int64_t count = tile.num_panels * kPanelChannels;
+    if (epilogue.silu_times_up) {
+      finish_silu<kInner>(sums, count, row, first_panel * kPanelChannels, epilogue, out);
+    } else {
+      finish_plain<kInner>(sums, count, row, first_panel * kPanelChannels, epilogue, out);
     }
   }
 }

@@ -107,6 +107,8 @@ void product_bf16(const ProductTile& tile);
 }  // namespace avx512bf16
 
 // The integer products of a processor with AVX512_VNNI.
+// Most rows of a call: two panels and these rows' inputs share L1.
+inline constexpr int64_t kVnniRows = 24;
 namespace avx512vnni {
 void product_int8(const ProductTile& tile);
 void product_int4(const ProductTile& tile);
