@@ -187,8 +187,11 @@ void add_engine(FactSheet& sheet, const fs::path& dir, const Settings& settings)
 
 void add_checkpoint(FactSheet& sheet, const fs::path& path, const Settings& settings) {
   const Checkpoint checkpoint = Checkpoint::open(path);
-  const Architecture architecture = read_architecture(checkpoint.config());
-  const PackedFormat format = packed_format_of(settings.model.dtype, settings.model.quantize);
+  const WeightMap map =
+      map_weights(checkpoint, packed_format_of(settings.model.dtype, settings.model.quantize));
+  const Architecture& architecture = map.architecture;
+  const std::vector<EngineTensor> targets = targets_of(map.tensors);
+  const PackedFormat format = format_of_layers(targets);
   int64_t bytes = 0;
   TensorTable tensors;
   for (const StoredTensor& tensor : checkpoint.tensors()) {
@@ -203,8 +206,7 @@ void add_checkpoint(FactSheet& sheet, const fs::path& path, const Settings& sett
               {"compiles to", name_of(format)}}});
   sheet.add(network(architecture));
   sheet.add(text_facts(collect_text(checkpoint, architecture).files, architecture));
-  sheet.add(plan_facts(plan_memory(architecture, compute_types(format),
-                                   weights_file_bytes(engine_tensors(architecture, format)),
+  sheet.add(plan_facts(plan_memory(architecture, compute_types(format), weights_file_bytes(targets),
                                    memory_wishes(settings, architecture), available_memory())));
   sheet.add(tensors.section());
 }

@@ -73,6 +73,7 @@ TEST(Gguf, EveryReadableTypeHasItsOwnBlockSize) {
   };
   for (const Form form : {Form{0, StoredType::kF32, 128}, Form{1, StoredType::kF16, 64},
                           Form{2, StoredType::kQ4_0, 18}, Form{3, StoredType::kQ4_1, 20},
+                          Form{6, StoredType::kQ5_0, 22}, Form{7, StoredType::kQ5_1, 24},
                           Form{8, StoredType::kQ8_0, 34}, Form{26, StoredType::kI32, 128},
                           Form{28, StoredType::kF64, 256}, Form{30, StoredType::kBf16, 64}}) {
     const SourceFile source(bytes_of(with_tensor({32}, form.id, form.bytes).file()), "m");

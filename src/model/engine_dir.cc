@@ -231,9 +231,16 @@ std::vector<EngineTensor> engine_tensors(const Architecture& architecture,
   return engine_tensors(architecture, uniform_formats(architecture, body));
 }
 
+PackedFormat format_of_layers(const std::vector<EngineTensor>& tensors) {
+  for (const EngineTensor& tensor : tensors) {
+    if (tensor.name.ends_with(".down")) return tensor.format;
+  }
+  return PackedFormat::kBf16;
+}
+
 ComputeTypes compute_types(const PackedFormat& body) {
   return {.floats = body == PackedFormat::kF32 ? DType::kF32 : DType::kBf16,
-          .integer_weights = is_integer(body)};
+          .integer_parts = is_integer(body) ? 1 : 0};
 }
 
 int64_t weights_file_bytes(const std::vector<EngineTensor>& tensors) {
