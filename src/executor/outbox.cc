@@ -7,10 +7,15 @@
 #include "executor/ending_errors.h"
 
 namespace tidemill {
+namespace {
 
-Outbox::Outbox(size_t num_streams)
+constexpr int64_t kMostRemembered = 101'024;  // the largest queue and batch that can be set
+
+}  // namespace
+
+Outbox::Outbox(int64_t num_streams)
     : no_memory_(std::make_shared<const Error>(out_of_memory_error())) {
-  spoken_.reserve(num_streams);
+  spoken_.reserve(static_cast<size_t>(std::clamp(num_streams, int64_t{0}, kMostRemembered)));
 }
 
 // Rows of one request stand together more often than not, and calling its reader twice does no

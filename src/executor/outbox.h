@@ -13,8 +13,10 @@ namespace tidemill {
 
 class Outbox {
  public:
-  // Room to remember so many streams is taken here: as many as sequences may be in the system.
-  explicit Outbox(size_t num_streams);
+  // Room to remember as many streams as sequences may be in the system is taken here, though never
+  // for more than a server's largest queue: a command that reads a file bounds its queue by
+  // nothing.
+  explicit Outbox(int64_t num_streams);
 
   // Returns how many records are unread.
   int64_t tell(const std::shared_ptr<StreamQueue>& stream, TokenRecord record);

@@ -57,7 +57,7 @@ StepLoop::StepLoop(StepRunner& runner, const ExecutorOptions& options, ExecutorM
       now_(driver.now),
       scheduler_(options.scheduler),
       running_(options, metrics, streams, gauges),
-      outbox_(static_cast<size_t>(options.job_queue_size + options.scheduler.max_sequences)),
+      outbox_(options.job_queue_size + options.scheduler.max_sequences),
       engine_failed_(engine_failed_error()),
       unloaded_(unloaded_error()) {
   publish();
