@@ -206,7 +206,7 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
       finish_tile<kInner>(tile, parts, run / parts, panel, epilogue, out);
     }
   }
-  if constexpr (kInner.end_product != nullptr) kInner.end_product();
+  if (kInner.end_product != nullptr) kInner.end_product();
   lane.meet();
 }
 
