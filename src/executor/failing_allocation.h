@@ -11,8 +11,10 @@ namespace tidemill {
 class FailingAllocation {
  public:
   static constexpr int64_t kNone = -1;
-  static thread_local int64_t left;      // until it fails
-  static thread_local int64_t in_a_row;  // how many fail from there on
+  // Until it fails, and how many fail from there on. constinit: under UBSan other sources would
+  // take an address of theirs from a wrapper that is not there.
+  static constinit inline thread_local int64_t left = kNone;
+  static constinit inline thread_local int64_t in_a_row = 0;
 
   explicit FailingAllocation(int64_t number, int64_t count = 1) {
     left = number;

@@ -6,9 +6,6 @@
 
 #include "executor/failing_allocation.h"
 
-thread_local int64_t tidemill::FailingAllocation::left = kNone;
-thread_local int64_t tidemill::FailingAllocation::in_a_row = 0;
-
 // Not inlined: the compiler would see free() behind new, and warn.
 [[gnu::noinline]] void* operator new(size_t size) {
   tidemill::FailingAllocation::maybe_fail();

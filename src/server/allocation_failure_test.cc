@@ -61,8 +61,12 @@ class AllocationFailureTest : public ServerTest {
     return false;
   }
 
+  // A task that the pool was at work on is let go by the pool.
   void expect_quiet() {
-    for (int i = 0; i < 20 && !executor_->idle(); ++i) executor_->turn();
+    for (int i = 0; i < 20 && !executor_->idle(); ++i) {
+      settle();
+      executor_->turn();
+    }
     EXPECT_TRUE(executor_->idle());
     EXPECT_EQ(metric("tidemill:requests_rejected_total") + metric("vllm:request_success_total"),
               num_requests_);
