@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "checkpoint/checkpoint.h"
 #include "compiler/text_files.h"
+#include "compiler/weight_map.h"
 #include "fact_sheet.h"
 #include "kernels/select.h"
 #include "loaded_model.h"

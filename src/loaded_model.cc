@@ -163,7 +163,7 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   progress("load", 0);
   const Kernels& kernels = select_kernels(settings.model.isa);
   model_ = std::make_unique<Model>(
-      engine, LoadOptions{.activation_bits = settings.model.activations == "int16" ? 16 : 8});
+      engine, ModelOptions{.activation_bits = settings.model.activations == "int16" ? 16 : 8});
   const Architecture& architecture = model_->architecture();
   const TextFiles files = read_text_files(engine);
   const MemoryWishes wishes = memory_wishes(settings, architecture);

@@ -74,7 +74,7 @@ class CompiledModel {
  public:
   // nullopt: as the tensors are stored.
   CompiledModel(const std::filesystem::path& checkpoint, const std::optional<PackedFormat>& format,
-                WorkerPool& pool, const LoadOptions& options = {})
+                WorkerPool& pool, const ModelOptions& options = {})
       : model_(compile(checkpoint, format, dir_.path() / "engine", pool), options) {}
   const Model& model() const { return model_; }
 

@@ -68,7 +68,7 @@ struct Case {
 class Golden {
  public:
   Golden(const Case& tested, const std::optional<PackedFormat>& format, const Kernels& kernels,
-         WorkerPool& pool, const LoadOptions& options = {})
+         WorkerPool& pool, const ModelOptions& options = {})
       : expected_(read_expectation(tested.dir())),
         compiled_(tested.checkpoint(), format, pool, options),
         kernels_(kernels),

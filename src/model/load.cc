@@ -11,7 +11,7 @@ namespace {
 // Finds tensors of the mapped file by our names. What the architecture does not have is null.
 class Binder {
  public:
-  Binder(const Manifest& manifest, std::span<const std::byte> file, const LoadOptions& options)
+  Binder(const Manifest& manifest, std::span<const std::byte> file, const ModelOptions& options)
       : file_(file), input_parts_(options.activation_bits / 8) {
     for (const EngineTensor& tensor : manifest.tensors) tensors_.emplace(tensor.name, &tensor);
   }
@@ -56,7 +56,7 @@ LayerWeights bind_layer(const Binder& binder, int64_t index) {
 
 }  // namespace
 
-Model::Model(const std::filesystem::path& engine_dir, const LoadOptions& options)
+Model::Model(const std::filesystem::path& engine_dir, const ModelOptions& options)
     : manifest_(read_manifest(engine_dir)), file_(engine_dir / kWeightsFileName) {
   check_layout(manifest_, engine_dir);
   compute_types_ = tidemill::compute_types(manifest_.format);
