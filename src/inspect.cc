@@ -161,7 +161,7 @@ class TensorTable {
 };
 
 void add_engine(FactSheet& sheet, const fs::path& dir, const Settings& settings) {
-  const Model model(dir);
+  const Model model(dir, model_options(settings.model));
   const Manifest& manifest = model.manifest();
   const auto digest = [](std::string name, const std::string& hex) {
     return Fact{std::move(name), hex.substr(0, kShownDigest) + "...", hex};
