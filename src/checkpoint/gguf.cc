@@ -239,8 +239,8 @@ std::vector<StoredTensor> place(ByteReader& reader, std::vector<Entry> entries,
     expected = padded(expected + entry.bytes);
     if (!entry.type->type) {
       reader.fail(
-          format("tensor \"{}\" is {}, which is not read yet; convert the model to Q8_0, "
-                 "Q4_0, Q4_1, BF16, F16 or F32",
+          format("tensor \"{}\" is {}, which is not read yet; convert the model to a type from "
+                 "Q4_0 to Q8_0 or from Q2_K to Q6_K, BF16, F16 or F32",
                  entry.name, entry.type->name));
     }
     tensors.push_back({.name = std::move(entry.name),

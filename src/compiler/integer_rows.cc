@@ -13,8 +13,7 @@ namespace {
 
 [[noreturn]] void fail(const MappedTensor& tensor, const TensorPart& part, std::string_view what) {
   throw CheckpointError(
-      format("{}: tensor \"{}\": {}, and cannot become {}. Use dtype=bf16, or "
-             "leave quantize out.",
+      format("{}: tensor \"{}\" {}, and cannot become {}. Use dtype=bf16 without quantize.",
              part.stored->file(), part.stored->name, what, name_of(tensor.target.format)));
 }
 

@@ -319,7 +319,7 @@ PackedFormat format_as_stored(std::span<const StoredType> parts) {
     if (!facts || facts->bits > 4) format.numbers = Numbers::kInt8;
     if (facts && facts->has_offsets) format.offsets = Offsets::kOffset;
   }
-  // Blocks of 256 have no integers of their own to take over beside others': all are rounded.
+  // What is rounded gets no offset, and what has one of its own beside it is rounded, too.
   const bool rounded = std::ranges::any_of(parts, [](StoredType t) { return !block_facts(t); });
   if (rounded) format.offsets = Offsets::kNone;
   return parts.empty() ? PackedFormat::kBf16 : format;
