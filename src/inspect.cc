@@ -192,7 +192,7 @@ void add_checkpoint(FactSheet& sheet, const fs::path& path, const Settings& sett
       map_weights(checkpoint, packed_format_of(settings.model.dtype, settings.model.quantize));
   const Architecture& architecture = map.architecture;
   const std::vector<EngineTensor> targets = targets_of(map.tensors);
-  const PackedFormat format = format_of_layers(targets);
+  const ComputeTypes types = compute_types(targets, model_options(settings.model).activation_bits);
   int64_t bytes = 0;
   TensorTable tensors;
   for (const StoredTensor& tensor : checkpoint.tensors()) {
@@ -204,10 +204,10 @@ void add_checkpoint(FactSheet& sheet, const fs::path& path, const Settings& sett
              {{"format", gguf ? "GGUF" : "Hugging Face"},
               number("tensors", static_cast<int64_t>(checkpoint.tensors().size())),
               memory("weights", bytes),
-              {"compiles to", name_of(format)}}});
+              {"compiles to", name_of(format_of_layers(targets))}}});
   sheet.add(network(architecture));
   sheet.add(text_facts(collect_text(checkpoint, architecture).files, architecture));
-  sheet.add(plan_facts(plan_memory(architecture, compute_types(format), weights_file_bytes(targets),
+  sheet.add(plan_facts(plan_memory(architecture, types, weights_file_bytes(targets),
                                    memory_wishes(settings, architecture), available_memory())));
   sheet.add(tensors.section());
 }

@@ -72,7 +72,8 @@ struct ComputeTypes {
   int32_t integer_parts = 0;
   bool operator==(const ComputeTypes&) const = default;
 };
-ComputeTypes compute_types(const PackedFormat& body);
+// `activation_bits`: 8 or 16.
+ComputeTypes compute_types(const std::vector<EngineTensor>& tensors, int activation_bits);
 
 // What an engine is called by: the format of a layer's last product.
 PackedFormat format_of_layers(const std::vector<EngineTensor>& tensors);
