@@ -43,9 +43,10 @@ def tokenizer():
                                    "vocab": {f"w{i}": i for i in range(VOCAB)}}})
 
 
-def write_folder(folder):
+def write_folder(folder, others=None):
+    """`others`: matrices of somebody else's, by Hugging Face's names."""
     folder.mkdir()
-    save_file(weights(), folder / "model.safetensors")
+    save_file(weights() | (others or {}), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN,
         "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
@@ -56,8 +57,15 @@ def write_folder(folder):
     return folder
 
 
-def write_gguf(path, types, others):
-    """`types`: of some matrices, by GGUF's names; `others`: of the rest."""
+def interleaved(matrix):
+    """Rows of q and k in the order of GGUF's llamas: of each head 0, half, 1, half + 1, ..."""
+    heads = matrix.reshape(-1, 2, DIM // 2, HIDDEN)
+    return numpy.ascontiguousarray(heads.swapaxes(1, 2)).reshape(matrix.shape)
+
+
+def write_gguf(path, types, others, blocks=None):
+    """`types`: of some matrices, by GGUF's names; `others`: of the rest. `blocks`: rows of bytes and
+    their type, for whole names of tensors that are not ours."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_embedding_length(HIDDEN)
     writer.add_block_count(LAYERS)
@@ -71,6 +79,10 @@ def write_gguf(path, types, others):
     tensors = weights()
 
     def add(name, values, type_name="F32"):
+        if name in (blocks or {}):
+            rows, form = blocks[name]
+            writer.add_tensor(name, rows, raw_dtype=form)
+            return
         form = gguf.GGMLQuantizationType[types.get(name.split(".")[-2], type_name)]
         writer.add_tensor(name, gguf.quants.quantize(values, form), raw_dtype=form)
 
@@ -80,7 +92,9 @@ def write_gguf(path, types, others):
         for name, ours in NORMS.items():
             add(f"blk.{i}.{ours}.weight", tensors[f"model.layers.{i}.{name}.weight"])
         for name, (ours, _, _) in MATRICES.items():
-            add(f"blk.{i}.{ours}.weight", tensors[f"model.layers.{i}.{name}.weight"], others)
+            matrix = tensors[f"model.layers.{i}.{name}.weight"]
+            matrix = interleaved(matrix) if ours in ("attn_q", "attn_k") else matrix
+            add(f"blk.{i}.{ours}.weight", matrix, others)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
