@@ -1,6 +1,7 @@
 """A real model, from its file to its text."""
 import itertools
 import json
+import re
 import subprocess
 
 import httpx
@@ -91,6 +92,15 @@ def test_equal_seeds_give_equal_text_whatever_the_neighbours(server):
     assert among["choices"][0]["text"] == alone["choices"][0]["text"]
     other = httpx.post(server.url + "/v1/completions", json={**body, "seed": 8}, timeout=60).json()
     assert other["choices"][0]["text"] != alone["choices"][0]["text"]
+
+
+@pytest.mark.parametrize("flags, format", [
+    ([], "int4_g32_offset"), (["--dtype", "bf16"], "bf16"), (["--dtype", "fp32"], "f32"),
+    (["--quantize", "int8_g32"], "int8_g32"),
+])
+def test_a_gguf_file_keeps_its_integers_unless_something_else_is_asked_for(smollm2, flags, format):
+    sheet = run("inspect", smollm2, *flags)
+    assert re.search(r"compiles to +(\S+)", sheet)[1] == format
 
 
 @pytest.mark.parametrize("flags", [["--dtype", "bf16"], [], ["--activations", "int16"]],
