@@ -150,12 +150,17 @@ void read_q6_k(const std::byte* block, float* out) {
   }
 }
 
+template <void (*kUnpack)(const std::byte*, StoredBlock&), int kZero>
+constexpr GgufBlock block_of_32(StoredType type, int64_t bytes, int bits, bool has_offsets) {
+  return {type, 32, bytes, read_unpacked<kUnpack, kZero>, kUnpack, {bits, kZero, has_offsets}};
+}
+
 constexpr GgufBlock kBlocks[] = {
-    {StoredType::kQ4_0, 32, 18, read_unpacked<unpack_q4_0, 8>, unpack_q4_0, {4, 8, false}},
-    {StoredType::kQ4_1, 32, 20, read_unpacked<unpack_q4_1, 0>, unpack_q4_1, {4, 0, true}},
-    {StoredType::kQ5_0, 32, 22, read_unpacked<unpack_q5_0, 16>, unpack_q5_0, {5, 16, false}},
-    {StoredType::kQ5_1, 32, 24, read_unpacked<unpack_q5_1, 0>, unpack_q5_1, {5, 0, true}},
-    {StoredType::kQ8_0, 32, 34, read_unpacked<unpack_q8_0, 128>, unpack_q8_0, {8, 128, false}},
+    block_of_32<unpack_q4_0, 8>(StoredType::kQ4_0, 18, 4, false),
+    block_of_32<unpack_q4_1, 0>(StoredType::kQ4_1, 20, 4, true),
+    block_of_32<unpack_q5_0, 16>(StoredType::kQ5_0, 22, 5, false),
+    block_of_32<unpack_q5_1, 0>(StoredType::kQ5_1, 24, 5, true),
+    block_of_32<unpack_q8_0, 128>(StoredType::kQ8_0, 34, 8, false),
     {StoredType::kQ2K, 256, 84, read_q2_k, nullptr, {}},
     {StoredType::kQ3K, 256, 110, read_q3_k, nullptr, {}},
     {StoredType::kQ4K, 256, 144, read_q4_k, nullptr, {}},

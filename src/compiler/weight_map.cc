@@ -94,19 +94,9 @@ bool can_be_read(StoredType type) {
     case StoredType::kF16:
     case StoredType::kBf16:
     case StoredType::kF64:
-    case StoredType::kQ4_0:
-    case StoredType::kQ4_1:
-    case StoredType::kQ5_0:
-    case StoredType::kQ5_1:
-    case StoredType::kQ8_0:
-    case StoredType::kQ2K:
-    case StoredType::kQ3K:
-    case StoredType::kQ4K:
-    case StoredType::kQ5K:
-    case StoredType::kQ6K:
       return true;
     default:
-      return false;
+      return is_block(type);
   }
 }
 
