@@ -252,9 +252,8 @@ TEST(Gguf, RowsAreWholeBlocks) {
 }
 
 TEST(Gguf, TypesThatAreKnownAreRefusedByNameAndOthersByNumber) {
-  EXPECT_THAT(
-      refusal(with_tensor({256}, 23, 136)),
-      AllOf(HasSubstr("tensor \"t\" is IQ4_XS, which is not read yet"), HasSubstr("Q8_0")));
+  EXPECT_THAT(refusal(with_tensor({256}, 23, 136)),
+              AllOf(HasSubstr("tensor \"t\" is IQ4_XS, which is not read yet"), HasSubstr("Q8_0")));
   EXPECT_THAT(refusal(with_tensor({32}, 20, 18)), HasSubstr("IQ4_NL"));
   for (const int32_t type : {-1, 4, 5, 9, 15, 31, 39, 1'000'000}) {
     EXPECT_THAT(refusal(with_tensor({32}, type, 128)),
