@@ -26,6 +26,7 @@ set(own_headers
   kernels/host/product_groups.h
   kernels/host/product_maddubs.h
   kernels/host/product_tiles.h
+  kernels/host/quantize_groups.h
   kernels/host/unroll.h
   kernels/host/vector_avx2.h
   kernels/host/vector_avx512.h)

@@ -59,13 +59,14 @@ Tensor retyped(Tensor tensor, DType type) {
 
 // Most bytes that a step's integers take: of every row the input of a layer's product, or of the
 // score rows that of the head, in two parts.
-int64_t quantized_bytes(const Architecture& a, const DecoderLimits& limits) {
-  constexpr QuantizedForm kLargest{.group = 32};
+int64_t quantized_bytes(const Architecture& a, int32_t parts, const DecoderLimits& limits) {
+  if (parts == 0) return 0;
+  constexpr QuantizedForm kOfLayer{.group = 32};
   constexpr QuantizedForm kOfHead{.group = 32, .parts = 2};
   const int64_t most =
       std::max({a.hidden_size, a.num_heads * a.head_dim, padded_intermediate_size(a)});
   return std::max(
-      limits.max_step_tokens * quantized_run_bytes(kLargest, most),
+      limits.max_step_tokens * parts * quantized_run_bytes(kOfLayer, most),
       limits.max_score_rows * kOfHead.parts * quantized_run_bytes(kOfHead, a.hidden_size));
 }
 
@@ -138,7 +139,7 @@ Decoder::Workspace Decoder::lay_out(void* memory, const Architecture& architectu
                                     const ComputeTypes& types, const DecoderLimits& limits) {
   const Architecture& a = architecture;
   const int64_t tokens = limits.max_step_tokens;
-  const DType before_rounding = types.integer_weights ? DType::kF32 : types.floats;
+  const DType before_rounding = types.integer_parts > 0 ? DType::kF32 : types.floats;
   Cutter cut(memory);
   Workspace space{
       .hidden = cut.tensor(tokens, a.hidden_size, DType::kF32),
@@ -148,8 +149,7 @@ Decoder::Workspace Decoder::lay_out(void* memory, const Architecture& architectu
       .attended = cut.tensor(tokens, a.num_heads * a.head_dim, before_rounding),
       .gated = cut.tensor(tokens, padded_intermediate_size(a), before_rounding),
       .scored = cut.tensor(limits.max_score_rows, a.hidden_size, types.floats),
-      .quantized =
-          cut.tensor(1, types.integer_weights ? quantized_bytes(a, limits) : 0, DType::kInt8),
+      .quantized = cut.tensor(1, quantized_bytes(a, types.integer_parts, limits), DType::kInt8),
       .logits = cut.tensor(limits.max_score_rows, a.vocab_size, DType::kF32),
       .attention = cut.attention_memory(
           attention_memory_bytes(attention_shape(a), tokens, limits.max_model_len)),

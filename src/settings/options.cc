@@ -10,6 +10,7 @@ constexpr std::string_view kIsas[] = {"auto", "reference", "avx2", "avx512", "am
 constexpr std::string_view kQuantizations[] = {"none",      "int8",     "int8_g32",     "int8_g64",
                                                "int8_g128", "w8a8",     "dynamic_int8", "int4",
                                                "int4_g32",  "int4_g64", "int4_g128"};
+constexpr std::string_view kActivations[] = {"int8", "int16"};
 constexpr std::string_view kFormatters[] = {"json",      "jsonlines",      "sse",     "none",
                                             "json_chat", "jsonlines_chat", "sse_chat"};
 constexpr std::string_view kCompat[] = {"0.25.0"};
@@ -68,13 +69,17 @@ constexpr Option kOptions[] = {
     {"load_models", kServer, kDoesIt, IN(load_models), any(),
      "NAME::ENGINE=FOLDER of the one model to load, as the original spells it."},
     {"dtype", kModel, kDoesIt, IN(model.dtype), one_of(kDtypes),
-     "fp32 computes everything in f32; bf16, auto and fp16 store weights and KV in bf16."},
+     "fp32 computes everything in f32; bf16 and fp16 store weights and KV in bf16; so does auto, "
+     "but it keeps the integers of a GGUF file."},
     {"data_type", kModel, kDoesIt, IN(model.dtype), one_of(kDtypes), "Old name of dtype."},
     {"quantize", kModel, kDoesIt, IN(model.quantize), one_of(kQuantizations),
      "Rounds the layers' weights to nearest: int8 (groups of 128), int4 (groups of 64, zero "
-     "points), "
-     "w8a8 or dynamic_int8 (one scale for each channel and each token). Activations are rounded to "
-     "int8 with them; the head is int8 with 16-bit activations."},
+     "points), w8a8 or dynamic_int8 (one scale for each channel and each token). Activations are "
+     "rounded with them, as activations says; the head is int8 with 16-bit activations."},
+    {"activations", kModel, kDoesIt, IN(model.activations), one_of(kActivations),
+     "What products with int8 and int4 weights read: int8 is fast; int16 is more exact than bf16 "
+     "and takes twice the arithmetic of int8.",
+     kComputes},
     {"chat_template", kModel, kDoesIt, IN(model.chat_template), any(),
      "File with a chat template that replaces the checkpoint's.", kTalks},
     {"generation_config", kModel, kDoesIt, IN(model.generation_config), one_of(kGenerationConfigs),
