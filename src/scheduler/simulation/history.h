@@ -36,4 +36,9 @@ constexpr TokenId token_of_round(History history, TokenId last) {
   return (history >> 40) % 16 == 0 ? token_behind(history) : (last + 1) % kSimulatedTokens;
 }
 
+// The same for choices that are functions of a history: most look at the last token alone.
+constexpr History history_of_round(History history, TokenId last) {
+  return (history >> 40) % 16 == 0 ? history : extend(1, last);
+}
+
 }  // namespace tidemill
