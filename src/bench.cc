@@ -230,6 +230,7 @@ void print_json(const Figures& f) {
 Settings offline(Settings settings, int64_t most) {
   ExecutorOptions& executor = settings.executor;
   executor.scheduler.prefix_cache = false;  // every prompt is computed
+  executor.scheduler.speculative = "off";   // and every token in a step of its own
   executor.scheduler.max_sequences =
       static_cast<int32_t>(std::max<int64_t>(executor.scheduler.max_sequences, most));
   executor.job_queue_size = std::max<int64_t>(executor.job_queue_size, most);

@@ -19,6 +19,7 @@ constexpr std::string_view kEndpoints[] = {"/v1/completions", "/v1/chat/completi
                                            "/invocations"};
 constexpr std::string_view kGenerationConfigs[] = {"auto", "none"};
 constexpr std::string_view kLogprobsModes[] = {"raw", "processed"};
+constexpr std::string_view kSpeculations[] = {"auto", "ngram", "off"};
 constexpr std::string_view kLogLevels[] = {"debug", "info", "warning", "error", "off"};
 constexpr std::string_view kLogFormats[] = {"text", "json"};
 
@@ -118,6 +119,13 @@ constexpr Option kOptions[] = {
      kPlans},
     {"enable_prefix_caching", kModel, kDoesIt, IN(executor.scheduler.prefix_cache), any(),
      "Keeps computed blocks for prompts that begin alike.", kTalks},
+    {"speculative", kModel, kDoesIt, IN(executor.scheduler.speculative), one_of(kSpeculations),
+     "ngram: where the last tokens of a text have stood in it before, those behind them are "
+     "computed with the next one, and kept where they are what would have been said; the text is "
+     "the same. auto: where it costs nothing. off: never.",
+     kTalks},
+    {"speculative_length", kModel, kDoesIt, IN(executor.scheduler.speculative_length),
+     between(1, 15), "Most tokens that a step computes ahead of a sequence.", kTalks},
     {"logprobs_mode", kModel, kDoesIt, IN(executor.logprobs_mode), one_of(kLogprobsModes),
      "raw: log-probabilities of generated tokens are of the model's own logits; processed: of what "
      "was drawn from, behind bias, masks, penalties, temperature and cuts. A prompt's are raw.",
@@ -352,8 +360,11 @@ constexpr Option kOptions[] = {
     not_yet("enable_lora", kModel, "Remove it: serve the merged model instead.", "false"),
     not_yet("smoothquant_alpha", kModel, "Remove it: weights keep the checkpoint's precision."),
     not_yet("kv_cache_dtype", kModel, "Remove it: keys and values have the type of dtype.", "auto"),
-    not_yet("speculative_draft_model", kModel, "Remove it."),
-    not_yet("speculative_config", kModel, "Remove it."),
+    not_yet("speculative_draft_model", kModel,
+            "Remove it, and set speculative=ngram: a text is its own draft model."),
+    not_yet("draft_model_tp_size", kModel, "Remove it: there is no draft model.", "1"),
+    not_yet("speculative_config", kModel,
+            "Remove it; for its method ngram set speculative=ngram and speculative_length."),
     not_yet("pipeline_parallel_degree", kModel, "Use 1: one rank uses all cores.", "1",
             "PIPELINE_PARALLEL_DEGREE"),
     not_yet(
