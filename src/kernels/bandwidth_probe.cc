@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 
@@ -11,6 +12,8 @@ namespace {
 constexpr int64_t kGrain = 32 * 1024;  // what read_memory takes at a time: eight pages
 
 }  // namespace
+
+bool probes_agree(double a, double b) { return std::max(a, b) <= kMaxProbeRatio * std::min(a, b); }
 
 BandwidthProbe::BandwidthProbe(const Kernels& kernels, WorkerPool& workers, int64_t bytes)
     : kernels_(kernels),
