@@ -104,6 +104,11 @@ struct Kernels {
   // Reads every byte, for the bandwidth probe (bandwidth_probe.h); returns a sum so that the reads
   // cannot be left out. `bytes` is a multiple of 32 KiB.
   uint64_t (*read_memory)(const void* data, int64_t bytes) = nullptr;
+  // For the arithmetic probe (arithmetic_probe.h), for the calling lane alone: the multiply
+  // instruction of products with weights of such numbers, over and over on registers or L1. Returns
+  // how many operations that were, two for each product that was added to a sum; the same for each
+  // round.
+  int64_t (*multiply_peak)(Numbers numbers, int64_t rounds) = nullptr;
 };
 
 }  // namespace tidemill

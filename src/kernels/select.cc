@@ -10,6 +10,7 @@
 #include "kernels/host/amx/products.h"
 #include "kernels/host/amx/support.h"
 #include "kernels/host/drivers.h"
+#include "kernels/host/peak/peak_amx.h"
 
 namespace tidemill {
 namespace {
@@ -17,12 +18,14 @@ namespace {
 constexpr Inner with_vnni(Inner inner) {
   inner.product_int8 = avx512vnni::product_int8;
   inner.product_int4 = avx512vnni::product_int4;
+  inner.multiply_bytes = avx512vnni::multiply_bytes;
   return inner;
 }
 
 constexpr Inner with_bf16(Inner inner) {
   inner.product_bf16 = avx512bf16::product_bf16;
   inner.attend_bf16 = avx512bf16::attend_bf16;
+  inner.multiply_bf16 = avx512bf16::multiply_bf16;
   return inner;
 }
 
@@ -32,7 +35,8 @@ constexpr Inner with_bf16(Inner inner) {
     variant::product_f32, variant::product_bf16, variant::product_int8, variant::product_int4, \
         variant::attend_f32, variant::attend_bf16, variant::normalize, variant::silu_times_up, \
         variant::to_bf16, variant::quantize, variant::summarize, variant::sum_exp,             \
-        variant::collect, variant::read_memory                                                 \
+        variant::collect, variant::read_memory, variant::multiply_f32, variant::multiply_bf16, \
+        variant::multiply_bytes                                                                \
   }
 constexpr Inner kReference = TIDEMILL_INNER(reference);
 constexpr Inner kAvx2 = TIDEMILL_INNER(avx2);
@@ -48,7 +52,12 @@ constexpr Inner with_tiles(Inner inner, void (*product)(const ProductTile&), voi
   inner.end_product = end;
   return inner;
 }
-constexpr Inner kAmx = with_tiles(kAvx512Bf16, amx::product_bf16, amx::release_tiles);
+constexpr Inner with_tile_probe(Inner inner) {
+  inner.multiply_bf16 = amx::multiply_bf16;
+  return inner;
+}
+constexpr Inner kAmx =
+    with_tile_probe(with_tiles(kAvx512Bf16, amx::product_bf16, amx::release_tiles));
 constexpr Inner kAmxEmulated = with_tiles(kReference, amx_emulated::product_bf16, nullptr);
 constexpr Inner kAmxEmulatedAvx2 = with_tiles(kAvx2, amx_emulated::product_bf16, nullptr);
 constexpr Inner kAmxEmulatedAvx512 =

@@ -93,6 +93,13 @@ struct Inner {
   int64_t (*collect)(const float* logits, int64_t count, float threshold, int32_t* ids,
                      int64_t capacity);
   uint64_t (*read_memory)(const void* data, int64_t bytes);
+  // The multiply instruction of products, on numbers in registers or L1, some dozens to some
+  // hundreds of times a round; returns the operations done: two for each product that is added to
+  // a sum. Bytes: of int8 and int4 alike (where products take int8 as two planes of nibbles, they
+  // need two of these operations for one of theirs).
+  int64_t (*multiply_f32)(int64_t rounds);
+  int64_t (*multiply_bf16)(int64_t rounds);
+  int64_t (*multiply_bytes)(int64_t rounds);
   // Most rows in one call of product_bf16; the sums of a call live on the lane's stack.
   int64_t max_rows_bf16 = kTileRows;
   // What a lane calls when its share of a product is done, before it may sleep; null: nothing.
@@ -118,6 +125,9 @@ struct Inner {
   int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,             \
                   int64_t capacity);                                                             \
   uint64_t read_memory(const void* data, int64_t bytes);                                         \
+  int64_t multiply_f32(int64_t rounds);                                                          \
+  int64_t multiply_bf16(int64_t rounds);                                                         \
+  int64_t multiply_bytes(int64_t rounds);                                                        \
   }
 TIDEMILL_INNER(reference)
 TIDEMILL_INNER(avx2)
@@ -128,12 +138,14 @@ TIDEMILL_INNER(avx512)
 namespace avx512bf16 {
 void product_bf16(const ProductTile& tile);
 void attend_bf16(const AttentionTask& task);
+int64_t multiply_bf16(int64_t rounds);
 }  // namespace avx512bf16
 
 // The integer products of a processor with AVX512_VNNI.
 namespace avx512vnni {
 void product_int8(const ProductTile& tile);
 void product_int4(const ProductTile& tile);
+int64_t multiply_bytes(int64_t rounds);
 }  // namespace avx512vnni
 
 }  // namespace tidemill
