@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "bench_modes.h"
+#include "kernels/arithmetic_probe.h"
 #include "kernels/select.h"
 #include "loaded_model.h"
 #include "measure/bench_document.h"
@@ -24,7 +25,9 @@ int bench_kernels(const SettingsReport& report) {
   bar.finish();
   const Model model(opened.dir);
   const Kernels& kernels = select_kernels(settings.model.isa);
-  MachineProbe probe(workers);
+  ArithmeticProbe arithmetic(kernels, workers);
+  MachineProbe probe(workers,
+                     [&](const PackedFormat& format) { return arithmetic.measure(format); });
   probe.set_model(model);
   BenchDocument document("kernels", kernels, workers.num_threads(), model,
                          served_names(settings.model).front());

@@ -73,7 +73,8 @@ OfflineBench::OfflineBench(const Settings& settings, int64_t most_sequences)
     : kernels_(select_kernels(settings.model.isa)),
       workers_(settings.workers),
       model_(load(offline(settings, most_sequences), workers_, metrics_)),
-      probe_(workers_),
+      arithmetic_(kernels_, workers_),
+      probe_(workers_, [this](const PackedFormat& format) { return arithmetic_.measure(format); }),
       cost_(cost_of(model_->model()->manifest())),
       max_step_tokens_(settings.executor.scheduler.max_step_tokens) {
   probe_.set_model(*model_->model());

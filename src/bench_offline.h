@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/metrics.h"
+#include "kernels/arithmetic_probe.h"
 #include "loaded_model.h"
 #include "measure/machine_probe.h"
 #include "measure/step_work.h"
@@ -58,6 +59,7 @@ class OfflineBench {
   WorkerPool workers_;
   MetricsRegistry metrics_;
   std::unique_ptr<LoadedModel> model_;
+  ArithmeticProbe arithmetic_;  // of the variant that is measured
   MachineProbe probe_;
   ModelCost cost_;
   int64_t max_step_tokens_;
