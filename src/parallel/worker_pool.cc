@@ -58,7 +58,9 @@ struct WorkerPool::State {
   const std::vector<int> cores;
   Barrier barrier;
   const int num_threads;
-  std::mutex callers;                                   // one section at a time
+  std::mutex
+      next_caller;     // held by who waits for `callers`: who runs section behind section queues
+  std::mutex callers;  // one section at a time
   const std::function<void(Lane&)>* section = nullptr;  // of the section that runs
   std::atomic<bool> stopping{false};
   alignas(128) std::atomic<uint32_t> section_number{0};
@@ -145,7 +147,9 @@ void WorkerPool::pin_caller() const { state_->pin(0); }
 
 void WorkerPool::run(const std::function<void(Lane&)>& section) {
   State& state = *state_;
+  std::unique_lock turn(state.next_caller);
   const std::lock_guard one_section(state.callers);
+  turn.unlock();
   const FlushDenormals flush;
   state.section = &section;
   if (state.num_threads > 1) {
