@@ -117,6 +117,11 @@ void Cells::decode(int64_t count, int64_t context) {
   if (why.empty()) why = too_slow(count * context);
   if (!why.empty()) return leave_out({"decode", count, context, why});
   const DecodeRounds measured = bench_.decode(count, context, steps, arguments_.cell_seconds);
+  if (measured.rounds.empty()) {
+    return leave_out({"decode", count, context,
+                      format("its sequences reached max_model_len {} before a round was over",
+                             bench_.max_model_len())});
+  }
   show({.phase = "decode",
         .concurrency = count,
         .context = context,

@@ -38,7 +38,8 @@ int bench_kernels(const SettingsReport& report) {
                 kernel_heading().c_str());
     std::fflush(stdout);
   }
-  measure_kernels(kernels, model, workers, probe, {}, [&](const KernelLine& line) {
+  const KernelTableOptions options{.line_seconds = settings.verb.cell_seconds};
+  measure_kernels(kernels, model, workers, probe, options, [&](const KernelLine& line) {
     document.add(line);
     if (json) return;
     std::puts(kernel_line(line).c_str());

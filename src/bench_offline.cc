@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 
@@ -13,7 +14,10 @@
 namespace tidemill {
 namespace {
 
-constexpr int64_t kSlippedSteps = 8;  // of a round, while its probes are taken and streams are read
+// Steps of a round while its probes are taken and streams are read. Where others use the cores, who
+// reads comes late: a sequence has room for more than that where it can.
+constexpr int64_t kSlippedSteps = 8;
+constexpr int64_t kMostSlippedSteps = 32;
 
 // A bench is nobody's client: nothing of it may time out or be turned away.
 Settings offline(Settings settings, int64_t most_sequences) {
@@ -51,20 +55,32 @@ struct Stamp {
   RequestTimes::Time time{};
 };
 
-Stamp stamp_of(ResponseStream& stream) {
+// Nothing when the stream has ended.
+std::optional<Stamp> stamp_of(ResponseStream& stream) {
   // A token that comes between the two questions is seen by the next turn.
-  for (take(stream.poll());;) {
+  for (bool ended = take(stream.poll()); !ended;) {
     const Stamp stamp{stream.completion_tokens(), stream.times().last_token};
-    CHECK(!take(stream.poll()), "a sequence ended before its last round");
+    ended = take(stream.poll());
     if (stream.completion_tokens() == stamp.tokens) return stamp;
   }
+  return std::nullopt;
 }
 
-Stamp wait_for(ResponseStream& stream, int64_t tokens) {
+std::optional<Stamp> wait_for(ResponseStream& stream, int64_t tokens) {
   while (stream.completion_tokens() < tokens) {
-    CHECK(!take(stream.wait()), "a sequence ended before its last round");
+    if (take(stream.wait())) return std::nullopt;
   }
   return stamp_of(stream);
+}
+
+std::optional<int64_t> tokens_of(std::vector<ResponseStream>& streams) {
+  int64_t tokens = 0;
+  for (ResponseStream& stream : streams) {
+    const auto stamp = stamp_of(stream);
+    if (!stamp) return std::nullopt;
+    tokens += stamp->tokens;
+  }
+  return tokens;
 }
 
 }  // namespace
@@ -78,6 +94,8 @@ OfflineBench::OfflineBench(const Settings& settings, int64_t most_sequences)
       cost_(cost_of(model_->model()->manifest())),
       max_step_tokens_(settings.executor.scheduler.max_step_tokens) {
   probe_.set_model(*model_->model());
+  // The loop tells how many blocks there are when it begins.
+  while (num_blocks() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
 ResponseStream OfflineBench::submit(int64_t prompt_tokens, int64_t new_tokens) {
@@ -116,8 +134,14 @@ std::string OfflineBench::why_not_prefill(int64_t count, int64_t prompt_tokens) 
 }
 
 std::string OfflineBench::why_not_decode(int64_t count, int64_t context, int64_t steps) const {
-  return why_not(count,
-                 context + prefill_steps(count, context) + kMaxRounds * (steps + kSlippedSteps));
+  const int64_t least = kMinRounds * (steps + kSlippedSteps);
+  return why_not(count, context + prefill_steps(count, context) + least);
+}
+
+int64_t OfflineBench::measured_tokens(int64_t count, int64_t context, int64_t steps) const {
+  const int64_t most = std::min(max_model_len(), num_blocks() / count * kTokensPerBlock);
+  return std::min(kMaxRounds * (steps + kMostSlippedSteps),
+                  most - context - prefill_steps(count, context));
 }
 
 // The steps of everybody's prefill, were every second step a decode.
@@ -161,12 +185,12 @@ std::vector<Round> OfflineBench::prefill(int64_t count, int64_t prompt_tokens, d
 }
 
 DecodeRounds OfflineBench::decode(int64_t count, int64_t context, int64_t steps, double seconds) {
-  const int64_t measured = kMaxRounds * (steps + kSlippedSteps);
+  const int64_t measured = measured_tokens(count, context, steps);
   std::vector<ResponseStream> others;
   for (int64_t i = 0; i + 1 < count; ++i) {
     others.push_back(submit(context, measured + prefill_steps(count, context)));
   }
-  ResponseStream last = submit(context, measured + 1);
+  ResponseStream last = submit(context, measured);
   wait_for(last, 1);
   DecodeRounds result;
   const CpuClock whole;
@@ -174,25 +198,28 @@ DecodeRounds OfflineBench::decode(int64_t count, int64_t context, int64_t steps,
   while (result.rounds.size() < kMaxRounds) {
     if (result.rounds.size() >= kMinRounds && whole.seconds() > seconds) break;
     // The step that ends next began behind the probe.
-    const Stamp begin = wait_for(last, stamp_of(last).tokens + 1);
+    const auto now = stamp_of(last);
+    const auto begin = now ? wait_for(last, now->tokens + 1) : std::nullopt;
+    if (!begin) break;
     const CpuClock clock;
-    const Stamp end = wait_for(last, begin.tokens + steps);
-    Round round{.seconds = tidemill::seconds(begin.time, end.time),
-                .calls = end.tokens - begin.tokens,
+    const auto end = wait_for(last, begin->tokens + steps);
+    if (!end) break;
+    Round round{.seconds = tidemill::seconds(begin->time, end->time),
+                .calls = end->tokens - begin->tokens,
                 .cpu_share = clock.share(workers_.num_threads()),
                 .before = before};
     before = round.after = probe_.measure();
-    double positions = static_cast<double>(count * context + end.tokens);
-    for (ResponseStream& other : others) {
-      positions += static_cast<double>(stamp_of(other).tokens);
-    }
+    const auto tokens = tokens_of(others);
+    if (!tokens) break;  // it may have ended in the round
     const auto calls = static_cast<double>(round.calls);
-    const double mean = positions / static_cast<double>(count) - calls / 2.0;
+    const double mean =
+        static_cast<double>(count * context + end->tokens + *tokens) / static_cast<double>(count) -
+        calls / 2.0;
     round.work = decode_work(cost_, static_cast<double>(count), mean, calls);
     result.mean_context += mean;
     result.rounds.push_back(round);
   }
-  result.mean_context /= static_cast<double>(result.rounds.size());
+  if (!result.rounds.empty()) result.mean_context /= static_cast<double>(result.rounds.size());
   for (ResponseStream& other : others) other.cancel();
   last.cancel();
   wait_until_idle();

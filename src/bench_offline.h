@@ -18,7 +18,7 @@
 namespace tidemill {
 
 struct DecodeRounds {
-  std::vector<Round> rounds;
+  std::vector<Round> rounds;  // none: every sequence ended before the first was over
   double mean_context = 0.0;  // positions before a token, over all rounds
 };
 
@@ -52,6 +52,7 @@ class OfflineBench {
   Round prefill_round(int64_t count, int64_t prompt_tokens);
   // Tokens that a sequence may need while the others are prefilled, and in all rounds.
   int64_t prefill_steps(int64_t count, int64_t context) const;
+  int64_t measured_tokens(int64_t count, int64_t context, int64_t steps) const;
   std::string why_not(int64_t count, int64_t tokens) const;
   void wait_until_idle();
 

@@ -24,7 +24,7 @@ struct KernelLine {
 
 struct KernelTableOptions {
   double round_seconds = 0.05;
-  double line_seconds = 5.0;  // rounds go on until then, at least kMinRounds, at most kMaxRounds
+  double line_seconds = 120.0;  // rounds go on until then, at least kMinRounds, at most kMaxRounds
   int64_t arena_bytes = int64_t{1} << 29;
 };
 
