@@ -252,6 +252,7 @@ void Table::sampling(const char* name, const SamplingParams& params) {
 void measure_kernels(const Kernels& kernels, const Model& model, WorkerPool& workers,
                      MachineProbe& probe, const KernelTableOptions& options,
                      const std::function<void(const KernelLine&)>& show) {
+  workers.pin_caller();  // as who computes steps: not on another worker's core
   Table table(kernels, model, workers, probe, options, show);
   table.products();
   table.attention(1, 4096);

@@ -31,8 +31,8 @@ struct KernelTableOptions {
 inline constexpr int kMinRounds = 3;
 inline constexpr int kMaxRounds = 9;
 
-// Calls `show` with each line as it is ready. Throws std::bad_alloc where there is no room for the
-// arena. `probe` has the model set.
+// Keeps the calling thread on worker 0's core. Calls `show` with each line as it is ready. Throws
+// std::bad_alloc where there is no room for the arena. `probe` has the model set.
 void measure_kernels(const Kernels& kernels, const Model& model, WorkerPool& workers,
                      MachineProbe& probe, const KernelTableOptions& options,
                      const std::function<void(const KernelLine&)>& show);

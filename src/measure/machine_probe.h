@@ -29,6 +29,8 @@ class MachineProbe {
   int num_threads() const { return workers_.num_threads(); }
 
  private:
+  Rates measure_here();
+
   WorkerPool& workers_;
   BandwidthProbe bandwidth_;
   ArithmeticRate arithmetic_;

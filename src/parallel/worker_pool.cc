@@ -58,9 +58,10 @@ struct WorkerPool::State {
   const std::vector<int> cores;
   Barrier barrier;
   const int num_threads;
-  std::mutex
-      next_caller;     // held by who waits for `callers`: who runs section behind section queues
-  std::mutex callers;  // one section at a time
+  // One section at a time. Who waits for `callers` holds `next_caller`: whoever runs section behind
+  // section queues behind him.
+  std::mutex next_caller;
+  std::mutex callers;
   const std::function<void(Lane&)>* section = nullptr;  // of the section that runs
   std::atomic<bool> stopping{false};
   alignas(128) std::atomic<uint32_t> section_number{0};
