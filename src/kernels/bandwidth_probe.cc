@@ -29,8 +29,10 @@ BandwidthProbe::BandwidthProbe(const Kernels& kernels, WorkerPool& workers, int6
 
 double BandwidthProbe::measure() {
   std::atomic<uint64_t> sum{0};  // used, so that the reads are made
-  const auto begin = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point begin;
   workers_.run([&](Lane& lane) {
+    lane.meet();  // waiting for somebody else's section is not reading
+    if (lane.index() == 0) begin = std::chrono::steady_clock::now();
     const Range range = lane.share(bytes_, kGrain);
     sum += kernels_.read_memory(static_cast<char*>(buffer_.data()) + range.begin, range.size());
   });
