@@ -23,6 +23,8 @@ set(own_headers
   kernels/host/attention_loop.h
   kernels/host/inner.h
   kernels/host/integer_vector_avx512.h
+  kernels/host/peak/peak_amx.h
+  kernels/host/peak/peak_loop.h
   kernels/host/product_groups.h
   kernels/host/product_maddubs.h
   kernels/host/product_tiles.h

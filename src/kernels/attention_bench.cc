@@ -6,12 +6,11 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <array>
-#include <atomic>
 #include <chrono>
 #include <numeric>
 #include <string>
 
+#include "kernels/arithmetic_probe.h"
 #include "kernels/bandwidth_probe.h"
 #include "kernels/test_tensors.h"
 
@@ -36,19 +35,6 @@ struct Bench {
 Bench& bench() {
   static Bench instance;
   return instance;
-}
-
-// Floating-point operations per second of all workers.
-double multiply_rate(const Kernels& kernels, DType type) {
-  alignas(64) static const std::array<unsigned char, 4096> operands{};
-  std::atomic<int64_t> operations{0};
-  const auto begin = std::chrono::steady_clock::now();
-  bench().workers.run([&](Lane&) {
-    float sum = 0.0f;
-    operations += kernels.multiply_in_cache(type, operands.data(), 20000, &sum);
-    benchmark::DoNotOptimize(sum);
-  });
-  return static_cast<double>(operations) / seconds_since(begin);
 }
 
 struct Case {
@@ -153,8 +139,10 @@ double median(std::vector<double> values) {
 
 void attention(benchmark::State& state, const Case& c) {
   Step step(c);
+  ArithmeticProbe arithmetic(*c.kernels, bench().workers);
   const auto probes = [&] {
-    return std::pair{bench().probe.measure(), multiply_rate(*c.kernels, c.type)};
+    return std::pair{bench().probe.measure(),
+                     arithmetic.measure(c.type == DType::kF32 ? Numbers::kF32 : Numbers::kBf16)};
   };
   const auto disturbed = [](double a, double b) { return std::max(a, b) > 1.15 * std::min(a, b); };
   std::vector<double> of_read, of_multiply;

@@ -116,14 +116,14 @@ struct Kernels {
   // (which may exceed capacity: then the list is incomplete).
   int64_t (*collect_at_least)(const float* logits, int64_t vocab_size, float threshold,
                               int32_t* ids, int64_t capacity) = nullptr;
-  // Multiplies and adds what lies in 4 KiB of operands, with the instruction that products and
-  // attention of that type use, for a probe of the arithmetic; returns how many floating-point
-  // operations that were. *sum so that they cannot be left out.
-  int64_t (*multiply_in_cache)(DType type, const void* operands, int64_t repeats,
-                               float* sum) = nullptr;
   // Reads every byte, for the bandwidth probe (bandwidth_probe.h); returns a sum so that the reads
   // cannot be left out. `bytes` is a multiple of 32 KiB.
   uint64_t (*read_memory)(const void* data, int64_t bytes) = nullptr;
+  // For the arithmetic probe (arithmetic_probe.h), for the calling lane alone: the multiply
+  // instruction of products with weights of such numbers, over and over on registers or L1. Returns
+  // how many operations that were, two for each product that was added to a sum; the same for each
+  // round.
+  int64_t (*multiply_peak)(Numbers numbers, int64_t rounds) = nullptr;
 };
 
 }  // namespace tidemill

@@ -10,6 +10,7 @@
 #include "kernels/host/amx/products.h"
 #include "kernels/host/amx/support.h"
 #include "kernels/host/drivers.h"
+#include "kernels/host/peak/peak_amx.h"
 
 namespace tidemill {
 namespace {
@@ -18,13 +19,14 @@ constexpr Inner with_vnni(Inner inner) {
   inner.product_int8 = avx512vnni::product_int8;
   inner.product_int4 = avx512vnni::product_int4;
   inner.max_rows_integers = kVnniRows;
+  inner.multiply_bytes = avx512vnni::multiply_bytes;
   return inner;
 }
 
 constexpr Inner with_bf16(Inner inner) {
   inner.product_bf16 = avx512bf16::product_bf16;
   inner.attention.attend_bf16 = avx512bf16::attend_bf16;
-  inner.attention.multiply_bf16 = avx512bf16::multiply;
+  inner.multiply_bf16 = avx512bf16::multiply_bf16;
   return inner;
 }
 
@@ -33,10 +35,10 @@ constexpr Inner with_bf16(Inner inner) {
   Inner {                                                                                      \
     variant::product_f32, variant::product_bf16, variant::product_int8, variant::product_int4, \
         AttentionInner{sizeof(state_type),   variant::attend_f32,  variant::attend_bf16,       \
-                       variant::clear_state, variant::merge_state, variant::finish_state,      \
-                       variant::multiply,    variant::multiply},                               \
+                       variant::clear_state, variant::merge_state, variant::finish_state},     \
         variant::normalize, variant::silu_times_up, variant::to_bf16, variant::quantize,       \
-        variant::summarize, variant::sum_exp, variant::collect, variant::read_memory           \
+        variant::summarize, variant::sum_exp, variant::collect, variant::read_memory,          \
+        variant::multiply_f32, variant::multiply_bf16, variant::multiply_bytes                 \
   }
 constexpr Inner kReference = TIDEMILL_INNER(reference, double);
 constexpr Inner kAvx2 = TIDEMILL_INNER(avx2, float);
@@ -57,6 +59,8 @@ constexpr Inner with_amx(Inner inner) {
   inner.product_int8 = amx::product_int8;
   inner.product_int4 = amx::product_int4;
   inner.end_product = amx::release_tiles;
+  inner.multiply_bf16 = amx::multiply_bf16;
+  inner.multiply_bytes = amx::multiply_bytes;
   return with_tiles(inner);
 }
 

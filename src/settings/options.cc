@@ -427,7 +427,18 @@ constexpr Option kOptions[] = {
     {"prompt_tokens", kVerb, kDoesIt, IN(verb.prompt_tokens), between(1, 1e6),
      "Length of the prompts.", "bench"},
     {"decode_tokens", kVerb, kDoesIt, IN(verb.decode_tokens), between(1, 1e6),
-     "Tokens that each sequence decodes.", "bench"},
+     "Tokens that each sequence decodes while it is measured, in rounds.", "bench"},
+    {"grid", kVerb, kDoesIt, IN(verb.grid), any(),
+     "Measure prefill of 128 to 8192 tokens and decode of 1 to 64 sequences with contexts of 128 "
+     "to "
+     "4096.",
+     "bench"},
+    {"kernels", kVerb, kDoesIt, IN(verb.kernels), any(),
+     "Measure what a step is made of, each kernel by itself on the model's own weights.", "bench"},
+    {"cell_seconds", kVerb, kDoesIt, IN(verb.cell_seconds), between(0, 86400),
+     "Each line of a bench is measured for so many seconds, but for three rounds at least; of the "
+     "grid, what takes longer before its first round is left out.",
+     "bench"},
     {"concurrency", kVerb, kDoesIt, IN(verb.concurrency), any(),
      "Numbers of sequences to measure with, separated by commas; default 1,4,16. With url: "
      "requests in flight, default 16; with request_rate a bound, default none.",

@@ -55,6 +55,9 @@ struct VerbArguments {
   bool print_settings = false;
   bool print_api = false;
   bool ignore_end = false;
+  bool grid = false;
+  bool kernels = false;
+  double cell_seconds = 120.0;
   int64_t max_new_tokens = 256;
   int64_t num_logprobs = -1;
   int64_t window = 1024;

@@ -394,21 +394,4 @@ void finish_state(const void* total, int64_t padded_dim, float* out) {
   divide_values<SoftmaxOps>(static_cast<const float*>(total), padded_dim, out);
 }
 
-// Ten chains, a load for each ten products.
-int64_t multiply(const void* operands, int64_t repeats, float* sum) {
-  const auto* lines = static_cast<const float*>(operands);
-  __m256 sums[10];
-  TIDEMILL_UNROLL_16
-  for (int i = 0; i < 10; ++i) sums[i] = _mm256_loadu_ps(lines + i * 8);  // chains of their own
-  for (int64_t step = 0; step < repeats * kProbeLines * 2; ++step) {
-    const __m256 half = _mm256_loadu_ps(lines + step % (kProbeLines * 2) * 8);
-    TIDEMILL_UNROLL_16
-    for (int i = 0; i < 10; ++i) sums[i] = _mm256_fmadd_ps(half, half, sums[i]);
-  }
-  TIDEMILL_UNROLL_16
-  for (int i = 1; i < 10; ++i) sums[0] = _mm256_add_ps(sums[0], sums[i]);
-  *sum = sum256(sums[0]);
-  return repeats * kProbeLines * 2 * 10 * 16;
-}
-
 }  // namespace tidemill::avx2

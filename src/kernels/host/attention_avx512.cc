@@ -221,21 +221,4 @@ void finish_state(const void* total, int64_t padded_dim, float* out) {
   divide_values<SoftmaxOps512>(static_cast<const float*>(total), padded_dim, out);
 }
 
-// Twelve chains, a load for each twelve products.
-int64_t multiply(const void* operands, int64_t repeats, float* sum) {
-  const auto* lines = static_cast<const float*>(operands);
-  __m512 sums[12];
-  TIDEMILL_UNROLL_16
-  for (int i = 0; i < 12; ++i) sums[i] = _mm512_loadu_ps(lines + i * 16);  // chains of their own
-  for (int64_t step = 0; step < repeats * kProbeLines; ++step) {
-    const __m512 line = _mm512_loadu_ps(lines + step % kProbeLines * 16);
-    TIDEMILL_UNROLL_16
-    for (int i = 0; i < 12; ++i) sums[i] = _mm512_fmadd_ps(line, line, sums[i]);
-  }
-  TIDEMILL_UNROLL_16
-  for (int i = 1; i < 12; ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
-  *sum = sum512(sums[0]);
-  return repeats * kProbeLines * 12 * 32;
-}
-
 }  // namespace tidemill::avx512

@@ -118,21 +118,4 @@ struct Bf16Ops : SoftmaxOps512 {
 
 void attend_bf16(const AttentionTask& task) { attend<Bf16Ops>(task); }
 
-// Twelve chains, a load for each twelve products.
-int64_t multiply(const void* operands, int64_t repeats, float* sum) {
-  const auto* lines = static_cast<const unsigned char*>(operands);
-  __m512 sums[12];
-  TIDEMILL_UNROLL_16
-  for (int i = 0; i < 12; ++i) sums[i] = (__m512)load(lines + i * 64);  // chains of their own
-  for (int64_t step = 0; step < repeats * kProbeLines; ++step) {
-    const __m512bh line = load(lines + step % kProbeLines * 64);
-    TIDEMILL_UNROLL_16
-    for (int i = 0; i < 12; ++i) sums[i] = _mm512_dpbf16_ps(sums[i], line, line);
-  }
-  TIDEMILL_UNROLL_16
-  for (int i = 1; i < 12; ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
-  *sum = sum512(sums[0]);
-  return repeats * kProbeLines * 12 * 64;
-}
-
 }  // namespace tidemill::avx512bf16

@@ -210,11 +210,4 @@ void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRow
   lane.meet();
 }
 
-template <const Inner& kInner>
-int64_t multiply_in_cache(DType type, const void* operands, int64_t repeats, float* sum) {
-  const auto multiply =
-      type == DType::kF32 ? kInner.attention.multiply_f32 : kInner.attention.multiply_bf16;
-  return multiply(operands, repeats, sum);
-}
-
 }  // namespace tidemill::host

@@ -59,13 +59,7 @@ struct AttentionInner {
   void (*merge)(const void* partition, int64_t padded_dim, void* total);
   // out[padded_dim] = values / sum.
   void (*finish)(const void* total, int64_t padded_dim, float* out);
-  // kernels.h: multiply_in_cache
-  int64_t (*multiply_f32)(const void* operands, int64_t repeats, float* sum);
-  int64_t (*multiply_bf16)(const void* operands, int64_t repeats, float* sum);
 };
-
-// Lines of 64 bytes that multiply_* walks.
-inline constexpr int64_t kProbeLines = 64;
 
 // Defined in the files of that suffix.
 #define TIDEMILL_ATTENTION(variant)                                         \
@@ -75,7 +69,6 @@ inline constexpr int64_t kProbeLines = 64;
   void clear_state(void* state, int64_t padded_dim);                        \
   void merge_state(const void* partition, int64_t padded_dim, void* total); \
   void finish_state(const void* total, int64_t padded_dim, float* out);     \
-  int64_t multiply(const void* operands, int64_t repeats, float* sum);      \
   }
 TIDEMILL_ATTENTION(reference)
 TIDEMILL_ATTENTION(avx2)
@@ -85,7 +78,6 @@ TIDEMILL_ATTENTION(avx512)
 // Everything else is avx512's.
 namespace avx512bf16 {
 void attend_bf16(const AttentionTask& task);
-int64_t multiply(const void* operands, int64_t repeats, float* sum);
 }  // namespace avx512bf16
 
 }  // namespace tidemill

@@ -123,15 +123,4 @@ void finish_state(const void* total, int64_t padded_dim, float* out) {
   }
 }
 
-int64_t multiply(const void* operands, int64_t repeats, float* sum) {
-  const auto* values = static_cast<const float*>(operands);
-  constexpr int64_t kCount = kProbeLines * 16;
-  double total = 0.0;
-  for (int64_t r = 0; r < repeats; ++r) {
-    for (int64_t i = 0; i < kCount; ++i) total += double{values[i]} * values[kCount - 1 - i];
-  }
-  *sum = static_cast<float>(total);
-  return 2 * repeats * kCount;
-}
-
 }  // namespace tidemill::reference

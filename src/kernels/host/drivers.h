@@ -222,6 +222,20 @@ LogitSummary summarize_logits(const float* logits, int64_t vocab_size) {
 }
 
 template <const Inner& kInner>
+int64_t multiply_peak(Numbers numbers, int64_t rounds) {
+  switch (numbers) {
+    case Numbers::kBf16:
+      return kInner.multiply_bf16(rounds);
+    case Numbers::kInt8:
+    case Numbers::kInt4:
+      return kInner.multiply_bytes(rounds);
+    case Numbers::kF32:
+      break;
+  }
+  return kInner.multiply_f32(rounds);
+}
+
+template <const Inner& kInner>
 constexpr Kernels make_kernels(const char* name, const char* description) {
   return {.name = name,
           .description = description,
@@ -236,8 +250,8 @@ constexpr Kernels make_kernels(const char* name, const char* description) {
           .summarize_logits = summarize_logits<kInner>,
           .sum_exp = kInner.sum_exp,
           .collect_at_least = kInner.collect,
-          .multiply_in_cache = multiply_in_cache<kInner>,
-          .read_memory = kInner.read_memory};
+          .read_memory = kInner.read_memory,
+          .multiply_peak = multiply_peak<kInner>};
 }
 
 }  // namespace tidemill::host

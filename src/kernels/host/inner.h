@@ -70,6 +70,13 @@ struct Inner {
   int64_t (*collect)(const float* logits, int64_t count, float threshold, int32_t* ids,
                      int64_t capacity);
   uint64_t (*read_memory)(const void* data, int64_t bytes);
+  // The multiply instruction of products, on numbers in registers or L1, some dozens to some
+  // hundreds of times a round; returns the operations done: two for each product that is added to
+  // a sum. Bytes: of int8 and int4 alike (where products take int8 as two planes of nibbles, they
+  // need two of these operations for one of theirs).
+  int64_t (*multiply_f32)(int64_t rounds);
+  int64_t (*multiply_bf16)(int64_t rounds);
+  int64_t (*multiply_bytes)(int64_t rounds);
   // Most rows in one call of product_bf16, and of the integers' (even: both runs of a row are in
   // one call); the sums of a call live on the lane's stack.
   int64_t max_rows_bf16 = kTileRows;
@@ -95,6 +102,9 @@ struct Inner {
   int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,             \
                   int64_t capacity);                                                             \
   uint64_t read_memory(const void* data, int64_t bytes);                                         \
+  int64_t multiply_f32(int64_t rounds);                                                          \
+  int64_t multiply_bf16(int64_t rounds);                                                         \
+  int64_t multiply_bytes(int64_t rounds);                                                        \
   }
 TIDEMILL_INNER(reference)
 TIDEMILL_INNER(avx2)
@@ -104,6 +114,7 @@ TIDEMILL_INNER(avx512)
 // The bf16 products of a processor with AVX512_BF16; everything else is avx512's.
 namespace avx512bf16 {
 void product_bf16(const ProductTile& tile);
+int64_t multiply_bf16(int64_t rounds);
 }  // namespace avx512bf16
 
 // The integer products of a processor with AVX512_VNNI.
@@ -112,6 +123,7 @@ inline constexpr int64_t kVnniRows = 24;
 namespace avx512vnni {
 void product_int8(const ProductTile& tile);
 void product_int4(const ProductTile& tile);
+int64_t multiply_bytes(int64_t rounds);
 }  // namespace avx512vnni
 
 }  // namespace tidemill
