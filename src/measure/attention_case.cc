@@ -31,7 +31,7 @@ AttentionShape shape_of(const Architecture& a) {
 
 // What the product that follows reads, or f32 that is rounded for it.
 DType out_type(const Model& model) {
-  return model.compute_types().integer_weights ? DType::kF32 : model.compute_types().floats;
+  return model.compute_types().integer_parts > 0 ? DType::kF32 : model.compute_types().floats;
 }
 
 }  // namespace

@@ -129,7 +129,7 @@ void Table::product(const Product& product, const std::vector<PackedWeight>& wei
   const PackedWeight& first = weights.front();
   const OwnedRows in = OwnedRows::inputs_of(kernels_, first, rows, workers_, random_);
   // What the down projection reads, where this makes it; else f32.
-  const bool integers = model_.compute_types().integer_weights;
+  const bool integers = model_.compute_types().integer_parts > 0;
   const DType type =
       product.silu_times_up && !integers ? model_.compute_types().floats : DType::kF32;
   const OwnedRows out(kernels_, type, rows, product.silu_times_up ? first.n / 2 : first.n, random_);

@@ -21,7 +21,7 @@ ModelCost cost_of(const Manifest& manifest) {
   ModelCost cost{
       .attention_operations = 4.0 * static_cast<double>(a.num_heads * a.head_dim * a.num_layers),
       .kv_bytes =
-          static_cast<double>(kv_bytes_per_block(a, compute_types(manifest.format).floats)) /
+          static_cast<double>(kv_bytes_per_block(a, compute_types(manifest.tensors, 8).floats)) /
           static_cast<double>(kTokensPerBlock),
       .window = a.sliding_window};
   for (const EngineTensor& tensor : manifest.tensors) {
