@@ -11,17 +11,24 @@ set(own_headers
   kernels/packed_weight.h
   kernels/quantized_rows.h
   kernels/tensor.h
+  kernels/host/amx/integer_loop.h
+  kernels/host/amx/integer_portions.h
+  kernels/host/amx/integer_scales.h
   kernels/host/amx/product_loop.h
   kernels/host/amx/products.h
+  kernels/host/amx/tile_blocks.h
   kernels/host/amx/tiles.h
   kernels/host/attention_avx512_ops.h
+  kernels/host/attention_inner.h
   kernels/host/attention_loop.h
   kernels/host/inner.h
+  kernels/host/integer_vector_avx512.h
   kernels/host/peak/peak_amx.h
   kernels/host/peak/peak_loop.h
   kernels/host/product_groups.h
   kernels/host/product_maddubs.h
   kernels/host/product_tiles.h
+  kernels/host/quantize_groups.h
   kernels/host/unroll.h
   kernels/host/vector_avx2.h
   kernels/host/vector_avx512.h)

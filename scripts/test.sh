@@ -82,6 +82,18 @@ run_pytest() { # run_pytest BINARY ARGUMENT...
   add_report "$report"
 }
 
+# Shares of what the machine can do, beside their floors: one test. Half a minute.
+run_floors() { # run_floors BINARY
+  local report
+  report=$(dirname "$1")/reports/performance.json
+  if .cache/venv/bin/python scripts/performance_floors.py --binary "$1" --save "$report" \
+    .cache/models/SmolLM2-135M-Instruct.Q4_1.gguf --dtype bf16; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+  fi
+}
+
 python_environment() {
   say "Python packages of the tests"
   [ -x .cache/venv/bin/python ] || python3 -m venv .cache/venv
@@ -103,6 +115,8 @@ case $mode in
     run_ctest build-test
     say "outside tests"
     run_pytest "$PWD/build-test/tidemill" -m "not long"
+    say "speed beside its floors"
+    run_floors "$PWD/build-test/tidemill"
     ;;
   long)
     build build-test -DTIDEMILL_BENCHES=ON

@@ -18,7 +18,7 @@ namespace tidemill {
 int compile(const SettingsReport& report) {
   const ModelSettings& model = report.settings.model;
   const std::filesystem::path out = report.settings.verb.out;
-  const PackedFormat packed_format = packed_format_of(model.dtype, model.quantize);
+  const std::optional<PackedFormat> packed_format = packed_format_of(model.dtype, model.quantize);
   const std::filesystem::path path = local_model(model.model_id);
   if (is_engine_dir(path)) {
     throw std::runtime_error(format(
@@ -41,11 +41,11 @@ int compile(const SettingsReport& report) {
       .memory = memory};
   const CompileOutcome outcome = compile_model(checkpoint, options, out, workers, progress);
   bar.finish();
-  const double megabytes =
-      static_cast<double>(weights_file_bytes(read_manifest(out).tensors)) / 1e6;
+  const Manifest manifest = read_manifest(out);
+  const double megabytes = static_cast<double>(weights_file_bytes(manifest.tensors)) / 1e6;
   std::printf("%s: %s, %s, %.1f MB\n", out.c_str(),
               outcome == CompileOutcome::kCompiled ? "compiled" : "was there already",
-              name_of(packed_format).c_str(), megabytes);
+              name_of(manifest.format).c_str(), megabytes);
   return 0;
 }
 

@@ -109,7 +109,7 @@ int eval(const SettingsReport& report) {
       open_engine(settings.model.model_id, engine_options(settings.model), workers, bar.callback());
   const fs::path& engine = opened.dir;
   bar.finish();
-  const Model model(engine);
+  const Model model(engine, model_options(settings.model));
   const Kernels& kernels = select_kernels(settings.model.isa);
   if (!settings.verb.reference.empty()) {
     return compare_with_reference(kernels, model, workers, settings.verb);

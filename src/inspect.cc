@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "checkpoint/checkpoint.h"
 #include "compiler/text_files.h"
+#include "compiler/weight_map.h"
 #include "fact_sheet.h"
 #include "kernels/select.h"
 #include "loaded_model.h"
@@ -189,7 +190,7 @@ class TensorTable {
 };
 
 void add_engine(FactSheet& sheet, const fs::path& dir, const Settings& settings) {
-  const Model model(dir);
+  const Model model(dir, model_options(settings.model));
   const Manifest& manifest = model.manifest();
   const auto digest = [](std::string name, const std::string& hex) {
     return Fact{std::move(name), hex.substr(0, kShownDigest) + "...", hex};
@@ -216,8 +217,11 @@ void add_engine(FactSheet& sheet, const fs::path& dir, const Settings& settings)
 
 void add_checkpoint(FactSheet& sheet, const fs::path& path, const Settings& settings) {
   const Checkpoint checkpoint = Checkpoint::open(path);
-  const Architecture architecture = read_architecture(checkpoint.config());
-  const PackedFormat format = packed_format_of(settings.model.dtype, settings.model.quantize);
+  const WeightMap map =
+      map_weights(checkpoint, packed_format_of(settings.model.dtype, settings.model.quantize));
+  const Architecture& architecture = map.architecture;
+  const std::vector<EngineTensor> targets = targets_of(map.tensors);
+  const ComputeTypes types = compute_types(targets, model_options(settings.model).activation_bits);
   int64_t bytes = 0;
   TensorTable tensors;
   for (const StoredTensor& tensor : checkpoint.tensors()) {
@@ -229,11 +233,10 @@ void add_checkpoint(FactSheet& sheet, const fs::path& path, const Settings& sett
              {{"format", gguf ? "GGUF" : "Hugging Face"},
               number("tensors", static_cast<int64_t>(checkpoint.tensors().size())),
               memory("weights", bytes),
-              {"compiles to", name_of(format)}}});
+              {"compiles to", name_of(format_of_layers(targets))}}});
   sheet.add(network(architecture));
   sheet.add(text_facts(collect_text(checkpoint, architecture).files, architecture));
-  sheet.add(plan_facts(plan_memory(architecture, compute_types(format),
-                                   weights_file_bytes(engine_tensors(architecture, format)),
+  sheet.add(plan_facts(plan_memory(architecture, types, weights_file_bytes(targets),
                                    memory_wishes(settings, architecture), available_memory())));
   sheet.add(tensors.section());
 }

@@ -159,6 +159,10 @@ OpenOptions engine_options(const ModelSettings& settings) {
   return {.dtype = settings.dtype, .quantize = settings.quantize, .cache_dir = settings.cache_dir};
 }
 
+ModelOptions model_options(const ModelSettings& settings) {
+  return {.activation_bits = settings.activations == "int16" ? 16 : 8};
+}
+
 TextParts make_text_parts(const TextFiles& files, const Architecture& architecture,
                           const ModelSettings& settings) {
   TextParts parts{.end_ids = architecture.eos_token_ids, .begin_id = architecture.bos_token_id};
@@ -203,7 +207,7 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   const fs::path& engine = opened.dir;
   progress("load", 0);
   const Kernels& kernels = select_kernels(settings.model.isa);
-  model_ = std::make_unique<Model>(engine);
+  model_ = std::make_unique<Model>(engine, model_options(settings.model));
   const Architecture& architecture = model_->architecture();
   const TextFiles files = read_text_files(engine);
   Settings calibrated = settings;

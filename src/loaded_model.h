@@ -52,6 +52,7 @@ MemoryWishes memory_wishes(const Settings& settings, const Architecture& archite
 
 // What of the settings concerns opening the engine.
 OpenOptions engine_options(const ModelSettings& settings);
+ModelOptions model_options(const ModelSettings& settings);
 
 // tokenizer.json and chat template as text/ wants them; a template file of the settings wins.
 TextParts make_text_parts(const TextFiles& files, const Architecture& architecture,

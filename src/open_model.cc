@@ -139,7 +139,7 @@ OpenedEngine compile_in_memory(const Checkpoint& checkpoint, CompileOptions opti
 
 }  // namespace
 
-PackedFormat packed_format_of(std::string_view dtype, std::string_view quantize) {
+std::optional<PackedFormat> packed_format_of(std::string_view dtype, std::string_view quantize) {
   if (!is_none(quantize)) return quantized_format_of(dtype, quantize);
   if (dtype == "fp32" || dtype == "f32" || dtype == "float32") return PackedFormat::kF32;
   if (dtype == "fp16" || dtype == "float16") {
@@ -148,9 +148,8 @@ PackedFormat packed_format_of(std::string_view dtype, std::string_view quantize)
         "computed with here");
     return PackedFormat::kBf16;
   }
-  if (dtype.empty() || dtype == "auto" || dtype == "bf16" || dtype == "bfloat16") {
-    return PackedFormat::kBf16;
-  }
+  if (dtype.empty() || dtype == "auto") return std::nullopt;
+  if (dtype == "bf16" || dtype == "bfloat16") return PackedFormat::kBf16;
   throw std::runtime_error(fmt::format("dtype is {}; it must be auto, bf16, fp16 or fp32.", dtype));
 }
 
@@ -170,7 +169,8 @@ fs::path local_model(const std::string& model) {
 
 OpenedEngine open_engine(const std::string& model, const OpenOptions& options, WorkerPool& pool,
                          const Progress& progress) {
-  const PackedFormat packed_format = packed_format_of(options.dtype, options.quantize);
+  const std::optional<PackedFormat> packed_format =
+      packed_format_of(options.dtype, options.quantize);
   const fs::path path = local_model(model);
   tidy_memory_dir();
   const fs::path cache_dir = options.cache_dir.empty() ? default_cache_dir() : options.cache_dir;

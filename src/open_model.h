@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -18,9 +19,10 @@ struct OpenOptions {
   std::filesystem::path cache_dir;  // empty: default_cache_dir()
 };
 
-// The format that the layers are packed in: f32 for dtype fp32, else bf16 (for fp16 that is said
-// aloud), unless `quantize` names integers. Throws std::runtime_error that lists what is allowed.
-PackedFormat packed_format_of(std::string_view dtype, std::string_view quantize);
+// The format that the layers are packed in: that of dtype or, where `quantize` names integers, of
+// those (fp16 becomes bf16, which is said aloud); nullopt where neither asks for one: as they are
+// stored. Throws std::runtime_error that lists what is allowed.
+std::optional<PackedFormat> packed_format_of(std::string_view dtype, std::string_view quantize);
 
 // An engine directory to be read from. It goes with this object when it was compiled into memory,
 // because the cache had no room for it; what is mapped by then stays.

@@ -271,8 +271,22 @@ std::string_view name_of(StoredType type) {
       return "Q4_0";
     case StoredType::kQ4_1:
       return "Q4_1";
+    case StoredType::kQ5_0:
+      return "Q5_0";
+    case StoredType::kQ5_1:
+      return "Q5_1";
     case StoredType::kQ8_0:
       return "Q8_0";
+    case StoredType::kQ2K:
+      return "Q2_K";
+    case StoredType::kQ3K:
+      return "Q3_K";
+    case StoredType::kQ4K:
+      return "Q4_K";
+    case StoredType::kQ5K:
+      return "Q5_K";
+    case StoredType::kQ6K:
+      return "Q6_K";
     case StoredType::kBool:
       return "BOOL";
     case StoredType::kU8:

@@ -29,7 +29,14 @@ enum class StoredType {
   kF64,  // both formats
   kQ4_0,
   kQ4_1,
+  kQ5_0,
+  kQ5_1,
   kQ8_0,  // GGUF blocks of 32 along a row
+  kQ2K,
+  kQ3K,
+  kQ4K,
+  kQ5K,
+  kQ6K,  // GGUF blocks of 256, with scales of their parts
   kBool,
   kU8,
   kI8,
@@ -110,5 +117,28 @@ class Checkpoint {
 // `out` holds num_rows * columns floats. Exact: dequantised values are those of the format's
 // definition computed in f32. Throws CheckpointError for types that are not read yet.
 void read_rows(const StoredTensor& tensor, int64_t first_row, int64_t num_rows, float* out);
+
+// GGUF's blocks of 32: integers with one scale, in Q4_1 and Q5_1 with an offset, too.
+//   w = scale (q - zero) + offset
+struct StoredBlock {
+  uint8_t q[32];
+  float scale = 0.0f;   // an f16 number
+  float offset = 0.0f;  // an f16 number
+};
+inline constexpr int64_t kStoredBlock = 32;  // numbers in it
+
+// GGUF's blocks, those of 256 too: numbers that were rounded before.
+bool is_block(StoredType type);
+// What the blocks of 32 of a type have in common; nullopt for every other type.
+struct BlockFacts {
+  int bits = 0;  // of q, which is not negative
+  int zero = 0;
+  bool has_offsets = false;
+};
+std::optional<BlockFacts> block_facts(StoredType type);
+
+// The same rows as their blocks, for a type that has block_facts().
+void read_blocks(const StoredTensor& tensor, int64_t first_row, int64_t num_rows,
+                 std::vector<StoredBlock>& out);
 
 }  // namespace tidemill

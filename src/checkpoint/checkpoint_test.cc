@@ -372,14 +372,15 @@ TEST(OpenReference, GgufFilesOfEveryReadableTypeAreRead) {
       given != nullptr ? fs::path(given) : fs::path(TIDEMILL_SOURCE_DIR).parent_path() / "shared";
   const fs::path quant = shared / "reference/quant";
   if (!fs::exists(quant)) GTEST_SKIP() << quant << " is not here";
-  for (const char* name : {"gguf-f16", "gguf-bf16", "gguf-q4_0", "gguf-q4_1", "gguf-q8_0"}) {
+  for (const char* name : {"gguf-f16", "gguf-bf16", "gguf-q4_0", "gguf-q4_1", "gguf-q5_0",
+                           "gguf-q5_1", "gguf-q8_0", "gguf-q2-k-random", "gguf-q6-k-random"}) {
     const Checkpoint checkpoint = Checkpoint::open(quant / name / "model.gguf");
     EXPECT_EQ(checkpoint.config().find("hidden_size")->integer(), 256) << name;
     std::vector<float> row(256);
     read_rows(*checkpoint.find("token_embd.weight"), 1, 1, row.data());
     EXPECT_THAT(row, Contains(testing::Ne(0.0f))) << name;
   }
-  for (const char* name : {"gguf-q5_0", "gguf-q6-k-random", "gguf-iq4-nl-random"}) {
+  for (const char* name : {"gguf-iq4-nl-random", "gguf-iq4-xs-random"}) {
     EXPECT_THAT(refusal_of([&] { Checkpoint::open(quant / name / "model.gguf"); }),
                 HasSubstr("which is not read yet"))
         << name;

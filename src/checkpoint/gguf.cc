@@ -66,16 +66,16 @@ struct BlockType {
 };
 
 constexpr BlockType kBlockTypes[] = {
-    {0, "F32", 1, 4, StoredType::kF32},     {1, "F16", 1, 2, StoredType::kF16},
-    {2, "Q4_0", 32, 18, StoredType::kQ4_0}, {3, "Q4_1", 32, 20, StoredType::kQ4_1},
-    {6, "Q5_0", 32, 22, std::nullopt},      {7, "Q5_1", 32, 24, std::nullopt},
-    {8, "Q8_0", 32, 34, StoredType::kQ8_0}, {10, "Q2_K", 256, 84, std::nullopt},
-    {11, "Q3_K", 256, 110, std::nullopt},   {12, "Q4_K", 256, 144, std::nullopt},
-    {13, "Q5_K", 256, 176, std::nullopt},   {14, "Q6_K", 256, 210, std::nullopt},
-    {20, "IQ4_NL", 32, 18, std::nullopt},   {23, "IQ4_XS", 256, 136, std::nullopt},
-    {24, "I8", 1, 1, StoredType::kI8},      {25, "I16", 1, 2, StoredType::kI16},
-    {26, "I32", 1, 4, StoredType::kI32},    {27, "I64", 1, 8, StoredType::kI64},
-    {28, "F64", 1, 8, StoredType::kF64},    {30, "BF16", 1, 2, StoredType::kBf16},
+    {0, "F32", 1, 4, StoredType::kF32},       {1, "F16", 1, 2, StoredType::kF16},
+    {2, "Q4_0", 32, 18, StoredType::kQ4_0},   {3, "Q4_1", 32, 20, StoredType::kQ4_1},
+    {6, "Q5_0", 32, 22, StoredType::kQ5_0},   {7, "Q5_1", 32, 24, StoredType::kQ5_1},
+    {8, "Q8_0", 32, 34, StoredType::kQ8_0},   {10, "Q2_K", 256, 84, StoredType::kQ2K},
+    {11, "Q3_K", 256, 110, StoredType::kQ3K}, {12, "Q4_K", 256, 144, StoredType::kQ4K},
+    {13, "Q5_K", 256, 176, StoredType::kQ5K}, {14, "Q6_K", 256, 210, StoredType::kQ6K},
+    {20, "IQ4_NL", 32, 18, std::nullopt},     {23, "IQ4_XS", 256, 136, std::nullopt},
+    {24, "I8", 1, 1, StoredType::kI8},        {25, "I16", 1, 2, StoredType::kI16},
+    {26, "I32", 1, 4, StoredType::kI32},      {27, "I64", 1, 8, StoredType::kI64},
+    {28, "F64", 1, 8, StoredType::kF64},      {30, "BF16", 1, 2, StoredType::kBf16},
 };
 
 std::string read_text(ByteReader& reader, std::string_view what) {
@@ -239,8 +239,8 @@ std::vector<StoredTensor> place(ByteReader& reader, std::vector<Entry> entries,
     expected = padded(expected + entry.bytes);
     if (!entry.type->type) {
       reader.fail(
-          format("tensor \"{}\" is {}, which is not read yet; convert the model to Q8_0, "
-                 "Q4_0, Q4_1, BF16, F16 or F32",
+          format("tensor \"{}\" is {}, which is not read yet; convert the model to a type from "
+                 "Q4_0 to Q8_0 or from Q2_K to Q6_K, BF16, F16 or F32",
                  entry.name, entry.type->name));
     }
     tensors.push_back({.name = std::move(entry.name),

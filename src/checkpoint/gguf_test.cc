@@ -73,6 +73,7 @@ TEST(Gguf, EveryReadableTypeHasItsOwnBlockSize) {
   };
   for (const Form form : {Form{0, StoredType::kF32, 128}, Form{1, StoredType::kF16, 64},
                           Form{2, StoredType::kQ4_0, 18}, Form{3, StoredType::kQ4_1, 20},
+                          Form{6, StoredType::kQ5_0, 22}, Form{7, StoredType::kQ5_1, 24},
                           Form{8, StoredType::kQ8_0, 34}, Form{26, StoredType::kI32, 128},
                           Form{28, StoredType::kF64, 256}, Form{30, StoredType::kBf16, 64}}) {
     const SourceFile source(bytes_of(with_tensor({32}, form.id, form.bytes).file()), "m");
@@ -251,9 +252,9 @@ TEST(Gguf, RowsAreWholeBlocks) {
 }
 
 TEST(Gguf, TypesThatAreKnownAreRefusedByNameAndOthersByNumber) {
-  EXPECT_THAT(refusal(with_tensor({256}, 12, 144)),
-              AllOf(HasSubstr("tensor \"t\" is Q4_K, which is not read yet"), HasSubstr("Q8_0")));
-  EXPECT_THAT(refusal(with_tensor({32}, 6, 22)), HasSubstr("Q5_0"));
+  EXPECT_THAT(refusal(with_tensor({256}, 23, 136)),
+              AllOf(HasSubstr("tensor \"t\" is IQ4_XS, which is not read yet"), HasSubstr("Q8_0")));
+  EXPECT_THAT(refusal(with_tensor({32}, 20, 18)), HasSubstr("IQ4_NL"));
   for (const int32_t type : {-1, 4, 5, 9, 15, 31, 39, 1'000'000}) {
     EXPECT_THAT(refusal(with_tensor({32}, type, 128)),
                 HasSubstr(format("tensor \"t\": type {} is unknown", type)));

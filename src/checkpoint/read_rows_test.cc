@@ -117,6 +117,71 @@ TEST(ReadRows, Q8_0IsAScaleTimesSignedBytes) {
   }
 }
 
+// The formats' own example: qh = 0x00010001, first byte 0x21.
+TEST(ReadRows, Q5HasItsFifthBitsInAWordOfTheirOwn) {
+  const std::string word = little_endian(uint32_t{0x00010001});
+  const std::string nibbles = "\x21" + std::string(15, '\0');
+  const auto q5_0 = read(StoredType::kQ5_0, {32}, halves({0x3800}) + word + nibbles);
+  EXPECT_EQ(q5_0[0], 0.5f * 1.0f) << "17 - 16";
+  EXPECT_EQ(q5_0[16], 0.5f * 2.0f) << "18 - 16";
+  EXPECT_EQ(q5_0[1], 0.5f * -16.0f);
+  const auto q5_1 = read(StoredType::kQ5_1, {32}, halves({0x3800, 0xbc00}) + word + nibbles);
+  EXPECT_EQ(q5_1[0], 0.5f * 17.0f - 1.0f);
+  EXPECT_EQ(q5_1[16], 0.5f * 18.0f - 1.0f);
+  EXPECT_EQ(q5_1[1], -1.0f);
+}
+
+// The packed pairs that the format's description gives: scale and minimum of eight parts.
+TEST(ReadRows, Q4KHasSixBitScalesAndMinima) {
+  std::string block = halves({0x3c00, 0x3c00});  // d = dmin = 1
+  for (const int byte : {0x89, 0x90, 0xD7, 0xDE, 0x14, 0x1F, 0x6A, 0xB5, 0x05, 0xBC, 0x63, 0x1A}) {
+    block += static_cast<char>(byte);
+  }
+  block += std::string(128, '\x11');  // every q is 1
+  const std::vector<float> row = read(StoredType::kQ4K, {256}, block);
+  constexpr float kScales[] = {9, 16, 23, 30, 37, 44, 51, 58};
+  constexpr float kMinima[] = {20, 31, 42, 53, 0, 11, 22, 33};
+  for (size_t i = 0; i < 256; ++i) {
+    ASSERT_EQ(row[i], kScales[i / 32] - kMinima[i / 32]) << i;
+  }
+}
+
+TEST(ReadRows, BlocksAreTheNumbersBeforeTheyAreMultiplied) {
+  std::mt19937 random(8);
+  struct Form {
+    StoredType type;
+    int64_t block_bytes;
+  };
+  for (const Form form :
+       {Form{StoredType::kQ4_0, 18}, Form{StoredType::kQ4_1, 20}, Form{StoredType::kQ5_0, 22},
+        Form{StoredType::kQ5_1, 24}, Form{StoredType::kQ8_0, 34}}) {
+    std::vector<std::byte> bytes(static_cast<size_t>(6 * form.block_bytes));
+    for (std::byte& b : bytes) b = static_cast<std::byte>(random() % 0x70);
+    const SourceFile source(bytes, "f");
+    const StoredTensor tensor{.name = "t",
+                              .type = form.type,
+                              .shape = {2, 96},
+                              .source = &source,
+                              .offset = 0,
+                              .bytes = bytes.size()};
+    std::vector<float> row(96);
+    read_rows(tensor, 1, 1, row.data());
+    std::vector<StoredBlock> blocks;
+    read_blocks(tensor, 1, 1, blocks);
+    ASSERT_EQ(blocks.size(), 3u);
+    const BlockFacts facts = *block_facts(form.type);
+    for (size_t i = 0; i < 96; ++i) {
+      const StoredBlock& block = blocks[i / 32];
+      ASSERT_LT(block.q[i % 32], 1 << facts.bits);
+      const auto q = static_cast<float>(block.q[i % 32] - facts.zero);
+      ASSERT_EQ(block.scale * q + block.offset, row[i]);
+      ASSERT_TRUE(facts.has_offsets || block.offset == 0.0f);
+    }
+  }
+  EXPECT_FALSE(block_facts(StoredType::kQ4K));
+  EXPECT_FALSE(is_block(StoredType::kF16));
+}
+
 TEST(ReadRows, RowsInTheMiddleAreThoseOfTheWholeMatrix) {
   struct Form {
     StoredType type;
@@ -126,7 +191,7 @@ TEST(ReadRows, RowsInTheMiddleAreThoseOfTheWholeMatrix) {
   for (const Form form :
        {Form{StoredType::kF32, 128}, Form{StoredType::kF16, 64}, Form{StoredType::kBf16, 64},
         Form{StoredType::kF64, 256}, Form{StoredType::kQ4_0, 18}, Form{StoredType::kQ4_1, 20},
-        Form{StoredType::kQ8_0, 34}}) {
+        Form{StoredType::kQ5_0, 22}, Form{StoredType::kQ5_1, 24}, Form{StoredType::kQ8_0, 34}}) {
     constexpr int64_t kRows = 5;
     constexpr int64_t kColumns = 96;
     std::vector<std::byte> bytes(static_cast<size_t>(kRows * kColumns / 32 * form.block_bytes));

@@ -68,6 +68,7 @@ void log_rounding(const std::vector<MappedTensor>& tensors) {
     if (tensor.target.k == 0 || to == PackedFormat::kF32) continue;  // norms and biases stay f32
     for (const TensorPart& part : tensor.parts) {
       if (part.stored->type == StoredType::kBf16 && to == PackedFormat::kBf16) continue;
+      if (keeps_integers(to, part.stored->type)) continue;
       ++rounded[{part.stored->type, name_of(to)}];
     }
   }
@@ -91,12 +92,6 @@ void log_losses(const std::vector<NumberLoss>& losses) {
   }
 }
 
-std::vector<EngineTensor> targets_of(const std::vector<MappedTensor>& tensors) {
-  std::vector<EngineTensor> targets;
-  for (const MappedTensor& tensor : tensors) targets.push_back(tensor.target);
-  return targets;
-}
-
 }  // namespace
 
 CompileOutcome compile_model(const Checkpoint& checkpoint, const CompileOptions& options,
@@ -116,11 +111,11 @@ CompileOutcome compile_model(const Checkpoint& checkpoint, const CompileOptions&
   }
 
   Manifest manifest;
-  manifest.format = options.format;
   manifest.source_digest = options.source_digest;
   manifest.source_name = options.source_name;
   manifest.architecture = map.architecture;
   manifest.tensors = targets_of(map.tensors);
+  manifest.format = format_of_layers(manifest.tensors);
   const int64_t bytes = weights_file_bytes(manifest.tensors);
   refuse_without_space(stage.path(), bytes);
   log_unused(map.unused);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -15,7 +16,7 @@
 namespace tidemill {
 
 struct CompileOptions {
-  PackedFormat format = PackedFormat::kBf16;
+  std::optional<PackedFormat> format{};  // of the layers; nullopt: as they are stored
   std::string source_digest;  // source_digest.h: of the checkpoint and every build option
   std::string source_name;    // the model as configured, for people
   DigestMemory memory{};      // of the weights files that were found whole

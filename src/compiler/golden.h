@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <optional>
 #include <span>
 #include <sstream>
 #include <string>
@@ -71,12 +72,15 @@ class StoredLogits {
 // A checkpoint, compiled into a temporary folder.
 class CompiledModel {
  public:
-  CompiledModel(const std::filesystem::path& checkpoint, PackedFormat format, WorkerPool& pool)
-      : model_(compile(checkpoint, format, dir_.path() / "engine", pool)) {}
+  // nullopt: as the tensors are stored.
+  CompiledModel(const std::filesystem::path& checkpoint, const std::optional<PackedFormat>& format,
+                WorkerPool& pool, const ModelOptions& options = {})
+      : model_(compile(checkpoint, format, dir_.path() / "engine", pool), options) {}
   const Model& model() const { return model_; }
 
  private:
-  static std::filesystem::path compile(const std::filesystem::path& path, PackedFormat format,
+  static std::filesystem::path compile(const std::filesystem::path& path,
+                                       const std::optional<PackedFormat>& format,
                                        const std::filesystem::path& target, WorkerPool& pool) {
     const Checkpoint checkpoint = Checkpoint::open(path);
     compile_model(checkpoint, {.format = format, .source_digest = "-", .source_name = "-"}, target,

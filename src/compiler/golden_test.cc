@@ -67,9 +67,10 @@ struct Case {
 // One folder in one variant.
 class Golden {
  public:
-  Golden(const Case& tested, PackedFormat format, const Kernels& kernels, WorkerPool& pool)
+  Golden(const Case& tested, const std::optional<PackedFormat>& format, const Kernels& kernels,
+         WorkerPool& pool, const ModelOptions& options = {})
       : expected_(read_expectation(tested.dir())),
-        compiled_(tested.checkpoint(), format, pool),
+        compiled_(tested.checkpoint(), format, pool, options),
         kernels_(kernels),
         pool_(pool) {}
 
@@ -170,9 +171,38 @@ INSTANTIATE_TEST_SUITE_P(LlamaFamily, GoldenModel,
                                          Case{"llama-bf16"}, Case{"llama-sharded"}, Case{"mistral"},
                                          Case{"qwen2"}, Case{"qwen3"}),
                          name_of_case);
-INSTANTIATE_TEST_SUITE_P(Gguf, GoldenModel,
-                         testing::Values(Case{"gguf-f16", true}, Case{"gguf-bf16", true},
-                                         Case{"gguf-q4_0", true}, Case{"gguf-q4_1", true},
+INSTANTIATE_TEST_SUITE_P(
+    Gguf, GoldenModel,
+    testing::Values(Case{"gguf-f16", true}, Case{"gguf-bf16", true}, Case{"gguf-q4_0", true},
+                    Case{"gguf-q4_1", true}, Case{"gguf-q5_0", true}, Case{"gguf-q5_1", true},
+                    Case{"gguf-q8_0", true}, Case{"gguf-q2-k-random", true},
+                    Case{"gguf-q3-k-random", true}, Case{"gguf-q4-k-random", true},
+                    Case{"gguf-q4-k-m-random", true}, Case{"gguf-q5-k-random", true},
+                    Case{"gguf-q6-k-random", true}),
+    name_of_case);
+
+class GoldenIntegers : public GoldenModel {};
+
+// The file's own integers, with inputs of 16 bits: what is left is the bf16 of keys and values.
+TEST_P(GoldenIntegers, AsStoredAreThoseOfTheReference) {
+  for (const Kernels* kernels : runnable_implementations()) {
+    Golden golden(GetParam(), std::nullopt, *kernels, pool_, {.activation_bits = 16});
+    EXPECT_LE(golden.largest_logit_difference(), 0.03 * golden.expected().largest_logit)
+        << kernels->name;
+  }
+}
+
+TEST_P(GoldenIntegers, AreNearTheReferenceWithInputsOfEightBits) {
+  for (const Kernels* kernels : runnable_implementations()) {
+    Golden golden(GetParam(), std::nullopt, *kernels, pool_);
+    EXPECT_LE(golden.largest_logit_difference(), 0.06 * golden.expected().largest_logit)
+        << kernels->name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Gguf, GoldenIntegers,
+                         testing::Values(Case{"gguf-q4_0", true}, Case{"gguf-q4_1", true},
+                                         Case{"gguf-q5_0", true}, Case{"gguf-q5_1", true},
                                          Case{"gguf-q8_0", true}),
                          name_of_case);
 

@@ -11,7 +11,7 @@
 
 #include "base/check.h"
 #include "base/digest.h"
-#include "compiler/round_weights.h"
+#include "compiler/integer_rows.h"
 
 namespace tidemill {
 namespace {
@@ -173,23 +173,17 @@ class Packer {
     const EngineTensor& target = tensor.target;
     const int64_t channel = panel * kPanelChannels;
     const int64_t channels = std::min(kPanelChannels, target.n - channel);
-    std::vector<float> rows(static_cast<size_t>(channels * target.k));
-    read_channels(tensor, channel, channels, rows.data());
-    count_losses(rows, target.format, loss);
     const size_t bytes = panel_bytes(target.format, target.k);
     unsigned char* out =
         reinterpret_cast<unsigned char*>(chunk_.data()) + static_cast<size_t>(place) * bytes;
-    if (!is_integer(target.format)) {
-      pack_panel(target.format, target.k, rows.data(), channels, out);
+    if (is_integer(target.format)) {
+      pack_panel(target.format, target.k, integer_rows(tensor, channel, channels).rows(), out);
       return;
     }
-    if (loss.not_finite > 0) {
-      throw CheckpointError(
-          format("{} holds numbers that are NaN or infinite: they cannot be "
-                 "rounded to {}. Leave quantize out to see them in bf16.",
-                 target.name, name_of(target.format)));
-    }
-    pack_panel(target.format, target.k, round_rows(target.format, target.k, rows).rows(), out);
+    std::vector<float> rows(static_cast<size_t>(channels * target.k));
+    read_channels(tensor, channel, channels, rows.data());
+    count_losses(rows, target.format, loss);
+    pack_panel(target.format, target.k, rows.data(), channels, out);
   }
 
   WorkerPool& pool_;

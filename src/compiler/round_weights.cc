@@ -18,7 +18,7 @@ float half_scale(float scale) {
   if (scale > kLargestHalf) {
     throw std::runtime_error(
         format("a scale of {} is beyond the largest f16 number, {}: these weights cannot be "
-               "rounded in groups. Leave quantize out, or use quantize=w8a8.",
+               "rounded in groups. Use dtype=bf16 without quantize, or quantize=w8a8.",
                scale, kLargestHalf));
   }
   return std::max(to_float(to_f16(scale)), kLeastHalf);

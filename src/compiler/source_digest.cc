@@ -40,7 +40,8 @@ void hash_unknown(const std::vector<Source*>& unknown, WorkerPool& pool) {
 
 }  // namespace
 
-std::string source_digest(const Checkpoint& checkpoint, PackedFormat packed_format,
+std::string source_digest(const Checkpoint& checkpoint,
+                          const std::optional<PackedFormat>& packed_format,
                           const DigestMemory& memory, WorkerPool& pool, const Progress& progress) {
   progress("digest", 0);
   std::vector<Source> sources;
@@ -59,8 +60,9 @@ std::string source_digest(const Checkpoint& checkpoint, PackedFormat packed_form
   for (const Source* source : unknown) memory.remember(source->identity, source->digest);
 
   const Manifest defaults;
-  std::string text = format("version {}\nlayout {}\nranks {}\nformat {}\n", kEngineVersion,
-                            defaults.layout_family, defaults.ranks, name_of(packed_format));
+  std::string text =
+      format("version {}\nlayout {}\nranks {}\nformat {}\n", kEngineVersion, defaults.layout_family,
+             defaults.ranks, packed_format ? name_of(*packed_format) : "as stored");
   for (const Source& source : sources) text += format("{} {}\n", source.digest, source.name);
   return sha256_of(text);
 }

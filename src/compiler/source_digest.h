@@ -14,7 +14,7 @@ namespace tidemill {
 
 // Reads every file that is not remembered, once. Throws CheckpointError when the files are no
 // longer those that were opened.
-std::string source_digest(const Checkpoint& checkpoint, PackedFormat format,
+std::string source_digest(const Checkpoint& checkpoint, const std::optional<PackedFormat>& format,
                           const DigestMemory& memory, WorkerPool& pool, const Progress& progress);
 
 }  // namespace tidemill

@@ -94,12 +94,9 @@ bool can_be_read(StoredType type) {
     case StoredType::kF16:
     case StoredType::kBf16:
     case StoredType::kF64:
-    case StoredType::kQ4_0:
-    case StoredType::kQ4_1:
-    case StoredType::kQ8_0:
       return true;
     default:
-      return false;
+      return is_block(type);
   }
 }
 
@@ -123,21 +120,40 @@ bool is_known_buffer(std::string_view name) {
 
 class Mapper {
  public:
-  Mapper(const Checkpoint& checkpoint, PackedFormat format)
-      : checkpoint_(checkpoint), format_(format) {}
+  Mapper(const Checkpoint& checkpoint, const std::optional<PackedFormat>& body)
+      : checkpoint_(checkpoint), body_(body) {}
 
   WeightMap map() {
     map_.architecture = read_architecture(checkpoint_.config());
     if (checkpoint_.format() == CheckpointFormat::kGguf) complete_from_gguf();
-    for (const EngineTensor& target : engine_tensors(map_.architecture, format_)) {
-      map_.tensors.push_back(map_tensor(target));
-    }
+    const std::vector<EngineTensor> targets =
+        body_ ? engine_tensors(map_.architecture, *body_)
+              : engine_tensors(map_.architecture,
+                               [this](std::string_view name) { return as_stored(name); });
+    for (const EngineTensor& target : targets) map_.tensors.push_back(map_tensor(target));
     refuse_if_incomplete();
     list_unused();
     return std::move(map_);
   }
 
  private:
+  PackedFormat as_stored(std::string_view name) const {
+    const std::string_view head = map_.architecture.tied_head ? "embedding" : "head";
+    const PackedFormat format = stored_format(name);
+    const bool integer_layers = is_integer(stored_format("layers.0.down"));
+    return name == head && integer_layers && !is_integer(format) ? PackedFormat::kInt8PerChannel
+                                                                 : format;
+  }
+
+  PackedFormat stored_format(std::string_view name) const {
+    std::vector<StoredType> types;
+    for (const std::string& part : stored_names(name, checkpoint_.format())) {
+      const StoredTensor* stored = find_with_prefix(checkpoint_, part);
+      if (stored != nullptr) types.push_back(stored->type);
+    }
+    return format_as_stored(types);
+  }
+
   // GGUF metadata does not say which optional tensors there are; the tensors do.
   void complete_from_gguf() {
     Architecture& a = map_.architecture;
@@ -248,7 +264,7 @@ class Mapper {
   }
 
   const Checkpoint& checkpoint_;
-  const PackedFormat format_;
+  const std::optional<PackedFormat> body_;
   WeightMap map_;
   bool interleaved_ = false;
   std::vector<std::string> missing_;
@@ -279,8 +295,35 @@ ChannelSource source_of(const MappedTensor& tensor, int64_t channel) {
   return {.part = part, .row = row};
 }
 
-WeightMap map_weights(const Checkpoint& checkpoint, PackedFormat format) {
-  return Mapper(checkpoint, format).map();
+std::vector<EngineTensor> targets_of(const std::vector<MappedTensor>& tensors) {
+  std::vector<EngineTensor> targets;
+  for (const MappedTensor& tensor : tensors) targets.push_back(tensor.target);
+  return targets;
+}
+
+PackedFormat format_as_stored(std::span<const StoredType> parts) {
+  PackedFormat format{Numbers::kInt4, Offsets::kNone, kStoredBlock};
+  for (const StoredType part : parts) {
+    if (!is_block(part)) return PackedFormat::kBf16;
+    const std::optional<BlockFacts> facts = block_facts(part);
+    if (!facts || facts->bits > 4) format.numbers = Numbers::kInt8;
+    if (facts && facts->has_offsets) format.offsets = Offsets::kOffset;
+  }
+  // What is rounded gets no offset, and what has one of its own beside it is rounded, too.
+  const bool rounded = std::ranges::any_of(parts, [](StoredType t) { return !block_facts(t); });
+  if (rounded) format.offsets = Offsets::kNone;
+  return parts.empty() ? PackedFormat::kBf16 : format;
+}
+
+bool keeps_integers(const PackedFormat& format, StoredType part) {
+  const std::optional<BlockFacts> facts = block_facts(part);
+  if (!facts || format.group != kStoredBlock || format.offsets == Offsets::kZero) return false;
+  if (facts->has_offsets && format.offsets == Offsets::kNone) return false;
+  return format.numbers == Numbers::kInt8 || (format.numbers == Numbers::kInt4 && facts->bits == 4);
+}
+
+WeightMap map_weights(const Checkpoint& checkpoint, const std::optional<PackedFormat>& body) {
+  return Mapper(checkpoint, body).map();
 }
 
 }  // namespace tidemill

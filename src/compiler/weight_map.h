@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -50,7 +52,18 @@ struct WeightMap {
   std::vector<std::string> unused;    // stored, but no part of this network
 };
 
-// Throws CheckpointError that lists every missing and every misshapen tensor.
-WeightMap map_weights(const Checkpoint& checkpoint, PackedFormat format);
+std::vector<EngineTensor> targets_of(const std::vector<MappedTensor>& tensors);
+
+// The format that holds the numbers of such stored tensors, the parts of one of ours, as they are:
+// int4 or int8 in groups of 32 for GGUF's blocks of 32, with offsets where one of them has them;
+// int8 in groups of 32 for its blocks of 256, which are rounded again; bf16 for floats.
+PackedFormat format_as_stored(std::span<const StoredType> parts);
+// Can the integers of such a part be taken over into `format`?
+bool keeps_integers(const PackedFormat& format, StoredType part);
+
+// `body`: the format of the layers; nullopt: each tensor as it is stored, and a head whose layers
+// are integers is int8, whatever it is stored in. Throws CheckpointError that lists every missing
+// and every misshapen tensor.
+WeightMap map_weights(const Checkpoint& checkpoint, const std::optional<PackedFormat>& body);
 
 }  // namespace tidemill

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <set>
 
 #include "compiler/test_checkpoint.h"
 #include "compiler/weight_map.h"
@@ -16,7 +17,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-// A GGUF of the same network as TestCheckpoint, with one layer; F32 throughout.
+// A GGUF of the same network as TestCheckpoint, with one layer; F32 where nothing else is said.
 class TestGguf {
  public:
   TestGguf() {
@@ -53,8 +54,14 @@ class TestGguf {
         append<int64_t>(text, shape[i]);
         count *= shape[i];
       }
-      append<int32_t>(text, 0);
+      const bool is_q4_0 = q4_0.contains(name);
+      append<int32_t>(text, is_q4_0 ? 2 : 0);
       append<uint64_t>(text, data.size());
+      if (is_q4_0) {
+        data.resize(data.size() + static_cast<size_t>(count / 32 * 18));
+        pad(data);
+        continue;
+      }
       const auto value = values.find(name);
       for (int64_t i = 0; i < count; ++i) {
         append<float>(data, value != values.end() ? value->second : 1.0f + static_cast<float>(i));
@@ -68,6 +75,7 @@ class TestGguf {
   std::map<std::string, uint32_t> integers;
   std::map<std::string, std::vector<int64_t>> shapes;
   std::map<std::string, float> values;  // of all elements; absent: 1, 2, 3 ...
+  std::set<std::string> q4_0;           // zeros in blocks of that type
 
  private:
   template <typename T>
@@ -91,7 +99,7 @@ class GgufWeightMap : public testing::Test {
     const std::filesystem::path path = dir_.path() / "model.gguf";
     made_.write(path);
     checkpoint_.emplace(Checkpoint::open(path));
-    map_ = map_weights(*checkpoint_, PackedFormat::kF32);
+    map_ = map_weights(*checkpoint_, body_);
     return map_;
   }
   std::string refusal() {
@@ -109,6 +117,7 @@ class GgufWeightMap : public testing::Test {
 
   TemporaryDir dir_;
   TestGguf made_;
+  std::optional<PackedFormat> body_ = PackedFormat::kF32;
   std::optional<Checkpoint> checkpoint_;
   WeightMap map_;
 };
@@ -132,6 +141,30 @@ TEST_F(GgufWeightMap, RowsOfQAndKAreInterleavedAndThoseOfVAreNot) {
 TEST_F(GgufWeightMap, WithoutAnOutputTensorTheHeadIsTied) {
   made_.shapes.erase("output.weight");
   EXPECT_TRUE(map().architecture.tied_head);
+}
+
+TEST_F(GgufWeightMap, WithoutAFormatEveryTensorIsAsItIsStored) {
+  constexpr PackedFormat kInt4{Numbers::kInt4, Offsets::kNone, 32};
+  made_.integers["llama.feed_forward_length"] = 32;
+  made_.shapes["blk.0.ffn_gate.weight"] = made_.shapes["blk.0.ffn_up.weight"] = {32, 24};
+  made_.shapes["blk.0.ffn_down.weight"] = {24, 32};
+  body_.reset();
+  map();
+  EXPECT_EQ(tensor("layers.0.down").target.format, PackedFormat::kBf16);
+  EXPECT_EQ(tensor("head").target.format, PackedFormat::kBf16);
+
+  made_.q4_0 = {"blk.0.ffn_down.weight"};
+  map();
+  EXPECT_EQ(tensor("layers.0.down").target.format, kInt4);
+  EXPECT_EQ(tensor("layers.0.qkv").target.format, PackedFormat::kBf16);
+  EXPECT_EQ(tensor("embedding").target.format, PackedFormat::kBf16);
+  EXPECT_EQ(tensor("head").target.format, PackedFormat::kInt8PerChannel)
+      << "of floats, under layers of integers";
+  EXPECT_EQ(format_of_layers(targets_of(map_.tensors)), kInt4);
+
+  body_ = PackedFormat::kBf16;
+  map();
+  EXPECT_EQ(tensor("layers.0.down").target.format, PackedFormat::kBf16) << "when it is asked for";
 }
 
 TEST_F(GgufWeightMap, BiasesAndHeadNormsAreThereWhenTheirTensorsAre) {

@@ -71,6 +71,14 @@ ExecutorMetrics::ExecutorMetrics(MetricsRegistry& registry, const std::string& m
                                     labels_of(model_name))),
       preemptions_(registry.counter("vllm:num_preemptions_total", "Sequences preempted.",
                                     labels_of(model_name))),
+      draft_rows_(registry.counter("vllm:spec_decode_num_drafts_total",
+                                   "Rows of steps that had draft tokens.", labels_of(model_name))),
+      draft_tokens_(registry.counter("vllm:spec_decode_num_draft_tokens_total",
+                                     "Draft tokens that steps have verified.",
+                                     labels_of(model_name))),
+      accepted_tokens_(registry.counter("vllm:spec_decode_num_accepted_tokens_total",
+                                        "Draft tokens that were right, and given out.",
+                                        labels_of(model_name))),
       prompt_tokens_(registry.counter("vllm:prompt_tokens_total", "Prompt tokens of requests.",
                                       labels_of(model_name))),
       generation_tokens_(registry.counter("vllm:generation_tokens_total", "Tokens generated.",
@@ -204,6 +212,9 @@ void ExecutorMetrics::update(const SchedulerCounts& counts) {
   kv_usage_.set(usage);
   gpu_cache_usage_.set(usage);
   preemptions_.add(counts.preemptions - last_.preemptions);
+  draft_rows_.add(counts.draft_rows - last_.draft_rows);
+  draft_tokens_.add(counts.draft_tokens - last_.draft_tokens);
+  accepted_tokens_.add(counts.accepted_draft_tokens - last_.accepted_draft_tokens);
   prefix_queries_.add(counts.prefix_queried_tokens - last_.prefix_queried_tokens);
   prefix_hits_.add(counts.prefix_hit_tokens - last_.prefix_hit_tokens);
   last_ = counts;

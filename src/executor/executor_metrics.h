@@ -49,6 +49,9 @@ class ExecutorMetrics {
   Counter& prefix_queries_;
   Counter& prefix_hits_;
   Counter& preemptions_;
+  Counter& draft_rows_;
+  Counter& draft_tokens_;
+  Counter& accepted_tokens_;
   Counter& prompt_tokens_;
   Counter& generation_tokens_;
   Counter* success_[4];

@@ -46,9 +46,10 @@ class RunningNetwork {
                    .seed = 17,
                    .num_logprobs = 0});
   }
-  int64_t preemptions() const {
+  int64_t preemptions() const { return count("vllm:num_preemptions_total"); }
+  int64_t count(const std::string& name) const {
     const std::string page = metrics_.text();
-    const std::string key = "\nvllm:num_preemptions_total{model_name=\"random\",engine=\"0\"} ";
+    const std::string key = "\n" + name + "{model_name=\"random\",engine=\"0\"} ";
     return std::stoll(page.substr(page.find(key) + key.size()));
   }
   // Waits until nothing runs, waits or holds a block.

@@ -246,6 +246,28 @@ TokenChoice ScriptRunner::choose(const Answer& answer, const SamplingRow& row,
   return choice;
 }
 
+// The choice of one score row, into the result; false where it fails. What fails or throws behind
+// tokens of the same step is the next step's.
+bool ScriptRunner::says_next(const StepInput& input, const PlanRow& row, size_t score,
+                             RowResult& result) {
+  const auto token_row = static_cast<size_t>(input.forward.score_rows[score]);
+  const std::vector<TokenId> tokens = read_back(input, token_row);
+  const Answer& answer = answer_for(row.sequence, tokens);
+  const auto index = static_cast<int64_t>(tokens.size()) - answer.prompt_length;
+  const bool is_first = result.accepted.empty();
+  if (answer.rule->throw_at == index) {
+    if (is_first) throw std::runtime_error("the script says throw");
+    return false;
+  }
+  sleep_ms(answer.rule->delay_ms);
+  if (answer.rule->fail_at == index) {
+    if (is_first) result.failure = RowFailure::kNotFinite;
+    return false;
+  }
+  result.accepted.push_back(choose(answer, input.sampling[score], tokens));
+  return true;
+}
+
 StepResult ScriptRunner::run(const StepInput& input) {
   sleep_ms(script_.step_ms);
   write_tokens(input);
@@ -260,16 +282,11 @@ StepResult ScriptRunner::run(const StepInput& input) {
       of_row.prompt.push_back(score_of(input.sampling[score++]));
     }
     if (row.num_choice_rows() == 0) continue;
-    const auto token_row = static_cast<size_t>(input.forward.score_rows[score]);
-    const std::vector<TokenId> tokens = read_back(input, token_row);
-    const Answer& answer = answer_for(row.sequence, tokens);
-    const auto index = static_cast<int64_t>(tokens.size()) - answer.prompt_length;
-    if (answer.rule->throw_at == index) throw std::runtime_error("the script says throw");
-    sleep_ms(answer.rule->delay_ms);
-    if (answer.rule->fail_at == index) {
-      of_row.failure = RowFailure::kNotFinite;
-    } else {
-      of_row.accepted.push_back(choose(answer, input.sampling[score], tokens));
+    for (; score < end && says_next(input, row, score, of_row); ++score) {
+      // Behind it stands a draft, unless it is the last: the row goes on while it is what was said.
+      if (score + 1 == end) continue;
+      const auto draft = static_cast<size_t>(input.forward.score_rows[score + 1]);
+      if (input.forward.token_ids[draft] != of_row.accepted.back().token) break;
     }
     score = end;
   }

@@ -68,6 +68,7 @@ class ScriptRunner : public StepRunner {
   void write_tokens(const StepInput& input);
   std::vector<TokenId> read_back(const StepInput& input, size_t token_row) const;
   Answer& answer_for(SequenceId id, const std::vector<TokenId>& tokens);
+  bool says_next(const StepInput& input, const PlanRow& row, size_t score, RowResult& result);
   TokenChoice choose(const Answer& answer, const SamplingRow& row,
                      const std::vector<TokenId>& tokens) const;
 

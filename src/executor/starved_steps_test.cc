@@ -33,6 +33,7 @@ class StarvedSteps : public testing::Test {
     bool failed = false;
     int64_t preemptions = 0;
     int64_t hit_tokens = 0;
+    int64_t accepted_drafts = 0;
 
     int64_t num_out_of_memory() const {
       return std::count_if(said.begin(), said.end(),
@@ -41,8 +42,9 @@ class StarvedSteps : public testing::Test {
   };
 
   // Some turns in, one allocation fails, or several in a row.
-  static Outcome run(int64_t first_turn, int64_t allocation, int64_t num_failures) {
-    StarvedSteps::Loop loop;
+  static Outcome run(int64_t first_turn, int64_t allocation, int64_t num_failures,
+                     const std::string& speculative = "off") {
+    StarvedSteps::Loop loop(speculative);
     for (SequenceId id = 1; id <= 5; ++id) loop.send(id);
     int64_t turn = 0;
     for (; turn < first_turn; ++turn) loop.turn();
@@ -64,7 +66,11 @@ class StarvedSteps : public testing::Test {
     outcome.came = left == FailingAllocation::kNone;
     return outcome;
   }
-  static Outcome undisturbed() { return run(3, 1'000'000'000, 1); }
+  static Outcome undisturbed(const std::string& speculative = "off") {
+    return run(3, 1'000'000'000, 1, speculative);
+  }
+  // Each allocation fails once.
+  static void expect_one_request_at_most(const std::string& speculative);
 
  private:
   struct Loop {
@@ -113,20 +119,26 @@ class StarvedSteps : public testing::Test {
       };
       outcome.preemptions = count("vllm:num_preemptions_total");
       outcome.hit_tokens = count("vllm:prefix_cache_hits_total");
+      outcome.accepted_drafts = count("vllm:spec_decode_num_accepted_tokens_total");
       return outcome;
     }
 
-    Loop() {
+    // Without drafts texts in which nothing comes twice.
+    explicit Loop(std::string how) : speculative(std::move(how)) {
       for (int64_t i = 0; i < kNumSequences; ++i) {
         streams.push_back(std::make_shared<StreamQueue>());
       }
     }
+    const std::string speculative;
     MetricsRegistry registry;
-    ScriptRunner script{{.num_blocks = kNumBlocks,
-                         .rules = {rule("b", "0123456789"),
-                                   rule("*", "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP")}}};
+    ScriptRunner script{
+        {.num_blocks = kNumBlocks,
+         .rules = {rule("b", "0123456789"),
+                   rule("*", speculative == "off" ? "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP"
+                                                  : "abcdabcdabcdabcdabcdabcdabcdabcdabcdabcd")}}};
     const ExecutorOptions options{.scheduler = {.max_sequences = 3,
                                                 .max_step_tokens = 96,
+                                                .speculative = speculative,
                                                 .max_preemptions = 2,
                                                 .groups = {{.num_blocks = kNumBlocks}}},
                                   .max_model_len = 160};
@@ -150,12 +162,12 @@ TEST_F(StarvedSteps, TheTrafficGoesWhereItShould) {
   EXPECT_EQ(outcome.said[2].scored.size(), 69u);
 }
 
-TEST_F(StarvedSteps, N_2_N_3_WhicheverAllocationFailsItCostsOneRequestAtMost) {
-  const Outcome whole = undisturbed();
+void StarvedSteps::expect_one_request_at_most(const std::string& speculative) {
+  const Outcome whole = undisturbed(speculative);
   int64_t num_free = 0;  // failures that cost nobody anything
   int64_t number = 0;
   for (bool came = true; came; ++number) {
-    const Outcome outcome = run(3, number, 1);
+    const Outcome outcome = run(3, number, 1, speculative);
     came = outcome.came;
     ASSERT_FALSE(outcome.failed) << "allocation " << number;
     ASSERT_LE(outcome.num_out_of_memory(), 1) << "allocation " << number;
@@ -175,6 +187,15 @@ TEST_F(StarvedSteps, N_2_N_3_WhicheverAllocationFailsItCostsOneRequestAtMost) {
   }
   EXPECT_GT(number, 500);
   EXPECT_GT(num_free, number / 2);
+}
+
+TEST_F(StarvedSteps, N_2_N_3_WhicheverAllocationFailsItCostsOneRequestAtMost) {
+  expect_one_request_at_most("off");
+}
+
+TEST_F(StarvedSteps, N_2_N_3_WhicheverAllocationFailsDraftsCostNobodyMore) {
+  EXPECT_GT(undisturbed("ngram").accepted_drafts, 60);
+  expect_one_request_at_most("ngram");
 }
 
 // Each step that finds none costs the request that came last, and the model goes on.

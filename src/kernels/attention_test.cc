@@ -70,25 +70,38 @@ class Cache {
   KvLayer layer_;
 };
 
-// Two sequences of equal length in one cache; sequence s owns every other block, backwards.
+// Sequences of equal length in one cache; sequence s owns every other block, backwards.
 constexpr int32_t kSequences = 2;
+
+// The sequences' first tokens that are the same, and whether they lie in the same blocks.
+struct Prefix {
+  int32_t sequences = kSequences;
+  int64_t blocks = 0;
+  bool shared = false;
+};
 
 class Setting {
  public:
   Setting(const Kernels& kernels, DType type, const AttentionShape& shape, int64_t length,
-          Random& random, float recycled = kNan)
+          Random& random, float recycled = kNan, const Prefix& prefix = {})
       : kernels_(kernels),
         shape_(shape),
         length_(length),
         blocks_((length + kTokensPerBlock - 1) / kTokensPerBlock),
-        qkv_(DType::kF32, kSequences * length,
+        qkv_(DType::kF32, prefix.sequences * length,
              (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim),
-        cache_(type, shape, kSequences * blocks_, recycled),
+        cache_(type, shape, prefix.sequences * blocks_, recycled),
         rotation_(length, shape.head_dim) {
     test::randomize(qkv_, random);
-    for (int32_t s = 0; s < kSequences; ++s) {
+    for (int32_t s = 0; s < prefix.sequences; ++s) {
       for (int64_t b = 0; b < blocks_; ++b) {
-        block_ids_.push_back(static_cast<int32_t>((blocks_ - 1 - b) * kSequences + s));
+        const int32_t owner = prefix.shared && b < prefix.blocks ? 0 : s;
+        block_ids_.push_back(static_cast<int32_t>((blocks_ - 1 - b) * prefix.sequences + owner));
+      }
+      for (int64_t row = 0; row < prefix.blocks * kTokensPerBlock; ++row) {
+        for (int64_t c = 0; c < qkv_.view().cols; ++c) {
+          qkv_.set(s * length + row, c, qkv_.at(row, c));
+        }
       }
     }
   }
@@ -99,8 +112,11 @@ class Setting {
     int64_t count;
   };
 
+  enum class Calls { kStore, kStoreAndAttend };
+
   // One step over pieces of sequences; a row of the result per token, in the order of the pieces.
-  OwnedTensor step(const std::vector<Piece>& pieces, int lanes) {
+  OwnedTensor step(const std::vector<Piece>& pieces, int lanes,
+                   Calls calls = Calls::kStoreAndAttend) {
     std::vector<int32_t> positions, table_begins;
     std::vector<int64_t> sources;
     for (const Piece& piece : pieces) {
@@ -124,10 +140,15 @@ class Setting {
                          .positions = positions.data(),
                          .table_begins = table_begins.data(),
                          .block_ids = block_ids_.data()};
+    const Buffer buffer =
+        kernels_.allocate(static_cast<size_t>(attention_memory_bytes(shape_, count, length_)));
+    const AttentionMemory memory{buffer.data(), static_cast<int64_t>(buffer.bytes())};
     on_lanes(lanes, [&](Lane& lane) {
+      kernels_.plan_attention(lane, shape_, rows, memory);
       kernels_.rotate_and_store(lane, qkv.view(), shape_, rotation_.view(), rows, q.view(),
                                 cache_.layer());
-      kernels_.attention(lane, q.view(), shape_, rows, cache_.layer(), out.view());
+      if (calls == Calls::kStore) return;
+      kernels_.attention(lane, q.view(), shape_, rows, cache_.layer(), memory, out.view());
     });
     return out;
   }
@@ -191,9 +212,10 @@ class Setting {
 
 class Attention : public testing::TestWithParam<Case> {
  protected:
-  Setting setting(const AttentionShape& shape, int64_t length, float recycled = kNan) {
+  Setting setting(const AttentionShape& shape, int64_t length, float recycled = kNan,
+                  const Prefix& prefix = {}) {
     Random random(length);  // the same numbers for the same length
-    return Setting(*GetParam().kernels, GetParam().type, shape, length, random, recycled);
+    return Setting(*GetParam().kernels, GetParam().type, shape, length, random, recycled, prefix);
   }
   // Values are at most 1 in magnitude, so their weighted mean errs by what the weights err by: a
   // score of head_dim products of numbers below 1, times scale, and a sum over the context; bf16
@@ -259,14 +281,62 @@ TEST_P(Attention, RowsBitsDoNotDependOnHowThePromptWasCut) {
   }
 }
 
-// Heads that share keys and values are computed several at once: four, then what is left.
+// A long sequence alone is cut for lanes between its partitions: the same bits as whole, and as in
+// prefill.
+TEST_P(Attention, RowsBitsDoNotDependOnHowLanesShareASequence) {
+  for (const AttentionShape& shape : {shape_of(24, 3, 1), shape_of(32, 2, 2, 1100)}) {
+    constexpr int64_t kLength = 2200;
+    Setting sequences = setting(shape, kLength);
+    sequences.step({{0, 0, 1090}}, 2, Setting::Calls::kStore);
+    const OwnedTensor rest = sequences.step({{0, 1090, kLength - 1090}}, 3);
+    for (const int64_t position : {kLength - 1, int64_t{1700}, int64_t{1535}, int64_t{1090}}) {
+      for (const int lanes : {1, 2, 3, 5}) {
+        const OwnedTensor alone = sequences.step({{0, position, 1}}, lanes);
+        ASSERT_EQ(alone.bits(0), rest.bits(position - 1090)) << position << " on " << lanes;
+      }
+    }
+  }
+}
+
+// Sequences with the same blocks at the head of their tables, and with copies of them, in steps
+// with sequences that have neither: the same bits.
+TEST_P(Attention, RowsBitsDoNotDependOnSharedBlocks) {
+  constexpr int32_t kCount = 5;
+  constexpr int64_t kLength = 700;
+  for (const AttentionShape& shape :
+       {shape_of(24, 6, 2), shape_of(16, 20, 1), shape_of(24, 3, 1, 300)}) {
+    for (const int64_t blocks : {5, 16, 20}) {
+      Setting shared = setting(shape, kLength, kNan, {kCount, blocks, true});
+      Setting copied = setting(shape, kLength, kNan, {kCount, blocks, false});
+      std::vector<Setting::Piece> decode;
+      for (int32_t s = 0; s < kCount; ++s) {
+        shared.step({{s, 0, kLength}}, 2, Setting::Calls::kStore);
+        copied.step({{s, 0, kLength}}, 2, Setting::Calls::kStore);
+        // Not in order, ends in all places, one inside the prefix.
+        decode.push_back({(s + 3) % kCount, s == 0 ? 150 : kLength - 1 - 7 * s, 1});
+      }
+      for (const int lanes : {1, 2, 3}) {
+        const OwnedTensor a = shared.step(decode, lanes);
+        const OwnedTensor b = copied.step(decode, lanes);
+        for (int32_t s = 0; s < kCount; ++s) {
+          const OwnedTensor alone = copied.step({decode[static_cast<size_t>(s)]}, 1);
+          ASSERT_EQ(a.bits(s), b.bits(s)) << "row " << s << ", " << blocks << " blocks";
+          ASSERT_EQ(a.bits(s), alone.bits(0)) << "row " << s << ", " << blocks << " blocks";
+        }
+      }
+    }
+  }
+}
+
+// Heads that share keys and values are computed several at once, up to a tile and beyond a task:
+// all the same query, all the same bits, in chunks of every number of rows.
 TEST_P(Attention, HeadsBitsDoNotDependOnItsPlaceInTheGroup) {
   constexpr int64_t kLength = 530;
   constexpr int64_t kDim = 24;
-  for (const int64_t group : {2, 3, 4, 5, 6, 7, 8, 9}) {
+  for (const int64_t group : {2, 3, 4, 5, 6, 7, 8, 9, 15, 17, 40, 71}) {
     Setting sequences = setting(shape_of(kDim, group, 1), kLength);
     sequences.repeat_first_query();
-    sequences.step({{0, 0, kLength - 2}}, 1);
+    sequences.step({{0, 0, kLength - 2}}, 2);
     const OwnedTensor out = sequences.step({{0, kLength - 2, 2}}, 1);
     for (int64_t row = 0; row < 2; ++row) {
       for (int64_t c = kDim; c < group * kDim; ++c) {

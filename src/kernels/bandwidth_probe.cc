@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 
@@ -11,6 +12,8 @@ namespace {
 constexpr int64_t kGrain = 32 * 1024;  // what read_memory takes at a time: eight pages
 
 }  // namespace
+
+bool probes_agree(double a, double b) { return std::max(a, b) <= kMaxProbeRatio * std::min(a, b); }
 
 BandwidthProbe::BandwidthProbe(const Kernels& kernels, WorkerPool& workers, int64_t bytes)
     : kernels_(kernels),
@@ -26,8 +29,10 @@ BandwidthProbe::BandwidthProbe(const Kernels& kernels, WorkerPool& workers, int6
 
 double BandwidthProbe::measure() {
   std::atomic<uint64_t> sum{0};  // used, so that the reads are made
-  const auto begin = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point begin;
   workers_.run([&](Lane& lane) {
+    lane.meet();  // waiting for somebody else's section is not reading
+    if (lane.index() == 0) begin = std::chrono::steady_clock::now();
     const Range range = lane.share(bytes_, kGrain);
     sum += kernels_.read_memory(static_cast<char*>(buffer_.data()) + range.begin, range.size());
   });

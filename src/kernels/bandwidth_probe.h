@@ -7,6 +7,11 @@
 
 namespace tidemill {
 
+// Two probes that differ by more were not taken in one state of the machine: what was measured
+// between them is dropped.
+inline constexpr double kMaxProbeRatio = 1.15;
+bool probes_agree(double a, double b);
+
 class BandwidthProbe {
  public:
   // Allocates and touches `bytes`, which should be several times the last-level cache.

@@ -47,6 +47,16 @@ struct AttentionShape {
   int64_t window = 0;  // a query sees this many keys, itself included; 0: all before it
 };
 
+// Where attention keeps the plan of a step and what lanes leave for each other; 64-byte aligned.
+struct AttentionMemory {
+  void* data = nullptr;
+  int64_t bytes = 0;
+};
+
+// Bytes of it for steps of up to max_rows rows at positions below max_positions, with any variant.
+int64_t attention_memory_bytes(const AttentionShape& shape, int64_t max_rows,
+                               int64_t max_positions);
+
 // Rotary embedding and, where given, the per-head norms before it.
 struct Rotary {
   const float* cos = nullptr;  // [max_positions, head_dim / 2], the attention factor included
@@ -86,11 +96,16 @@ struct Kernels {
                            const Rotary& rotary, const TokenRows& rows, Tensor q_out,
                            KvLayer cache) = nullptr;
 
+  // Decides which rows of a step walk which blocks together and which lane does what. Once for a
+  // step; attention of every layer of that shape reads it.
+  void (*plan_attention)(Lane& lane, const AttentionShape& shape, const TokenRows& rows,
+                         const AttentionMemory& memory) = nullptr;
   // Attention of each row over positions 0..its own (inside the window), from the cache. Defined
   // once for prefill and decode: key blocks of 32 in order, online maximum inside partitions of 512
   // positions counted from 0, partitions merged in order. out: [rows, num_heads * head_dim].
+  // `memory` holds the plan for these rows.
   void (*attention)(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRows& rows,
-                    KvLayer cache, Tensor out) = nullptr;
+                    KvLayer cache, const AttentionMemory& memory, Tensor out) = nullptr;
 
   // For the calling lane alone, one row of f32 logits.
   LogitSummary (*summarize_logits)(const float* logits, int64_t vocab_size) = nullptr;

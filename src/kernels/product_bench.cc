@@ -95,7 +95,7 @@ void product(benchmark::State& state, const Kernels& kernels, const PackedFormat
     state.SetIterationTime(seconds);
     const double after = bench().probe.measure();
     best = best == 0.0 ? seconds : std::min(best, seconds);
-    if (std::max(before, after) > 1.15 * std::min(before, after)) {
+    if (!probes_agree(before, after)) {
       ++dropped;
     } else {
       ratios.push_back(bytes / seconds / (0.5 * (before + after)));

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <ostream>
+#include <utility>
 
 #include "kernels/test_tensors.h"
 
@@ -51,8 +52,8 @@ struct Shape {
   int64_t rows, k, n;
 };
 // Sizes that miss the tile in every direction, groups that end short, and SmolLM2's hidden size.
-constexpr Shape kShapes[] = {{1, 64, 64}, {17, 65, 33}, {9, 1000, 31}, {5, 576, 150},
-                             {2, 1, 1},   {6, 31, 129}, {3, 320, 72},  {13, 129, 40}};
+constexpr Shape kShapes[] = {{1, 64, 64},  {17, 65, 33}, {9, 1000, 31}, {5, 576, 150}, {2, 1, 1},
+                             {6, 31, 129}, {3, 320, 72}, {13, 129, 40}, {70, 128, 40}};
 
 OwnedTensor random_values(int64_t rows, int64_t k, Random& random) {
   OwnedTensor values(DType::kF32, rows, k);
@@ -124,16 +125,20 @@ TEST_P(IntegerProduct, IsTheSumOfProductsOfWhatIsStored) {
 }
 
 TEST_P(IntegerProduct, RowsBitsDependOnThatRowAlone) {
-  const Shape shape{19, 576, 200};
-  const OwnedIntegers weight(format(), shape.n, shape.k, random_);
-  const OwnedTensor values = random_values(shape.rows, shape.k, random_);
-  const OwnedQuantized in(kernels(), values, input_form(weight.view()));
-  const OwnedTensor together = multiply(kernels(), in.view(), weight.view(), 3);
-  for (int64_t row = 0; row < shape.rows; ++row) {
-    OwnedTensor alone(DType::kF32, 1, shape.k);
-    for (int64_t k = 0; k < shape.k; ++k) alone.set(0, k, values.at(row, k));
-    const OwnedQuantized one(kernels(), alone, input_form(weight.view()));
-    ASSERT_EQ(multiply(kernels(), one.view(), weight.view()).bits(0), together.bits(row)) << row;
+  for (const auto& [shape, parts] :
+       {std::pair{Shape{19, 576, 200}, 1}, {Shape{19, 320, 40}, 2}, {Shape{34, 128, 24}, 1}}) {
+    const OwnedIntegers weight(format(), shape.n, shape.k, random_);
+    const PackedWeight view = weight_view(weight, parts);
+    const OwnedTensor values = random_values(shape.rows, shape.k, random_);
+    const OwnedQuantized in(kernels(), values, input_form(view));
+    const OwnedTensor together = multiply(kernels(), in.view(), view, 3);
+    for (int64_t row = 0; row < shape.rows; ++row) {
+      OwnedTensor alone(DType::kF32, 1, shape.k);
+      for (int64_t k = 0; k < shape.k; ++k) alone.set(0, k, values.at(row, k));
+      const OwnedQuantized one(kernels(), alone, input_form(view));
+      ASSERT_EQ(multiply(kernels(), one.view(), view).bits(0), together.bits(row))
+          << row << " of " << shape.rows << ", " << parts;
+    }
   }
 }
 

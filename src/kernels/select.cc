@@ -18,50 +18,70 @@ namespace {
 constexpr Inner with_vnni(Inner inner) {
   inner.product_int8 = avx512vnni::product_int8;
   inner.product_int4 = avx512vnni::product_int4;
+  inner.max_rows_integers = kVnniRows;
   inner.multiply_bytes = avx512vnni::multiply_bytes;
   return inner;
 }
 
 constexpr Inner with_bf16(Inner inner) {
   inner.product_bf16 = avx512bf16::product_bf16;
-  inner.attend_bf16 = avx512bf16::attend_bf16;
+  inner.attention.attend_bf16 = avx512bf16::attend_bf16;
   inner.multiply_bf16 = avx512bf16::multiply_bf16;
   return inner;
 }
 
 // All that the files of one suffix define.
-#define TIDEMILL_INNER(variant)                                                                \
+#define TIDEMILL_INNER(variant, state_type)                                                    \
   Inner {                                                                                      \
     variant::product_f32, variant::product_bf16, variant::product_int8, variant::product_int4, \
-        variant::attend_f32, variant::attend_bf16, variant::normalize, variant::silu_times_up, \
-        variant::to_bf16, variant::quantize, variant::summarize, variant::sum_exp,             \
-        variant::collect, variant::read_memory, variant::multiply_f32, variant::multiply_bf16, \
-        variant::multiply_bytes                                                                \
+        AttentionInner{sizeof(state_type),   variant::attend_f32,  variant::attend_bf16,       \
+                       variant::clear_state, variant::merge_state, variant::finish_state},     \
+        variant::normalize, variant::silu_times_up, variant::to_bf16, variant::quantize,       \
+        variant::summarize, variant::sum_exp, variant::collect, variant::read_memory,          \
+        variant::multiply_f32, variant::multiply_bf16, variant::multiply_bytes                 \
   }
-constexpr Inner kReference = TIDEMILL_INNER(reference);
-constexpr Inner kAvx2 = TIDEMILL_INNER(avx2);
-constexpr Inner kAvx512 = TIDEMILL_INNER(avx512);
+constexpr Inner kReference = TIDEMILL_INNER(reference, double);
+constexpr Inner kAvx2 = TIDEMILL_INNER(avx2, float);
+constexpr Inner kAvx512 = TIDEMILL_INNER(avx512, float);
 #undef TIDEMILL_INNER
 constexpr Inner kAvx512Vnni = with_vnni(kAvx512);
 constexpr Inner kAvx512Bf16 = with_bf16(kAvx512Vnni);
 
-// Tiles for bf16 products; everything else is `inner`'s.
-constexpr Inner with_tiles(Inner inner, void (*product)(const ProductTile&), void (*end)()) {
-  inner.product_bf16 = product;
+// Calls of as many rows as tiles want.
+constexpr Inner with_tiles(Inner inner) {
   inner.max_rows_bf16 = kAmxRows;
-  inner.end_product = end;
+  inner.max_rows_integers = kAmxRows;
   return inner;
 }
-constexpr Inner with_tile_probe(Inner inner) {
+
+constexpr Inner with_amx(Inner inner) {
+  inner.product_bf16 = amx::product_bf16;
+  inner.product_int8 = amx::product_int8;
+  inner.product_int4 = amx::product_int4;
+  inner.end_product = amx::release_tiles;
   inner.multiply_bf16 = amx::multiply_bf16;
-  return inner;
+  inner.multiply_bytes = amx::multiply_bytes;
+  return with_tiles(inner);
 }
-constexpr Inner kAmx =
-    with_tile_probe(with_tiles(kAvx512Bf16, amx::product_bf16, amx::release_tiles));
-constexpr Inner kAmxEmulated = with_tiles(kReference, amx_emulated::product_bf16, nullptr);
-constexpr Inner kAmxEmulatedAvx2 = with_tiles(kAvx2, amx_emulated::product_bf16, nullptr);
-constexpr Inner kAmxEmulatedAvx512 =
-    with_tiles(kAvx512, amx_emulated::product_bf16_with_avx512, nullptr);
+
+constexpr Inner with_emulated_amx(Inner inner) {
+  inner.product_bf16 = amx_emulated::product_bf16;
+  inner.product_int8 = amx_emulated::product_int8;
+  inner.product_int4 = amx_emulated::product_int4;
+  return with_tiles(inner);
+}
+
+constexpr Inner with_emulated_amx_and_avx512(Inner inner) {
+  inner.product_bf16 = amx_emulated::product_bf16_with_avx512;
+  inner.product_int8 = amx_emulated::product_int8_with_avx512;
+  inner.product_int4 = amx_emulated::product_int4_with_avx512;
+  return with_tiles(inner);
+}
+
+constexpr Inner kAmx = with_amx(kAvx512Bf16);
+constexpr Inner kAmxEmulated = with_emulated_amx(kReference);
+constexpr Inner kAmxEmulatedAvx2 = with_emulated_amx(kAvx2);
+constexpr Inner kAmxEmulatedAvx512 = with_emulated_amx_and_avx512(kAvx512);
 
 constexpr Kernels kReferenceKernels = host::make_kernels<kReference>(
     "reference", "plain C++, sums in double: the meaning of the rest");
@@ -74,7 +94,7 @@ constexpr Kernels kAvx512VnniKernels =
 constexpr Kernels kAvx512Bf16Kernels =
     host::make_kernels<kAvx512Bf16>("avx512", "AVX-512 with VNNI and VDPBF16PS");
 constexpr Kernels kAmxKernels =
-    host::make_kernels<kAmx>("amx", "tile instructions for bf16 products, AVX-512 for the rest");
+    host::make_kernels<kAmx>("amx", "tile instructions for products, AVX-512 for the rest");
 constexpr const char* kEmulated = "for tests: amx with its tiles in plain C++";
 constexpr Kernels kAmxEmulatedKernels = host::make_kernels<kAmxEmulated>("amx_emulated", kEmulated);
 constexpr Kernels kAmxEmulatedAvx2Kernels =

@@ -32,6 +32,7 @@ class Cutter {
   float* floats(int64_t count) {
     return static_cast<float*>(take(count * element_bytes(DType::kF32)));
   }
+  AttentionMemory attention_memory(int64_t bytes) { return {take(bytes), bytes}; }
   int64_t bytes() const { return bytes_; }
 
  private:
@@ -58,13 +59,14 @@ Tensor retyped(Tensor tensor, DType type) {
 
 // Most bytes that a step's integers take: of every row the input of a layer's product, or of the
 // score rows that of the head, in two parts.
-int64_t quantized_bytes(const Architecture& a, const DecoderLimits& limits) {
-  constexpr QuantizedForm kLargest{.group = 32};
+int64_t quantized_bytes(const Architecture& a, int32_t parts, const DecoderLimits& limits) {
+  if (parts == 0) return 0;
+  constexpr QuantizedForm kOfLayer{.group = 32};
   constexpr QuantizedForm kOfHead{.group = 32, .parts = 2};
   const int64_t most =
       std::max({a.hidden_size, a.num_heads * a.head_dim, padded_intermediate_size(a)});
   return std::max(
-      limits.max_step_tokens * quantized_run_bytes(kLargest, most),
+      limits.max_step_tokens * parts * quantized_run_bytes(kOfLayer, most),
       limits.max_score_rows * kOfHead.parts * quantized_run_bytes(kOfHead, a.hidden_size));
 }
 
@@ -137,7 +139,7 @@ Decoder::Workspace Decoder::lay_out(void* memory, const Architecture& architectu
                                     const ComputeTypes& types, const DecoderLimits& limits) {
   const Architecture& a = architecture;
   const int64_t tokens = limits.max_step_tokens;
-  const DType before_rounding = types.integer_weights ? DType::kF32 : types.floats;
+  const DType before_rounding = types.integer_parts > 0 ? DType::kF32 : types.floats;
   Cutter cut(memory);
   Workspace space{
       .hidden = cut.tensor(tokens, a.hidden_size, DType::kF32),
@@ -147,9 +149,10 @@ Decoder::Workspace Decoder::lay_out(void* memory, const Architecture& architectu
       .attended = cut.tensor(tokens, a.num_heads * a.head_dim, before_rounding),
       .gated = cut.tensor(tokens, padded_intermediate_size(a), before_rounding),
       .scored = cut.tensor(limits.max_score_rows, a.hidden_size, types.floats),
-      .quantized =
-          cut.tensor(1, types.integer_weights ? quantized_bytes(a, limits) : 0, DType::kInt8),
+      .quantized = cut.tensor(1, quantized_bytes(a, types.integer_parts, limits), DType::kInt8),
       .logits = cut.tensor(limits.max_score_rows, a.vocab_size, DType::kF32),
+      .attention = cut.attention_memory(
+          attention_memory_bytes(attention_shape(a), tokens, limits.max_model_len)),
       .cos = cut.floats(limits.max_model_len * a.head_dim / 2),
       .sin = cut.floats(limits.max_model_len * a.head_dim / 2),
   };
@@ -188,6 +191,7 @@ void Decoder::forward(Lane& lane, const ForwardInput& input) {
   // Before the first meeting: behind the last one other lanes already read it.
   if (lane.index() == 0) num_scored_rows_ = num_scored;
 
+  kernels_.plan_attention(lane, attention_shape_, rows, workspace_.attention);
   kernels_.embed(lane, model_.embedding(), input.token_ids.data(), hidden);
   for (size_t i = 0; i < model_.layers().size(); ++i) {
     attention_block(lane, model_.layers()[i], rows, cache_.layer(static_cast<int64_t>(i)));
@@ -221,7 +225,7 @@ void Decoder::attention_block(Lane& lane, const LayerWeights& weights, const Tok
   kernels_.rms_norm(lane, hidden, nullptr, weights.attention_norm, epsilon, normed);
   product(lane, normed, weights.qkv, {.bias = weights.qkv_bias}, qkv);
   kernels_.rotate_and_store(lane, qkv, attention_shape_, rotary, rows, q, cache);
-  kernels_.attention(lane, q, attention_shape_, rows, cache, attended);
+  kernels_.attention(lane, q, attention_shape_, rows, cache, workspace_.attention, attended);
   product(lane, rounded(lane, weights.output, attended), weights.output,
           {.bias = weights.output_bias, .residual = &hidden}, hidden, Reduction::kSumOverRanks);
 }

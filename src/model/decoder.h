@@ -40,15 +40,16 @@ class Decoder {
  private:
   // Views of the workspace at their largest; a step uses their first rows.
   struct Workspace {
-    Tensor hidden;         // f32 [tokens, hidden]: the residual stream
-    Tensor normed;         // [tokens, hidden]
-    Tensor qkv;            // f32 [tokens, q | k | v]
-    Tensor q;              // [tokens, heads * head_dim]
-    Tensor attended;       // [tokens, heads * head_dim]
-    Tensor gated;          // [tokens, intermediate, padded to whole panels]
-    Tensor scored;         // [score rows, hidden]
-    Tensor quantized;      // the input of the integer product at hand, in its form
-    Tensor logits;         // f32 [score rows, vocab_size]
+    Tensor hidden;     // f32 [tokens, hidden]: the residual stream
+    Tensor normed;     // [tokens, hidden]
+    Tensor qkv;        // f32 [tokens, q | k | v]
+    Tensor q;          // [tokens, heads * head_dim]
+    Tensor attended;   // [tokens, heads * head_dim]
+    Tensor gated;      // [tokens, intermediate, padded to whole panels]
+    Tensor scored;     // [score rows, hidden]
+    Tensor quantized;  // the input of the integer product at hand, in its form
+    Tensor logits;     // f32 [score rows, vocab_size]
+    AttentionMemory attention;
     float* cos = nullptr;  // [max_model_len, head_dim / 2]
     float* sin = nullptr;
     int64_t bytes = 0;

@@ -231,9 +231,19 @@ std::vector<EngineTensor> engine_tensors(const Architecture& architecture,
   return engine_tensors(architecture, uniform_formats(architecture, body));
 }
 
-ComputeTypes compute_types(const PackedFormat& body) {
-  return {.floats = body == PackedFormat::kF32 ? DType::kF32 : DType::kBf16,
-          .integer_weights = is_integer(body)};
+PackedFormat format_of_layers(const std::vector<EngineTensor>& tensors) {
+  for (const EngineTensor& tensor : tensors) {
+    if (tensor.name.ends_with(".down")) return tensor.format;
+  }
+  return PackedFormat::kBf16;
+}
+
+ComputeTypes compute_types(const std::vector<EngineTensor>& tensors, int activation_bits) {
+  CHECK(activation_bits == 8 || activation_bits == 16, "{} bits", activation_bits);
+  const bool has_integers = std::ranges::any_of(
+      tensors, [](const EngineTensor& tensor) { return is_integer(tensor.format); });
+  return {.floats = format_of_layers(tensors) == PackedFormat::kF32 ? DType::kF32 : DType::kBf16,
+          .integer_parts = has_integers ? activation_bits / 8 : 0};
 }
 
 int64_t weights_file_bytes(const std::vector<EngineTensor>& tensors) {

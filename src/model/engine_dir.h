@@ -29,7 +29,7 @@
 namespace tidemill {
 
 // Raised when the layout of packed weights or the manifest changes.
-inline constexpr int kEngineVersion = 2;
+inline constexpr int kEngineVersion = 3;
 
 // An engine of this version whose files are not what was written. Others (of another version, of
 // nobody) are a plain std::runtime_error.
@@ -66,12 +66,17 @@ std::vector<EngineTensor> engine_tensors(const Architecture& architecture,
 
 // What a network of such weights is computed in.
 struct ComputeTypes {
-  DType floats = DType::kBf16;   // inputs of float products, keys and values
-  bool integer_weights = false;  // inputs of integer products are rounded from f32
+  DType floats = DType::kBf16;  // inputs of float products, keys and values
+  // Inputs of the layers' integer products are rounded from f32, to 8 bits (1) or 16 (2); 0 where
+  // no weight is an integer.
+  int32_t integer_parts = 0;
   bool operator==(const ComputeTypes&) const = default;
 };
-ComputeTypes compute_types(const PackedFormat& body);
+// `activation_bits`: 8 or 16.
+ComputeTypes compute_types(const std::vector<EngineTensor>& tensors, int activation_bits);
 
+// What an engine is called by: the format of a layer's last product.
+PackedFormat format_of_layers(const std::vector<EngineTensor>& tensors);
 int64_t weights_file_bytes(const std::vector<EngineTensor>& tensors);
 // Channels of gate (and of up) in the gate_up weight: whole panels, so that they can alternate.
 int64_t padded_intermediate_size(const Architecture& architecture);

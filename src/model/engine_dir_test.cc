@@ -168,6 +168,19 @@ TEST_F(EngineDir, F32EnginesComputeInF32) {
   EXPECT_EQ(Model(dir_).compute_types().floats, DType::kF32);
 }
 
+TEST_F(EngineDir, InputsOfIntegersHaveTheBitsThatWereAskedFor) {
+  EXPECT_EQ(Model(dir_, {.activation_bits = 16}).compute_types().integer_parts, 0) << "no integers";
+  manifest_.format = {Numbers::kInt8, Offsets::kNone, 32};
+  write();
+  const Model eight(dir_);
+  EXPECT_EQ(eight.compute_types().integer_parts, 1);
+  EXPECT_EQ(eight.layers()[0].down.input_parts, 1);
+  EXPECT_EQ(eight.head().input_parts, 2);
+  const Model sixteen(dir_, {.activation_bits = 16});
+  EXPECT_EQ(sixteen.compute_types().integer_parts, 2);
+  EXPECT_EQ(sixteen.layers()[0].down.input_parts, 2);
+}
+
 TEST_F(EngineDir, AFolderWithoutManifestIsNoEngine) {
   fs::remove(dir_ / kManifestFileName);
   EXPECT_FALSE(is_engine_dir(dir_));

@@ -11,7 +11,8 @@ namespace {
 // Finds tensors of the mapped file by our names. What the architecture does not have is null.
 class Binder {
  public:
-  Binder(const Manifest& manifest, std::span<const std::byte> file) : file_(file) {
+  Binder(const Manifest& manifest, std::span<const std::byte> file, const ModelOptions& options)
+      : file_(file), input_parts_(options.activation_bits / 8) {
     for (const EngineTensor& tensor : manifest.tensors) tensors_.emplace(tensor.name, &tensor);
   }
 
@@ -20,7 +21,8 @@ class Binder {
     return {.format = tensor.format,
             .n = tensor.n,
             .k = tensor.k,
-            .data = reinterpret_cast<const unsigned char*>(file_.data()) + tensor.offset};
+            .data = reinterpret_cast<const unsigned char*>(file_.data()) + tensor.offset,
+            .input_parts = input_parts_};
   }
   const float* vector(const std::string& name) const {
     const auto found = tensors_.find(name);
@@ -30,6 +32,7 @@ class Binder {
 
  private:
   std::span<const std::byte> file_;
+  const int32_t input_parts_;
   std::unordered_map<std::string, const EngineTensor*> tensors_;
 };
 
@@ -53,15 +56,11 @@ LayerWeights bind_layer(const Binder& binder, int64_t index) {
 
 }  // namespace
 
-Model::Model(const std::filesystem::path& engine_dir)
+Model::Model(const std::filesystem::path& engine_dir, const ModelOptions& options)
     : manifest_(read_manifest(engine_dir)), file_(engine_dir / kWeightsFileName) {
   check_layout(manifest_, engine_dir);
-  compute_types_ = tidemill::compute_types(manifest_.format);
-  for (const EngineTensor& tensor : manifest_.tensors) {
-    compute_types_.integer_weights |= is_integer(tensor.format);
-  }
-
-  const Binder binder(manifest_, file_.bytes());
+  compute_types_ = tidemill::compute_types(manifest_.tensors, options.activation_bits);
+  const Binder binder(manifest_, file_.bytes(), options);
   embedding_ = binder.weight("embedding");
   head_ = architecture().tied_head ? embedding_ : binder.weight("head");
   head_.input_parts = 2;  // rounding what the logits are made of costs most

@@ -27,12 +27,18 @@ struct LayerWeights {
   const float* down_bias = nullptr;
 };
 
+struct ModelOptions {
+  // What the layers' integer products read: 8 bits, or 16, which is more exact than bf16 and takes
+  // twice the arithmetic (quantized_rows.h). The head always reads 16.
+  int activation_bits = 8;
+};
+
 class Model {
  public:
   // Throws std::runtime_error when the directory is not a complete engine of this version; every
   // tensor's shape is checked against the architecture. The bytes of the weights are taken as they
   // are: compiler/check_engine.h looks at them.
-  explicit Model(const std::filesystem::path& engine_dir);
+  explicit Model(const std::filesystem::path& engine_dir, const ModelOptions& options = {});
 
   const Manifest& manifest() const { return manifest_; }
   const Architecture& architecture() const { return manifest_.architecture; }

@@ -58,7 +58,10 @@ struct WorkerPool::State {
   const std::vector<int> cores;
   Barrier barrier;
   const int num_threads;
-  std::mutex callers;                                   // one section at a time
+  // One section at a time. Who waits for `callers` holds `next_caller`: whoever runs section behind
+  // section queues behind him.
+  std::mutex next_caller;
+  std::mutex callers;
   const std::function<void(Lane&)>* section = nullptr;  // of the section that runs
   std::atomic<bool> stopping{false};
   alignas(128) std::atomic<uint32_t> section_number{0};
@@ -145,7 +148,9 @@ void WorkerPool::pin_caller() const { state_->pin(0); }
 
 void WorkerPool::run(const std::function<void(Lane&)>& section) {
   State& state = *state_;
+  std::unique_lock turn(state.next_caller);
   const std::lock_guard one_section(state.callers);
+  turn.unlock();
   const FlushDenormals flush;
   state.section = &section;
   if (state.num_threads > 1) {

@@ -152,6 +152,11 @@ void Scheduler::State::accept(Entry& entry, const PlanRow& row, const RowResult&
     }
   }
   recorded.num_tokens.push_back(static_cast<int32_t>(sequence.tokens.size() - before));
+  if (row.num_choice_rows() > 1) {
+    ++totals.draft_rows;
+    totals.draft_tokens += row.num_choice_rows() - 1;
+    totals.accepted_draft_tokens += recorded.num_tokens.back() - 1;
+  }
   // Behind an end, accepted tokens have keys and are dropped all the same.
   sequence.num_cached_tokens =
       std::min(sequence.num_cached_tokens, static_cast<int32_t>(sequence.tokens.size()));

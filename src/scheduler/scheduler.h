@@ -40,8 +40,12 @@ struct SchedulerOptions {
   // Drafts of all sequences in one step. Each asks for a row of logits beyond that of its sequence,
   // and memory for those is set aside at start.
   int32_t max_step_drafts = 0;
+  // Drafts from a sequence's own text (ngram_drafts.h), beside those: off; ngram; or auto, where
+  // free_tokens is known. A step of C decodes gives each up to free_tokens / C - 1 of them.
+  std::string speculative = "auto";
+  int32_t speculative_length = 15;  // drafts of one sequence in one step, at most
   // T* of a calibration: a step of so many tokens takes hardly longer than one of a single token,
-  // for it waits for the weights all the same. 0: not known.
+  // for it waits for the weights all the same. 0: not known; then ngram takes 16.
   int32_t free_tokens = 0;
   int32_t min_chunk_tokens = 64;  // a prefill chunk is at least this long unless it ends a prompt
   int32_t max_preemptions = 3;    // afterwards a sequence is protected
@@ -50,9 +54,13 @@ struct SchedulerOptions {
   uint64_t (*block_hash)(std::span<const TokenId> tokens) = nullptr;
   std::vector<KvGroupOptions> groups = {KvGroupOptions{}};
 
+  // The tokens of a step that decodes and their own drafts share; 0: there are no such drafts. At
+  // least half of a step is left to others.
+  int32_t speculative_tokens() const;
   // Of one step; no plan asks for more.
   int32_t max_score_rows() const {
-    return std::min(max_sequences + max_step_drafts, max_step_tokens);
+    const int32_t own_drafts = std::max(0, speculative_tokens() - 1);
+    return std::min(max_sequences + max_step_drafts + own_drafts, max_step_tokens);
   }
 };
 
@@ -109,6 +117,9 @@ struct SchedulerCounts {
   int64_t preemptions = 0;            // so far
   int64_t prefix_queried_tokens = 0;  // so far
   int64_t prefix_hit_tokens = 0;
+  int64_t draft_rows = 0;  // of plans that were answered: rows with drafts, so far
+  int64_t draft_tokens = 0;
+  int64_t accepted_draft_tokens = 0;
 };
 
 class Scheduler {
@@ -127,7 +138,8 @@ class Scheduler {
   void pause(SequenceId id, PauseReason reason);
   void resume(SequenceId id, PauseReason reason);
   // Tokens that may follow: the next step of a sequence in decode computes them, too, with a score
-  // row each; the result accepts as many as were right. Dropped where the step has no room.
+  // row each; the result accepts as many as were right. Dropped where the step has no room. Whoever
+  // has none may get some from its own text (SchedulerOptions::speculative).
   void propose(SequenceId id, std::vector<TokenId> drafts);
 
   // The next plan; empty when nothing can run. Exactly one commit() or drop_plan() follows each

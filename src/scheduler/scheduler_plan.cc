@@ -12,7 +12,19 @@ namespace {
 // Prompts that are scored take so small a part of a step's tokens before newcomers are let in.
 constexpr int32_t kScoredShare = 16;
 
+// Where nobody has measured how many are free.
+constexpr int32_t kAssumedFreeTokens = 16;
+// Each may ask for a row of logits: memory that is set aside at start.
+constexpr int32_t kMostSpeculativeTokens = 64;
+
 }  // namespace
+
+int32_t SchedulerOptions::speculative_tokens() const {
+  const bool is_on = speculative == "ngram" || (speculative == "auto" && free_tokens > 0);
+  if (!is_on || speculative_length == 0) return 0;
+  const int32_t free = free_tokens > 0 ? free_tokens : kAssumedFreeTokens;
+  return std::min({free, kMostSpeculativeTokens, max_step_tokens / 2});
+}
 
 StepPlan Scheduler::State::plan_step() {
   const auto num_active = std::count_if(running.begin(), running.end(),
@@ -66,21 +78,58 @@ int32_t Scheduler::State::first_score_rows(const PlanDraft& plan, const Entry& e
   return static_cast<int32_t>(std::max<int64_t>(rows, 1));
 }
 
+bool Scheduler::State::decodes(const Entry& entry) {
+  return entry.running && !entry.paused() && entry.sequence.num_pending_tokens() == 1;
+}
+
+// What the decodes leave of the tokens that are free, in equal parts: with as many sequences as
+// there are free tokens nobody drafts, and a step takes as long as it would without.
+DraftBudget Scheduler::State::draft_budget() const {
+  DraftBudget budget{.of_all = options.max_step_drafts};
+  const int32_t free_tokens = options.speculative_tokens();
+  if (free_tokens == 0) return budget;
+  const auto num_decodes = static_cast<int32_t>(std::count_if(
+      running.begin(), running.end(), [](const Entry* entry) { return decodes(*entry); }));
+  if (num_decodes == 0 || num_decodes >= free_tokens) return budget;
+  budget.of_each = std::min(options.speculative_length, free_tokens / num_decodes - 1);
+  budget.of_all += free_tokens - num_decodes;
+  return budget;
+}
+
+// Drafts are only ever worth time: without memory for them there are none.
+void Scheduler::State::propose_own(Entry& entry, int32_t most) noexcept {
+  Sequence& sequence = entry.sequence;
+  try {
+    if (entry.own_text == nullptr) {
+      entry.own_text = std::make_unique<NgramDrafts>(int64_t{sequence.num_prompt_tokens} +
+                                                     entry.request.max_new_tokens);
+    }
+    entry.own_text->observe(sequence.tokens);
+    const int32_t count = std::min(most, entry.own_text->num_worthwhile());
+    if (count > 0) entry.own_text->propose(sequence.tokens, count, sequence.drafts);
+  } catch (const std::bad_alloc&) {
+    sequence.drafts.clear();
+  }
+}
+
 void Scheduler::State::plan_decodes(PlanDraft& plan) {
-  int32_t drafts_left = options.max_step_drafts;
+  DraftBudget budget = draft_budget();
   visited = running;
   for (Entry* entry : visited) {
     Sequence& sequence = entry->sequence;
-    if (!entry->running || entry->paused() || sequence.num_pending_tokens() != 1) continue;
+    if (!decodes(*entry)) continue;
     if (is_full(plan)) return;
     const int32_t left = entry->request.max_new_tokens - sequence.num_new_tokens();
-    auto drafts = std::max(0, std::min({static_cast<int32_t>(sequence.drafts.size()),
-                                        budget_left(plan) - 1, left - 1, drafts_left}));
+    const int32_t most = std::min({budget_left(plan) - 1, left - 1, budget.of_all});
+    if (sequence.drafts.empty() && budget.of_each > 0) {
+      propose_own(*entry, std::min(most, budget.of_each));
+    }
+    auto drafts = std::max(0, std::min(static_cast<int32_t>(sequence.drafts.size()), most));
     if (drafts > 0 && !reserve(*entry, sequence.num_cached_tokens + 1 + drafts)) drafts = 0;
     if (!reserve_preempting(*entry, sequence.num_cached_tokens + 1, plan)) continue;
     make_room_for_tokens(*entry, 1 + drafts);
     sequence.drafts.resize(static_cast<size_t>(drafts));
-    drafts_left -= drafts;
+    budget.of_all -= drafts;
     plan.add({.sequence = sequence.id,
               .first_position = sequence.num_cached_tokens,
               .num_tokens = 1 + drafts,

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "scheduler/ngram_drafts.h"
 #include "scheduler/prefix_cache.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/sequence.h"
@@ -29,6 +30,7 @@ struct Entry {
   int32_t num_published_blocks = 0;  // leading blocks that were offered to the prefix cache
   PrefixCache::NodeId last_published = PrefixCache::kRoot;  // its node of the last of them
   bool may_publish = true;  // false: there was no memory for one, and those behind it need it
+  std::unique_ptr<NgramDrafts> own_text;  // from its first decode on, where own drafts are wanted
 
   bool paused() const { return pause_reasons != 0; }
   // Of the prompt's positions [begin, end), those that are still to be scored; the last one of the
@@ -117,6 +119,12 @@ class PlanDraft {
   int64_t num_active_;
 };
 
+// What drafts of their own text may take of a step.
+struct DraftBudget {
+  int32_t of_each = 0;
+  int32_t of_all = 0;  // with those that were proposed from outside
+};
+
 struct Scheduler::State {
   explicit State(const SchedulerOptions& scheduler_options);
 
@@ -124,6 +132,9 @@ struct Scheduler::State {
   // and hurts none: blocks that were taken, preemptions, admissions.
   StepPlan plan_step();
   void plan_decodes(PlanDraft& plan);
+  DraftBudget draft_budget() const;
+  static bool decodes(const Entry& entry);
+  static void propose_own(Entry& entry, int32_t most) noexcept;
   void plan_chunks(PlanDraft& plan);
   void plan_admissions(PlanDraft& plan);
   void plan_more_scores(PlanDraft& plan);

@@ -10,6 +10,7 @@ constexpr std::string_view kIsas[] = {"auto", "reference", "avx2", "avx512", "am
 constexpr std::string_view kQuantizations[] = {"none",      "int8",     "int8_g32",     "int8_g64",
                                                "int8_g128", "w8a8",     "dynamic_int8", "int4",
                                                "int4_g32",  "int4_g64", "int4_g128"};
+constexpr std::string_view kActivations[] = {"int8", "int16"};
 constexpr std::string_view kFormatters[] = {"json",      "jsonlines",      "sse",     "none",
                                             "json_chat", "jsonlines_chat", "sse_chat"};
 constexpr std::string_view kCompat[] = {"0.25.0"};
@@ -18,6 +19,7 @@ constexpr std::string_view kEndpoints[] = {"/v1/completions", "/v1/chat/completi
                                            "/invocations"};
 constexpr std::string_view kGenerationConfigs[] = {"auto", "none"};
 constexpr std::string_view kLogprobsModes[] = {"raw", "processed"};
+constexpr std::string_view kSpeculations[] = {"auto", "ngram", "off"};
 constexpr std::string_view kLogLevels[] = {"debug", "info", "warning", "error", "off"};
 constexpr std::string_view kLogFormats[] = {"text", "json"};
 
@@ -69,13 +71,17 @@ constexpr Option kOptions[] = {
     {"load_models", kServer, kDoesIt, IN(load_models), any(),
      "NAME::ENGINE=FOLDER of the one model to load, as the original spells it."},
     {"dtype", kModel, kDoesIt, IN(model.dtype), one_of(kDtypes),
-     "fp32 computes everything in f32; bf16, auto and fp16 store weights and KV in bf16."},
+     "fp32 computes everything in f32; bf16 and fp16 store weights and KV in bf16; so does auto, "
+     "but it keeps the integers of a GGUF file."},
     {"data_type", kModel, kDoesIt, IN(model.dtype), one_of(kDtypes), "Old name of dtype."},
     {"quantize", kModel, kDoesIt, IN(model.quantize), one_of(kQuantizations),
      "Rounds the layers' weights to nearest: int8 (groups of 128), int4 (groups of 64, zero "
-     "points), "
-     "w8a8 or dynamic_int8 (one scale for each channel and each token). Activations are rounded to "
-     "int8 with them; the head is int8 with 16-bit activations."},
+     "points), w8a8 or dynamic_int8 (one scale for each channel and each token). Activations are "
+     "rounded with them, as activations says; the head is int8 with 16-bit activations."},
+    {"activations", kModel, kDoesIt, IN(model.activations), one_of(kActivations),
+     "What products with int8 and int4 weights read: int8 is fast; int16 is more exact than bf16 "
+     "and takes twice the arithmetic of int8.",
+     kComputes},
     {"chat_template", kModel, kDoesIt, IN(model.chat_template), any(),
      "File with a chat template that replaces the checkpoint's.", kTalks},
     {"generation_config", kModel, kDoesIt, IN(model.generation_config), one_of(kGenerationConfigs),
@@ -123,6 +129,13 @@ constexpr Option kOptions[] = {
      kPlans},
     {"enable_prefix_caching", kModel, kDoesIt, IN(executor.scheduler.prefix_cache), any(),
      "Keeps computed blocks for prompts that begin alike.", kTalks},
+    {"speculative", kModel, kDoesIt, IN(executor.scheduler.speculative), one_of(kSpeculations),
+     "ngram: where the last tokens of a text have stood in it before, those behind them are "
+     "computed with the next one, and kept where they are what would have been said; the text is "
+     "the same. auto: where it costs nothing. off: never.",
+     kTalks},
+    {"speculative_length", kModel, kDoesIt, IN(executor.scheduler.speculative_length),
+     between(1, 15), "Most tokens that a step computes ahead of a sequence.", kTalks},
     {"logprobs_mode", kModel, kDoesIt, IN(executor.logprobs_mode), one_of(kLogprobsModes),
      "raw: log-probabilities of generated tokens are of the model's own logits; processed: of what "
      "was drawn from, behind bias, masks, penalties, temperature and cuts. A prompt's are raw.",
@@ -361,8 +374,11 @@ constexpr Option kOptions[] = {
     not_yet("enable_lora", kModel, "Remove it: serve the merged model instead.", "false"),
     not_yet("smoothquant_alpha", kModel, "Remove it: weights keep the checkpoint's precision."),
     not_yet("kv_cache_dtype", kModel, "Remove it: keys and values have the type of dtype.", "auto"),
-    not_yet("speculative_draft_model", kModel, "Remove it."),
-    not_yet("speculative_config", kModel, "Remove it."),
+    not_yet("speculative_draft_model", kModel,
+            "Remove it, and set speculative=ngram: a text is its own draft model."),
+    not_yet("draft_model_tp_size", kModel, "Remove it: there is no draft model.", "1"),
+    not_yet("speculative_config", kModel,
+            "Remove it; for its method ngram set speculative=ngram and speculative_length."),
     not_yet("pipeline_parallel_degree", kModel, "Use 1: one rank uses all cores.", "1",
             "PIPELINE_PARALLEL_DEGREE"),
     not_yet(
@@ -425,7 +441,18 @@ constexpr Option kOptions[] = {
     {"prompt_tokens", kVerb, kDoesIt, IN(verb.prompt_tokens), between(1, 1e6),
      "Length of the prompts.", "bench"},
     {"decode_tokens", kVerb, kDoesIt, IN(verb.decode_tokens), between(1, 1e6),
-     "Tokens that each sequence decodes.", "bench"},
+     "Tokens that each sequence decodes while it is measured, in rounds.", "bench"},
+    {"grid", kVerb, kDoesIt, IN(verb.grid), any(),
+     "Measure prefill of 128 to 8192 tokens and decode of 1 to 64 sequences with contexts of 128 "
+     "to "
+     "4096.",
+     "bench"},
+    {"kernels", kVerb, kDoesIt, IN(verb.kernels), any(),
+     "Measure what a step is made of, each kernel by itself on the model's own weights.", "bench"},
+    {"cell_seconds", kVerb, kDoesIt, IN(verb.cell_seconds), between(0, 86400),
+     "Each line of a bench is measured for so many seconds, but for three rounds at least; of the "
+     "grid, what takes longer before its first round is left out.",
+     "bench"},
     {"concurrency", kVerb, kDoesIt, IN(verb.concurrency), any(),
      "Numbers of sequences to measure with, separated by commas; default 1,4,16. With url: "
      "requests in flight, default 16; with request_rate a bound, default none.",

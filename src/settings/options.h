@@ -27,6 +27,7 @@ struct ModelSettings {
   std::string model_name;  // the DJL name: /predictions/{name} and /ping
   std::string dtype = "auto";
   std::string quantize = "none";
+  std::string activations = "int8";
   std::string isa = "auto";
   std::string cache_dir;             // empty: default_cache_dir() of engine_cache.h
   std::string calibration = "auto";  // or "off", or a file: machine_calibration.h
@@ -55,6 +56,9 @@ struct VerbArguments {
   bool print_settings = false;
   bool print_api = false;
   bool ignore_end = false;
+  bool grid = false;
+  bool kernels = false;
+  double cell_seconds = 120.0;
   int64_t max_new_tokens = 256;
   int64_t num_logprobs = -1;
   int64_t window = 1024;

@@ -104,6 +104,7 @@ def test_Z_1_no_timer_reads_the_wall_clock():
     assert readers == {
         "bench_server.cc",             # the name of a report
         "compiler/digest_memory.cc",   # whether a file may have changed since: its own clock
+        "measure/machine_facts.cc",    # the date of a measurement
         "server/generate_handler.cc",  # `created`
         "server/model_registry.cc",    # `created` of a model
         "server/server_metrics.cc",    # process_start_time_seconds

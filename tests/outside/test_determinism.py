@@ -6,52 +6,48 @@ import random
 import subprocess
 
 import httpx
-import numpy
 import pytest
-from safetensors.numpy import save_file
 
 from conftest import BINARY
+from mid_size import DIM, KV_HEADS, LAYERS, VOCAB, write_folder, write_gguf
 
-HIDDEN, LAYERS, HEADS, KV_HEADS, DIM, INNER, VOCAB, POSITIONS = 576, 4, 9, 3, 64, 1536, 2051, 4096
 PROMPT, NEW = 1300, 64
 KV_BLOCK_BYTES = LAYERS * KV_HEADS * DIM * 2 * 2 * 32  # keys and values of 32 tokens in bf16
 
+# A file and flags. Of the GGUF files one holds int4 with offsets, the other a bit of everything: int8
+# with and without offsets, int4 without, and layers of integers that end in floats.
+FORMS = {
+    "bf16": ("folder", "--dtype", "bf16"),
+    "fp32": ("folder", "--dtype", "fp32"),
+    "int8": ("folder", "--quantize", "int8"),
+    "int4, int16": ("folder", "--quantize", "int4", "--activations", "int16"),
+    "Q4_1": ("Q4_1.gguf",),
+    "w8a8": ("folder", "--quantize", "w8a8"),
+    "int4": ("folder", "--quantize", "int4"),
+    "int8, int16": ("folder", "--quantize", "int8", "--activations", "int16"),
+    "Q4_1, int16": ("Q4_1.gguf", "--activations", "int16"),
+    "mixed": ("mixed.gguf",),
+}
+ONE_OF_EACH_KIND = ["bf16", "fp32", "int8", "int4, int16", "Q4_1"]
+
 
 @pytest.fixture(scope="module")
-def mid_size_model(tmp_path_factory):
-    """A random llama of awkward sizes; its tokens are the words w0, w1, ..."""
+def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mid-size")
-    generator = numpy.random.default_rng(3)
-
-    def weight(rows, columns):
-        return generator.normal(0, columns ** -0.5, (rows, columns)).astype(numpy.float32)
-
-    tensors = {"model.embed_tokens.weight": weight(VOCAB, HIDDEN),
-               "model.norm.weight": numpy.ones(HIDDEN, numpy.float32)}
-    for i in range(LAYERS):
-        name = f"model.layers.{i}."
-        tensors[name + "input_layernorm.weight"] = numpy.ones(HIDDEN, numpy.float32)
-        tensors[name + "post_attention_layernorm.weight"] = numpy.ones(HIDDEN, numpy.float32)
-        tensors[name + "self_attn.q_proj.weight"] = weight(HEADS * DIM, HIDDEN)
-        tensors[name + "self_attn.k_proj.weight"] = weight(KV_HEADS * DIM, HIDDEN)
-        tensors[name + "self_attn.v_proj.weight"] = weight(KV_HEADS * DIM, HIDDEN)
-        tensors[name + "self_attn.o_proj.weight"] = weight(HIDDEN, HEADS * DIM)
-        tensors[name + "mlp.gate_proj.weight"] = weight(INNER, HIDDEN)
-        tensors[name + "mlp.up_proj.weight"] = weight(INNER, HIDDEN)
-        tensors[name + "mlp.down_proj.weight"] = weight(HIDDEN, INNER)
-    save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN,
-        "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS, "max_position_embeddings": POSITIONS,
-        "vocab_size": VOCAB, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-        "tie_word_embeddings": True, "hidden_act": "silu"}))
-    (folder / "tokenizer.json").write_text(json.dumps({
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
-        "normalizer": None, "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": None,
-        "decoder": None, "model": {"type": "WordLevel", "unk_token": "w0",
-                                   "vocab": {f"w{i}": i for i in range(VOCAB)}}}))
+    write_folder(folder / "folder")
+    write_gguf(folder / "Q4_1.gguf", {}, "Q4_1")
+    write_gguf(folder / "mixed.gguf", {"attn_q": "Q8_0", "attn_k": "Q5_1", "attn_v": "Q4_1",
+                                       "attn_output": "Q5_0", "ffn_down": "F16"}, "Q4_0")
     return folder
+
+
+@pytest.fixture(scope="module")
+def arguments_of(models, engines):
+    """What follows `serve` for a form."""
+    def arguments(form):
+        file, *flags = FORMS[form]
+        return [str(models / file), "--cache-dir", str(engines), *flags]
+    return arguments
 
 
 def prompt(seed, length=PROMPT):
@@ -71,21 +67,23 @@ def ask(server, prompts, count=NEW):
 
 
 @pytest.fixture(scope="module")
-def expected(mid_size_model, engines, tmp_path_factory):
-    """Each of three prompts alone, whole prefill, nothing cached: what all must equal, by dtype."""
+def expected(arguments_of, tmp_path_factory):
+    """Each of three prompts alone, whole prefill, nothing cached: what all must equal, by form."""
     from conftest import Server
     results = {}
-    for dtype in ("bf16", "fp32"):
-        server = Server(str(mid_size_model), "--cache-dir", str(engines), "--dtype", dtype,
-                        "--max-rolling-batch-prefill-tokens", "2048",
-                        "--enable-prefix-caching", "false",
-                        log=tmp_path_factory.mktemp("alone") / "server.log").wait_until_ready()
-        results[dtype] = [ask(server, [prompt(seed)])[0] for seed in range(3)]
-        server.stop()
-    return results
+
+    def of(form):
+        if form not in results:
+            server = Server(*arguments_of(form), "--max-rolling-batch-prefill-tokens", "2048",
+                            "--enable-prefix-caching", "false",
+                            log=tmp_path_factory.mktemp("alone") / "server.log").wait_until_ready()
+            results[form] = [ask(server, [prompt(seed)])[0] for seed in range(3)]
+            server.stop()
+        return results[form]
+    return of
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+@pytest.mark.parametrize("form", ONE_OF_EACH_KIND)
 @pytest.mark.parametrize("arguments", [
     ["--max-rolling-batch-prefill-tokens", "96"],
     ["--threads", "1"],
@@ -93,50 +91,46 @@ def expected(mid_size_model, engines, tmp_path_factory):
     ["--threads", "3"],
     ["--pin-threads", "false"],
 ], ids=lambda a: " ".join(a) if isinstance(a, list) else a)
-def test_chunks_and_threads_change_no_bit(serve, mid_size_model, engines, expected, dtype,
-                                          arguments):
-    server = serve(str(mid_size_model), "--cache-dir", str(engines), "--dtype", dtype, *arguments)
-    assert ask(server, [prompt(0)])[0] == expected[dtype][0]
+def test_chunks_and_threads_change_no_bit(serve, arguments_of, expected, form, arguments):
+    server = serve(*arguments_of(form), *arguments)
+    assert ask(server, [prompt(0)])[0] == expected(form)[0]
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
-def test_prefix_hits_and_neighbours_change_no_bit(serve, mid_size_model, engines, expected, dtype):
-    server = serve(str(mid_size_model), "--cache-dir", str(engines), "--dtype", dtype,
-                   "--max-rolling-batch-size", "64")
-    assert ask(server, [prompt(0)])[0] == expected[dtype][0]
+@pytest.mark.parametrize("form", ONE_OF_EACH_KIND)
+def test_prefix_hits_and_neighbours_change_no_bit(serve, arguments_of, expected, form):
+    server = serve(*arguments_of(form), "--max-rolling-batch-size", "64")
+    assert ask(server, [prompt(0)])[0] == expected(form)[0]
     hits = server.metric("vllm:prefix_cache_hits_total")
-    assert ask(server, [prompt(0)])[0] == expected[dtype][0]
+    assert ask(server, [prompt(0)])[0] == expected(form)[0]
     assert server.metric("vllm:prefix_cache_hits_total") - hits == PROMPT // 32 * 32
     # 63 others of many lengths beside it, all in one batch.
     requests = [[prompt(seed, 1 + seed * 5) for seed in range(1 + 21 * i, 22 + 21 * i)]
                 for i in range(3)]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         others = [pool.submit(ask, server, prompts, 40) for prompts in requests]
-        assert ask(server, [prompt(0)])[0] == expected[dtype][0]
+        assert ask(server, [prompt(0)])[0] == expected(form)[0]
         for other in others:
             other.result()
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
-def test_Q_7_preemption_changes_no_bit(serve, mid_size_model, engines, expected, dtype):
+@pytest.mark.parametrize("form", ONE_OF_EACH_KIND)
+def test_Q_7_preemption_changes_no_bit(serve, arguments_of, expected, form):
     # Three sequences of 1364 tokens need 43 blocks each. With one block less, the newest gives way
     # behind its first tokens and is computed again.
-    block_bytes = KV_BLOCK_BYTES * (2 if dtype == "fp32" else 1)
-    server = serve(str(mid_size_model), "--cache-dir", str(engines), "--dtype", dtype,
-                   "--max-model-len", "1600", "--enable-prefix-caching", "false",
-                   "--kv-cache-bytes", str(128 * block_bytes))
-    assert ask(server, [prompt(seed) for seed in range(3)]) == expected[dtype]
+    block_bytes = KV_BLOCK_BYTES * (2 if form == "fp32" else 1)
+    server = serve(*arguments_of(form), "--max-model-len", "1600", "--enable-prefix-caching",
+                   "false", "--kv-cache-bytes", str(128 * block_bytes))
+    assert ask(server, [prompt(seed) for seed in range(3)]) == expected(form)
     assert server.metric("vllm:num_preemptions_total") > 0
 
 
-def test_another_arithmetic_is_noticed(serve, mid_size_model, engines):
+def test_another_arithmetic_is_noticed(serve, arguments_of):
     """The negative control: another variant adds in another order, and these tests would see it."""
     has_avx512 = subprocess.run([BINARY, "inspect", "--isa", "avx512"],
                                 capture_output=True).returncode == 0
-    server = serve(str(mid_size_model), "--cache-dir", str(engines),
-                   "--isa", "avx2" if has_avx512 else "reference")
+    server = serve(*arguments_of("bf16"), "--isa", "avx2" if has_avx512 else "reference")
     others = ask(server, [prompt(0, 300)], 8)[0][1]
-    usual = serve(str(mid_size_model), "--cache-dir", str(engines))
+    usual = serve(*arguments_of("bf16"))
     ours = ask(usual, [prompt(0, 300)], 8)[0][1]
     assert others != ours
     assert max(abs(a - b) for a, b in zip(others, ours)) < 0.1
@@ -159,35 +153,33 @@ def ask_once(server, sampling, stream, length=130):
                 "token_logprobs", [])])
 
 
-@pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 1, "seed": 7}],
-                         ids=["greedy", "seeded"])
-@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("isa", [pytest.param("reference", marks=pytest.mark.long), "avx2",
                                  "avx512", "amx"])
-def test_every_variant_keeps_its_bits(serve, mid_size_model, engines, isa, dtype, sampling):
+def test_every_variant_keeps_its_bits(serve, arguments_of, isa, form):
     """Chunked, with neighbours, with a prefix hit, as a stream, with other threads, in another
     process: the bits of one whole prefill alone. Of each variant that this machine can run."""
     if subprocess.run([BINARY, "inspect", "--isa", isa], capture_output=True).returncode != 0:
         pytest.skip(f"the processor has no {isa}")
-    common = [str(mid_size_model), "--cache-dir", str(engines), "--dtype", dtype, "--isa", isa]
+    common = [*arguments_of(form), "--isa", isa]
+    samplings = [{"temperature": 0}, {"temperature": 1, "seed": 7}]
     alone = serve(*common, "--enable-prefix-caching", "false", "--threads", "1")
-    wanted = ask_once(alone, sampling, stream=False)
+    wanted = [ask_once(alone, sampling, stream=False) for sampling in samplings]
     assert alone.stop() == 0
     server = serve(*common, "--max-rolling-batch-prefill-tokens", "96", "--threads", "2")
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         others = [pool.submit(ask, server, [prompt(seed, 3 + 5 * seed), prompt(seed + 10, 7)], 16)
                   for seed in range(1, 4)]
-        assert ask_once(server, sampling, stream=False) == wanted
+        assert [ask_once(server, each, stream=False) for each in samplings] == wanted
         for other in others:
             other.result()
     hits = server.metric("vllm:prefix_cache_hits_total")
-    assert ask_once(server, sampling, stream=True) == wanted
+    assert [ask_once(server, each, stream=True) for each in samplings] == wanted
     assert server.metric("vllm:prefix_cache_hits_total") > hits
 
 
-def test_a_fresh_engine_and_a_cached_one_give_the_same_bits(serve, mid_size_model, engines,
-                                                            expected, tmp_path):
+def test_a_fresh_engine_and_a_cached_one_give_the_same_bits(serve, models, expected, tmp_path):
     for _ in range(2):
-        server = serve(str(mid_size_model), "--cache-dir", str(tmp_path / "cache"))
-        assert ask(server, [prompt(0)])[0] == expected["bf16"][0]
+        server = serve(str(models / "folder"), "--cache-dir", str(tmp_path / "cache"))
+        assert ask(server, [prompt(0)])[0] == expected("bf16")[0]
         assert server.stop() == 0

@@ -44,7 +44,10 @@ ExpectedChoice expected_choice(const FrontClient& client, const std::vector<Toke
     if (!may_end) changes.forbidden = forbidden;
     if (penalises_prompt) changes.prompt = prompt;
     if (penalises_output) changes.output = expected.tokens;
-    const TokenId token = chosen_behind(history, {.seed = *fields.seed}, choice, changes);
+    const TokenId last = expected.tokens.empty() ? prompt.back() : expected.tokens.back();
+    const TokenId token =
+        chosen_behind(client.repeats_itself ? history_of_round(history, last) : history,
+                      {.seed = *fields.seed}, choice, changes);
     sum_logprobs += double{logprob_behind(history, token)};
     history = extend(history, token);
     expected.tokens.push_back(token);

@@ -32,6 +32,7 @@ struct FrontClient {
   std::vector<bool> finished;
   std::vector<bool> begun;  // had a row in a step; one for each sequence
   bool left = false;
+  bool repeats_itself = false;  // what it is answered
 
   // `rooms`: how many tokens may be generated behind each prompt.
   void expect(const std::vector<int64_t>& rooms, bool has_text);

@@ -16,7 +16,7 @@ TextParts text_parts(bool has_text) {
   return {.tokenizer = tokenizer, .end_ids = {kScriptEndId}};
 }
 
-ExecutorOptions random_options(SimulationRandom& random) {
+ExecutorOptions random_options(SimulationRandom& random, bool own_drafts) {
   ExecutorOptions options;
   SchedulerOptions& scheduler = options.scheduler;
   const int64_t blocks = random.one_of({int64_t{1}, random.between(2, 8), random.between(9, 40)});
@@ -34,6 +34,10 @@ ExecutorOptions random_options(SimulationRandom& random) {
   options.stream_pause_bytes = kBytesPerUnreadToken * random.one_of({1, 3, 10, 4000});
   options.busy_log_ms = 0;
   options.stream_resume_bytes = options.stream_pause_bytes / 2;
+  if (own_drafts) {
+    scheduler.speculative = "ngram";
+    scheduler.free_tokens = static_cast<int32_t>(random.one_of({0, 8, 64}));
+  }
   return options;
 }
 
@@ -43,7 +47,8 @@ FrontRun::FrontRun(uint64_t seed, FrontFault fault, StarvedTurn starved)
     : random_(scramble(seed + 1)),
       fault_(fault),
       starved_(std::move(starved)),
-      options_(random_options(random_)) {
+      repeats_(seed >> 56 == static_cast<uint64_t>(SimulationFocus::kOwnDrafts)),
+      options_(random_options(random_, repeats_)) {
   has_text_ = !random_.one_in(4);
   num_events_ = random_.one_of({300, 1000, 3000});
   weights_[0] = random_.between(1, 6);
@@ -58,6 +63,7 @@ FrontRun::FrontRun(uint64_t seed, FrontFault fault, StarvedTurn starved)
   SimulatedRunnerOptions runner{.step_us = random_.one_of({100, 5000, 100'000}),
                                 .failures = random_.one_of({0, 200, 20})};
   if (random_.one_in(12)) runner.throws_at_step = random_.between(1, 400);
+  runner.repeats_itself = repeats_;
   auto made =
       std::make_unique<SimulatedRunner>(options_.scheduler.groups, runner, clock_, random_.next());
   runner_ = made.get();
@@ -168,6 +174,7 @@ void FrontRun::submit() {
   client.fields = fields;
   client.arrival = clock_.now;
   client.first_sequence = next_sequence_;
+  client.repeats_itself = repeats_;
   client.expect(rooms, has_text_);
   next_sequence_ += static_cast<SequenceId>(client.begun.size());
   by_sequence_.insert(by_sequence_.end(), client.begun.size(), &client);
@@ -212,10 +219,11 @@ void FrontRun::read(FrontClient& client) {
   const ResponseStream::Poll poll = client.stream->poll();
   const int64_t taken = client.stream->completion_tokens() - before;
   report_.most_unread = std::max(report_.most_unread, taken);
-  // Each choice notices with the token that is one too many.
-  const auto choices = static_cast<int64_t>(client.begun.size());
-  require(taken <= pause_tokens() + choices, "Q-6: {} tokens were unread, {} may be", taken,
-          pause_tokens() + choices);
+  // Each choice notices with the step that is one too many.
+  const auto of_step = repeats_ ? 1 + options_.scheduler.speculative_length : 1;
+  const int64_t more = static_cast<int64_t>(client.begun.size()) * of_step;
+  require(taken <= pause_tokens() + more, "Q-6: {} tokens were unread, {} may be", taken,
+          pause_tokens() + more);
   require(client.receive(poll, has_text_), "I14: a client has received what it must not");
   require(poll.ended || !is_over(client, last_turn_), "Q-2: a request goes on though it is over");
   note(4, static_cast<uint64_t>(taken));
@@ -362,6 +370,7 @@ FrontReport FrontRun::run() {
   while (report_.events < num_events_) happen();
   quiet_phase();
   report_.steps = runner_->num_steps;
+  report_.accepted_drafts = runner_->num_drafts;
   return report_;
 }
 

@@ -56,6 +56,7 @@ class FrontRun {
   SimulationRandom random_;
   const FrontFault fault_;
   const StarvedTurn starved_;
+  const bool repeats_;  // every text, and drafts itself
   ExecutorOptions options_;
   VirtualClock clock_;
   VirtualClock::Time last_turn_;

@@ -10,6 +10,7 @@ namespace tidemill {
 void FrontReport::add(const FrontReport& other) {
   events += other.events;
   steps += other.steps;
+  accepted_drafts += other.accepted_drafts;
   trace = scramble(trace + other.trace);
   requests += other.requests;
   answers += other.answers;

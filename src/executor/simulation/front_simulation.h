@@ -22,6 +22,7 @@ enum class FrontFault : uint8_t { kNone, kDeafToLeaving };
 struct FrontReport {
   int64_t events = 0;  // submissions, reads, leavings, turns of the loop, and their like
   int64_t steps = 0;
+  int64_t accepted_drafts = 0;
   uint64_t trace = 0;
   int64_t requests = 0;        // let in
   int64_t answers = 0;         // whole

@@ -135,12 +135,16 @@ RowResult SimulatedRunner::choose(const StepInput& input, const PlanRow& row,
   const size_t begin = histories.size() - scores;
   for (size_t i = 0; i < scores; ++i) {
     const SamplingRow& sampling = input.sampling[score + i];
-    const TokenId token = chosen_behind(histories[begin + i], sampling.params, sampling.choice,
-                                        input.changes(score + i));
+    const TokenId last = input.forward.token_ids[first + begin + i];
+    const History history = options_.repeats_itself ? history_of_round(histories[begin + i], last)
+                                                    : histories[begin + i];
+    const TokenId token =
+        chosen_behind(history, sampling.params, sampling.choice, input.changes(score + i));
     // Where nobody asked for it, there is none.
     const bool is_told = sampling.params.num_logprobs >= 0;
     result.accepted.push_back(
         {.token = token, .logprob = is_told ? logprob_behind(histories[begin + i], token) : 0.0f});
+    num_drafts += i > 0;
     if (i + 1 < scores && input.forward.token_ids[first + begin + i + 1] != token) break;
   }
   return result;

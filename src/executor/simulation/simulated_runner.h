@@ -30,6 +30,7 @@ struct SimulatedRunnerOptions {
   int64_t step_us = 1000;                 // the longest
   int64_t failures = 0;                   // one row in so many fails; 0: none
   std::optional<int64_t> throws_at_step;  // the step at which the model stops working
+  bool repeats_itself = false;            // every text: see history.h
 };
 
 class SimulatedRunner : public StepRunner {
@@ -45,6 +46,7 @@ class SimulatedRunner : public StepRunner {
   std::function<std::string_view(SequenceId)> salt_of;
   std::unordered_map<SequenceId, RowFailure> failed;
   int64_t num_steps = 0;
+  int64_t num_drafts = 0;  // that were right
   // The step at which it stops working; beyond all steps where it does not.
   int64_t stops_at() const { return options_.throws_at_step.value_or(INT64_MAX); }
   std::optional<std::string> found;  // what must not be; the loop takes it for a broken model

@@ -1,4 +1,6 @@
 // Attention with AVX2. Words of two bf16 become floats by a shift and a mask.
+#include <immintrin.h>
+
 #include "kernels/host/attention_loop.h"
 #include "kernels/host/unroll.h"
 #include "kernels/host/vector_avx2.h"
@@ -7,8 +9,6 @@ namespace tidemill::avx2 {
 namespace {
 
 struct SoftmaxOps {
-  static constexpr int kHeadsAtOnce = 2;  // eight of the sixteen registers hold sums
-
   static float exp_one(float x) { return exp256_one(x); }
 
   static float max(const float* scores) {
@@ -19,48 +19,202 @@ struct SoftmaxOps {
     return max256(max);
   }
 
-  // scores become exp(score - max), zero where masked; their sum.
+  // exp(score - max), zero where masked.
+  static __m256 exponential(__m256 score, __m256 max) {
+    const __m256 seen = _mm256_cmp_ps(score, _mm256_set1_ps(kMasked), _CMP_GT_OQ);
+    return _mm256_and_ps(seen, exp256(_mm256_sub_ps(score, max)));
+  }
+
+  // scores become their exponentials; their sum.
   static float exponentials(float* scores, float max) {
     __m256 sum = _mm256_setzero_ps();
     for (int i = 0; i < kTokensPerBlock; i += 8) {
-      const __m256 s = _mm256_load_ps(scores + i);
-      const __m256 seen = _mm256_cmp_ps(s, _mm256_set1_ps(kMasked), _CMP_GT_OQ);
-      const __m256 e = _mm256_and_ps(seen, exp256(_mm256_sub_ps(s, _mm256_set1_ps(max))));
+      const __m256 e = exponential(_mm256_load_ps(scores + i), _mm256_set1_ps(max));
       _mm256_store_ps(scores + i, e);
       sum = _mm256_add_ps(sum, e);
     }
     return sum256(sum);
   }
 
-  template <int kHeads>
-  static void clear_sums(__m256 (&sums)[kHeads][4]) {
+  template <int kRows>
+  static void clear_sums(__m256 (&sums)[kRows][4]) {
     TIDEMILL_UNROLL
-    for (int i = 0; i < kHeads * 4; ++i) sums[i / 4][i % 4] = _mm256_setzero_ps();
+    for (int i = 0; i < kRows * 4; ++i) sums[i / 4][i % 4] = _mm256_setzero_ps();
   }
 
-  // Four quarters of 8 sums for each head, times `scale`.
-  template <int kHeads>
-  static void store_scores(const __m256 (&sums)[kHeads][4], float scale, SoftmaxState* states) {
+  // Four quarters of 8 sums for each query, times `scale`.
+  template <int kRows>
+  static void store_scores(const __m256 (&sums)[kRows][4], float scale,
+                           float (*scores)[kTokensPerBlock]) {
     TIDEMILL_UNROLL
-    for (int i = 0; i < kHeads * 4; ++i) {
-      _mm256_store_ps(states[i / 4].scores + i % 4 * 8,
+    for (int i = 0; i < kRows * 4; ++i) {
+      _mm256_store_ps(scores[i / 4] + i % 4 * 8,
                       _mm256_mul_ps(sums[i / 4][i % 4], _mm256_set1_ps(scale)));
     }
   }
 
-  static __m256 scaled_out(const SoftmaxState& state, int64_t d) {
-    return _mm256_mul_ps(_mm256_load_ps(state.out + d), _mm256_set1_ps(state.factor));
+  static __m256 scaled_values(const QueryTile& tile, int64_t query, int64_t d) {
+    return _mm256_mul_ps(_mm256_load_ps(tile.values(query) + d),
+                         _mm256_set1_ps(tile.factor[query]));
+  }
+
+  // A vector of values: total * old_factor + partition * new_factor; values / sum.
+  static constexpr int64_t kFloats = 8;
+  static void add_scaled(const float* partition, float new_factor, float old_factor, float* total) {
+    const __m256 old_part = _mm256_mul_ps(_mm256_load_ps(total), _mm256_set1_ps(old_factor));
+    const __m256 new_part = _mm256_mul_ps(_mm256_load_ps(partition), _mm256_set1_ps(new_factor));
+    _mm256_store_ps(total, _mm256_add_ps(old_part, new_part));
+  }
+  static void divide(const float* values, float sum, float* out) {
+    _mm256_store_ps(out, _mm256_div_ps(_mm256_load_ps(values), _mm256_set1_ps(sum)));
   }
 };
 
-struct F32Ops : SoftmaxOps {
-  // K: two halves of [head_dim][16 tokens].
-  template <int kHeads>
-  static void scores(const AttentionTask& task, int64_t head, const unsigned char* run,
-                     int64_t ahead, SoftmaxState* states) {
-    const auto* q = static_cast<const float*>(task.q) + head * task.head_dim;
-    __m256 sums[kHeads][4];
-    clear_sums<kHeads>(sums);
+// A tile over keys and values of f32: 16 queries are two vectors.
+struct F32Tile : SoftmaxOps {
+  static constexpr int64_t kMaxRowQueries = 10;
+  static constexpr int64_t kPackedElementBytes = 4;
+
+  // K: two halves of [head_dim][16 tokens]; packed: [head_dim][query].
+  static void tile_scores(const AttentionTask& task, const void* packed, const unsigned char* run,
+                          int64_t ahead, float* scores) {
+    for (int64_t t = 0; t < kTokensPerBlock; t += 4) {
+      const unsigned char* keys = run + t / 16 * task.head_dim * 64 + t % 16 * 4;
+      const auto* q = static_cast<const float*>(packed);
+      __m256 sums[4][2];
+      TIDEMILL_UNROLL
+      for (int i = 0; i < 4; ++i) sums[i][0] = sums[i][1] = _mm256_setzero_ps();
+      for (int64_t d = 0; d < task.head_dim; ++d, keys += 64, q += kTile) {
+        if (t % 16 == 0) prefetch(keys + ahead);
+        const __m256 low = _mm256_load_ps(q);
+        const __m256 high = _mm256_load_ps(q + 8);
+        TIDEMILL_UNROLL
+        for (int i = 0; i < 4; ++i) {
+          const __m256 key = _mm256_set1_ps(reinterpret_cast<const float*>(keys)[i]);
+          sums[i][0] = _mm256_fmadd_ps(low, key, sums[i][0]);
+          sums[i][1] = _mm256_fmadd_ps(high, key, sums[i][1]);
+        }
+      }
+      TIDEMILL_UNROLL
+      for (int i = 0; i < 8; ++i) {
+        _mm256_store_ps(scores + (t + i / 2) * kTile + i % 2 * 8,
+                        _mm256_mul_ps(sums[i / 2][i % 2], _mm256_set1_ps(task.scale)));
+      }
+    }
+  }
+
+  static void mask_tile(int64_t position, const QueryTile& tile, float* scores) {
+    for (int64_t i = 0; i < kTile; i += 8) {
+      const __m256i first = _mm256_load_si256(reinterpret_cast<const __m256i*>(tile.first + i));
+      const __m256i last = _mm256_load_si256(reinterpret_cast<const __m256i*>(tile.last + i));
+      for (int64_t t = 0; t < kTokensPerBlock; ++t) {
+        const __m256i at = _mm256_set1_epi32(static_cast<int32_t>(position + t));
+        const __m256i outside =
+            _mm256_or_si256(_mm256_cmpgt_epi32(first, at), _mm256_cmpgt_epi32(at, last));
+        _mm256_maskstore_ps(scores + t * kTile + i, outside, _mm256_set1_ps(kMasked));
+      }
+    }
+  }
+
+  // Eight tokens at a time, one behind the other, and then halves meet halves: the order of max and
+  // exponentials above.
+  static void tile_softmax(QueryTile& tile, float* scores) {
+    for (int64_t i = 0; i < kTile; i += 8) {
+      const auto max_of = [](__m256 a, __m256 b) { return _mm256_max_ps(a, b); };
+      const __m256 old_max = _mm256_load_ps(tile.max + i);
+      const __m256 max = _mm256_max_ps(fold(scores + i, max_of), old_max);
+      const __m256 factor = exp256(_mm256_sub_ps(old_max, max));
+      for (int64_t t = 0; t < kTokensPerBlock; ++t) {
+        float* score = scores + t * kTile + i;
+        _mm256_store_ps(score, exponential(_mm256_load_ps(score), max));
+      }
+      const __m256 sum = fold(scores + i, [](__m256 a, __m256 b) { return _mm256_add_ps(a, b); });
+      const __m256 old_sum = _mm256_mul_ps(_mm256_load_ps(tile.sum + i), factor);
+      _mm256_store_ps(tile.sum + i, _mm256_add_ps(old_sum, sum));
+      _mm256_store_ps(tile.max + i, max);
+      _mm256_store_ps(tile.factor + i, factor);
+    }
+  }
+
+  // V: [padded_dim / 16][32 tokens][16 dims].
+  static void add_tile_values(const AttentionTask& task, const unsigned char* run, int64_t ahead,
+                              int64_t begin, int64_t end, float* scores, QueryTile& tile) {
+    for (int64_t d = 0; d < padded_head_dim(task.head_dim); d += 16) {
+      const unsigned char* column = run + d * kTokensPerBlock * 4;
+      int64_t query = begin;
+      for (; query + 4 <= end; query += 4) {
+        add_column<4>(column, query == begin ? ahead : 0, scores, query, d, tile);
+      }
+      for (; query < end; ++query) {
+        add_column<1>(column, query == begin ? ahead : 0, scores, query, d, tile);
+      }
+    }
+  }
+
+ private:
+  template <typename Combine>
+  static __m256 fold(const float* scores, Combine combine) {
+    __m256 tree[8];
+    TIDEMILL_UNROLL
+    for (int t = 0; t < 8; ++t) {
+      tree[t] = _mm256_load_ps(scores + t * kTile);
+      for (int64_t later = t + 8; later < kTokensPerBlock; later += 8) {
+        tree[t] = combine(tree[t], _mm256_load_ps(scores + later * kTile));
+      }
+    }
+    TIDEMILL_UNROLL
+    for (int t = 0; t < 4; ++t) tree[t] = combine(tree[t], tree[t + 4]);
+    tree[0] = combine(tree[0], tree[2]);
+    tree[1] = combine(tree[1], tree[3]);
+    return combine(tree[0], tree[1]);
+  }
+
+  template <int kQueries>
+  static void add_column(const unsigned char* column, int64_t ahead, const float* probabilities,
+                         int64_t query, int64_t d, QueryTile& tile) {
+    __m256 sums[kQueries][2];
+    TIDEMILL_UNROLL
+    for (int i = 0; i < kQueries * 2; ++i) {
+      sums[i / 2][i % 2] = scaled_values(tile, query + i / 2, d + i % 2 * 8);
+    }
+    for (int64_t t = 0; t < kTokensPerBlock; ++t) {
+      const auto* line = reinterpret_cast<const float*>(column + t * 64);
+      prefetch(column + t * 64 + ahead);
+      const __m256 low = _mm256_loadu_ps(line);
+      const __m256 high = _mm256_loadu_ps(line + 8);
+      TIDEMILL_UNROLL
+      for (int q = 0; q < kQueries; ++q) {
+        const __m256 x = _mm256_set1_ps(probabilities[t * kTile + query + q]);
+        sums[q][0] = _mm256_fmadd_ps(x, low, sums[q][0]);
+        sums[q][1] = _mm256_fmadd_ps(x, high, sums[q][1]);
+      }
+    }
+    TIDEMILL_UNROLL
+    for (int i = 0; i < kQueries * 2; ++i) {
+      _mm256_store_ps(tile.values(query + i / 2) + d + i % 2 * 8, sums[i / 2][i % 2]);
+    }
+  }
+};
+
+// At most two queries at once: eight of the sixteen registers hold sums.
+struct F32Ops : F32Tile {
+  static constexpr int kRowsAtOnce = 2;
+  struct Expansion {};
+  static Block expand(const AttentionTask&, const Block& block, Expansion&) { return block; }
+
+  static void pack(const AttentionTask& task, const QueryTile& tile, void* packed) {
+    auto* out = static_cast<float*>(packed);
+    for (int64_t i = 0; i < kTile; ++i) {
+      const auto* q = static_cast<const float*>(tile.q[i < tile.count ? i : 0]);
+      for (int64_t d = 0; d < task.head_dim; ++d) out[d * kTile + i] = q[d];
+    }
+  }
+
+  template <int kRows>
+  static void row_scores(const AttentionTask& task, const void* const* q, const unsigned char* run,
+                         int64_t ahead, float (*scores)[kTokensPerBlock]) {
+    __m256 sums[kRows][4];
+    clear_sums<kRows>(sums);
     for (int64_t d = 0; d < task.head_dim; ++d) {
       TIDEMILL_UNROLL
       for (int part = 0; part < 4; ++part) {
@@ -68,47 +222,85 @@ struct F32Ops : SoftmaxOps {
         if (part % 2 == 0) prefetch(keys + ahead);
         const __m256 row = _mm256_loadu_ps(reinterpret_cast<const float*>(keys));
         TIDEMILL_UNROLL
-        for (int h = 0; h < kHeads; ++h) {
-          const __m256 x = _mm256_set1_ps(q[h * task.head_dim + d]);
-          sums[h][part] = _mm256_fmadd_ps(x, row, sums[h][part]);
+        for (int r = 0; r < kRows; ++r) {
+          const __m256 x = _mm256_set1_ps(static_cast<const float*>(q[r])[d]);
+          sums[r][part] = _mm256_fmadd_ps(x, row, sums[r][part]);
         }
       }
     }
-    store_scores<kHeads>(sums, task.scale, states);
+    store_scores<kRows>(sums, task.scale, scores);
   }
 
-  // V: [padded_dim / 16][32 tokens][16 dims].
-  template <int kHeads>
-  static void accumulate(SoftmaxState* states, const unsigned char* run, int64_t ahead,
-                         int64_t padded_dim) {
-    for (int64_t d = 0; d < padded_dim; d += 8) {
-      const unsigned char* column = run + d / 16 * 16 * kTokensPerBlock * 4 + d % 16 * 4;
-      __m256 sums[kHeads];
+  template <int kRows>
+  static void add_row_values(const AttentionTask& task, const unsigned char* run, int64_t ahead,
+                             int64_t query, const float (*scores)[kTokensPerBlock],
+                             QueryTile& tile) {
+    for (int64_t d = 0; d < padded_head_dim(task.head_dim); d += 16) {
+      const unsigned char* column = run + d * kTokensPerBlock * 4;
+      __m256 sums[kRows * 2];
       TIDEMILL_UNROLL
-      for (int h = 0; h < kHeads; ++h) sums[h] = scaled_out(states[h], d);
+      for (int i = 0; i < kRows * 2; ++i) {
+        sums[i] = scaled_values(tile, query + i / 2, d + i % 2 * 8);
+      }
       for (int64_t t = 0; t < kTokensPerBlock; ++t) {
         prefetch(column + t * 64 + ahead);
-        const __m256 values = _mm256_loadu_ps(reinterpret_cast<const float*>(column + t * 64));
+        const auto* line = reinterpret_cast<const float*>(column + t * 64);
         TIDEMILL_UNROLL
-        for (int h = 0; h < kHeads; ++h) {
-          sums[h] = _mm256_fmadd_ps(_mm256_set1_ps(states[h].scores[t]), values, sums[h]);
+        for (int i = 0; i < kRows * 2; ++i) {
+          sums[i] = _mm256_fmadd_ps(_mm256_set1_ps(scores[i / 2][t]),
+                                    _mm256_loadu_ps(line + i % 2 * 8), sums[i]);
         }
       }
       TIDEMILL_UNROLL
-      for (int h = 0; h < kHeads; ++h) _mm256_store_ps(states[h].out + d, sums[h]);
+      for (int i = 0; i < kRows * 2; ++i) {
+        _mm256_store_ps(tile.values(query + i / 2) + d + i % 2 * 8, sums[i]);
+      }
     }
   }
 };
 
-struct Bf16Ops : SoftmaxOps {
-  // K: two halves of [head_dim / 2 pairs][16 tokens][2].
-  template <int kHeads>
-  static void scores(const AttentionTask& task, int64_t head, const unsigned char* run,
-                     int64_t ahead, SoftmaxState* states) {
-    const auto* q = static_cast<const uint16_t*>(task.q) + head * task.head_dim;
+// A row multiplies the even element of a pair, then the odd one: the order of f32. For a tile, a
+// block is widened once, and the products are those of f32.
+struct Bf16Ops : F32Tile {
+  static constexpr int kRowsAtOnce = 2;
+  struct Expansion {
+    alignas(64) float keys[kTokensPerBlock * kMaxHeadDim];
+    alignas(64) float values[kTokensPerBlock * kMaxHeadDim];
+  };
+
+  // K: two halves of [head_dim / 2 pairs][16 tokens][2]. V: [padded_dim / 16][16 pairs][16
+  // dims][2].
+  static Block expand(const AttentionTask& task, const Block& block, Expansion& to) {
     const int64_t pairs = (task.head_dim + 1) / 2;
-    __m256 sums[kHeads][4];
-    clear_sums<kHeads>(sums);
+    const bool odd = task.head_dim % 2 != 0;
+    float* keys = to.keys;
+    for (int64_t line = 0; line < 2 * pairs; ++line) {
+      widen(block.keys + line * 64, block.ahead, keys);
+      keys += odd && line % pairs == pairs - 1 ? 16 : 32;  // the second element is padding
+    }
+    for (int64_t line = 0; line < padded_head_dim(task.head_dim); ++line) {
+      widen(block.values + line * 64, block.ahead, to.values + line * 32);
+    }
+    return {block.first_position, reinterpret_cast<const unsigned char*>(to.keys),
+            reinterpret_cast<const unsigned char*>(to.values), 0};
+  }
+
+  static void pack(const AttentionTask& task, const QueryTile& tile, void* packed) {
+    auto* out = static_cast<uint32_t*>(packed);
+    for (int64_t i = 0; i < kTile; ++i) {
+      const auto* q = static_cast<const uint16_t*>(tile.q[i < tile.count ? i : 0]);
+      for (int64_t d = 0; d < task.head_dim; ++d) {
+        out[d * kTile + i] = static_cast<uint32_t>(q[d]) << 16;
+      }
+    }
+  }
+
+  template <int kRows>
+  static void row_scores(const AttentionTask& task, const void* const* q, const unsigned char* run,
+                         int64_t ahead, float (*scores)[kTokensPerBlock]) {
+    const int64_t pairs = (task.head_dim + 1) / 2;
+    __m256 sums[kRows][4];
+    clear_sums<kRows>(sums);
     for (int64_t pair = 0; pair < pairs; ++pair) {
       TIDEMILL_UNROLL
       for (int part = 0; part < 4; ++part) {
@@ -116,46 +308,71 @@ struct Bf16Ops : SoftmaxOps {
         if (part % 2 == 0) prefetch(keys + ahead);
         const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys));
         TIDEMILL_UNROLL
-        for (int h = 0; h < kHeads; ++h) {
-          sums[h][part] = add_pair(sums[h][part], q + h * task.head_dim, pair, words);
+        for (int r = 0; r < kRows; ++r) {
+          sums[r][part] = add_pair(sums[r][part], q[r], pair, words);
         }
       }
     }
-    store_scores<kHeads>(sums, task.scale, states);
+    store_scores<kRows>(sums, task.scale, scores);
   }
 
-  // V: [padded_dim / 16][16 token pairs][16 dims][2].
-  template <int kHeads>
-  static void accumulate(SoftmaxState* states, const unsigned char* run, int64_t ahead,
-                         int64_t padded_dim) {
-    alignas(32) uint16_t rounded[kHeads][kTokensPerBlock];
-    for (int h = 0; h < kHeads; ++h) {
+  template <int kRows>
+  static void add_row_values(const AttentionTask& task, const unsigned char* run, int64_t ahead,
+                             int64_t query, const float (*scores)[kTokensPerBlock],
+                             QueryTile& tile) {
+    alignas(32) uint16_t rounded[kRows][kTokensPerBlock];
+    for (int r = 0; r < kRows; ++r) {
       for (int i = 0; i < kTokensPerBlock; i += 8) {
-        _mm_store_si128(reinterpret_cast<__m128i*>(rounded[h] + i),
-                        to_bf16_256(_mm256_load_ps(states[h].scores + i)));
+        _mm_store_si128(reinterpret_cast<__m128i*>(rounded[r] + i),
+                        to_bf16_256(_mm256_load_ps(scores[r] + i)));
       }
     }
-    for (int64_t d = 0; d < padded_dim; d += 8) {
-      const unsigned char* column = run + d / 16 * 16 * kTokensPerBlock * 2 + d % 16 * 4;
-      __m256 sums[kHeads];
+    for (int64_t d = 0; d < padded_head_dim(task.head_dim); d += 16) {
+      const unsigned char* column = run + d * kTokensPerBlock * 2;
+      __m256 sums[kRows * 2];
       TIDEMILL_UNROLL
-      for (int h = 0; h < kHeads; ++h) sums[h] = scaled_out(states[h], d);
+      for (int i = 0; i < kRows * 2; ++i) {
+        sums[i] = scaled_values(tile, query + i / 2, d + i % 2 * 8);
+      }
       for (int64_t pair = 0; pair < kTokensPerBlock / 2; ++pair) {
         prefetch(column + pair * 64 + ahead);
-        const __m256i words =
-            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(column + pair * 64));
+        const auto* line = reinterpret_cast<const __m256i*>(column + pair * 64);
         TIDEMILL_UNROLL
-        for (int h = 0; h < kHeads; ++h) sums[h] = add_pair(sums[h], rounded[h], pair, words);
+        for (int i = 0; i < kRows * 2; ++i) {
+          sums[i] = add_pair(sums[i], rounded[i / 2], pair, _mm256_loadu_si256(line + i % 2));
+        }
       }
       TIDEMILL_UNROLL
-      for (int h = 0; h < kHeads; ++h) _mm256_store_ps(states[h].out + d, sums[h]);
+      for (int i = 0; i < kRows * 2; ++i) {
+        _mm256_store_ps(tile.values(query + i / 2) + d + i % 2 * 8, sums[i]);
+      }
     }
+  }
+
+  static void add_tile_values(const AttentionTask& task, const unsigned char* run, int64_t ahead,
+                              int64_t begin, int64_t end, float* scores, QueryTile& tile) {
+    for (int64_t i = 0; i < kTokensPerBlock * kTile; i += 8) {
+      const __m256i rounded = _mm256_cvtepu16_epi32(to_bf16_256(_mm256_load_ps(scores + i)));
+      _mm256_store_ps(scores + i, _mm256_castsi256_ps(_mm256_slli_epi32(rounded, 16)));
+    }
+    F32Tile::add_tile_values(task, run, ahead, begin, end, scores, tile);
   }
 
  private:
+  // A line of 16 pairs: their 16 even elements, then the odd ones.
+  static void widen(const unsigned char* from, int64_t ahead, float* to) {
+    prefetch(from + ahead);
+    TIDEMILL_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + half * 32));
+      _mm256_store_ps(to + half * 8, even_of(words));
+      _mm256_store_ps(to + 16 + half * 8, odd_of(words));
+    }
+  }
+
   // The even product, then the odd one.
-  static __m256 add_pair(__m256 sum, const uint16_t* x, int64_t pair, __m256i words) {
-    const __m256i two = _mm256_set1_epi32(reinterpret_cast<const int32_t*>(x)[pair]);
+  static __m256 add_pair(__m256 sum, const void* x, int64_t pair, __m256i words) {
+    const __m256i two = _mm256_set1_epi32(static_cast<const int32_t*>(x)[pair]);
     sum = _mm256_fmadd_ps(even_of(two), even_of(words), sum);
     return _mm256_fmadd_ps(odd_of(two), odd_of(words), sum);
   }
@@ -165,5 +382,16 @@ struct Bf16Ops : SoftmaxOps {
 
 void attend_f32(const AttentionTask& task) { attend<F32Ops>(task); }
 void attend_bf16(const AttentionTask& task) { attend<Bf16Ops>(task); }
+
+void clear_state(void* state, int64_t padded_dim) {
+  clear_values(static_cast<float*>(state), padded_dim);
+}
+void merge_state(const void* partition, int64_t padded_dim, void* total) {
+  merge_values<SoftmaxOps>(static_cast<const float*>(partition), padded_dim,
+                           static_cast<float*>(total));
+}
+void finish_state(const void* total, int64_t padded_dim, float* out) {
+  divide_values<SoftmaxOps>(static_cast<const float*>(total), padded_dim, out);
+}
 
 }  // namespace tidemill::avx2

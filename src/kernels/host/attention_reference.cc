@@ -5,15 +5,13 @@
 #include <string.h>
 
 #include "base/float16.h"
-#include "kernels/host/inner.h"
+#include "kernels/host/attention_inner.h"
 #include "kernels/kv_layout.h"
 
 namespace tidemill::reference {
 namespace {
 
 struct F32 {
-  static constexpr int64_t kBytes = 4;  // of an element
-
   static double key(const unsigned char* run, int64_t head_dim, int64_t token, int64_t d) {
     return reinterpret_cast<const float*>(run)[(token / 16 * head_dim + d) * 16 + token % 16];
   }
@@ -25,8 +23,6 @@ struct F32 {
 };
 
 struct Bf16Pairs {
-  static constexpr int64_t kBytes = 2;
-
   static double at(const void* data, int64_t index) {
     return to_float(Bf16{static_cast<const uint16_t*>(data)[index]});
   }
@@ -44,75 +40,59 @@ struct Bf16Pairs {
   }
 };
 
-// A running softmax: maximum, sum of exp(score - maximum), and the values weighted by them.
+// A query's state (attention_inner.h) in double.
 struct State {
-  double max = -INFINITY;
-  double sum = 0.0;
-  double out[kMaxHeadDim] = {};
+  explicit State(void* memory) : element(static_cast<double*>(memory)) {}
 
-  void scale_to(double new_max, int64_t head_dim) {
-    const double factor = max == -INFINITY ? 0.0 : exp(max - new_max);
-    sum *= factor;
-    for (int64_t d = 0; d < head_dim; ++d) out[d] *= factor;
-    max = new_max;
+  double& max() { return element[0]; }
+  double& sum() { return element[1]; }
+  double* values() { return element + kStateHeader; }
+
+  void scale_to(double new_max, int64_t dim) {
+    const double factor = max() == -INFINITY ? 0.0 : exp(max() - new_max);
+    sum() *= factor;
+    for (int64_t d = 0; d < dim; ++d) values()[d] *= factor;
+    max() = new_max;
   }
+
+  double* element;
 };
 
 template <typename Type>
-void add_block(const AttentionTask& task, int64_t block, State& state) {
+void add_block(const AttentionTask& task, int64_t query, int64_t block, State state) {
   const int64_t begin = block * kTokensPerBlock;
   const int64_t offset = task.block_ids[block] * task.block_stride;
   double scores[kTokensPerBlock];
-  double max = state.max;
+  double max = state.max();
   for (int64_t t = 0; t < kTokensPerBlock; ++t) {
     scores[t] = -INFINITY;
-    if (begin + t < task.first || begin + t > task.last) continue;
+    if (begin + t < task.first[query] || begin + t > task.last[query]) continue;
     double dot = 0.0;
     for (int64_t d = 0; d < task.head_dim; ++d) {
-      dot += Type::query(task.q, d) * Type::key(task.keys + offset, task.head_dim, t, d);
+      dot += Type::query(task.q[query], d) * Type::key(task.keys + offset, task.head_dim, t, d);
     }
     scores[t] = dot * task.scale;
     max = fmax(max, scores[t]);
   }
+  if (max == -INFINITY) return;  // nothing seen yet
   state.scale_to(max, task.head_dim);
   for (int64_t t = 0; t < kTokensPerBlock; ++t) {
     if (scores[t] == -INFINITY) continue;
     const double probability = exp(scores[t] - max);
-    state.sum += probability;
+    state.sum() += probability;
     for (int64_t d = 0; d < task.head_dim; ++d) {
-      state.out[d] += Type::rounded(probability) * Type::value(task.values + offset, t, d);
+      state.values()[d] += Type::rounded(probability) * Type::value(task.values + offset, t, d);
     }
   }
 }
 
-// Of the task's first head.
 template <typename Type>
-void attend_head(const AttentionTask& task) {
-  constexpr int64_t kBlocks = kPartitionTokens / kTokensPerBlock;
-  State total;
-  const int64_t end = task.last / kTokensPerBlock + 1;
-  for (int64_t block = task.first / kTokensPerBlock; block < end;) {
-    State partition;
-    const int64_t partition_end = (block / kBlocks + 1) * kBlocks;
-    for (; block < end && block < partition_end; ++block) add_block<Type>(task, block, partition);
-    const double max = fmax(total.max, partition.max);
-    total.scale_to(max, task.head_dim);
-    partition.scale_to(max, task.head_dim);
-    total.sum += partition.sum;
-    for (int64_t d = 0; d < task.head_dim; ++d) total.out[d] += partition.out[d];
-  }
-  for (int64_t d = 0; d < task.head_dim; ++d) {
-    task.out[d] = static_cast<float>(total.out[d] / total.sum);
-  }
-}
-
-template <typename Type>
-void attend(AttentionTask task) {
-  const int64_t padded_dim = (task.head_dim + 15) / 16 * 16;
-  for (int64_t head = 0; head < task.num_heads; ++head) {
-    attend_head<Type>(task);
-    task.q = static_cast<const unsigned char*>(task.q) + task.head_dim * Type::kBytes;
-    task.out += padded_dim;
+void attend(const AttentionTask& task) {
+  const int64_t stride = state_bytes(sizeof(double), task.head_dim);
+  for (int64_t query = 0; query < task.num_queries; ++query) {
+    for (int64_t block = task.begin; block < task.end; ++block) {
+      add_block<Type>(task, query, block, State(task.states + query * stride));
+    }
   }
 }
 
@@ -120,5 +100,27 @@ void attend(AttentionTask task) {
 
 void attend_f32(const AttentionTask& task) { attend<F32>(task); }
 void attend_bf16(const AttentionTask& task) { attend<Bf16Pairs>(task); }
+
+void clear_state(void* state, int64_t padded_dim) {
+  memset(state, 0, static_cast<size_t>(kStateHeader + padded_dim) * sizeof(double));
+  State(state).max() = -INFINITY;
+}
+
+void merge_state(const void* partition, int64_t padded_dim, void* total) {
+  const auto* part = static_cast<const double*>(partition);
+  State sum(total);
+  const double max = fmax(sum.max(), part[0]);
+  sum.scale_to(max, padded_dim);
+  const double factor = exp(part[0] - max);
+  sum.sum() += part[1] * factor;
+  for (int64_t d = 0; d < padded_dim; ++d) sum.values()[d] += part[kStateHeader + d] * factor;
+}
+
+void finish_state(const void* total, int64_t padded_dim, float* out) {
+  const auto* state = static_cast<const double*>(total);
+  for (int64_t d = 0; d < padded_dim; ++d) {
+    out[d] = static_cast<float>(state[kStateHeader + d] / state[1]);
+  }
+}
 
 }  // namespace tidemill::reference

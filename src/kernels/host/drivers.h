@@ -8,42 +8,14 @@
 #include <algorithm>
 
 #include "kernels/element_bytes.h"
-#include "kernels/host/attention_share.h"
+#include "kernels/host/attention_driver.h"
 #include "kernels/host/inner.h"
 #include "kernels/host/rotary.h"
+#include "kernels/host/store_row.h"
 #include "kernels/kernels.h"
 #include "parallel/lane.h"
 
 namespace tidemill::host {
-
-inline unsigned char* row_of(const Tensor& tensor, int64_t row) {
-  return static_cast<unsigned char*>(tensor.data) +
-         row * tensor.form.parts * tensor.stride * element_bytes(tensor.type);
-}
-
-inline float* float_row(const Tensor& tensor, int64_t row) {
-  return reinterpret_cast<float*>(row_of(tensor, row));
-}
-
-inline void clear_padding(const Tensor& out, int64_t row) {
-  const int64_t bytes = element_bytes(out.type);
-  memset(row_of(out, row) + out.cols * bytes, 0,
-         static_cast<size_t>((out.stride - out.cols) * bytes));
-}
-
-// count floats into a row of `out`, from column `first`, in the type that `out` has. Whoever writes
-// the last column zeroes what lies behind it: the next product reads up to the stride, and its
-// padded weights turn anything but NaN into nothing.
-template <const Inner& kInner>
-void store(const float* values, int64_t count, const Tensor& out, int64_t row, int64_t first) {
-  unsigned char* target = row_of(out, row) + first * element_bytes(out.type);
-  if (out.type == DType::kF32) {
-    memcpy(target, values, static_cast<size_t>(count) * sizeof(float));
-  } else {
-    kInner.to_bf16(values, count, reinterpret_cast<uint16_t*>(target));
-  }
-  if (first + count == out.cols) clear_padding(out, row);
-}
 
 inline void embed(Lane& lane, const PackedWeight& weight, const int32_t* ids, Tensor out) {
   const Range rows = lane.share(out.rows);
@@ -85,11 +57,12 @@ void quantize(Lane& lane, Tensor in, Tensor out) {
   lane.meet();
 }
 
-// Adds bias and residual to one panel's 16 sums of one row and stores those that exist.
+// Adds bias and residual to a row's sums, which are the columns from `column` on, and stores those
+// that exist.
 template <const Inner& kInner>
-void finish_plain(float* sums, int64_t row, int64_t column, const Epilogue& epilogue,
+void finish_plain(float* sums, int64_t count, int64_t row, int64_t column, const Epilogue& epilogue,
                   const Tensor& out) {
-  const int64_t count = std::min<int64_t>(kPanelChannels, out.cols - column);
+  count = std::min(count, out.cols - column);
   if (epilogue.bias != nullptr) {
     for (int64_t c = 0; c < count; ++c) sums[c] += epilogue.bias[column + c];
   }
@@ -100,20 +73,18 @@ void finish_plain(float* sums, int64_t row, int64_t column, const Epilogue& epil
   store<kInner>(sums, count, out, row, column);
 }
 
-// Two panels, gate and up, become 16 columns.
+// Each two panels of sums, gate and up, become 16 columns.
 template <const Inner& kInner>
-void finish_silu(float* gate, float* up, int64_t row, int64_t panel, const Epilogue& epilogue,
-                 const Tensor& out) {
+void finish_silu(float* sums, int64_t count, int64_t row, int64_t first_channel,
+                 const Epilogue& epilogue, const Tensor& out) {
   if (epilogue.bias != nullptr) {
-    for (int64_t c = 0; c < kPanelChannels; ++c) {
-      gate[c] += epilogue.bias[panel * kPanelChannels + c];
-      up[c] += epilogue.bias[(panel + 1) * kPanelChannels + c];
-    }
+    for (int64_t c = 0; c < count; ++c) sums[c] += epilogue.bias[first_channel + c];
   }
-  alignas(64) float result[kPanelChannels];
-  kInner.silu_times_up(gate, up, result);
-  const int64_t column = panel / 2 * kPanelChannels;
-  store<kInner>(result, std::min<int64_t>(kPanelChannels, out.cols - column), out, row, column);
+  for (int64_t c = 0; c < count; c += 2 * kPanelChannels) {
+    kInner.silu_times_up(sums + c, sums + c + kPanelChannels, sums + c / 2);
+  }
+  const int64_t column = first_channel / 2;
+  store<kInner>(sums, std::min(count / 2, out.cols - column), out, row, column);
 }
 
 // A tile's rows of sums, `parts` for each row of the input, become rows of `out`.
@@ -127,15 +98,11 @@ void finish_tile(const ProductTile& tile, int64_t parts, int64_t first_row, int6
       sums[c] += sums[kRowSums + c];
     }
     const int64_t row = first_row + r / parts;
-    const int64_t step = epilogue.silu_times_up ? 2 : 1;
-    for (int64_t p = 0; p < tile.num_panels; p += step) {
-      float* panel_sums = sums + p * kPanelChannels;
-      if (epilogue.silu_times_up) {
-        finish_silu<kInner>(panel_sums, panel_sums + kPanelChannels, row, first_panel + p, epilogue,
-                            out);
-      } else {
-        finish_plain<kInner>(panel_sums, row, (first_panel + p) * kPanelChannels, epilogue, out);
-      }
+    const int64_t count = tile.num_panels * kPanelChannels;
+    if (epilogue.silu_times_up) {
+      finish_silu<kInner>(sums, count, row, first_panel * kPanelChannels, epilogue, out);
+    } else {
+      finish_plain<kInner>(sums, count, row, first_panel * kPanelChannels, epilogue, out);
     }
   }
 }
@@ -169,22 +136,36 @@ constexpr auto product_of(Numbers numbers) {
   return kInner.product_f32;
 }
 
+template <const Inner& kInner>
+constexpr int64_t max_rows_of(Numbers numbers) {
+  switch (numbers) {
+    case Numbers::kBf16:
+      return kInner.max_rows_bf16;
+    case Numbers::kInt8:
+    case Numbers::kInt4:
+      return kInner.max_rows_integers;
+    case Numbers::kF32:
+      break;
+  }
+  return kTileRows;
+}
+
 // Each lane takes a contiguous range of panels; a group of panels is read from memory once and used
 // by all rows while it is in the cache. A tile counts the runs of its input: a row in two parts is
 // two of them.
 template <const Inner& kInner>
 void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& epilogue,
             Tensor out) {
-  static_assert(kTileRows % 2 == 0, "both runs of a row are in one tile");
+  static_assert(kInner.max_rows_integers % 2 == 0, "both runs of a row are in one tile");
   const Range panels = lane.share(num_panels(weight.n), 2);  // gate and up stay together
   const auto panel_stride = static_cast<int64_t>(panel_bytes(weight.format, weight.k));
   const auto product = product_of<kInner>(weight.format.numbers);
   const int64_t parts = in.form.parts;
   const int64_t runs = in.rows * parts;
   const int64_t run_bytes = in.stride * element_bytes(in.type);
-  const int64_t max_runs =
-      weight.format == PackedFormat::kBf16 ? kInner.max_rows_bf16 : int64_t{kTileRows};
-  alignas(64) float sums[kInner.max_rows_bf16 * kTilePanels * kPanelChannels];
+  const int64_t max_runs = max_rows_of<kInner>(weight.format.numbers);
+  constexpr int64_t kMaxRows = std::max(kInner.max_rows_bf16, kInner.max_rows_integers);
+  alignas(64) float sums[kMaxRows * kTilePanels * kPanelChannels];
   for (int64_t panel = panels.begin; panel < panels.end; panel += kTilePanels) {
     const unsigned char* group = weight.data + panel * panel_stride;
     const unsigned char* next_group = group + kTilePanels * panel_stride;
@@ -233,53 +214,6 @@ void rotate_and_store(Lane& lane, Tensor qkv, const AttentionShape& shape, const
   lane.meet();
 }
 
-// What the heads of one row and one kv head have in common.
-inline AttentionTask task_of(const AttentionShape& shape, const TokenRows& rows, int64_t row,
-                             int64_t kv_head, const KvLayer& cache) {
-  const auto k_bytes = static_cast<int64_t>(k_run_bytes(cache.type, shape.head_dim));
-  const int64_t head_bytes =
-      k_bytes + static_cast<int64_t>(v_run_bytes(cache.type, shape.head_dim));
-  const unsigned char* keys = cache.data + kv_head * head_bytes;
-  const int64_t last = rows.positions[row];
-  return {.block_ids = rows.block_ids + rows.table_begins[row],
-          .keys = keys,
-          .values = keys + k_bytes,
-          .block_stride = static_cast<int64_t>(cache.block_stride),
-          .head_dim = shape.head_dim,
-          .first = first_attended(shape, last),
-          .last = last,
-          .scale = shape.scale};
-}
-
-// A single long sequence on few heads leaves lanes waiting for the last unit; sharing partitions of
-// 512 positions, too, would even that out without changing a bit.
-template <const Inner& kInner>
-void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRows& rows,
-               KvLayer cache, Tensor out) {
-  const auto attend = cache.type == DType::kF32 ? kInner.attend_f32 : kInner.attend_bf16;
-  const int64_t group = shape.num_heads / shape.num_kv_heads;
-  const int64_t padded_dim = (shape.head_dim + 15) / 16 * 16;
-  const Range units = share_attention(lane, rows, shape);
-  alignas(64) float values[kTaskHeads * kMaxHeadDim];
-  for (int64_t unit = units.begin; unit < units.end; ++unit) {
-    const int64_t row = unit % rows.count;
-    const int64_t kv_head = unit / rows.count;
-    AttentionTask task = task_of(shape, rows, row, kv_head, cache);
-    task.out = values;
-    const int64_t end = (kv_head + 1) * group;
-    for (int64_t head = kv_head * group; head < end; head += task.num_heads) {
-      task.q = row_of(q, row) + head * shape.head_dim * element_bytes(q.type);
-      task.num_heads = std::min(kTaskHeads, end - head);
-      attend(task);
-      for (int64_t h = 0; h < task.num_heads; ++h) {
-        store<kInner>(values + h * padded_dim, shape.head_dim, out, row,
-                      (head + h) * shape.head_dim);
-      }
-    }
-  }
-  lane.meet();
-}
-
 template <const Inner& kInner>
 LogitSummary summarize_logits(const float* logits, int64_t vocab_size) {
   LogitSummary summary;
@@ -311,6 +245,7 @@ constexpr Kernels make_kernels(const char* name, const char* description) {
           .quantize = quantize<kInner>,
           .matmul = matmul<kInner>,
           .rotate_and_store = rotate_and_store<kInner>,
+          .plan_attention = plan_attention<kInner>,
           .attention = attention<kInner>,
           .summarize_logits = summarize_logits<kInner>,
           .sum_exp = kInner.sum_exp,

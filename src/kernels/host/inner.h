@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#include "kernels/kv_layout.h"
+#include "kernels/host/attention_inner.h"
 #include "kernels/packed_weight.h"
 
 namespace tidemill {
@@ -30,7 +30,7 @@ inline constexpr int kPanelsAhead = 2;
 struct ProductTile {
   const unsigned char* in;      // first row, in the format's input type
   int64_t in_stride;            // bytes
-  int64_t num_rows;             // 1 .. kTileRows or max_rows_bf16
+  int64_t num_rows;             // 1 .. kTileRows or what the variant says
   const unsigned char* panels;  // first panel
   // Panels that are wanted in L2 meanwhile, kPanelsAhead for each four of num_panels (the whole
   // next group, when a tile has more than kTileRows rows); null: none. A hint: a variant for which
@@ -44,28 +44,6 @@ struct ProductTile {
   int64_t num_inputs;   // of integers: padded K; behind it in a row of `in` stand its scales
 };
 
-// Most heads of a task: their running sums, two KiB each at the largest head, stay in L1 beside a
-// block.
-inline constexpr int64_t kTaskHeads = 8;
-
-// Query heads of one row that share a kv head, over their sequence's blocks: see attention in
-// kernels.h. A block is read once for all of them; a head's bits do not depend on the others.
-struct AttentionTask {
-  const void* q;              // [num_heads, head_dim] elements of the cache's type, without gaps
-  int64_t num_heads;          // 1 .. kTaskHeads
-  const int32_t* block_ids;   // of the sequence
-  const unsigned char* keys;  // of this kv head in block 0 of the layer
-  const unsigned char* values;
-  int64_t block_stride;  // bytes
-  int64_t head_dim;
-  int64_t first;  // positions first .. last are attended
-  int64_t last;
-  float scale;
-  float* out;  // [num_heads, head_dim padded to 16]
-};
-
-inline constexpr int64_t kPartitionTokens = 512;
-
 struct Inner {
   void (*product_f32)(const ProductTile& tile);
   void (*product_bf16)(const ProductTile& tile);
@@ -76,8 +54,7 @@ struct Inner {
   //   x), total), offset = m or -w_scale * z (not kNone)
   void (*product_int8)(const ProductTile& tile);
   void (*product_int4)(const ProductTile& tile);
-  void (*attend_f32)(const AttentionTask& task);
-  void (*attend_bf16)(const AttentionTask& task);
+  AttentionInner attention;
   // out[i] = in[i] * scale[i] * r with r = 1 / sqrt(mean of squares + epsilon); count floats.
   void (*normalize)(const float* in, const float* scale, int64_t count, float epsilon, float* out);
   // out[i] = silu(gate[i]) * up[i] for 16 channels.
@@ -100,8 +77,10 @@ struct Inner {
   int64_t (*multiply_f32)(int64_t rounds);
   int64_t (*multiply_bf16)(int64_t rounds);
   int64_t (*multiply_bytes)(int64_t rounds);
-  // Most rows in one call of product_bf16; the sums of a call live on the lane's stack.
+  // Most rows in one call of product_bf16, and of the integers' (even: both runs of a row are in
+  // one call); the sums of a call live on the lane's stack.
   int64_t max_rows_bf16 = kTileRows;
+  int64_t max_rows_integers = kTileRows;
   // What a lane calls when its share of a product is done, before it may sleep; null: nothing.
   void (*end_product)() = nullptr;
 };
@@ -113,8 +92,6 @@ struct Inner {
   void product_bf16(const ProductTile& tile);                                                    \
   void product_int8(const ProductTile& tile);                                                    \
   void product_int4(const ProductTile& tile);                                                    \
-  void attend_f32(const AttentionTask& task);                                                    \
-  void attend_bf16(const AttentionTask& task);                                                   \
   void normalize(const float* in, const float* scale, int64_t count, float epsilon, float* out); \
   void silu_times_up(const float* gate, const float* up, float* out);                            \
   void to_bf16(const float* in, int64_t count, uint16_t* out);                                   \
@@ -137,11 +114,12 @@ TIDEMILL_INNER(avx512)
 // The bf16 products of a processor with AVX512_BF16; everything else is avx512's.
 namespace avx512bf16 {
 void product_bf16(const ProductTile& tile);
-void attend_bf16(const AttentionTask& task);
 int64_t multiply_bf16(int64_t rounds);
 }  // namespace avx512bf16
 
 // The integer products of a processor with AVX512_VNNI.
+// Most rows of a call: two panels and these rows' inputs share L1.
+inline constexpr int64_t kVnniRows = 24;
 namespace avx512vnni {
 void product_int8(const ProductTile& tile);
 void product_int4(const ProductTile& tile);

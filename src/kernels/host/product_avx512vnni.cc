@@ -67,14 +67,15 @@ void add_offsets(const ProductTile& tile, const GroupWalk& group) {
 }
 
 // The sums are local to the innermost loop over a group: as members of anything they would live in
-// memory.
+// memory. The tile is copied since stores of floats could change it anywhere else.
 template <typename Numbers, int kRows, int kPanels>
-void tile_of(const ProductTile& tile) {
+void tile_of(const ProductTile& given) {
+  const ProductTile tile = given;
   const unsigned char* ahead = panels_ahead(tile);
   const bool has_middle = tile.format.offsets == Offsets::kNone;
   for (GroupWalk group(tile, Numbers::kInputsPerRow); group.next();) {
     __m512i sums[kRows][kPanels];
-    TIDEMILL_UNROLL
+    TIDEMILL_UNROLL_16
     for (int r = 0; r < kRows; ++r) {
       const int32_t middle =
           has_middle ? -Numbers::kMiddle * sum_at(scale_of_input(tile, r, group.index)) : 0;
@@ -96,7 +97,7 @@ void tile_of(const ProductTile& tile) {
           if (s == 0) fetch_ahead<kPanels>(row);
           weights[p] = Numbers::slice(_mm512_loadu_si512(row), s);
         }
-        TIDEMILL_UNROLL
+        TIDEMILL_UNROLL_16
         for (int r = 0; r < kRows; ++r) {
           const __m512i inputs = _mm512_set1_epi32(reinterpret_cast<const int32_t*>(
               x + r * tile.in_stride)[step * Numbers::kSlices + s]);
@@ -113,7 +114,7 @@ void tile_of(const ProductTile& tile) {
       const unsigned char* row = tile.panels + p * tile.panel_stride + group.scales;
       scales[p] = tile.format.group == 0 ? _mm512_loadu_ps(row) : halves_at(row);
     }
-    TIDEMILL_UNROLL
+    TIDEMILL_UNROLL_16
     for (int r = 0; r < kRows; ++r) {
       const __m512 of_input = _mm512_set1_ps(scale_at(scale_of_input(tile, r, group.index)));
       TIDEMILL_UNROLL
@@ -140,9 +141,53 @@ constexpr Tile kTiles[kTileRows][4] = {
     {tile_of<Numbers, 6, 1>, tile_of<Numbers, 6, 2>, tile_of<Numbers, 6, 4>, nullptr},
 };
 
+// Many rows: two panels stay in L1 for all of them, and each line of theirs meets twelve rows. That
+// is about the time in which memory brings the next line.
+constexpr int kBlockRows = 12;
+
+template <typename Numbers>
+constexpr Tile kBlocks[kBlockRows][2] = {
+    {tile_of<Numbers, 1, 1>, tile_of<Numbers, 1, 2>},
+    {tile_of<Numbers, 2, 1>, tile_of<Numbers, 2, 2>},
+    {tile_of<Numbers, 3, 1>, tile_of<Numbers, 3, 2>},
+    {tile_of<Numbers, 4, 1>, tile_of<Numbers, 4, 2>},
+    {tile_of<Numbers, 5, 1>, tile_of<Numbers, 5, 2>},
+    {tile_of<Numbers, 6, 1>, tile_of<Numbers, 6, 2>},
+    {tile_of<Numbers, 7, 1>, tile_of<Numbers, 7, 2>},
+    {tile_of<Numbers, 8, 1>, tile_of<Numbers, 8, 2>},
+    {tile_of<Numbers, 9, 1>, tile_of<Numbers, 9, 2>},
+    {tile_of<Numbers, 10, 1>, tile_of<Numbers, 10, 2>},
+    {tile_of<Numbers, 11, 1>, tile_of<Numbers, 11, 2>},
+    {tile_of<Numbers, 12, 1>, tile_of<Numbers, 12, 2>},
+};
+
+template <typename Numbers>
+void product_of(ProductTile part) {
+  if (part.num_rows <= kTileRows) {
+    part.ahead = nullptr;
+    return run_tiles(part, kTiles<Numbers>);
+  }
+  const unsigned char* next_group = part.ahead;
+  const int64_t num_rows = part.num_rows;
+  for (int64_t panel = 0; panel < part.num_panels; panel += 2) {
+    const int64_t width = part.num_panels - panel < 2 ? 1 : 2;
+    ProductTile block = part;
+    block.panels += panel * part.panel_stride;
+    block.ahead = panel + 2 < part.num_panels ? block.panels + 2 * part.panel_stride : next_group;
+    block.sums += panel * 16;
+    for (int64_t row = 0; row < num_rows; row += kBlockRows) {
+      block.num_rows = num_rows - row < kBlockRows ? num_rows - row : kBlockRows;
+      block.in = part.in + row * part.in_stride;
+      block.sums = part.sums + row * kTilePanels * 16 + panel * 16;
+      kBlocks<Numbers>[block.num_rows - 1][width - 1](block);
+      block.ahead = nullptr;
+    }
+  }
+}
+
 }  // namespace
 
-void product_int8(const ProductTile& tile) { run_tiles(tile, kTiles<Int8>); }
-void product_int4(const ProductTile& tile) { run_tiles(tile, kTiles<Int4>); }
+void product_int8(const ProductTile& tile) { product_of<Int8>(tile); }
+void product_int4(const ProductTile& tile) { product_of<Int4>(tile); }
 
 }  // namespace tidemill::avx512vnni

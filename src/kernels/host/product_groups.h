@@ -45,8 +45,8 @@ class GroupWalk {
 
  private:
   int64_t rows_left_;
-  const int64_t rows_per_group_;
-  const bool pairs_;
+  int64_t rows_per_group_;
+  bool pairs_;
   int64_t num_pending_ = 0;
   int64_t next_rows_ = 0;
 };

@@ -40,9 +40,7 @@ struct Vector {
   static F minus_product(F a, F b) {
     return _mm256_xor_ps(_mm256_mul_ps(a, b), _mm256_set1_ps(-0.0f));
   }
-  static F scaled(I sums, float scale) {
-    return _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(scale));
-  }
+  static F scaled(I sums, F scale) { return _mm256_mul_ps(_mm256_cvtepi32_ps(sums), scale); }
   static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   static void store(float* target, F value) { _mm256_storeu_ps(target, value); }
 };

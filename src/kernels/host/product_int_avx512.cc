@@ -1,53 +1,13 @@
 // Integer products with AVX-512, for processors without VNNI: a panel's row in a register.
-#include <immintrin.h>
 #include <stdint.h>
 
 #include "kernels/host/inner.h"
+#include "kernels/host/integer_vector_avx512.h"
 #include "kernels/host/product_maddubs.h"
 
 namespace tidemill::avx512 {
-namespace {
 
-struct Vector {
-  using I = __m512i;
-  using F = __m512;
-  static constexpr int64_t kChannels = 16;
-  static constexpr int kSums = 16;
-
-  static I set1(int32_t value) { return _mm512_set1_epi32(value); }
-  static I load(const unsigned char* data) { return _mm512_loadu_si512(data); }
-  static I low_nibbles(I v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
-  static I shift_words_right(I v) { return _mm512_srli_epi16(v, 4); }
-  static I multiply_bytes(I weights, I inputs) { return _mm512_maddubs_epi16(weights, inputs); }
-  static I add_words(I a, I b) { return _mm512_add_epi16(a, b); }
-  static I add(I a, I b) { return _mm512_add_epi32(a, b); }
-  static I add_pairs(I words, int16_t factor) {
-    return _mm512_madd_epi16(words, _mm512_set1_epi16(factor));
-  }
-
-  static F zero() { return _mm512_setzero_ps(); }
-  static F set1_float(float value) { return _mm512_set1_ps(value); }
-  static F floats_at(const void* data) { return _mm512_loadu_ps(static_cast<const float*>(data)); }
-  static F halves_at(const unsigned char* data) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(data)));
-  }
-  static F bytes_at(const unsigned char* data) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(data));
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-  }
-  static F minus_product(F a, F b) {
-    return _mm512_xor_ps(_mm512_mul_ps(a, b), _mm512_set1_ps(-0.0f));
-  }
-  static F scaled(I sums, float scale) {
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(scale));
-  }
-  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
-  static void store(float* target, F value) { _mm512_storeu_ps(target, value); }
-};
-
-}  // namespace
-
-void product_int8(const ProductTile& tile) { maddubs_product<Vector, Int8Planes>(tile); }
-void product_int4(const ProductTile& tile) { maddubs_product<Vector, Int4Planes>(tile); }
+void product_int8(const ProductTile& tile) { maddubs_product<IntegerVector, Int8Planes>(tile); }
+void product_int4(const ProductTile& tile) { maddubs_product<IntegerVector, Int4Planes>(tile); }
 
 }  // namespace tidemill::avx512

@@ -134,7 +134,7 @@ class MaddubsTile {
         const float scale = *reinterpret_cast<const float*>(of_input);
         float* target = total_of(r, c);
         F total = group.index == 0 ? V::zero() : V::floats_at(target);
-        total = V::fma(V::scaled(sums_[r][c], scale), scales, total);
+        total = V::fma(V::scaled(sums_[r][c], V::set1_float(scale)), scales, total);
         if (tile_.format.offsets != Offsets::kNone) {
           const auto sum = static_cast<float>(*reinterpret_cast<const int32_t*>(of_input + 4));
           total = V::fma(offsets, V::set1_float(scale * sum), total);

@@ -3,8 +3,8 @@
 #include <stdint.h>
 
 #include "kernels/host/inner.h"
+#include "kernels/host/quantize_groups.h"
 #include "kernels/host/unroll.h"
-#include "kernels/quantized_rows.h"
 
 namespace tidemill::avx2 {
 namespace {
@@ -21,8 +21,8 @@ int32_t sum_of(__m256i v) {
   return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1)));
 }
 
-// The largest |x| as a bit pattern: a NaN or an infinity is larger than every number.
-int32_t abs_max_bits(const float* in, int64_t count) {
+// The largest |x| as a bit pattern.
+int32_t largest_bits(const float* in, int64_t count) {
   const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
   __m256i max = _mm256_setzero_si256();
   for (int64_t i = 0; i < count; i += 8) {
@@ -48,28 +48,8 @@ void store32(const __m256i (&values)[4], bool nibble_order, unsigned char* out) 
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), bytes);
 }
 
-struct Run {
-  unsigned char* q;
-  unsigned char* scales;
-};
-
-void store_scale(const Run& run, int64_t group, float scale, __m256i sums) {
-  const GroupScale value{scale, sum_of(sums)};
-  __builtin_memcpy(run.scales + group * 8, &value, sizeof value);
-}
-
-struct Group {
-  const float* in;
-  int64_t count;   // numbers
-  int64_t padded;  // places, a multiple of 32
-  int64_t index;
-  bool nibble_order;
-  float scale;
-  bool broken;  // its scale is NaN and its integers are zero
-};
-
 // The eight numbers from `i` on, over the scale, at most +-largest.
-__m256i rounded(const Group& group, int64_t i, int32_t largest) {
+__m256i rounded(const QuantizedGroup& group, int64_t i, int32_t largest) {
   const __m256i mask = lanes_left(group.broken ? 0 : group.count - i);
   const __m256 x = _mm256_maskload_ps(group.in + i, mask);
   const __m256i q =
@@ -78,68 +58,53 @@ __m256i rounded(const Group& group, int64_t i, int32_t largest) {
                           _mm256_set1_epi32(-largest));
 }
 
-void quantize_group(const Group& group, const Run& run) {
-  __m256i sums = _mm256_setzero_si256();
-  for (int64_t i = 0; i < group.padded; i += 32) {
-    __m256i q[4];
-    TIDEMILL_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      q[j] = rounded(group, i + 8 * j, 127);
-      sums = _mm256_add_epi32(sums, q[j]);
-    }
-    store32(q, group.nibble_order, run.q + i);
+struct Ops {
+  static uint32_t abs_max_bits(const float* in, int64_t count) {
+    return static_cast<uint32_t>(largest_bits(in, count));
   }
-  store_scale(run, group.index, group.scale, sums);
-}
 
-void quantize_group_in_two(const Group& group, const Run& high_run, const Run& low_run) {
-  __m256i high_sums = _mm256_setzero_si256();
-  __m256i low_sums = _mm256_setzero_si256();
-  for (int64_t i = 0; i < group.padded; i += 32) {
-    __m256i high[4];
-    __m256i low[4];
-    TIDEMILL_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      const __m256i q = rounded(group, i + 8 * j, static_cast<int32_t>(kLargestInt16));
-      low[j] = _mm256_srai_epi32(_mm256_slli_epi32(q, 24), 24);
-      high[j] = _mm256_srai_epi32(_mm256_sub_epi32(q, low[j]), 8);
-      high_sums = _mm256_add_epi32(high_sums, high[j]);
-      low_sums = _mm256_add_epi32(low_sums, low[j]);
+  static void round_group(const QuantizedGroup& group, const QuantizedRun& run) {
+    __m256i sums = _mm256_setzero_si256();
+    for (int64_t i = 0; i < group.padded; i += 32) {
+      __m256i q[4];
+      TIDEMILL_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        q[j] = rounded(group, i + 8 * j, 127);
+        sums = _mm256_add_epi32(sums, q[j]);
+      }
+      store32(q, group.nibble_order, run.q + i);
     }
-    store32(high, group.nibble_order, high_run.q + i);
-    store32(low, group.nibble_order, low_run.q + i);
+    store_group_scale(run, group.index, group.scale, sum_of(sums));
   }
-  store_scale(high_run, group.index, group.scale * 256.0f, high_sums);
-  store_scale(low_run, group.index, group.scale, low_sums);
-}
+
+  static void round_group_in_two(const QuantizedGroup& group, const QuantizedRun& high_run,
+                                 const QuantizedRun& low_run) {
+    __m256i high_sums = _mm256_setzero_si256();
+    __m256i low_sums = _mm256_setzero_si256();
+    for (int64_t i = 0; i < group.padded; i += 32) {
+      __m256i high[4];
+      __m256i low[4];
+      TIDEMILL_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        const __m256i q = rounded(group, i + 8 * j, static_cast<int32_t>(kLargestInt16));
+        low[j] = _mm256_srai_epi32(_mm256_slli_epi32(q, 24), 24);
+        high[j] = _mm256_srai_epi32(_mm256_sub_epi32(q, low[j]), 8);
+        high_sums = _mm256_add_epi32(high_sums, high[j]);
+        low_sums = _mm256_add_epi32(low_sums, low[j]);
+      }
+      store32(high, group.nibble_order, high_run.q + i);
+      store32(low, group.nibble_order, low_run.q + i);
+    }
+    store_group_scale(high_run, group.index, group.scale * 256.0f, sum_of(high_sums));
+    store_group_scale(low_run, group.index, group.scale, sum_of(low_sums));
+  }
+};
 
 }  // namespace
 
 void quantize(const float* in, int64_t count, const QuantizedForm& form, int64_t stride,
               unsigned char* out) {
-  const int64_t padded = (count + kQuantizedPadding - 1) / kQuantizedPadding * kQuantizedPadding;
-  const int64_t per_group = form.group == 0 ? padded : form.group;
-  const float largest = form.parts == 1 ? kLargestInt8 : kLargestInt16;
-  for (int64_t begin = 0, index = 0; begin < padded; begin += per_group, ++index) {
-    const int64_t places = padded - begin < per_group ? padded - begin : per_group;
-    const int64_t numbers = count - begin < places ? count - begin : places;
-    const int32_t bits = abs_max_bits(in + begin, numbers);
-    const bool broken = bits >= 0x7f800000;
-    float max;
-    __builtin_memcpy(&max, &bits, sizeof max);
-    max = broken ? __builtin_nanf("") : max > kMinAbsMax ? max : kMinAbsMax;
-    const Group group{in + begin, numbers, places, index, form.nibble_order, max / largest, broken};
-    const Run first{out + begin, out + padded};
-    if (form.parts == 1) {
-      quantize_group(group, first);
-    } else {
-      quantize_group_in_two(group, first, {out + stride + begin, out + stride + padded});
-    }
-  }
-  const int64_t used = padded + (padded + per_group - 1) / per_group * 8;
-  for (int64_t part = 0; part < form.parts; ++part) {
-    for (int64_t i = used; i < stride; ++i) out[part * stride + i] = 0;
-  }
+  quantize_row<Ops>(in, count, form, stride, out);
 }
 
 }  // namespace tidemill::avx2

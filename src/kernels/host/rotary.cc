@@ -15,30 +15,47 @@ namespace {
 
 constexpr size_t kHugePageBytes = size_t{2} << 20;
 
-// Where element d of the key (value) of token slot t lies in a head's run, in elements.
-int64_t key_index(DType type, int64_t head_dim, int64_t t, int64_t d) {
-  if (type == DType::kF32) return (t / 16 * head_dim + d) * 16 + t % 16;
-  const int64_t pairs = (head_dim + 1) / 2;
-  return ((t / 16 * pairs + d / 2) * 16 + t % 16) * 2 + d % 2;
-}
+uint16_t element_of(float value, uint16_t) { return to_bf16(value).bits; }
+float element_of(float value, float) { return value; }
 
-int64_t value_index(DType type, int64_t, int64_t t, int64_t d) {
-  if (type == DType::kF32) return (d / 16 * kTokensPerBlock + t) * 16 + d % 16;
-  return ((d / 16 * (kTokensPerBlock / 2) + t / 2) * 16 + d % 16) * 2 + t % 2;
-}
-
-using Index = int64_t (*)(DType type, int64_t head_dim, int64_t t, int64_t d);
-
-void write_slot(unsigned char* run, DType type, Index index, int64_t head_dim, int64_t t,
-                const float* values) {
+// A token's key or value in a head's run, from its slot on (kv_layout.h): pairs of dims (of tokens)
+// stand together where two elements are a word of 4 bytes. Null values: zeros.
+template <typename Element>
+void write_key(Element* run, int64_t head_dim, int64_t t, const float* values) {
+  constexpr int64_t kDims = static_cast<int64_t>(sizeof(float) / sizeof(Element));  // of a word
+  const int64_t words = (head_dim + kDims - 1) / kDims;
+  Element* word = run + (t / 16 * words * 16 + t % 16) * kDims;
   for (int64_t d = 0; d < head_dim; ++d) {
-    const float value = values == nullptr ? 0.0f : values[d];
-    const int64_t at = index(type, head_dim, t, d);
-    if (type == DType::kF32) {
-      reinterpret_cast<float*>(run)[at] = value;
+    word[d / kDims * 16 * kDims + d % kDims] =
+        element_of(values == nullptr ? 0.0f : values[d], Element{});
+  }
+}
+
+template <typename Element>
+void write_value(Element* run, int64_t head_dim, int64_t t, const float* values) {
+  constexpr int64_t kTokens = static_cast<int64_t>(sizeof(float) / sizeof(Element));  // of a word
+  Element* word = run + t / kTokens * 16 * kTokens + t % kTokens;
+  for (int64_t d = 0; d < head_dim; ++d) {
+    word[d / 16 * kTokensPerBlock * 16 + d % 16 * kTokens] =
+        element_of(values == nullptr ? 0.0f : values[d], Element{});
+  }
+}
+
+enum class Side : uint8_t { kKey, kValue };
+
+void write_slot(unsigned char* run, DType type, Side side, int64_t head_dim, int64_t t,
+                const float* values) {
+  const auto write = [&](auto* elements) {
+    if (side == Side::kKey) {
+      write_key(elements, head_dim, t, values);
     } else {
-      reinterpret_cast<uint16_t*>(run)[at] = to_bf16(value).bits;
+      write_value(elements, head_dim, t, values);
     }
+  };
+  if (type == DType::kF32) {
+    write(reinterpret_cast<float*>(run));
+  } else {
+    write(reinterpret_cast<uint16_t*>(run));
   }
 }
 
@@ -52,16 +69,16 @@ bool must_clear_behind(const TokenRows& rows, int64_t row) {
   return !same_sequence(row + 1) && same_sequence(row - position % kTokensPerBlock);
 }
 
-void store_token(const float* values, Index index, int64_t run_offset, const AttentionShape& shape,
+void store_token(const float* values, Side side, int64_t run_offset, const AttentionShape& shape,
                  const TokenRows& rows, int64_t row, KvLayer cache) {
   const int64_t position = rows.positions[row];
   const int32_t block = rows.block_ids[rows.table_begins[row] + position / kTokensPerBlock];
   unsigned char* run = cache.data + static_cast<size_t>(block) * cache.block_stride + run_offset;
   const int64_t slot = position % kTokensPerBlock;
-  write_slot(run, cache.type, index, shape.head_dim, slot, values);
+  write_slot(run, cache.type, side, shape.head_dim, slot, values);
   if (!must_clear_behind(rows, row)) return;
   for (int64_t t = slot + 1; t < kTokensPerBlock; ++t) {
-    write_slot(run, cache.type, index, shape.head_dim, t, nullptr);
+    write_slot(run, cache.type, side, shape.head_dim, t, nullptr);
   }
 }
 
@@ -94,7 +111,7 @@ void rotate_head(const float* source, const float* norm, const Rotary& rotary,
 
 void store_key(const float* key, const AttentionShape& shape, const TokenRows& rows, int64_t row,
                int64_t kv_head, KvLayer cache) {
-  store_token(key, key_index, kv_head * head_bytes(cache.type, shape.head_dim), shape, rows, row,
+  store_token(key, Side::kKey, kv_head * head_bytes(cache.type, shape.head_dim), shape, rows, row,
               cache);
 }
 
@@ -102,7 +119,7 @@ void store_value(const float* value, const AttentionShape& shape, const TokenRow
                  int64_t row, int64_t kv_head, KvLayer cache) {
   const int64_t offset = kv_head * head_bytes(cache.type, shape.head_dim) +
                          static_cast<int64_t>(k_run_bytes(cache.type, shape.head_dim));
-  store_token(value, value_index, offset, shape, rows, row, cache);
+  store_token(value, Side::kValue, offset, shape, rows, row, cache);
 }
 
 Buffer allocate(size_t bytes) {

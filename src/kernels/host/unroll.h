@@ -4,6 +4,8 @@
 
 #ifdef __clang__
 #define TIDEMILL_UNROLL _Pragma("unroll")
+#define TIDEMILL_UNROLL_16 _Pragma("unroll")
 #else
 #define TIDEMILL_UNROLL _Pragma("GCC unroll 8")
+#define TIDEMILL_UNROLL_16 _Pragma("GCC unroll 16")
 #endif

@@ -40,8 +40,8 @@ int64_t prompt_length(SimulationRandom& random, const SchedulerOptions& options,
 
 }  // namespace
 
-SimulatedClient::SimulatedClient(NewSequence asked)
-    : request(std::move(asked)), tokens(request.prompt) {
+SimulatedClient::SimulatedClient(NewSequence asked, bool repeats)
+    : request(std::move(asked)), tokens(request.prompt), repeats_itself(repeats) {
   num_prompt_tokens = static_cast<int32_t>(tokens.size());
   histories.reserve(static_cast<size_t>(longest()));
   History history = history_of_scope(request.prefix_scope);

@@ -28,7 +28,9 @@ struct SimulatedClient {
   const Sequence* sequence = nullptr;  // the scheduler's; valid until the end
   int64_t last_planned = -1;           // the step that had a row of it
 
-  explicit SimulatedClient(NewSequence asked);
+  bool repeats_itself = false;  // see history.h
+
+  SimulatedClient(NewSequence asked, bool repeats);
 
   bool paused() const { return pause_reasons != 0; }
   int32_t num_received() const { return static_cast<int32_t>(tokens.size()) - num_prompt_tokens; }
@@ -37,7 +39,10 @@ struct SimulatedClient {
   // one of a prompt has no token behind it.
   int32_t num_to_score(int32_t begin, int32_t end) const;
   bool has_all_scores() const { return num_to_score(0, num_prompt_tokens) == 0; }
-  TokenId next_token() const { return token_behind(histories.back()); }
+  TokenId token_behind(History history, TokenId last) const {
+    return repeats_itself ? token_of_round(history, last) : tidemill::token_behind(history);
+  }
+  TokenId next_token() const { return token_behind(histories.back(), tokens.back()); }
   // Takes a token; false when it is not the one that must come. How the sequence ends with it, if
   // it does, is in *end.
   bool receive(TokenId token, std::optional<EndReason>& end);

@@ -30,4 +30,15 @@ constexpr TokenId token_behind(History history) {
   return static_cast<TokenId>((history >> 7) % kSimulatedTokens);
 }
 
+// In texts that repeat themselves: behind `last` comes the next one of a round, but for now and
+// then.
+constexpr TokenId token_of_round(History history, TokenId last) {
+  return (history >> 40) % 16 == 0 ? token_behind(history) : (last + 1) % kSimulatedTokens;
+}
+
+// The same for choices that are functions of a history: most look at the last token alone.
+constexpr History history_of_round(History history, TokenId last) {
+  return (history >> 40) % 16 == 0 ? history : extend(1, last);
+}
+
 }  // namespace tidemill

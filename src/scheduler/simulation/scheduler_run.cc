@@ -9,7 +9,8 @@ SchedulerRun::SchedulerRun(uint64_t seed, SimulationFault fault)
       options_(simulated_options(seed)),
       fault_(fault),
       scheduler_(options_),
-      memory_(options_.groups) {
+      memory_(options_.groups),
+      repeats_(seed >> 56 == static_cast<uint64_t>(SimulationFocus::kOwnDrafts)) {
   const bool many_cancels = seed >> 56 == static_cast<uint64_t>(SimulationFocus::kCancels);
   num_events_ = random_.one_of({500, 2000, 2000, 8000});
   fault_event_ = random_.between(50, 400);
@@ -79,7 +80,7 @@ void SchedulerRun::arrive() {
     ++report_.refused;
     return note(What::kRefused, id, length);
   }
-  SimulatedClient& arrived = clients_.emplace_back(request);
+  SimulatedClient& arrived = clients_.emplace_back(request, repeats_);
   scheduler_.add(std::move(request));
   arrived.sequence = scheduler_.find(id);
   arrived.request.prompt = {};
@@ -141,8 +142,9 @@ void SchedulerRun::propose() {
 void SchedulerRun::propose_for(SimulatedClient& of) {
   std::vector<TokenId> drafts;
   History history = of.histories.back();
+  TokenId token = of.tokens.back();
   for (int64_t left = random_.between(0, 8); left > 0; --left) {
-    TokenId token = token_behind(history);
+    token = of.token_behind(history, token);
     if (random_.one_in(5)) token = (token + 1) % kSimulatedTokens;
     drafts.push_back(token);
     history = extend(history, token);
@@ -215,9 +217,10 @@ RowResult SchedulerRun::compute_row(const PlanRow& row, SimulatedClient& of) {
     result.prompt.push_back({.token = of.tokens[static_cast<size_t>(i + 1)]});
   }
   for (int32_t i = choices; i < end; ++i) {
-    const TokenId token = token_behind(of.histories[static_cast<size_t>(i)]);
-    result.accepted.push_back({.token = token});
     const auto draft = static_cast<size_t>(i - size + 1);
+    const TokenId last = i < size ? of.tokens[static_cast<size_t>(i)] : sequence.drafts[draft - 1];
+    const TokenId token = of.token_behind(of.histories[static_cast<size_t>(i)], last);
+    result.accepted.push_back({.token = token});
     if (i + 1 < end && sequence.drafts[draft] != token) break;
   }
   of.histories.resize(static_cast<size_t>(size));
@@ -306,6 +309,7 @@ void SchedulerRun::settle(const StepPlan& plan, const StepResult& result) {
         receive_scores(of, planned);
       }
       if (planned.num_choice_rows() > 0) expected = receive(of, row, taken);
+      if (!expected && taken > 0) report_.refused_drafts += planned.num_choice_rows() - taken;
       note(What::kAnswered, row.sequence,
            int64_t{planned.num_prompt_rows} << 16 ^ int64_t{taken} << 8 ^ of.tokens.back());
     }

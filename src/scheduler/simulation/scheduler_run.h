@@ -104,6 +104,7 @@ class SchedulerRun {
 
   Scheduler scheduler_;
   SimulatedMemory memory_;
+  const bool repeats_;  // every text: see history.h
   std::vector<BlockRef> leaked_;
   std::deque<SimulatedClient> clients_;    // number id - 1
   std::vector<SimulatedClient*> alive_;    // in order of arrival

@@ -19,6 +19,7 @@ void SimulationReport::add(const SimulationReport& other) {
   paused += other.paused;
   dropped_tokens += other.dropped_tokens;
   accepted_drafts += other.accepted_drafts;
+  refused_drafts += other.refused_drafts;
   preemptions += other.preemptions;
   hit_tokens += other.hit_tokens;
   scored_prompts += other.scored_prompts;

@@ -16,7 +16,13 @@
 namespace tidemill {
 
 // What a seed stresses; its highest byte says it, so that the seed alone replays a run.
-enum class SimulationFocus : uint8_t { kEverything, kCancels, kTightPools, kCollisions };
+enum class SimulationFocus : uint8_t {
+  kEverything,
+  kCancels,
+  kTightPools,
+  kCollisions,
+  kOwnDrafts  // texts that repeat themselves, and draft themselves
+};
 constexpr uint64_t seed_of(SimulationFocus focus, uint64_t number) {
   return (static_cast<uint64_t>(focus) << 56) | (number & 0x00ffffffffffffffu);
 }
@@ -49,6 +55,7 @@ struct SimulationReport {
   int64_t paused = 0;
   int64_t dropped_tokens = 0;  // accepted behind an end
   int64_t accepted_drafts = 0;
+  int64_t refused_drafts = 0;  // of rows that did not end with them
   int64_t preemptions = 0;
   int64_t hit_tokens = 0;
   int64_t scored_prompts = 0;   // whole ones

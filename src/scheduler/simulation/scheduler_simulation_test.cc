@@ -76,6 +76,16 @@ TEST(Simulation, I_2_WhereHashesOfPrefixesCollideNobodyReadsAnotherOnes) {
   EXPECT_GT(sum.answers, events / 100);
 }
 
+TEST(Simulation, Q_9_TextsThatDraftThemselvesSayWhatTheyWouldHaveSaid) {
+  const int64_t events = events_of(0.2);
+  const SimulationReport sum = run_many(SimulationFocus::kOwnDrafts, events);
+  EXPECT_GT(sum.accepted_drafts, events / 10);
+  EXPECT_GT(sum.refused_drafts, events / 50);
+  EXPECT_GT(sum.answers, events / 100);
+  EXPECT_GT(sum.preemptions, events / 5000);
+  EXPECT_GT(sum.dropped_tokens, events / 1000);
+}
+
 // The same in every build type: under sanitizers this is compared with the same number. Whoever
 // changes what the scheduler decides, or what the simulation draws, changes the number.
 TEST(Simulation, ASeedDecidesEverything) {

@@ -67,6 +67,12 @@ SchedulerOptions simulated_options(uint64_t seed) {
   if (focus == SimulationFocus::kCollisions || random.one_in(8)) {
     options.block_hash = random.one_in(2) ? &always_equal : &often_equal;
   }
+  if (focus == SimulationFocus::kOwnDrafts) {
+    options.speculative = "ngram";
+    options.speculative_length = static_cast<int32_t>(random.between(1, 15));
+    options.free_tokens = static_cast<int32_t>(random.one_of({0, 4, 16, 64, 200}));
+    options.max_step_tokens = std::max(options.max_step_tokens, 4);
+  }
   return options;
 }
 

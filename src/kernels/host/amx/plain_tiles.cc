@@ -135,16 +135,24 @@ void PlainTiles::dot_bf16(int c, int a, int b) {
 
 void PlainTiles::dot_bytes(int c, int a, int b, Signs signs) {
   check_dot(c, a, b);
-  for (int r = 0; r < shapes_.num_rows[c]; ++r) {
-    for (int n = 0; n < shapes_.row_bytes[c] / 4; ++n) {
-      uint32_t total;
-      memcpy(&total, row(c, r) + n * 4, sizeof total);
-      for (int k = 0; k < shapes_.row_bytes[a]; ++k) {
-        total += static_cast<uint32_t>(byte_at(row(a, r), k, signs.a_signed) *
-                                       byte_at(row(b, k / 4), n * 4 + k % 4, signs.b_signed));
-      }
-      memcpy(row(c, r) + n * 4, &total, sizeof total);
+  const int channels = shapes_.row_bytes[c] / 4;
+  const int count = shapes_.row_bytes[a];
+  int32_t weights[64][kMaxChannels];
+  for (int k = 0; k < count; ++k) {
+    for (int n = 0; n < kMaxChannels; ++n) {
+      weights[k][n] = n < channels ? byte_at(row(b, k / 4), n * 4 + k % 4, signs.b_signed) : 0;
     }
+  }
+  for (int r = 0; r < shapes_.num_rows[c]; ++r) {
+    uint32_t totals[kMaxChannels] = {};
+    memcpy(totals, row(c, r), static_cast<size_t>(channels) * 4);
+    for (int k = 0; k < count; ++k) {
+      const int32_t input = byte_at(row(a, r), k, signs.a_signed);
+      for (int n = 0; n < kMaxChannels; ++n) {
+        totals[n] += static_cast<uint32_t>(input * weights[k][n]);
+      }
+    }
+    memcpy(row(c, r), totals, static_cast<size_t>(channels) * 4);
   }
 }
 

@@ -19,11 +19,6 @@ void product_bf16(const ProductTile& tile) {
   product_bf16_by(kDefaultBlocking, tile);
 }
 
-void sums_int8_by(Blocking blocking, const Int8Group& group) {
-  InstructionTiles tiles;
-  multiply_int8(blocking, tiles, group);
-}
-
 void release_tiles() {
   if (loaded_shapes.palette != 0) InstructionTiles::release();
 }

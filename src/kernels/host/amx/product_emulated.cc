@@ -17,9 +17,4 @@ void product_bf16_with_avx512(const ProductTile& tile) {
   product_bf16(tile);
 }
 
-void sums_int8_by(Blocking blocking, const Int8Group& group) {
-  PlainTiles tiles;
-  multiply_int8(blocking, tiles, group);
-}
-
 }  // namespace tidemill::amx_emulated

@@ -7,26 +7,20 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
-#include <optional>
 #include <vector>
 
-#include "kernels/host/amx/plain_tiles.h"
 #include "kernels/host/amx/product_loop.h"
+#include "kernels/host/amx/test_tiles.h"
 #include "kernels/host/amx/tiles.h"
-#include "kernels/host/amx/trapped_tiles.h"
 #include "kernels/host/drivers.h"
 #include "kernels/test_tensors.h"
 
 namespace tidemill {
 namespace {
 
-constexpr Blocking kBlockings[] = {Blocking::k3x1, Blocking::k2x2, Blocking::k2x1};
-constexpr uint32_t kUntouched = 0x7fc0dead;  // a NaN that no sum is
-
-bool runs_here(std::string_view name) {
-  return std::ranges::any_of(runnable_variants(),
-                             [&](const Kernels* kernels) { return kernels->name == name; });
-}
+using test::kBlockings;
+using test::kUntouched;
+using test::NotingTiles;
 
 struct Shape {
   int64_t rows, panels, k;
@@ -116,7 +110,7 @@ TEST(TileProducts, EveryBlockingAddsInTheStatedOrder) {
 
 // Also where products and sums are near the smallest number.
 TEST(TileProducts, FewRowsWithAvx512HaveTheTilesBits) {
-  if (!runs_here("avx512")) GTEST_SKIP() << "no AVX-512";
+  if (!test::runs_here("avx512")) GTEST_SKIP() << "no AVX-512";
   for (const float scale : {1.0f, 0x1p-62f}) {
     for (int64_t rows = 1; rows <= kFewRows; ++rows) {
       for (int64_t panels = 1; panels <= kTilePanels; ++panels) {
@@ -128,17 +122,6 @@ TEST(TileProducts, FewRowsWithAvx512HaveTheTilesBits) {
     }
   }
 }
-
-// Plain tiles that write down what they are asked to fetch.
-struct NotingTiles : PlainTiles {
-  static std::vector<const unsigned char*>& fetched() {
-    static std::vector<const unsigned char*> lines;
-    return lines;
-  }
-  static void fetch(const void* line) {
-    fetched().push_back(static_cast<const unsigned char*>(line));
-  }
-};
 
 TEST(TileProducts, ManyRowsFetchEveryLineThatComesNextOnce) {
   for (const Shape& shape : {Shape{97, 5, 2080}, Shape{17, 8, 576}, Shape{288, 3, 1088}}) {
@@ -170,20 +153,7 @@ TEST(TileProducts, ManyRowsFetchEveryLineThatComesNextOnce) {
   }
 }
 
-// The variant's own object file: on the processor's tiles, else by a handler for what it lacks.
-class TileInstructions : public testing::Test {
- protected:
-  void SetUp() override {
-    if (!runs_here("avx512")) GTEST_SKIP() << "no AVX-512, which stands beside the tiles";
-    if (!runs_here("amx")) trapped_.emplace();
-  }
-  void TearDown() override {
-    if (trapped_) {
-      EXPECT_GT(trapped_->num_executed(), 100);
-    }
-  }
-  std::optional<test::TrappedTiles> trapped_;
-};
+using TileInstructions = test::TileInstructions;
 
 TEST_F(TileInstructions, HaveThePlainTilesBitsInBf16) {
   for (const Shape& shape : kShapes) {
@@ -220,97 +190,6 @@ TEST_F(TileInstructions, MakeTheVariantsProductAndAreReleasedBehindIt) {
     });
     for (int64_t row = 0; row < rows; ++row) ASSERT_EQ(out.bits(row), expected.bits(row));
     EXPECT_EQ(amx::loaded_shapes.palette, 0);
-  }
-}
-
-class Int8Operands {
- public:
-  explicit Int8Operands(const Shape& shape, bool extreme)
-      : shape_(shape),
-        in_stride_(shape.k + 64),
-        panel_stride_(shape.k * 16 + 128),
-        in_(static_cast<size_t>(shape.rows * in_stride_)),
-        panels_(static_cast<size_t>(shape.panels * panel_stride_)) {
-    test::Random random(static_cast<uint64_t>(shape.rows + shape.k));
-    for (int8_t& x : in_) x = static_cast<int8_t>(extreme ? 0x80 : random());
-    for (unsigned char& q : panels_) q = static_cast<unsigned char>(extreme ? 0xff : random());
-  }
-
-  std::vector<int32_t> multiply(const std::function<void(const Int8Group&)>& product) const {
-    std::vector<int32_t> sums = untouched();
-    product({.in = in_.data(),
-             .in_stride = in_stride_,
-             .num_rows = shape_.rows,
-             .panels = panels_.data(),
-             .ahead = nullptr,
-             .panel_stride = panel_stride_,
-             .num_panels = shape_.panels,
-             .num_steps = shape_.k / 4,
-             .sums = sums.data(),
-             .sums_stride = sums_stride()});
-    return sums;
-  }
-
-  std::vector<int32_t> expected() const {
-    std::vector<int32_t> sums = untouched();
-    for (int64_t row = 0; row < shape_.rows; ++row) {
-      for (int64_t n = 0; n < shape_.panels * 16; ++n) {
-        int32_t total = 0;
-        for (int64_t k = 0; k < shape_.k; ++k) {
-          const int64_t at = n / 16 * panel_stride_ + k / 4 * 64 + n % 16 * 4 + k % 4;
-          total += in_[static_cast<size_t>(row * in_stride_ + k)] *
-                   int32_t{panels_[static_cast<size_t>(at)]};
-        }
-        sums[static_cast<size_t>(row * sums_stride() + n)] = total;
-      }
-    }
-    return sums;
-  }
-
- private:
-  int64_t sums_stride() const { return shape_.panels * 16 + 3; }
-  std::vector<int32_t> untouched() const {
-    return std::vector<int32_t>(static_cast<size_t>((shape_.rows + 1) * sums_stride()),
-                                static_cast<int32_t>(kUntouched));
-  }
-  Shape shape_;
-  int64_t in_stride_;
-  int64_t panel_stride_;
-  std::vector<int8_t> in_;
-  std::vector<unsigned char> panels_;
-};
-
-// Groups of 32, 64, 96, 128, and a channel's whole K in more than one pass.
-constexpr Shape kInt8Shapes[] = {{1, 8, 32},  {5, 3, 64},  {16, 4, 128},  {17, 5, 96}, {33, 3, 32},
-                                 {48, 1, 64}, {97, 5, 96}, {49, 2, 2112}, {7, 8, 4}};
-
-TEST_F(TileInstructions, Int8SumsAreThoseOfAPlainLoop) {
-  for (const Shape& shape : kInt8Shapes) {
-    for (const bool extreme : {false, true}) {
-      const Int8Operands operands(shape, extreme);
-      for (const Blocking blocking : kBlockings) {
-        ASSERT_EQ(
-            operands.multiply([&](const Int8Group& group) { amx::sums_int8_by(blocking, group); }),
-            operands.expected())
-            << shape.rows << " rows, " << shape.panels << " panels, " << shape.k << " inputs";
-      }
-    }
-  }
-  amx::release_tiles();
-}
-
-TEST(TileProducts, Int8SumsAreThoseOfAPlainLoop) {
-  for (const Shape& shape : kInt8Shapes) {
-    for (const bool extreme : {false, true}) {
-      const Int8Operands operands(shape, extreme);
-      const std::vector<int32_t> expected = operands.expected();
-      for (const Blocking blocking : kBlockings) {
-        ASSERT_EQ(operands.multiply(
-                      [&](const Int8Group& group) { amx_emulated::sums_int8_by(blocking, group); }),
-                  expected)
-            << shape.rows << " rows, " << shape.panels << " panels, " << shape.k << " inputs";
-      }
-    }
   }
 }
 

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Whether the program is clearly slower than it was, by shares of what the machine can do now.
+
+  scripts/performance_floors.py --binary build/tidemill MODEL [bench's flags]
+  scripts/performance_floors.py --document FILE.json            judges what was measured before
+  ... --record                                                  prints floors for this machine
+
+tests/floors.json holds floors by instruction set, processor vendor and format. Seconds are never
+compared, only shares of a limit that was probed in the same seconds. A cell whose probes did not
+agree, or whose cores somebody else used, is shown and not judged; so is all of a machine that has no
+floors. What is below its floor is measured once more, and fails when it is below again.
+"""
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FLOORS = ROOT / "tests/floors.json"
+SCHEMA = "tidemill-floors/1"
+QUICK = ["--concurrency", "1,16", "--prompt-tokens", "64", "--decode-tokens", "72",
+         "--cell-seconds", "4", "--kv-cache-bytes", "268435456", "--log-level", "warning"]
+LEAST_CPU_SHARE = 0.97  # below, somebody else had the cores
+LEAST_STEADY_ROUNDS = 3
+GENEROUS = 0.5  # a floor is so much of what was measured
+RUN_SECONDS = 600
+
+
+def measure(binary, model, flags):
+    done = subprocess.run([binary, "bench", model, "--json", *QUICK, *flags], capture_output=True,
+                          text=True, timeout=RUN_SECONDS)
+    if done.returncode != 0:
+        raise SystemExit(f"tidemill bench ended with {done.returncode}:\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def machine_of(document):
+    return f"{document['machine']['isa']}/{document['machine']['vendor']}"
+
+
+def cell_name(cell):
+    return f"{cell['phase']} {cell['concurrency']}"
+
+
+def floors_for(floors, document):
+    """Cell -> least share; empty where nobody has measured such a machine."""
+    return floors["floors"].get(machine_of(document), {}).get(document["model"]["format"], {})
+
+
+def why_not_judged(cell):
+    steady = cell["rounds"] - cell["dropped_rounds"]
+    if steady < LEAST_STEADY_ROUNDS or cell["dropped_rounds"] > steady:
+        return f"{cell['dropped_rounds']} of {cell['rounds']} rounds had probes that differ"
+    if cell["cpu_share"] < LEAST_CPU_SHARE:
+        return f"its threads had {cell['cpu_share']:.2f} of their cores"
+    if cell["share_of_arithmetic"] is None:
+        return "arithmetic was not probed"
+    return ""
+
+
+def judge(document, floors):
+    """(lines to show, names of cells that are below their floor)"""
+    least = floors_for(floors, document)
+    lines, below = [], []
+    for cell in document["cells"]:
+        name, share = cell_name(cell), cell["share"]["median"]
+        floor, reason = least.get(name), why_not_judged(cell)
+        if reason:
+            verdict = f"recorded only: {reason}"
+        elif floor is None:
+            verdict = f"recorded only: no floor for {machine_of(document)}"
+        elif share < floor:
+            verdict = f"BELOW its floor of {floor:.2f}"
+            below.append(name)
+        else:
+            verdict = f"above its floor of {floor:.2f}"
+        lines.append(f"{name}: {share:.2f} of the limit, {verdict}")
+    return lines, below
+
+
+def recorded(document):
+    cells = {cell_name(cell): round(GENEROUS * cell["share"]["median"], 2)
+             for cell in document["cells"] if not why_not_judged(cell)}
+    return {machine_of(document): {document["model"]["format"]: cells}}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("--binary", default=ROOT / "build-test/tidemill")
+    parser.add_argument("--document", type=pathlib.Path)
+    parser.add_argument("--floors", type=pathlib.Path, default=FLOORS)
+    parser.add_argument("--save", type=pathlib.Path, help="write the last document there")
+    parser.add_argument("--record", action="store_true")
+    arguments, flags = parser.parse_known_args()
+    if (arguments.document is None) == (arguments.model is None):
+        parser.error("give MODEL or --document, one of them")
+    floors = json.loads(arguments.floors.read_text())
+    if floors.get("schema") != SCHEMA:
+        raise SystemExit(f"{arguments.floors}: schema is {floors.get('schema')}, not {SCHEMA}.")
+    again = arguments.model is not None and not arguments.record
+    below_before = None
+    while True:
+        document = (json.loads(arguments.document.read_text()) if arguments.document
+                    else measure(arguments.binary, arguments.model, flags))
+        if arguments.save:
+            arguments.save.write_text(json.dumps(document, indent=1) + "\n")
+        if arguments.record:
+            print(json.dumps(recorded(document), indent=2))
+            return 0
+        lines, below = judge(document, floors)
+        print("\n".join(lines))
+        if below_before is not None:
+            below = [name for name in below if name in below_before]
+        if not below or not again:
+            break
+        below_before, again = below, False
+        print("once more:")
+    return 1 if below else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

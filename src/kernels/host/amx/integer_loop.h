@@ -1,0 +1,309 @@
+// Products of integers on tiles (their meaning: inner.h). Sums within a group are exact and the
+// floats behind them stand in the order that all variants keep: the bits are theirs.
+//
+// Three things are under way at once: while the tiles of a group are multiplied, the sums of the
+// group before, which its store has brought to memory, get their scales, a share of the rows beside
+// each step; and int4 of the group behind is unpacked. A tile's load cannot take data from the
+// store buffer, so that what is unpacked is loaded a group later.
+//
+// In an unnamed namespace, as attention_loop.h explains.
+#pragma once
+
+#include <stdint.h>
+
+#include "kernels/host/amx/integer_portions.h"
+#include "kernels/host/amx/integer_scales.h"
+#include "kernels/host/amx/products.h"
+#include "kernels/host/amx/tile_blocks.h"
+#include "kernels/host/inner.h"
+
+namespace tidemill {
+namespace {
+
+// As they stand in the panel: unsigned, against signed activations.
+struct Int8Weights {
+  static constexpr int64_t kInputsPerRow = 4;
+  static constexpr bool kPacked = false;
+  static constexpr int32_t kMiddle = 128;  // subtracted from sums
+  template <int kC, int kA, int kB, typename Tiles>
+  static void add(Tiles& tiles) {
+    tiles.template dot_su<kC, kA, kB>();
+  }
+};
+
+// Unpacked, and signed then: where the middle of all channels is 8 it is subtracted once from a
+// weight rather than from every row's sum.
+struct Int4Weights {
+  static constexpr int64_t kInputsPerRow = 8;
+  static constexpr bool kPacked = true;
+  static constexpr int32_t kMiddle = 0;
+  static constexpr int8_t kMiddleOfWeights = 8;
+  template <int kC, int kA, int kB, typename Tiles>
+  static void add(Tiles& tiles) {
+    tiles.template dot_ss<kC, kA, kB>();
+  }
+};
+
+// V: the floats of a panel's 16 channels (integer_vector_avx512.h, plain_vector.h).
+template <typename Weights, typename V, typename Tiles>
+class IntegerProduct {
+ public:
+  IntegerProduct(Tiles& tiles, const ProductTile& product)
+      : tiles_(tiles),
+        product_(product),
+        has_middle_(product.format.offsets == Offsets::kNone),
+        streams_(product.num_rows <= kTileHeight) {}
+
+  // Passes, as those of floats: see multiply_bf16.
+  template <int kRowTiles, int kPanels>
+  void run() {
+    PortionWalk walk(product_, Weights::kInputsPerRow);
+    const int64_t per_pass = tiles_per_pass(walk);
+    while (walk.num_tiles() > 0) {
+      Pass pass = next_pass(walk, per_pass);
+      each_kind_of_block<kRowTiles, kPanels>(
+          product_.num_rows, [&](auto row_tiles, auto panels, const RowBlocks& rows) {
+            sweep<row_tiles.value, panels.value>(pass, rows);
+            pass.next = nullptr;
+          });
+    }
+  }
+
+ private:
+  using F = typename V::F;
+  using I = typename V::I;
+
+  // Unpacked int4 is used at once, two tiles of each panel in turn, or by several blocks of rows:
+  // then it is a whole pass of a set of panels.
+  static constexpr int64_t kRingTiles = 2;
+  static constexpr int64_t kMaxSetPanels = 4;
+  static constexpr int64_t kRingSlotBytes = kMaxSetPanels * kRingTiles * kTileBytes;
+  static constexpr int64_t kPassPanels = 2;  // with several blocks
+  static constexpr int64_t kPassPanelBytes = kTilesPerPass * kTileBytes + 64;  // no power of two
+  static constexpr int64_t kPassBytes = kPassPanels * kPassPanelBytes;
+  static_assert(2 * kRingSlotBytes <= kPassBytes);
+  static constexpr int64_t kMaxSums = 4;  // tiles of a block
+
+  struct Pass {
+    PortionWalk walk;
+    int64_t first_input;
+    int64_t num_tiles;
+    int64_t num_rows;           // of 64 bytes of a panel
+    const unsigned char* next;  // where the panels of the next pass begin; null: nothing is wanted
+  };
+
+  // Panels that are multiplied together, and what is under way for them.
+  struct Set {
+    int64_t panel;
+    bool unpacked;  // a pass of them
+    Fetcher& fetcher;
+    WaitingSums<Weights::kMiddle, V> waiting;
+  };
+
+  int64_t tiles_per_pass(const PortionWalk& walk) const {
+    const int64_t num_tiles = walk.num_tiles();
+    if (streams_) return num_tiles;
+    const int64_t num_passes = (num_tiles + kTilesPerPass - 1) / kTilesPerPass;
+    const int64_t per_pass = (num_tiles + num_passes - 1) / num_passes;
+    // A pass of whole groups: their totals stand where the sums of a part would.
+    const int64_t per_group = walk.tiles_per_group();
+    return (per_pass + per_group - 1) / per_group * per_group;
+  }
+
+  static int64_t begin_of(PortionWalk walk) {
+    Portion portion;
+    walk.next(1, portion);
+    return portion.rows;
+  }
+
+  // The pass that begins at `walk`, which then stands behind it.
+  Pass next_pass(PortionWalk& walk, int64_t per_pass) const {
+    Pass pass{.walk = walk,
+              .first_input = product_.num_inputs - walk.num_tiles() * walk.tile_inputs(),
+              .num_tiles = walk.num_tiles() < per_pass ? walk.num_tiles() : per_pass,
+              .num_rows = 0,
+              .next = nullptr};
+    pass.walk.stop_after(pass.num_tiles);
+    const int64_t begin = begin_of(walk);
+    walk = pass.walk;
+    for (Portion portion; walk.next(pass.num_tiles, portion);) {
+    }
+    walk.stop_after(INT64_MAX);
+    const bool is_last = walk.num_tiles() == 0;
+    const int64_t end = is_last ? product_.panel_stride : begin_of(walk);
+    pass.num_rows = (end - begin) / 64;
+    if (!is_last) {
+      pass.next = product_.panels + end;
+    } else if (!streams_) {
+      pass.next = product_.ahead;
+    }
+    return pass;
+  }
+
+  template <int kRowTiles, int kPanels>
+  void sweep(const Pass& pass, const RowBlocks& rows) {
+    static_assert(kRowTiles * kPanels <= kMaxSums && kPanels <= kMaxSetPanels);
+    using TilePlan = Plan<kRowTiles, kPanels>;
+    tiles_.configure(TilePlan::shapes(rows.last_rows, pass.walk.tile_inputs() / 4));
+    Fetcher fetcher{.next = pass.next,
+                    .panel_stride = product_.panel_stride,
+                    .num_panels = product_.num_panels,
+                    .num_rows = pass.num_rows,
+                    .num_steps = pass.num_tiles * num_blocks<kPanels>(product_.num_panels, rows),
+                    .credit = 0};
+    each_set_of_panels<kPanels>(product_.num_panels, [&](auto used, int64_t panel) {
+      Set set{panel, is_unpacked_whole(pass, rows), fetcher, {product_, panel}};
+      if (set.unpacked) unpack_pass<used.value>(pass, panel);
+      for (int64_t b = 0; b < rows.count; ++b) {
+        constexpr int64_t kBlockRows = kRowTiles * kTileHeight;
+        multiply_block<TilePlan, kRowTiles, used.value>(pass, set, rows.first_row + b * kBlockRows,
+                                                        kBlockRows - kTileHeight + rows.last_rows);
+      }
+      set.waiting.template apply_scales<used.value>(1);
+    });
+  }
+
+  static bool is_unpacked_whole(const Pass& pass, const RowBlocks& rows) {
+    return Weights::kPacked && rows.count > 1 && pass.num_tiles <= kTilesPerPass;
+  }
+
+  template <typename TilePlan, int kRowTiles, int kUsed>
+  void multiply_block(const Pass& pass, Set& set, int64_t row, int64_t num_rows) {
+    constexpr int64_t kPartialStride = kTilePanels * 64;
+    const SumsPlace partial{
+        reinterpret_cast<unsigned char*>(product_.sums) + row * kPartialStride + set.panel * 64,
+        kPartialStride};
+    const bool in_turn = Weights::kPacked && !set.unpacked;
+    const int64_t max_tiles = in_turn ? kRingTiles : pass.num_tiles;
+    PortionWalk walk = pass.walk;
+    Portion portion;
+    Portion behind;
+    bool is_any = walk.next(max_tiles, portion);
+    unsigned char* unpacked = unpacked_;
+    unsigned char* unpacked_behind = unpacked_ + kRingSlotBytes;
+    if (in_turn) unpack<kUsed>(set.panel, portion, unpacked, kRingTiles * kTileBytes);
+    if (!portion.starts) load_sums<TilePlan, kRowTiles, kUsed>(tiles_, partial);
+    while (is_any) {
+      is_any = walk.next(max_tiles, behind);
+      if (in_turn && is_any) {
+        unpack<kUsed>(set.panel, behind, unpacked_behind, kRingTiles * kTileBytes);
+      }
+      if (portion.starts) zero_sums<TilePlan, kRowTiles, kUsed>(tiles_);
+      const Operands operands = operands_of(pass, set, portion, in_turn ? unpacked : nullptr, row);
+      add_products<Weights, TilePlan, kRowTiles, kUsed>(tiles_, operands, [&](int64_t t) {
+        set.fetcher.template advance<Tiles>();
+        set.waiting.template apply_scales<kUsed>(portion.tiles_to_sum - t);
+      });
+      if (portion.ends) {
+        store_sums<TilePlan, kRowTiles, kUsed>(tiles_, {sums_[slot_], kUsed * 64});
+        if (streams_) fetch_scales<kUsed>(set.panel, portion);
+        set.waiting.add(sums_[slot_], row, num_rows, portion);
+        slot_ = 1 - slot_;
+      } else if (!is_any) {
+        store_sums<TilePlan, kRowTiles, kUsed>(tiles_, partial);
+      }
+      portion = behind;
+      unsigned char* const used_up = unpacked;
+      unpacked = unpacked_behind;
+      unpacked_behind = used_up;
+    }
+  }
+
+  Operands operands_of(const Pass& pass, const Set& set, const Portion& portion,
+                       const unsigned char* in_turn, int64_t row) const {
+    Operands operands{.in = product_.in + row * product_.in_stride + portion.inputs,
+                      .in_stride = product_.in_stride,
+                      .weights = product_.panels + set.panel * product_.panel_stride + portion.rows,
+                      .weights_stride = product_.panel_stride,
+                      .rows_per_tile = pass.walk.tile_inputs() / 4,
+                      .num_tiles = portion.num_tiles,
+                      .streams = streams_ && !Weights::kPacked};
+    if (in_turn != nullptr) {
+      operands.weights = in_turn;
+      operands.weights_stride = kRingTiles * kTileBytes;
+    } else if (set.unpacked) {
+      operands.weights = unpacked_ + (portion.inputs - pass.first_input) * kPanelChannels;
+      operands.weights_stride = kPassPanelBytes;
+    }
+    return operands;
+  }
+
+  // A row of eight inputs becomes two of four bytes each, in the order in which the activations
+  // lie.
+  template <int kUsed>
+  void unpack(int64_t panel, const Portion& portion, unsigned char* to, int64_t to_stride) {
+    if constexpr (Weights::kPacked) {
+      const I middle = V::set1_byte(has_middle_ ? Weights::kMiddleOfWeights : int8_t{0});
+      for (int p = 0; p < kUsed; ++p) {
+        const unsigned char* from =
+            product_.panels + (panel + p) * product_.panel_stride + portion.rows;
+        for (int64_t row = 0; row < portion.num_rows; ++row) {
+          if (streams_) Tiles::fetch(from + row * 64 + kStreamBytes);
+          const I packed = V::load(from + row * 64);
+          unsigned char* target = to + p * to_stride + row * 128;
+          V::store_bytes(target, V::subtract_bytes(V::low_nibbles(packed), middle));
+          V::store_bytes(target + 64,
+                         V::subtract_bytes(V::low_nibbles(V::shift_words_right(packed)), middle));
+        }
+      }
+    }
+  }
+
+  template <int kUsed>
+  void unpack_pass(const Pass& pass, int64_t panel) {
+    if constexpr (kUsed <= kPassPanels) {
+      PortionWalk walk = pass.walk;
+      for (Portion portion; walk.next(pass.num_tiles, portion);) {
+        unpack<kUsed>(panel, portion,
+                      unpacked_ + (portion.inputs - pass.first_input) * kPanelChannels,
+                      kPassPanelBytes);
+      }
+    }
+  }
+
+  // Two groups may share a row of scales.
+  template <int kUsed>
+  void fetch_scales(int64_t panel, const Portion& portion) const {
+    if (portion.scales % 64 != 0) return;
+    for (int p = 0; p < kUsed; ++p) {
+      Tiles::fetch(product_.panels + (panel + p) * product_.panel_stride + portion.scales +
+                   kStreamBytes);
+    }
+  }
+
+  Tiles& tiles_;
+  const ProductTile product_;
+  const bool has_middle_;
+  const bool streams_;
+  int slot_ = 0;
+  alignas(64) unsigned char sums_[2][kMaxSums * kTileBytes];
+  alignas(64) unsigned char unpacked_[Weights::kPacked ? kPassBytes : 64];
+};
+
+inline Blocking blocking_of(const PackedFormat& format) {
+  return format.group == 0 ? kDefaultBlocking : kGroupsBlocking;
+}
+
+// By another variant's product, which takes kTileRows rows. The first of them bring the panels into
+// the cache; what comes behind is fetched beside the others (inner.h).
+inline void few_rows(const ProductTile& tile, void (*product)(const ProductTile&)) {
+  for (int64_t row = 0; row < tile.num_rows; row += kTileRows) {
+    ProductTile part = tile;
+    part.in += row * tile.in_stride;
+    part.sums += row * kTilePanels * 16;
+    if (row == 0) part.ahead = nullptr;
+    part.num_rows = tile.num_rows - row < kTileRows ? tile.num_rows - row : int64_t{kTileRows};
+    product(part);
+  }
+}
+
+template <typename Weights, typename V, typename Tiles>
+void multiply_integers(Blocking blocking, Tiles& tiles, const ProductTile& product) {
+  IntegerProduct<Weights, V, Tiles> integers(tiles, product);
+  with_blocking(blocking, [&](auto row_tiles, auto panels) {
+    integers.template run<row_tiles.value, panels.value>();
+  });
+}
+
+}  // namespace
+}  // namespace tidemill

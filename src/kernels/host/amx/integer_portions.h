@@ -1,0 +1,93 @@
+// How the K of a product of integers is cut for tiles (packed_weight.h says how it lies in a
+// panel). Included by the files of the tile loops; in an unnamed namespace, as attention_loop.h
+// explains.
+//
+// A B tile holds 64 inputs, where a group is a multiple of that; else 32, half of a tile's rows. In
+// groups of 32 the processor could not do better with whole tiles: each group needs its own sums,
+// and a dot costs as much for 8 rows of weights as for 16 (it goes over the rows of A). Half the
+// tile's rate is what is left, still above the vector instructions that apply the scales.
+#pragma once
+
+#include <stdint.h>
+
+#include "kernels/host/inner.h"
+#include "kernels/host/product_groups.h"
+
+namespace tidemill {
+namespace {
+
+// B tiles of one group that lie one behind the other.
+struct Portion {
+  int64_t group;         // its index
+  int64_t rows;          // offset of the numbers in a panel
+  int64_t num_rows;      // of 64 bytes
+  int64_t inputs;        // the first one's
+  int64_t num_tiles;     // 1 or more
+  int64_t tiles_to_sum;  // these and those behind, up to where the sum is complete or the pass ends
+  int64_t scales;        // offset of the group's scales in a panel
+  bool starts, ends;     // the group
+};
+
+// The tiles of a panel in order. Copies go on from where the original stands.
+class PortionWalk {
+ public:
+  PortionWalk(const ProductTile& product, int64_t inputs_per_row)
+      : groups_(product, inputs_per_row),
+        inputs_per_row_(inputs_per_row),
+        tile_inputs_(product.format.group % 64 == 0 ? 64 : 32),
+        inputs_left_(product.num_inputs) {
+    // A pass never ends within one of several groups: their totals stand where the sums would.
+    const int64_t group = product.format.group;
+    tiles_per_group_ = group == 0 ? 1 : group / tile_inputs_;
+  }
+
+  int64_t tile_inputs() const { return tile_inputs_; }
+  int64_t num_tiles() const { return inputs_left_ / tile_inputs_; }
+  int64_t tiles_per_group() const { return tiles_per_group_; }  // 1 without groups
+
+  // At most so many tiles are handed out from here on.
+  void stop_after(int64_t num_tiles) { tiles_left_ = num_tiles; }
+
+  // Up to max_tiles.
+  bool next(int64_t max_tiles, Portion& portion) {
+    if (tiles_left_ == 0 || inputs_left_ == 0) return false;
+    const bool starts = group_left_ == 0;
+    if (starts) {
+      groups_.next();
+      row_ = groups_.rows;
+      group_left_ = groups_.num_rows * inputs_per_row_ / tile_inputs_;
+    }
+    const int64_t to_sum = group_left_ < tiles_left_ ? group_left_ : tiles_left_;
+    const int64_t num_tiles = to_sum < max_tiles ? to_sum : max_tiles;
+    const int64_t num_inputs = num_tiles * tile_inputs_;
+    portion = {.group = groups_.index,
+               .rows = row_,
+               .num_rows = num_inputs / inputs_per_row_,
+               .inputs = inputs_,
+               .num_tiles = num_tiles,
+               .tiles_to_sum = to_sum,
+               .scales = groups_.scales,
+               .starts = starts,
+               .ends = num_tiles == group_left_};
+    row_ += portion.num_rows * 64;
+    group_left_ -= num_tiles;
+    tiles_left_ -= num_tiles;
+    inputs_ += num_inputs;
+    inputs_left_ -= num_inputs;
+    return true;
+  }
+
+ private:
+  GroupWalk groups_;
+  int64_t inputs_per_row_;
+  int64_t tile_inputs_;
+  int64_t tiles_per_group_;
+  int64_t group_left_ = 0;  // tiles
+  int64_t tiles_left_ = INT64_MAX;
+  int64_t row_ = 0;
+  int64_t inputs_ = 0;
+  int64_t inputs_left_;
+};
+
+}  // namespace
+}  // namespace tidemill

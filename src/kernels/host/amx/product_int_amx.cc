@@ -1,0 +1,31 @@
+// Products of integers with the tile instructions.
+#include <stdint.h>
+
+#include "kernels/host/amx/integer_loop.h"
+#include "kernels/host/amx/products.h"
+#include "kernels/host/amx/tiles.h"
+#include "kernels/host/integer_vector_avx512.h"
+
+namespace tidemill::amx {
+
+void product_int8_by(Blocking blocking, const ProductTile& tile) {
+  InstructionTiles tiles;
+  multiply_integers<Int8Weights, IntegerVector>(blocking, tiles, tile);
+}
+
+void product_int4_by(Blocking blocking, const ProductTile& tile) {
+  InstructionTiles tiles;
+  multiply_integers<Int4Weights, IntegerVector>(blocking, tiles, tile);
+}
+
+void product_int8(const ProductTile& tile) {
+  if (tile.num_rows <= kFewRowsInt8) return few_rows(tile, avx512vnni::product_int8);
+  product_int8_by(blocking_of(tile.format), tile);
+}
+
+void product_int4(const ProductTile& tile) {
+  if (tile.num_rows <= kFewRowsInt4) return few_rows(tile, avx512vnni::product_int4);
+  product_int4_by(blocking_of(tile.format), tile);
+}
+
+}  // namespace tidemill::amx

@@ -1,0 +1,31 @@
+// The variant's loops for integers on plain tiles.
+#include "kernels/host/amx/integer_loop.h"
+#include "kernels/host/amx/plain_tiles.h"
+#include "kernels/host/amx/plain_vector.h"
+#include "kernels/host/amx/products.h"
+
+namespace tidemill::amx_emulated {
+
+void product_int8_by(Blocking blocking, const ProductTile& tile) {
+  PlainTiles tiles;
+  multiply_integers<Int8Weights, PlainVector>(blocking, tiles, tile);
+}
+
+void product_int4_by(Blocking blocking, const ProductTile& tile) {
+  PlainTiles tiles;
+  multiply_integers<Int4Weights, PlainVector>(blocking, tiles, tile);
+}
+
+void product_int8(const ProductTile& tile) { product_int8_by(blocking_of(tile.format), tile); }
+void product_int4(const ProductTile& tile) { product_int4_by(blocking_of(tile.format), tile); }
+
+void product_int8_with_avx512(const ProductTile& tile) {
+  if (tile.num_rows <= kFewRowsInt8) return few_rows(tile, avx512::product_int8);
+  product_int8(tile);
+}
+void product_int4_with_avx512(const ProductTile& tile) {
+  if (tile.num_rows <= kFewRowsInt4) return few_rows(tile, avx512::product_int4);
+  product_int4(tile);
+}
+
+}  // namespace tidemill::amx_emulated

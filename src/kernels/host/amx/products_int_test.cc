@@ -1,0 +1,372 @@
+// Products of integers on tiles: the reference's bits from every blocking, on plain tiles here and
+// on the processor's where it has them.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/host/amx/integer_loop.h"
+#include "kernels/host/amx/plain_vector.h"
+#include "kernels/host/amx/products.h"
+#include "kernels/host/amx/test_tiles.h"
+#include "kernels/host/amx/tiles.h"
+#include "kernels/test_tensors.h"
+
+namespace tidemill {
+namespace {
+
+using test::kBlockings;
+using test::kUntouched;
+using test::NotingTiles;
+using Product = std::function<void(const ProductTile&)>;
+
+constexpr PackedFormat int8(int32_t group, Offsets offsets = Offsets::kNone) {
+  return {Numbers::kInt8, offsets, group};
+}
+constexpr PackedFormat int4(int32_t group, Offsets offsets = Offsets::kNone) {
+  return {Numbers::kInt4, offsets, group};
+}
+
+struct Shape {
+  int64_t rows, panels, k;
+};
+
+// Runs of integers and panels, as the driver hands them to a product, and sums with room around
+// them.
+class IntegerOperands {
+ public:
+  IntegerOperands(const PackedFormat& format, const Shape& shape)
+      : random_(static_cast<uint64_t>(shape.rows * 1000 + shape.k)),
+        shape_(shape),
+        weight_(format, shape.panels * 16, shape.k, random_),
+        in_(select_kernels("reference"), values(shape, random_), input_form(weight_.view())) {}
+
+  std::vector<uint32_t> multiply(const Product& product, const unsigned char* ahead = nullptr) {
+    std::vector<uint32_t> sums(static_cast<size_t>((shape_.rows + 1) * kTilePanels * 16),
+                               kUntouched);
+    test::on_lanes(1, [&](Lane&) {
+      product({.in = static_cast<const unsigned char*>(in_.view().data),
+               .in_stride = in_.view().stride,
+               .num_rows = shape_.rows,
+               .panels = weight_.view().data,
+               .ahead = ahead,
+               .panel_stride = panel_stride(),
+               .num_panels = shape_.panels,
+               .num_steps = num_number_rows(weight_.view().format, shape_.k),
+               .sums = reinterpret_cast<float*>(sums.data()),
+               .format = weight_.view().format,
+               .num_inputs = padded_k(weight_.view().format, shape_.k)});
+    });
+    return sums;
+  }
+  std::vector<uint32_t> expected() {
+    return multiply(is_int4() ? reference::product_int4 : reference::product_int8);
+  }
+  std::vector<uint32_t> emulated(Blocking blocking) {
+    return multiply([&](const ProductTile& tile) {
+      (is_int4() ? amx_emulated::product_int4_by : amx_emulated::product_int8_by)(blocking, tile);
+    });
+  }
+  std::vector<uint32_t> by_instructions(Blocking blocking) {
+    return multiply([&](const ProductTile& tile) {
+      (is_int4() ? amx::product_int4_by : amx::product_int8_by)(blocking, tile);
+    });
+  }
+
+  bool is_int4() const { return weight_.view().format.numbers == Numbers::kInt4; }
+  int64_t panel_stride() const {
+    return static_cast<int64_t>(panel_bytes(weight_.view().format, shape_.k));
+  }
+  const unsigned char* panels() const { return weight_.view().data; }
+
+  std::string what(Blocking blocking) const {
+    return test::label(weight_.view().format) + ", " + std::to_string(shape_.rows) + " rows, " +
+           std::to_string(shape_.panels) + " panels, " + std::to_string(shape_.k) +
+           " inputs, blocking " + std::to_string(static_cast<int>(blocking));
+  }
+
+ private:
+  static test::OwnedTensor values(const Shape& shape, test::Random& random) {
+    test::OwnedTensor values(DType::kF32, shape.rows, shape.k);
+    test::randomize(values, random);
+    return values;
+  }
+  test::Random random_;
+  Shape shape_;
+  test::OwnedIntegers weight_;
+  test::OwnedQuantized in_;
+};
+
+struct Case {
+  PackedFormat format;
+  Shape shape;
+};
+
+// Every kind of format, with a last group that is short, an odd number of groups, and channels that
+// take more than a pass. Row counts leave a last block of every kind, panels every rest.
+constexpr Case kCases[] = {{int8(0), {1, 8, 64}},
+                           {int8(0), {16, 7, 577}},
+                           {int8(0), {97, 5, 128}},
+                           {int8(0), {49, 3, 2112}},
+                           {int8(0), {33, 1, 4160}},
+                           {int4(0), {50, 3, 2200}},
+                           {int8(32), {17, 5, 96}},
+                           {int8(32), {70, 3, 65}},
+                           {int8(32, Offsets::kZero), {64, 2, 200}},
+                           {int8(32, Offsets::kOffset), {40, 3, 2080}},
+                           {int8(64), {31, 4, 192}},
+                           {int8(64, Offsets::kOffset), {96, 1, 320}},
+                           {int8(96, Offsets::kOffset), {20, 3, 448}},
+                           {int8(128), {65, 3, 576}},
+                           {int8(128, Offsets::kZero), {5, 6, 576}},
+                           {int8(4096), {40, 2, 4160}},
+                           {int4(32), {35, 3, 96}},
+                           {int4(32), {16, 8, 2240}},
+                           {int4(32, Offsets::kZero), {70, 3, 320}},
+                           {int4(32, Offsets::kOffset), {97, 3, 96}},
+                           {int4(64), {15, 5, 320}},
+                           {int4(64, Offsets::kZero), {81, 5, 2112}},
+                           {int4(96), {70, 3, 448}},
+                           {int4(128), {288, 2, 576}},
+                           {int4(128, Offsets::kZero), {66, 5, 200}},
+                           {int4(128, Offsets::kOffset), {17, 3, 2240}},
+                           {int4(256), {49, 3, 576}},
+                           {int4(4096, Offsets::kZero), {70, 1, 8256}}};
+
+TEST(TileIntegers, EveryBlockingHasTheReferencesBits) {
+  for (const Case& test_case : kCases) {
+    IntegerOperands operands(test_case.format, test_case.shape);
+    const std::vector<uint32_t> expected = operands.expected();
+    for (const Blocking blocking : kBlockings) {
+      ASSERT_EQ(operands.emulated(blocking), expected) << operands.what(blocking);
+    }
+  }
+}
+
+constexpr PackedFormat kUsual[] = {int8(0), int8(32), int4(32, Offsets::kOffset), int4(64),
+                                   int4(128, Offsets::kZero)};
+
+// By the blocking that is chosen.
+TEST(TileIntegers, EveryNumberOfRowsHasTheReferencesBits) {
+  for (const PackedFormat& format : kUsual) {
+    for (int64_t rows = 1; rows <= 70; ++rows) {
+      IntegerOperands operands(format, {rows, 3, 192});
+      const Blocking blocking = blocking_of(format);
+      ASSERT_EQ(operands.emulated(blocking), operands.expected()) << operands.what(blocking);
+    }
+  }
+}
+
+// ---- what is read, and when
+
+// A panel's lines from `begin` on, one of each panel after the other.
+std::vector<const unsigned char*> lines_of(const unsigned char* panels, int64_t stride,
+                                           int64_t num_panels, int64_t begin, int64_t end) {
+  std::vector<const unsigned char*> lines;
+  for (int64_t at = begin; at < end; at += 64) {
+    for (int64_t p = 0; p < num_panels; ++p) lines.push_back(panels + p * stride + at);
+  }
+  return lines;
+}
+
+template <typename V>
+void multiply_noting(Blocking blocking, const ProductTile& tile) {
+  NotingTiles tiles;
+  NotingTiles::fetched().clear();
+  if (tile.format.numbers == Numbers::kInt4) {
+    multiply_integers<Int4Weights, V>(blocking, tiles, tile);
+  } else {
+    multiply_integers<Int8Weights, V>(blocking, tiles, tile);
+  }
+}
+
+TEST(TileIntegers, ManyRowsFetchEveryLineThatComesNextOnce) {
+  // Of one pass, and of two: where K is cut, in inputs.
+  struct Fetching {
+    PackedFormat format;
+    Shape shape;
+    int64_t cut;
+  };
+  for (const Fetching& test_case :
+       {Fetching{int8(0), {97, 5, 576}, 0}, Fetching{int8(0), {33, 3, 2112}, 17 * 64},
+        Fetching{int4(128, Offsets::kZero), {70, 5, 576}, 0},
+        Fetching{int4(128, Offsets::kZero), {288, 3, 2176}, 9 * 128},
+        Fetching{int8(32), {17, 8, 128}, 0}}) {
+    IntegerOperands operands(test_case.format, test_case.shape);
+    const int64_t stride = operands.panel_stride();
+    const int64_t num_panels = test_case.shape.panels;
+    const std::vector<unsigned char> ahead(static_cast<size_t>(stride * num_panels));
+    // Groups before the cut, and their rows of scales.
+    const int64_t per_row = operands.is_int4() ? 8 : 4;
+    const int64_t group = test_case.format.group;
+    const int64_t cut = (test_case.cut / per_row + (group == 0 ? 0 : test_case.cut / group)) * 64;
+    for (const Blocking blocking : kBlockings) {
+      operands.multiply(
+          [&](const ProductTile& tile) { multiply_noting<PlainVector>(blocking, tile); },
+          ahead.data());
+      std::vector<const unsigned char*> wanted;
+      if (cut > 0) {
+        // As many lines as the first pass has, whatever the second has.
+        wanted = lines_of(operands.panels(), stride, num_panels, cut, 2 * cut);
+      }
+      const auto last = lines_of(ahead.data(), stride, num_panels, 0, stride - cut);
+      wanted.insert(wanted.end(), last.begin(), last.end());
+      EXPECT_EQ(NotingTiles::fetched(), wanted) << operands.what(blocking);
+    }
+  }
+}
+
+TEST(TileIntegers, FewRowsFetchEveryLineOfTheirStreamsOnce) {
+  for (const PackedFormat& format : {int8(0), int8(32), int8(128, Offsets::kZero), int4(32),
+                                     int4(64, Offsets::kOffset), int4(128, Offsets::kZero)}) {
+    IntegerOperands operands(format, {16, 6, 2112});
+    const int64_t stride = operands.panel_stride();
+    operands.multiply(
+        [&](const ProductTile& tile) { multiply_noting<PlainVector>(Blocking::k2x2, tile); });
+    std::vector<const unsigned char*> fetched = NotingTiles::fetched();
+    std::sort(fetched.begin(), fetched.end());
+    std::vector<const unsigned char*> wanted =
+        lines_of(operands.panels(), stride, 6, kStreamBytes, stride + kStreamBytes);
+    std::sort(wanted.begin(), wanted.end());
+    EXPECT_EQ(fetched, wanted) << operands.what(Blocking::k2x2);
+  }
+}
+
+// Counts products, and remembers when a line of unpacked weights was written.
+struct Written {
+  const unsigned char* line;
+  int64_t num_dots;
+};
+struct Clock {
+  int64_t num_dots = 0;
+  std::vector<Written> written;
+  int64_t num_loads = 0;  // of unpacked weights
+  int64_t num_too_early = 0;
+};
+Clock* current_clock = nullptr;
+
+struct ClockedTiles : PlainTiles {
+  template <int kC, int kA, int kB>
+  void dot_ss() {
+    ++current_clock->num_dots;
+    PlainTiles::dot_ss<kC, kA, kB>();
+  }
+  template <int kTile>
+  void load(const void* rows, int64_t stride) {
+    const auto last = std::find_if(current_clock->written.rbegin(), current_clock->written.rend(),
+                                   [&](const Written& written) { return written.line == rows; });
+    if (last != current_clock->written.rend()) {
+      ++current_clock->num_loads;
+      current_clock->num_too_early += current_clock->num_dots == last->num_dots;
+    }
+    PlainTiles::load<kTile>(rows, stride);
+  }
+};
+struct ClockedVector : PlainVector {
+  static void store_bytes(unsigned char* target, const I& v) {
+    current_clock->written.push_back({target, current_clock->num_dots});
+    PlainVector::store_bytes(target, v);
+  }
+};
+
+// A tile's load waits for stores that are still on their way to the cache.
+TEST(TileIntegers, UnpackedWeightsAreLoadedAGroupLater) {
+  for (const PackedFormat& format : {int4(32), int4(64), int4(128, Offsets::kZero), int4(256)}) {
+    for (const int64_t rows : {16, 32}) {
+      Clock clock;
+      current_clock = &clock;
+      IntegerOperands operands(format, {rows, 4, 768});
+      const auto sums = operands.multiply([](const ProductTile& tile) {
+        ClockedTiles tiles;
+        multiply_integers<Int4Weights, ClockedVector>(Blocking::k2x2, tiles, tile);
+      });
+      EXPECT_EQ(sums, operands.expected());
+      EXPECT_GE(clock.num_loads, 4 * 768 / 64);
+      // Only the first of a block of rows and a set of panels have nothing before them: two tiles
+      // of each panel at most.
+      EXPECT_LE(clock.num_too_early, 4 * 2) << operands.what(Blocking::k2x2);
+    }
+  }
+}
+
+// A tile of zeros takes no register of the processor's pool.
+TEST(TileIntegers, InputsAndWeightsAreZeroedBehindTheirLastProduct) {
+  for (const PackedFormat& format : kUsual) {
+    IntegerOperands operands(format, {32, 4, 192});
+    operands.multiply([](const ProductTile& tile) {
+      PlainTiles tiles;
+      if (tile.format.numbers == Numbers::kInt4) {
+        multiply_integers<Int4Weights, PlainVector>(Blocking::k2x2, tiles, tile);
+      } else {
+        multiply_integers<Int8Weights, PlainVector>(Blocking::k2x2, tiles, tile);
+      }
+      using TilePlan = Plan<2, 2>;
+      for (const int index : {TilePlan::a(0), TilePlan::a(1), TilePlan::b(0), TilePlan::b(1)}) {
+        unsigned char bytes[kTileBytes] = {};
+        tiles.store(index, bytes, 64);
+        EXPECT_EQ(std::count(bytes, bytes + kTileBytes, 0), kTileBytes) << "tile " << index;
+      }
+    });
+  }
+}
+
+// ---- the variant's own object file
+
+using TileInstructions = test::TileInstructions;
+
+TEST_F(TileInstructions, HaveTheReferencesBitsInIntegers) {
+  for (const Case& test_case : kCases) {
+    IntegerOperands operands(test_case.format, test_case.shape);
+    const std::vector<uint32_t> expected = operands.expected();
+    for (const Blocking blocking : kBlockings) {
+      ASSERT_EQ(operands.by_instructions(blocking), expected) << operands.what(blocking);
+    }
+  }
+  amx::release_tiles();
+}
+
+bool has_vnni() {
+  const auto all = variants();
+  return std::any_of(all.begin(), all.end(), [](const Variant& variant) {
+    return std::string(variant.kernels->name) == "avx512" && variant.why_not.empty() &&
+           std::string(variant.kernels->description).find("VNNI") != std::string::npos;
+  });
+}
+
+TEST_F(TileInstructions, MakeTheVariantsProductsOfIntegersAndAreReleasedBehindThem) {
+  if (!has_vnni()) GTEST_SKIP() << "no VNNI, which few rows take";
+  const Kernels& kernels = *variants().back().kernels;
+  ASSERT_STREQ(kernels.name, "amx");
+  const Kernels& reference = select_kernels("reference");
+  test::Random random(9);
+  for (const PackedFormat& format : kUsual) {
+    for (const int32_t parts : {1, 2}) {
+      for (const int64_t rows : {1, 4, 7, 8, 9, 33, 150, 300}) {
+        const int64_t n = rows > 100 ? 40 : 200;
+        const test::OwnedIntegers integers(format, n, 200, random);
+        PackedWeight weight = integers.view();
+        weight.input_parts = parts;
+        test::OwnedTensor values(DType::kF32, rows, 200);
+        test::randomize(values, random);
+        const test::OwnedQuantized in(reference, values, input_form(weight));
+        const test::OwnedTensor out(DType::kF32, rows, n);
+        const test::OwnedTensor expected(DType::kF32, rows, n);
+        test::on_lanes(1, [&](Lane& lane) {
+          kernels.matmul(lane, in.view(), weight, Epilogue{}, out.view());
+          reference.matmul(lane, in.view(), weight, Epilogue{}, expected.view());
+        });
+        for (int64_t row = 0; row < rows; ++row) {
+          ASSERT_EQ(out.bits(row), expected.bits(row))
+              << test::label(format) << ", row " << row << " of " << rows << ", " << parts;
+        }
+        EXPECT_EQ(amx::loaded_shapes.palette, 0);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tidemill

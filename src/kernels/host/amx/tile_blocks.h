@@ -1,0 +1,228 @@
+// How a product on tiles is cut: which tile holds what, blocks of rows, what is fetched meanwhile.
+// One template for every blocking, whatever the numbers, for instructions and plain C++.
+//
+// In an unnamed namespace, as attention_loop.h explains.
+#pragma once
+
+#include <stdint.h>
+
+#include "kernels/host/amx/products.h"
+#include "kernels/host/amx/tiles.h"
+
+namespace tidemill {
+namespace {
+
+// A call's panels are read in passes of at most so many B tiles of each: while all rows pass over
+// these 32 KiB of each of eight panels, those, the next pass and the inputs stay in 2 MiB of L2.
+constexpr int64_t kTilesPerPass = 32;
+// How far ahead in its panel a stream is fetched.
+constexpr int64_t kStreamBytes = 2048;
+
+template <int kValue>
+struct Index {
+  static constexpr int value = kValue;
+};
+
+// body(Index<kBegin>) to body(Index<kEnd - 1>): tiles have numbers, not addresses.
+template <int kBegin, int kEnd, typename Body>
+[[gnu::always_inline]] inline void each(const Body& body) {
+  if constexpr (kBegin < kEnd) {
+    body(Index<kBegin>{});
+    each<kBegin + 1, kEnd>(body);
+  }
+}
+
+// Which tile is what when kRowTiles x kPanels sums are held at once.
+template <int kRowTiles, int kPanels>
+struct Plan {
+  static constexpr int kSums = kRowTiles * kPanels;
+  static constexpr int kFree = kNumTiles - kSums - kRowTiles;
+  static_assert(kFree >= 1, "a tile must be left for weights");
+  static constexpr int kWeightTiles = kFree < kPanels ? kFree : kPanels;
+
+  static constexpr int c(int row_tile, int panel) { return row_tile * kPanels + panel; }
+  static constexpr int a(int row_tile) { return kSums + row_tile; }
+  static constexpr int b(int panel) { return kSums + kRowTiles + panel % kWeightTiles; }
+
+  // All row tiles are whole but the last.
+  static TileShapes shapes(int64_t last_rows, int64_t steps_per_tile) {
+    TileShapes shapes{};
+    shapes.palette = 1;
+    const auto set = [&shapes](int tile, int64_t rows, int64_t bytes) {
+      shapes.num_rows[tile] = static_cast<uint8_t>(rows);
+      shapes.row_bytes[tile] = static_cast<uint16_t>(bytes);
+    };
+    for (int r = 0; r < kRowTiles; ++r) {
+      const int64_t rows = r + 1 < kRowTiles ? kTileHeight : last_rows;
+      set(a(r), rows, steps_per_tile * 4);
+      for (int p = 0; p < kPanels; ++p) set(c(r, p), rows, 64);
+    }
+    for (int p = 0; p < kWeightTiles; ++p) set(b(p), steps_per_tile, 64);
+    return shapes;
+  }
+};
+
+// Brings the next pass into L2 while this one is multiplied. A row of every panel at a time makes
+// as many streams through memory; in one burst they would hold up the loads, so each step takes an
+// equal share.
+struct Fetcher {
+  const unsigned char* next;  // first panel's first row; null: nothing is wanted
+  int64_t panel_stride;
+  int64_t num_panels;
+  int64_t num_rows;   // of 64 bytes of each panel, to fetch within
+  int64_t num_steps;  // calls of advance
+  int64_t credit;
+
+  template <typename Tiles>
+  void advance() {
+    if (next == nullptr) return;
+    for (credit += num_rows; credit >= num_steps; credit -= num_steps) {
+      for (int64_t p = 0; p < num_panels; ++p) Tiles::fetch(next + p * panel_stride);
+      next += 64;
+    }
+  }
+};
+
+// What a block of rows times a set of panels reads, over num_tiles B tiles of each panel.
+struct Operands {
+  const unsigned char* in;  // the first row's first byte
+  int64_t in_stride;        // bytes, as are all strides
+  const unsigned char* weights;
+  int64_t weights_stride;  // from panel to panel
+  int64_t rows_per_tile;   // of B: 64 bytes each, and 4 bytes of a row of A
+  int64_t num_tiles;
+  bool streams;  // the weights come from memory and are used once: each is fetched ahead of itself
+};
+
+// Adds inputs times weights to the sums, which stay in their tiles; kUsed of the plan's panels.
+// Each A and B tile is zeroed right after its last dot, and nothing is unrolled beyond that: the
+// processor runs ahead by itself. beside(t) is other work that a step has time for.
+template <typename Dot, typename TilePlan, int kRowTiles, int kUsed, typename Tiles,
+          typename Beside>
+[[gnu::always_inline]] inline void add_products(Tiles& tiles, const Operands& operands,
+                                                const Beside& beside) {
+  const int64_t weight_bytes = operands.rows_per_tile * 64;
+  const int64_t input_bytes = operands.rows_per_tile * 4;
+  for (int64_t t = 0; t < operands.num_tiles; ++t) {
+    each<0, kUsed>([&](auto p) {
+      constexpr int kB = TilePlan::b(p.value);
+      const unsigned char* weights =
+          operands.weights + p.value * operands.weights_stride + t * weight_bytes;
+      tiles.template load<kB>(weights, 64);
+      if (operands.streams) {
+        for (int64_t row = 0; row < operands.rows_per_tile; ++row) {
+          Tiles::fetch(weights + kStreamBytes + row * 64);
+        }
+      }
+      each<0, kRowTiles>([&](auto r) {
+        constexpr int kA = TilePlan::a(r.value);
+        if constexpr (p.value == 0) {
+          tiles.template load<kA>(
+              operands.in + r.value * kTileHeight * operands.in_stride + t * input_bytes,
+              operands.in_stride);
+        }
+        Dot::template add<TilePlan::c(r.value, p.value), kA, kB>(tiles);
+        if constexpr (p.value + 1 == kUsed) tiles.template zero<kA>();
+      });
+      tiles.template zero<kB>();
+    });
+    beside(t);
+  }
+}
+
+// Where the sums of a block stand in memory: a row's panels side by side, 64 bytes each.
+struct SumsPlace {
+  unsigned char* first;
+  int64_t stride;  // from row to row
+
+  unsigned char* tile(int row_tile, int panel) const {
+    return first + row_tile * kTileHeight * stride + panel * 64;
+  }
+};
+
+template <typename TilePlan, int kRowTiles, int kUsed, typename Tiles>
+[[gnu::always_inline]] inline void zero_sums(Tiles& tiles) {
+  each<0, kRowTiles>([&](auto r) {
+    each<0, kUsed>([&](auto p) { tiles.template zero<TilePlan::c(r.value, p.value)>(); });
+  });
+}
+
+template <typename TilePlan, int kRowTiles, int kUsed, typename Tiles>
+[[gnu::always_inline]] inline void load_sums(Tiles& tiles, const SumsPlace& from) {
+  each<0, kRowTiles>([&](auto r) {
+    each<0, kUsed>([&](auto p) {
+      tiles.template load<TilePlan::c(r.value, p.value)>(from.tile(r.value, p.value), from.stride);
+    });
+  });
+}
+
+template <typename TilePlan, int kRowTiles, int kUsed, typename Tiles>
+[[gnu::always_inline]] inline void store_sums(Tiles& tiles, const SumsPlace& to) {
+  each<0, kRowTiles>([&](auto r) {
+    each<0, kUsed>([&](auto p) {
+      tiles.template store<TilePlan::c(r.value, p.value)>(to.tile(r.value, p.value), to.stride);
+    });
+  });
+}
+
+// Blocks of rows that share one setting of the tiles.
+struct RowBlocks {
+  int64_t first_row;
+  int64_t count;
+  int64_t last_rows;  // of each block's last tile
+};
+
+// sweep(Index<row tiles>, Index<panels>, RowBlocks) for the whole blocks of a blocking and for the
+// rows behind them: as many tiles as those fill, the last one with the rows that there are. A
+// single tile of rows takes four panels at once.
+template <int kRowTiles, int kPanels, typename Sweep>
+void each_kind_of_block(int64_t num_rows, const Sweep& sweep) {
+  static_assert(kRowTiles == 2 || kRowTiles == 3);
+  constexpr int64_t kBlockRows = kRowTiles * kTileHeight;
+  const int64_t num_whole = num_rows / kBlockRows;
+  if (num_whole > 0) {
+    sweep(Index<kRowTiles>{}, Index<kPanels>{}, RowBlocks{0, num_whole, kTileHeight});
+  }
+  const int64_t first_row = num_whole * kBlockRows;
+  if (first_row == num_rows) return;
+  const int64_t num_tiles = (num_rows - first_row + kTileHeight - 1) / kTileHeight;
+  const RowBlocks rest{first_row, 1, num_rows - first_row - (num_tiles - 1) * kTileHeight};
+  if (num_tiles == 1) {
+    sweep(Index<1>{}, Index<4>{}, rest);
+  } else if (num_tiles == 2) {
+    sweep(Index<2>{}, Index<kPanels>{}, rest);
+  } else if constexpr (kRowTiles == 3) {
+    sweep(Index<3>{}, Index<kPanels>{}, rest);
+  }
+}
+
+// set(Index<panels>, first panel) over all panels: sets of kPanels while there are so many, then
+// single ones.
+template <int kPanels, typename Set>
+void each_set_of_panels(int64_t num_panels, const Set& set) {
+  int64_t panel = 0;
+  for (; panel + kPanels <= num_panels; panel += kPanels) set(Index<kPanels>{}, panel);
+  for (; panel < num_panels; ++panel) set(Index<1>{}, panel);
+}
+
+// How often those two make a step for each B tile of a panel: what a Fetcher is told.
+template <int kPanels>
+int64_t num_blocks(int64_t num_panels, const RowBlocks& rows) {
+  return (num_panels / kPanels + num_panels % kPanels) * rows.count;
+}
+
+// multiply(Index<row tiles>, Index<panels>).
+template <typename Multiply>
+void with_blocking(Blocking blocking, const Multiply& multiply) {
+  switch (blocking) {
+    case Blocking::k3x1:
+      return multiply(Index<3>{}, Index<1>{});
+    case Blocking::k2x2:
+      return multiply(Index<2>{}, Index<2>{});
+    case Blocking::k2x1:
+      return multiply(Index<2>{}, Index<1>{});
+  }
+}
+
+}  // namespace
+}  // namespace tidemill

@@ -1,0 +1,213 @@
+// The attention of the host family: walks the plan's units (host/attention_plan.h), hands each
+// partition's blocks to the variant's inner loop and merges.
+#pragma once
+
+#include <stdint.h>
+
+#include <algorithm>
+
+#include "kernels/element_bytes.h"
+#include "kernels/host/attention_plan.h"
+#include "kernels/host/inner.h"
+#include "kernels/host/store_row.h"
+#include "kernels/kernels.h"
+#include "parallel/lane.h"
+
+namespace tidemill::host {
+
+struct AttentionCall {
+  const Tensor& q;
+  const AttentionShape& shape;
+  const TokenRows& rows;
+  const KvLayer& cache;
+  const AttentionPlan& plan;
+  const Tensor& out;
+};
+
+// One stack and one slice of query heads. Queries are rows times heads, a row's heads together.
+template <const Inner& kInner>
+class AttentionUnit {
+ public:
+  static constexpr int64_t kElementBytes = kInner.attention.state_element_bytes;
+  static constexpr int64_t kMaxStatesBytes = kTaskQueries * state_bytes(kElementBytes, kMaxHeadDim);
+
+  AttentionUnit(const AttentionCall& call, int64_t unit)
+      : call_(call),
+        stack_(call.plan.stacks[unit % call.plan.num_stacks]),
+        padded_dim_(padded_head_dim(call.shape.head_dim)),
+        state_bytes_(state_bytes(kElementBytes, call.shape.head_dim)) {
+    const AttentionShape& shape = call.shape;
+    const int64_t slice = unit / call.plan.num_stacks;
+    const int64_t kv_head = slice / slices_per_kv_head(shape);
+    const int64_t group = shape.num_heads / shape.num_kv_heads;
+    const int64_t skipped = slice % slices_per_kv_head(shape) * kTaskQueries;
+    head_ = kv_head * group + skipped;
+    heads_ = std::min(kTaskQueries, group - skipped);
+    const auto k_bytes = static_cast<int64_t>(k_run_bytes(call.cache.type, shape.head_dim));
+    const auto v_bytes = static_cast<int64_t>(v_run_bytes(call.cache.type, shape.head_dim));
+    task_.keys = call.cache.data + kv_head * (k_bytes + v_bytes);
+    task_.values = task_.keys + k_bytes;
+    task_.block_stride = static_cast<int64_t>(call.cache.block_stride);
+    task_.head_dim = shape.head_dim;
+    task_.scale = shape.scale;
+    const int64_t head_bytes = shape.head_dim * element_bytes(call.q.type);
+    for (int64_t query = 0; query < num_queries(); ++query) {
+      const int64_t row = row_at(query / heads_);
+      q_[query] = row_of(call.q, row) + (head_ + query % heads_) * head_bytes;
+      last_[query] = call.rows.positions[row];
+      first_[query] = static_cast<int32_t>(first_attended(shape, last_[query]));
+    }
+  }
+
+  int64_t num_queries() const { return stack_.count * heads_; }
+  int32_t num_partitions() const { return stack_.num_partitions; }
+
+  void clear(unsigned char* states) const {
+    for (int64_t query = 0; query < num_queries(); ++query) {
+      kInner.attention.clear(states + query * state_bytes_, padded_dim_);
+    }
+  }
+
+  // States of the unit's partition: what the queries that attend to it see in its blocks.
+  void attend(int32_t partition, unsigned char* states) {
+    const int64_t index = stack_.first_partition + partition;
+    const int64_t begin = index * kPartitionBlocks;
+    const int64_t end = begin + kPartitionBlocks;
+    clear(states);
+    const int64_t shared_begin = std::max<int64_t>(begin, first_[0] / kTokensPerBlock);
+    const int64_t shared_end = std::min<int64_t>(end, stack_.shared);
+    attend_blocks(0, stack_.count, shared_begin, shared_end, states);
+    for (int64_t i = 0; i < stack_.count; ++i) {
+      const int64_t first_block = first_[i * heads_] / kTokensPerBlock;
+      const int64_t own_begin = std::max({begin, first_block, int64_t{stack_.shared}});
+      const int64_t own_end = std::min<int64_t>(end, last_[i * heads_] / kTokensPerBlock + 1);
+      attend_blocks(i, 1, own_begin, own_end, states);
+    }
+  }
+
+  void merge(int32_t partition, const unsigned char* states, unsigned char* totals) const {
+    const int64_t index = stack_.first_partition + partition;
+    for (int64_t query = 0; query < num_queries(); ++query) {
+      const bool attends =
+          first_[query] / kPartitionTokens <= index && last_[query] / kPartitionTokens >= index;
+      if (!attends) continue;
+      kInner.attention.merge(states + query * state_bytes_, padded_dim_,
+                             totals + query * state_bytes_);
+    }
+  }
+
+  void store_out(const unsigned char* totals) const {
+    alignas(64) float values[kMaxHeadDim];
+    for (int64_t query = 0; query < num_queries(); ++query) {
+      kInner.attention.finish(totals + query * state_bytes_, padded_dim_, values);
+      store<kInner>(values, call_.shape.head_dim, call_.out, row_at(query / heads_),
+                    (head_ + query % heads_) * call_.shape.head_dim);
+    }
+  }
+
+  unsigned char* slot(int64_t first_state, int32_t partition) const {
+    return call_.plan.slots + (first_state + partition * num_queries()) * state_bytes_;
+  }
+
+ private:
+  int64_t row_at(int64_t index) const { return call_.plan.rows[stack_.begin + index]; }
+
+  // Blocks begin .. end of the sequence of row `index` of the stack, for it and the rows behind it.
+  void attend_blocks(int64_t index, int64_t count, int64_t begin, int64_t end,
+                     unsigned char* states) {
+    if (begin >= end) return;
+    const int64_t query = index * heads_;
+    AttentionTask task = task_;
+    task.num_queries = count * heads_;
+    task.q = q_ + query;
+    task.first = first_ + query;
+    task.last = last_ + query;
+    task.states = states + query * state_bytes_;
+    task.block_ids = call_.rows.block_ids + call_.rows.table_begins[row_at(index)];
+    task.begin = begin;
+    task.end = end;
+    task.known_end = std::max<int64_t>(end, last_[query] / kTokensPerBlock + 1);
+    if (call_.cache.type == DType::kF32) {
+      kInner.attention.attend_f32(task);
+    } else {
+      kInner.attention.attend_bf16(task);
+    }
+  }
+
+  const AttentionCall& call_;
+  const Stack& stack_;
+  const int64_t padded_dim_;
+  const int64_t state_bytes_;
+  int64_t head_;
+  int64_t heads_;
+  AttentionTask task_{};
+  const void* q_[kTaskQueries];
+  int32_t first_[kTaskQueries];
+  int32_t last_[kTaskQueries];
+};
+
+template <const Inner& kInner>
+void plan_attention(Lane& lane, const AttentionShape& shape, const TokenRows& rows,
+                    const AttentionMemory& memory) {
+  if (lane.index() == 0) {
+    make_attention_plan(shape, rows, lane.count(), kInner.attention.state_element_bytes, memory);
+  }
+  lane.meet();
+}
+
+// What lies between two cuts; `totals` is left with the states of the last unit where that goes on
+// behind `end`.
+template <const Inner& kInner>
+void attend_between(const AttentionCall& call, const Cut& begin, const Cut& end,
+                    unsigned char* totals) {
+  using Unit = AttentionUnit<kInner>;
+  alignas(64) unsigned char partition_states[Unit::kMaxStatesBytes];
+  for (Cut at = begin; at < end; at = {at.unit + 1, 0, 0}) {
+    Unit unit(call, at.unit);
+    const int32_t end_partition = at.partition + call.plan.partitions_behind(at, end);
+    const bool has_beginning = at.partition == 0;
+    if (has_beginning) unit.clear(totals);
+    for (int32_t p = at.partition; p < end_partition; ++p) {
+      unsigned char* states =
+          has_beginning ? partition_states : unit.slot(begin.slot, p - begin.partition);
+      unit.attend(p, states);
+      if (has_beginning) unit.merge(p, states, totals);
+    }
+    if (has_beginning && end_partition == unit.num_partitions()) unit.store_out(totals);
+  }
+}
+
+// After a meeting: the lane that has the beginning of a cut unit merges what others left.
+template <const Inner& kInner>
+void merge_cut_unit(const AttentionCall& call, int lane, int num_lanes, unsigned char* totals) {
+  const Cut* cuts = call.plan.cuts;
+  const Cut& end = cuts[lane + 1];
+  const bool has_beginning = cuts[lane] < Cut{end.unit, 1, 0};
+  if (end.partition == 0 || !has_beginning) return;
+  AttentionUnit<kInner> unit(call, end.unit);
+  for (int i = lane + 1; i < num_lanes && cuts[i].unit == end.unit; ++i) {
+    const int32_t count = call.plan.partitions_behind(cuts[i], cuts[i + 1]);
+    for (int32_t p = 0; p < count; ++p) {
+      unit.merge(cuts[i].partition + p, unit.slot(cuts[i].slot, p), totals);
+    }
+  }
+  unit.store_out(totals);
+}
+
+template <const Inner& kInner>
+void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRows& rows,
+               KvLayer cache, const AttentionMemory& memory, Tensor out) {
+  const AttentionPlan& plan = attention_plan(memory);
+  const AttentionCall call{q, shape, rows, cache, plan, out};
+  alignas(64) unsigned char totals[AttentionUnit<kInner>::kMaxStatesBytes];
+  if (rows.count > 0) {
+    attend_between<kInner>(call, plan.cuts[lane.index()], plan.cuts[lane.index() + 1], totals);
+    if (plan.has_cut_unit) {
+      lane.meet();
+      merge_cut_unit<kInner>(call, lane.index(), lane.count(), totals);
+    }
+  }
+  lane.meet();
+}
+
+}  // namespace tidemill::host

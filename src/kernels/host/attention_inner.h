@@ -1,0 +1,83 @@
+// Attention of one host variant on plain memory: queries against the blocks of a partition. What a
+// step's attention consists of, and who computes which part, is host/attention_driver.h.
+//
+// Plain data and declarations only, as host/inner.h explains.
+#pragma once
+
+#include <stdint.h>
+
+#include "kernels/kv_layout.h"
+
+namespace tidemill {
+
+// Positions are cut into partitions, counted from 0: a query's maximum runs within one, and
+// partitions merge in order.
+inline constexpr int64_t kPartitionTokens = 512;
+inline constexpr int64_t kPartitionBlocks = kPartitionTokens / kTokensPerBlock;
+
+// Most queries of a task. Four tiles of 16: enough that reading a block costs little beside their
+// arithmetic, few enough that their states stay in L2 beside it.
+inline constexpr int64_t kTaskQueries = 64;
+
+// A query's running softmax: maximum, sum of exp(score - maximum), and the values weighted by them.
+// Elements are float, or double in the reference. Element 0 is the maximum, 1 the sum; from
+// kStateHeader on, padded_dim (head_dim, padded to 16) of values. Starts on 64 bytes.
+inline constexpr int64_t kStateHeader = 16;
+inline constexpr int64_t kMaxStateElementBytes = 8;
+
+constexpr int64_t padded_head_dim(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+constexpr int64_t state_bytes(int64_t element_bytes, int64_t head_dim) {
+  return (kStateHeader + padded_head_dim(head_dim)) * element_bytes;
+}
+
+// Queries that share a kv head, over blocks of a partition that they share, too. A block is read
+// once for all of them; a query's bits depend neither on the others nor on how blocks were dealt to
+// tasks.
+struct AttentionTask {
+  int64_t num_queries;        // 1 .. kTaskQueries
+  const void* const* q;       // of each query: head_dim elements of the cache's type
+  const int32_t* first;       // positions first .. last are attended; neither falls from one query
+  const int32_t* last;        // to the next
+  unsigned char* states;      // of the partition, one behind the other
+  const int32_t* block_ids;   // of the sequence
+  int64_t begin, end;         // blocks of the sequence
+  int64_t known_end;          // blocks before it may be read ahead
+  const unsigned char* keys;  // of this kv head in block 0 of the layer
+  const unsigned char* values;
+  int64_t block_stride;  // bytes
+  int64_t head_dim;
+  float scale;
+};
+
+struct AttentionInner {
+  int64_t state_element_bytes;
+  void (*attend_f32)(const AttentionTask& task);
+  void (*attend_bf16)(const AttentionTask& task);
+  // A state that has seen no key.
+  void (*clear)(void* state, int64_t padded_dim);
+  // total = total merged with a partition behind it.
+  void (*merge)(const void* partition, int64_t padded_dim, void* total);
+  // out[padded_dim] = values / sum.
+  void (*finish)(const void* total, int64_t padded_dim, float* out);
+};
+
+// Defined in the files of that suffix.
+#define TIDEMILL_ATTENTION(variant)                                         \
+  namespace variant {                                                       \
+  void attend_f32(const AttentionTask& task);                               \
+  void attend_bf16(const AttentionTask& task);                              \
+  void clear_state(void* state, int64_t padded_dim);                        \
+  void merge_state(const void* partition, int64_t padded_dim, void* total); \
+  void finish_state(const void* total, int64_t padded_dim, float* out);     \
+  }
+TIDEMILL_ATTENTION(reference)
+TIDEMILL_ATTENTION(avx2)
+TIDEMILL_ATTENTION(avx512)
+#undef TIDEMILL_ATTENTION
+
+// Everything else is avx512's.
+namespace avx512bf16 {
+void attend_bf16(const AttentionTask& task);
+}  // namespace avx512bf16
+
+}  // namespace tidemill

@@ -1,0 +1,266 @@
+#include "measure/kernel_table.h"
+
+#include <algorithm>
+#include <atomic>
+#include <random>
+
+#include "kernels/quantized_rows.h"
+#include "measure/attention_case.h"
+#include "measure/kernel_inputs.h"
+#include "sampling/sampler.h"
+
+namespace tidemill {
+namespace {
+
+constexpr int64_t kProductRows[] = {1, 4, 16, 64, 256};
+constexpr int64_t kSmallRows[] = {1, 16, 64};
+constexpr int64_t kMostCalls = int64_t{1} << 20;
+
+// One kind of product of the network: the weights of all layers, and what happens behind it.
+struct Product {
+  const char* name;
+  std::vector<PackedWeight> weights;
+  const float* bias = nullptr;
+  bool adds_residual = false;
+  bool silu_times_up = false;
+  double Operations::*part = &Operations::body;
+};
+
+std::vector<Product> products_of(const Model& model) {
+  std::vector<Product> products{{.name = "qkv", .bias = model.layers().front().qkv_bias},
+                                {.name = "output", .adds_residual = true},
+                                {.name = "gate_up", .silu_times_up = true},
+                                {.name = "down", .adds_residual = true},
+                                {.name = "head", .part = &Operations::head}};
+  for (const LayerWeights& layer : model.layers()) {
+    products[0].weights.push_back(layer.qkv);
+    products[1].weights.push_back(layer.output);
+    products[2].weights.push_back(layer.gate_up);
+    products[3].weights.push_back(layer.down);
+  }
+  products[4].weights.push_back(model.head());
+  return products;
+}
+
+class Table {
+ public:
+  Table(const Kernels& kernels, const Model& model, WorkerPool& workers, MachineProbe& probe,
+        const KernelTableOptions& options, const std::function<void(const KernelLine&)>& show)
+      : kernels_(kernels),
+        model_(model),
+        workers_(workers),
+        probe_(probe),
+        options_(options),
+        show_(show),
+        arena_(kernels.allocate(static_cast<size_t>(arena_bytes()))) {}
+
+  void products();
+  void attention(int64_t sequences, int64_t context);
+  void norms();
+  void roundings();
+  void sampling(const char* name, const SamplingParams& params);
+
+ private:
+  // The largest weight has to fit, too.
+  int64_t arena_bytes() const {
+    const PackedWeight& head = model_.head();
+    return std::max(options_.arena_bytes,
+                    static_cast<int64_t>(packed_bytes(head.format, head.n, head.k)));
+  }
+  void product(const Product& product, const std::vector<PackedWeight>& weights, int64_t rows);
+  // `run(calls)` makes so many calls; `work` is that of one.
+  Figures between_probes(const Work& work, const std::function<void(int64_t calls)>& run);
+  int64_t calls_of_a_round(const std::function<void(int64_t calls)>& run) const;
+
+  const Kernels& kernels_;
+  const Model& model_;
+  WorkerPool& workers_;
+  MachineProbe& probe_;
+  const KernelTableOptions options_;
+  const std::function<void(const KernelLine&)>& show_;
+  Buffer arena_;
+  std::mt19937_64 random_{1};
+};
+
+int64_t Table::calls_of_a_round(const std::function<void(int64_t calls)>& run) const {
+  for (int64_t calls = 1;; calls *= 4) {
+    const CpuClock clock;
+    run(calls);
+    const double seconds = std::max(clock.seconds(), 1e-9);
+    if (seconds < options_.round_seconds / 8.0 && calls < kMostCalls) continue;
+    const double wanted = static_cast<double>(calls) * options_.round_seconds / seconds;
+    return std::max<int64_t>(1, static_cast<int64_t>(wanted));
+  }
+}
+
+Figures Table::between_probes(const Work& work, const std::function<void(int64_t calls)>& run) {
+  const int64_t calls = calls_of_a_round(run);
+  const auto times = static_cast<double>(calls);
+  const Work of_round{.tokens = work.tokens * times,
+                      .bytes = work.bytes * times,
+                      .operations = {.body = work.operations.body * times,
+                                     .head = work.operations.head * times,
+                                     .attention = work.operations.attention * times}};
+  std::vector<Round> rounds;
+  const CpuClock whole;
+  Rates before = probe_.measure();
+  for (int i = 0; i < kMaxRounds; ++i) {
+    if (i >= kMinRounds && whole.seconds() > options_.line_seconds) break;
+    Round round{.work = of_round, .calls = calls, .before = before};
+    const CpuClock clock;
+    run(calls);
+    round.seconds = clock.seconds();
+    round.cpu_share = clock.share(workers_.num_threads());
+    before = round.after = probe_.measure();
+    rounds.push_back(round);
+  }
+  return figures_of(rounds);
+}
+
+void Table::products() {
+  for (const Product& each : products_of(model_)) {
+    const std::vector<PackedWeight> weights = copy_in_turn(each.weights, arena_);
+    for (const int64_t rows : kProductRows) product(each, weights, rows);
+  }
+}
+
+void Table::product(const Product& product, const std::vector<PackedWeight>& weights,
+                    int64_t rows) {
+  const PackedWeight& first = weights.front();
+  const OwnedRows in = OwnedRows::inputs_of(kernels_, first, rows, workers_, random_);
+  // What the down projection reads, where this makes it; else f32.
+  const bool integers = model_.compute_types().integer_parts > 0;
+  const DType type =
+      product.silu_times_up && !integers ? model_.compute_types().floats : DType::kF32;
+  const OwnedRows out(kernels_, type, rows, product.silu_times_up ? first.n / 2 : first.n, random_);
+  const Epilogue epilogue{.bias = product.bias,
+                          .residual = product.adds_residual ? &out.view() : nullptr,
+                          .silu_times_up = product.silu_times_up};
+  Work work{.tokens = static_cast<double>(rows),
+            .bytes = static_cast<double>(packed_bytes(first.format, first.n, first.k))};
+  work.operations.*product.part = 2.0 * static_cast<double>(rows * first.n * first.k);
+  size_t next = 0;
+  const Figures figures = between_probes(work, [&](int64_t calls) {
+    workers_.run([&](Lane& lane) {
+      for (int64_t i = 0; i < calls; ++i) {
+        const PackedWeight& weight = weights[(next + static_cast<size_t>(i)) % weights.size()];
+        kernels_.matmul(lane, in.view(), weight, epilogue, out.view());
+      }
+    });
+    next = (next + static_cast<size_t>(calls)) % weights.size();
+  });
+  show_(
+      {.kernel = product.name, .format = name_of(first.format), .rows = rows, .figures = figures});
+}
+
+void Table::attention(int64_t sequences, int64_t context) {
+  if (context > model_.architecture().max_positions) return;
+  if (!AttentionCase::fits(model_, sequences, context, arena_)) return;
+  AttentionCase step(kernels_, model_, sequences, context, arena_, random_);
+  const Work work{.tokens = static_cast<double>(sequences),
+                  .bytes = step.bytes(),
+                  .operations = {.attention = step.operations()}};
+  const Figures figures =
+      between_probes(work, [&](int64_t calls) { step.run(kernels_, workers_, calls); });
+  const bool wide = model_.compute_types().floats == DType::kF32;
+  show_({.kernel = "attention",
+         .format = name_of(wide ? PackedFormat::kF32 : PackedFormat::kBf16),
+         .rows = sequences,
+         .context = context,
+         .figures = figures});
+}
+
+// The norm before q|k|v, with what rounds its rows for that product.
+void Table::norms() {
+  const LayerWeights& layer = model_.layers().front();
+  const float epsilon = model_.architecture().norm_epsilon;
+  for (const int64_t rows : kSmallRows) {
+    const OwnedRows in(kernels_, DType::kF32, rows, layer.qkv.k, random_);
+    const OwnedRows out = OwnedRows::inputs_of(kernels_, layer.qkv, rows, workers_, random_);
+    const Figures figures =
+        between_probes({.tokens = static_cast<double>(rows)}, [&](int64_t calls) {
+          workers_.run([&](Lane& lane) {
+            for (int64_t i = 0; i < calls; ++i) {
+              kernels_.rms_norm(lane, in.view(), nullptr, layer.attention_norm, epsilon,
+                                out.view());
+            }
+          });
+        });
+    show_({.kernel = "rms_norm",
+           .format = is_integer(layer.qkv.format) ? "int8" : name_of(layer.qkv.format),
+           .rows = rows,
+           .figures = figures,
+           .has_limit = false});
+  }
+}
+
+// Of what the down projection reads.
+void Table::roundings() {
+  const PackedWeight& down = model_.layers().front().down;
+  if (!is_integer(down.format)) return;
+  for (const int64_t rows : kSmallRows) {
+    const OwnedRows in(kernels_, DType::kF32, rows, down.k, random_);
+    const OwnedRows out = OwnedRows::inputs_of(kernels_, down, rows, workers_, random_);
+    const Figures figures =
+        between_probes({.tokens = static_cast<double>(rows)}, [&](int64_t calls) {
+          workers_.run([&](Lane& lane) {
+            for (int64_t i = 0; i < calls; ++i) kernels_.quantize(lane, in.view(), out.view());
+          });
+        });
+    show_({.kernel = "quantize",
+           .format = "int8",
+           .rows = rows,
+           .figures = figures,
+           .has_limit = false});
+  }
+}
+
+// Rows are shared among the workers, as in a step.
+void Table::sampling(const char* name, const SamplingParams& params) {
+  const int64_t vocab = model_.architecture().vocab_size;
+  for (const int64_t rows : {int64_t{1}, int64_t{16}}) {
+    const OwnedRows logits(kernels_, DType::kF32, rows, vocab, random_);
+    for (int64_t row = 0; row < rows; ++row) {  // some good tokens above a noise
+      float* values = static_cast<float*>(logits.view().data) + row * logits.view().stride;
+      for (int64_t i = 0; i < vocab; ++i) values[i] *= 4.0f;
+      for (int i = 0; i < 20; ++i) {
+        values[random_() % static_cast<uint64_t>(vocab)] = 10.0f + 0.3f * static_cast<float>(i);
+      }
+    }
+    std::atomic<int64_t> sum{0};  // used, so that the choices are made
+    const Figures figures =
+        between_probes({.tokens = static_cast<double>(rows)}, [&](int64_t calls) {
+          workers_.run([&](Lane& lane) {
+            const Range mine = lane.share(rows);
+            for (int64_t i = 0; i < calls; ++i) {
+              for (int64_t row = mine.begin; row < mine.end; ++row) {
+                const SamplingRow choice{.params = params, .position = static_cast<int32_t>(i)};
+                const float* values =
+                    static_cast<const float*>(logits.view().data) + row * logits.view().stride;
+                sum += choose_token(kernels_, values, vocab, choice).token;
+              }
+              lane.meet();
+            }
+          });
+        });
+    show_({.kernel = name, .rows = rows, .figures = figures, .has_limit = false});
+  }
+}
+
+}  // namespace
+
+void measure_kernels(const Kernels& kernels, const Model& model, WorkerPool& workers,
+                     MachineProbe& probe, const KernelTableOptions& options,
+                     const std::function<void(const KernelLine&)>& show) {
+  workers.pin_caller();  // as who computes steps: not on another worker's core
+  Table table(kernels, model, workers, probe, options, show);
+  table.products();
+  table.attention(1, 4096);
+  table.attention(16, 1024);
+  table.norms();
+  table.roundings();
+  table.sampling("choose_greedy", {.temperature = 0.0f});
+  table.sampling("choose_top_k_top_p", {.temperature = 0.8f, .top_k = 50, .top_p = 0.9f});
+}
+
+}  // namespace tidemill

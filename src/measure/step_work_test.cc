@@ -1,0 +1,75 @@
+#include "measure/step_work.h"
+
+#include <gtest/gtest.h>
+
+namespace tidemill {
+namespace {
+
+Manifest manifest_of(bool tied_head, PackedFormat format = PackedFormat::kBf16) {
+  Manifest manifest;
+  manifest.format = format;
+  manifest.architecture = {.hidden_size = 64,
+                           .num_layers = 2,
+                           .num_heads = 4,
+                           .num_kv_heads = 2,
+                           .head_dim = 16,
+                           .intermediate_size = 128,
+                           .vocab_size = 160,
+                           .max_positions = 4096,
+                           .tied_head = tied_head};
+  manifest.tensors = engine_tensors(manifest.architecture, format);
+  return manifest;
+}
+
+constexpr double kBodyWeights = 2 * (64 * 128 + 64 * 64 + 2 * 64 * 128 + 64 * 128);
+constexpr double kHeadWeights = 160 * 64;
+
+TEST(StepWork, CountsEveryWeightOnceAndTheEmbeddingOnlyWhereItIsTheHead) {
+  for (const bool tied : {false, true}) {
+    const ModelCost cost = cost_of(manifest_of(tied));
+    EXPECT_DOUBLE_EQ(cost.body_operations, 2 * kBodyWeights);
+    EXPECT_DOUBLE_EQ(cost.head_operations, 2 * kHeadWeights);
+    const double norms = 4.0 * 64 * (2 * 2 + 1);
+    EXPECT_DOUBLE_EQ(cost.weight_bytes, 2 * (kBodyWeights + kHeadWeights) + norms);
+  }
+}
+
+TEST(StepWork, KeysAndValuesOfAPositionAreThoseOfAllLayers) {
+  EXPECT_DOUBLE_EQ(cost_of(manifest_of(true)).kv_bytes, 2 * 2 * 2 * 16 * 2);
+  EXPECT_DOUBLE_EQ(cost_of(manifest_of(true, PackedFormat::kF32)).kv_bytes, 2 * 2 * 2 * 16 * 4);
+  EXPECT_DOUBLE_EQ(cost_of(manifest_of(true)).attention_operations, 4 * 4 * 16 * 2);
+}
+
+constexpr ModelCost kCost{.weight_bytes = 1000.0,
+                          .body_operations = 500.0,
+                          .head_operations = 90.0,
+                          .attention_operations = 8.0,
+                          .kv_bytes = 3.0};
+
+TEST(StepWork, DecodeReadsWeightsOnceAndEverySequencesContext) {
+  const Work work = decode_work(kCost, 16, 100, 5);
+  EXPECT_DOUBLE_EQ(work.tokens, 80);
+  EXPECT_DOUBLE_EQ(work.bytes, 5 * (1000.0 + 16 * 100 * 3.0));
+  EXPECT_DOUBLE_EQ(work.operations.body, 5 * 16 * 500.0);
+  EXPECT_DOUBLE_EQ(work.operations.head, 5 * 16 * 90.0);
+  EXPECT_DOUBLE_EQ(work.operations.attention, 5 * 16 * 100 * 8.0);
+}
+
+TEST(StepWork, PrefillReadsWeightsInEachChunkAndWhatEarlierOnesStored) {
+  const Work work = prefill_work(kCost, 2, 10, 4);
+  EXPECT_DOUBLE_EQ(work.tokens, 20);
+  EXPECT_DOUBLE_EQ(work.bytes, 5 * 1000.0 + 2 * (4 + 8) * 3.0);
+  EXPECT_DOUBLE_EQ(work.operations.body, 20 * 500.0);
+  EXPECT_DOUBLE_EQ(work.operations.head, 2 * 90.0);
+  EXPECT_DOUBLE_EQ(work.operations.attention, 2 * 55 * 8.0);
+}
+
+TEST(StepWork, AWindowBoundsWhatAQuerySees) {
+  ModelCost cost = kCost;
+  cost.window = 4;
+  EXPECT_DOUBLE_EQ(decode_work(cost, 1, 100, 1).bytes, 1000.0 + 4 * 3.0);
+  EXPECT_DOUBLE_EQ(prefill_work(cost, 1, 6, 8).operations.attention, (1 + 2 + 3 + 4 + 4 + 4) * 8.0);
+}
+
+}  // namespace
+}  // namespace tidemill
