@@ -37,13 +37,16 @@ cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release >build.log 2>&1 ||
 cmake --build build || die "the build failed; the messages are above."
 rm -f build.log
 
+flags=()
 if [ -z "$model" ]; then
   say "fetching SmolLM2-135M-Instruct"
   model=$(python3 scripts/fetch_smollm2.py .cache/models) || die "the model could not be fetched."
+  flags=(--activations int16)  # so small a model feels each rounding (docs/settings.md)
 fi
 
 say "serving $model on port $port"
-build/tidemill serve "$model" --port "$port" --cache-dir .cache/engines --log-level warning &
+build/tidemill serve "$model" "${flags[@]}" --port "$port" --cache-dir .cache/engines \
+  --log-level warning &
 server=$!
 trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true' EXIT
 trap 'exit 130' INT TERM
@@ -82,7 +85,7 @@ cat <<TEXT
 == talk to it
 curl http://127.0.0.1:$port/v1/chat/completions -H 'Content-Type: application/json' -d '{"messages": [{"role": "user", "content": "Hello!"}]}'
 curl http://127.0.0.1:$port/invocations -H 'Content-Type: application/json' -d '{"inputs": "The capital of France is", "parameters": {"max_new_tokens": 20}}'
-build/tidemill chat $model --cache-dir .cache/engines
+build/tidemill chat $model${flags[*]:+ ${flags[*]}} --cache-dir .cache/engines
 TEXT
 [ "$once" = yes ] && exit 0
 echo "

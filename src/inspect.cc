@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
-#include <fstream>
 
 #include "base/check.h"
 #include "checkpoint/checkpoint.h"
@@ -14,6 +13,7 @@
 #include "kernels/select.h"
 #include "loaded_model.h"
 #include "machine_calibration.h"
+#include "measure/machine_facts.h"
 #include "model/load.h"
 #include "parallel/available_memory.h"
 #include "parallel/topology.h"
@@ -39,21 +39,12 @@ Fact memory(const std::string& name, int64_t bytes) {
   return {name, mebibytes(bytes), bytes, name + "_bytes"};
 }
 
-std::string processor_name() {
-  std::ifstream in("/proc/cpuinfo");
-  for (std::string line; std::getline(in, line);) {
-    const size_t colon = line.find(':');
-    if (line.starts_with("model name") && colon + 2 < line.size()) return line.substr(colon + 2);
-  }
-  return "unknown";
-}
-
 FactSection machine(const Settings& settings) {
   const int cores = static_cast<int>(usable_cores().size());
   const int workers = settings.workers.num_threads > 0 ? settings.workers.num_threads : cores;
   const Kernels& chosen = select_kernels(settings.model.isa);
   return {"machine",
-          {{"processor", processor_name()},
+          {{"processor", this_processor().model},
            {"workers", format("{} (usable cores: {})", workers, cores), workers},
            memory("available", available_memory()),
            {"variant", format("{}: {}", chosen.name, chosen.description), chosen.name}}};

@@ -33,10 +33,14 @@ ProcessorName processor_in(const std::string& cpuinfo) {
   return {.vendor = value_of(cpuinfo, "vendor_id"), .model = value_of(cpuinfo, "model name")};
 }
 
-JsonValue machine_json(const Kernels& kernels, int threads) {
+ProcessorName this_processor() {
   std::stringstream cpuinfo;
   cpuinfo << std::ifstream("/proc/cpuinfo").rdbuf();
-  const ProcessorName processor = processor_in(cpuinfo.str());
+  return processor_in(cpuinfo.str());
+}
+
+JsonValue machine_json(const Kernels& kernels, int threads) {
+  const ProcessorName processor = this_processor();
   return JsonObject{
       {"vendor", processor.vendor}, {"processor", processor.model},
       {"isa", kernels.name},        {"variant", kernels.description},

@@ -15,6 +15,7 @@ struct ProcessorName {
 
 // From the text of /proc/cpuinfo.
 ProcessorName processor_in(const std::string& cpuinfo);
+ProcessorName this_processor();
 
 // {"vendor", "processor", "isa", "variant", "threads", "usable_cores", "kernel"}
 JsonValue machine_json(const Kernels& kernels, int threads);

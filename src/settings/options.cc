@@ -132,7 +132,7 @@ constexpr Option kOptions[] = {
     {"speculative", kModel, kDoesIt, IN(executor.scheduler.speculative), one_of(kSpeculations),
      "ngram: where the last tokens of a text have stood in it before, those behind them are "
      "computed with the next one, and kept where they are what would have been said; the text is "
-     "the same. auto: where it costs nothing. off: never.",
+     "the same. auto: where it is known to cost nothing, which nothing measures yet; as off.",
      kTalks},
     {"speculative_length", kModel, kDoesIt, IN(executor.scheduler.speculative_length),
      between(1, 15), "Most tokens that a step computes ahead of a sequence.", kTalks},
@@ -443,8 +443,7 @@ constexpr Option kOptions[] = {
     {"decode_tokens", kVerb, kDoesIt, IN(verb.decode_tokens), between(1, 1e6),
      "Tokens that each sequence decodes while it is measured, in rounds.", "bench"},
     {"grid", kVerb, kDoesIt, IN(verb.grid), any(),
-     "Measure prefill of 128 to 8192 tokens and decode of 1 to 64 sequences with contexts of 128 "
-     "to "
+     "Measure prefill of 128 to 8192 tokens and decode of 1 to 64 sequences at contexts of 128 to "
      "4096.",
      "bench"},
     {"kernels", kVerb, kDoesIt, IN(verb.kernels), any(),

@@ -286,13 +286,7 @@ struct Bf16Ops : F32Tile {
   }
 
   static void pack(const AttentionTask& task, const QueryTile& tile, void* packed) {
-    auto* out = static_cast<uint32_t*>(packed);
-    for (int64_t i = 0; i < kTile; ++i) {
-      const auto* q = static_cast<const uint16_t*>(tile.q[i < tile.count ? i : 0]);
-      for (int64_t d = 0; d < task.head_dim; ++d) {
-        out[d * kTile + i] = static_cast<uint32_t>(q[d]) << 16;
-      }
-    }
+    pack_widened(task, tile, packed);
   }
 
   template <int kRows>

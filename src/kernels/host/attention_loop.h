@@ -5,10 +5,9 @@
 //
 // The order of arithmetic is the definition (kernels.h): each query has chains of its own. There
 // are two ways to walk a block, and both add in the same order:
-//   rows: up to Ops::kRowsAtOnce queries at once, a query's 32 scores lie in registers side by
-//   side; tile: 16 queries at once, one to a vector element, so that maximum, exponentials and sums
-//   of
-//         the softmax are vertical. Pays off from some Ops::kMaxRowQueries on.
+//   rows  up to Ops::kRowsAtOnce queries at once; a query's 32 scores lie side by side in registers
+//   tile  16 queries at once, one to a vector element, so that maximum, exponentials and sums of
+//         the softmax are vertical; pays off from some Ops::kMaxRowQueries on
 #pragma once
 
 #include <stdint.h>
@@ -48,6 +47,17 @@ struct Block {
 // One line of a block ahead for each that is read of this one: in a burst they would hold up the
 // arithmetic. Into L2, where a block waits without pushing this one out of L1.
 inline void prefetch(const unsigned char* line) { __builtin_prefetch(line, 0, 2); }
+
+// A tile's queries of bf16 as f32, [head_dim][query].
+inline void pack_widened(const AttentionTask& task, const QueryTile& tile, void* packed) {
+  auto* out = static_cast<uint32_t*>(packed);
+  for (int64_t i = 0; i < kTile; ++i) {
+    const auto* q = static_cast<const uint16_t*>(tile.q[i < tile.count ? i : 0]);
+    for (int64_t d = 0; d < task.head_dim; ++d) {
+      out[d * kTile + i] = static_cast<uint32_t>(q[d]) << 16;
+    }
+  }
+}
 
 inline void load_tile(const AttentionTask& task, int64_t begin, QueryTile& tile) {
   const int64_t left = task.num_queries - begin;

@@ -49,15 +49,17 @@ struct Inner {
   void (*product_bf16)(const ProductTile& tile);
   // Integers: each run of the input (quantized_rows.h) is a row. Within a group the sum of x * q is
   // exact. Then, groups in order, with the fused multiply-add of floats:
-  //   a = sum of x * (q - z) with the z of all channels alike, 128 or 8 (Offsets::kNone), else x *
-  //   q total = fma(float(a) * x_scale, w_scale, total) total = fma(offset, x_scale * float(sum of
-  //   x), total), offset = m or -w_scale * z (not kNone)
+  //   Offsets::kNone   a = sum of x * (q - z), with the z of all channels alike: 128 or 8
+  //   else             a = sum of x * q
+  //                    total = fma(float(a) * x_scale, w_scale, total)
+  //   not kNone        total = fma(offset, x_scale * float(sum of x), total),
+  //                    offset = m or -w_scale * z
   void (*product_int8)(const ProductTile& tile);
   void (*product_int4)(const ProductTile& tile);
   AttentionInner attention;
   // out[i] = in[i] * scale[i] * r with r = 1 / sqrt(mean of squares + epsilon); count floats.
   void (*normalize)(const float* in, const float* scale, int64_t count, float epsilon, float* out);
-  // out[i] = silu(gate[i]) * up[i] for 16 channels.
+  // out[i] = silu(gate[i]) * up[i] for 16 channels. `out` may be gate, or lie before both.
   void (*silu_times_up)(const float* gate, const float* up, float* out);
   // out[i] = bf16(in[i]), nearest even.
   void (*to_bf16)(const float* in, int64_t count, uint16_t* out);

@@ -161,22 +161,19 @@ constexpr Tile kBlocks[kBlockRows][2] = {
     {tile_of<Numbers, 12, 1>, tile_of<Numbers, 12, 2>},
 };
 
+// A pair is wanted in L2 while the pair before it is multiplied; few rows wait for memory anyway.
 template <typename Numbers>
-void product_of(ProductTile part) {
-  if (part.num_rows <= kTileRows) {
-    part.ahead = nullptr;
-    return run_tiles(part, kTiles<Numbers>);
-  }
+void run(ProductTile part) {
   const unsigned char* next_group = part.ahead;
-  const int64_t num_rows = part.num_rows;
+  part.ahead = nullptr;
+  if (part.num_rows <= kTileRows) return run_tiles(part, kTiles<Numbers>);
   for (int64_t panel = 0; panel < part.num_panels; panel += 2) {
     const int64_t width = part.num_panels - panel < 2 ? 1 : 2;
     ProductTile block = part;
     block.panels += panel * part.panel_stride;
     block.ahead = panel + 2 < part.num_panels ? block.panels + 2 * part.panel_stride : next_group;
-    block.sums += panel * 16;
-    for (int64_t row = 0; row < num_rows; row += kBlockRows) {
-      block.num_rows = num_rows - row < kBlockRows ? num_rows - row : kBlockRows;
+    for (int64_t row = 0; row < part.num_rows; row += kBlockRows) {
+      block.num_rows = part.num_rows - row < kBlockRows ? part.num_rows - row : kBlockRows;
       block.in = part.in + row * part.in_stride;
       block.sums = part.sums + row * kTilePanels * 16 + panel * 16;
       kBlocks<Numbers>[block.num_rows - 1][width - 1](block);
@@ -187,7 +184,7 @@ void product_of(ProductTile part) {
 
 }  // namespace
 
-void product_int8(const ProductTile& tile) { product_of<Int8>(tile); }
-void product_int4(const ProductTile& tile) { product_of<Int4>(tile); }
+void product_int8(const ProductTile& tile) { run<Int8>(tile); }
+void product_int4(const ProductTile& tile) { run<Int4>(tile); }
 
 }  // namespace tidemill::avx512vnni

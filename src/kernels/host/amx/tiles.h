@@ -34,7 +34,9 @@ static_assert(sizeof(TileShapes) == 64);
 namespace amx {
 // What this thread's tiles are set to. Setting them again costs some 0.1 us and clears them. Not
 // thread_local: for that clang emits a wrapper function that the linker may keep for other files.
-extern __thread TileShapes loaded_shapes;
+// Its place is fixed when the program is linked: ld (2.40) does not find it in code that UBSan
+// checks otherwise.
+extern __thread TileShapes loaded_shapes __attribute__((tls_model("local-exec")));
 }  // namespace amx
 
 #ifdef __AMX_TILE__
