@@ -85,21 +85,32 @@ std::vector<PackedWeight> weights_of(const Model& model) {
   return weights;
 }
 
-// Its free tokens, for the scheduler; 0 where they are not known.
-int32_t calibrate_for(const MachineCalibration& machine, const Model& model) {
-  if (!machine.numbers) {
-    log_info("calibration: none ({})", machine.origin);
-    return 0;
+// What a calibration is good for: how many tokens a step takes. With one that others disturbed
+// nothing is known, and the numbers are those that do well on most machines.
+void choose_step_sizes(const MachineCalibration& machine, const Model& model,
+                       SchedulerOptions& options) {
+  constexpr auto kBlock = static_cast<int32_t>(kTokensPerBlock);
+  if (machine.numbers && !machine.numbers->disturbed) {
+    const std::vector<PackedWeight> weights = weights_of(model);
+    const double free = std::min<double>(free_tokens(*machine.numbers, weights), 65536);
+    options.free_tokens = static_cast<int32_t>(free);
+    options.level_tokens = level_tokens(*machine.numbers, weights);
   }
+  // Eight times the free tokens make a step some four times as long as one of decodes alone, and
+  // products with so many rows hardly slower for each of them than with more (docs/performance.md).
+  if (options.mixed_step_tokens == 0) {
+    options.mixed_step_tokens = std::clamp(8 * options.free_tokens / kBlock * kBlock, 128, 512);
+  }
+}
+
+void say_calibration(const MachineCalibration& machine, const SchedulerOptions& options) {
+  if (!machine.numbers) return log_info("calibration: none ({})", machine.origin);
   if (const size_t count = machine.numbers->set_aside.size(); count > 0) {
     log_warning("calibration: {} values are too strange to be used; tidemill inspect lists them",
                 count);
   }
-  const double tokens = free_tokens(*machine.numbers, weights_of(model));
-  log_info("calibration ({}): {}; up to {:.0f} tokens in a step take as long as one",
-           machine.origin, describe(*machine.numbers), std::max(tokens, 1.0));
-  constexpr double kMost = 65536;  // as many as a step may have
-  return static_cast<int32_t>(std::min(tokens, kMost));
+  log_info("calibration ({}): {}; {} free tokens, {} level", machine.origin,
+           describe(*machine.numbers), options.free_tokens, options.level_tokens);
 }
 
 // The server has registered these: /metrics shows them before a model is loaded, too.
@@ -152,7 +163,7 @@ MemoryWishes memory_wishes(const Settings& settings, const Architecture& archite
           .max_sequences = scheduler.max_sequences,
           .limits = {.max_model_len = max_model_len(settings, architecture),
                      .max_step_tokens = scheduler.max_step_tokens,
-                     .max_score_rows = scheduler.max_score_rows()}};
+                     .max_score_rows = scheduler.most_score_rows()}};
 }
 
 OpenOptions engine_options(const ModelSettings& settings) {
@@ -210,10 +221,7 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   model_ = std::make_unique<Model>(engine, model_options(settings.model));
   const Architecture& architecture = model_->architecture();
   const TextFiles files = read_text_files(engine);
-  Settings calibrated = settings;
-  const MachineCalibration machine = machine_calibration(settings.model, kernels, workers);
-  calibrated.executor.scheduler.free_tokens = calibrate_for(machine, *model_);
-  const MemoryWishes wishes = memory_wishes(calibrated, architecture);
+  const MemoryWishes wishes = memory_wishes(settings, architecture);
   const DecoderLimits& limits = wishes.limits;
   // Weights on a disk are in the page cache, which counts as room; in memory, they are taken.
   const int64_t taken = opened.in_memory ? model_->weight_bytes() : 0;
@@ -225,8 +233,11 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   say_plan(plan);
   heap_room_ = plan.available_bytes - plan.weight_bytes - plan.workspace_bytes - plan.kv_bytes();
   set_memory_metrics(metrics, plan);
-  ExecutorOptions options = calibrated.executor;
+  ExecutorOptions options = settings.executor;
   options.max_model_len = limits.max_model_len;
+  const MachineCalibration machine = machine_calibration(settings.model, kernels, workers);
+  choose_step_sizes(machine, *model_, options.scheduler);
+  say_calibration(machine, options.scheduler);
   options.read = read_limits(machine, weights_of(*model_), plan);
   options.scheduler.groups = {{.num_blocks = plan.num_blocks}};
   executor_ = std::make_unique<Executor>(

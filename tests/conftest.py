@@ -18,6 +18,9 @@ MODELS = pathlib.Path(os.environ.get("TIDEMILL_MODELS", ROOT / ".cache/models"))
 SHARED = pathlib.Path(os.environ.get("TIDEMILL_SHARED", ROOT / "../shared"))
 START_SECONDS = 120
 
+# Half a second of every start that tests nothing: tests of it ask for it.
+os.environ.setdefault("OPTION_CALIBRATION", "off")
+
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "real_model: needs SmolLM2")

@@ -25,6 +25,7 @@ constexpr double kProbeSeconds = 0.004;
 constexpr double kCalm = 1.15;
 constexpr double kCpuShare = 0.97;
 constexpr double kStrange = 3.0;
+constexpr double kLevel = 1.03;  // what is no slower
 
 constexpr PackedFormat kFormats[] = {PackedFormat::kF32,
                                      PackedFormat::kBf16,
@@ -184,9 +185,7 @@ int64_t CalibrationOptions::default_arena_bytes() {
   return std::clamp(2 * cache, int64_t{64} << 20, int64_t{256} << 20);
 }
 
-double Calibration::attainable(const PackedFormat& format) const {
-  const double peak = multiplies[static_cast<size_t>(format.numbers)];
-  // The same group if it was measured, else the nearest one.
+const ProductTimes* Calibration::nearest(const PackedFormat& format) const {
   const ProductTimes* nearest = nullptr;
   const auto distance = [&](const ProductTimes& times) {
     return std::abs(times.format.group - format.group);
@@ -195,6 +194,12 @@ double Calibration::attainable(const PackedFormat& format) const {
     if (times.format.numbers != format.numbers || times.seconds_per_byte.back() <= 0.0) continue;
     if (nearest == nullptr || distance(times) < distance(*nearest)) nearest = &times;
   }
+  return nearest;
+}
+
+double Calibration::attainable(const PackedFormat& format) const {
+  const double peak = multiplies[static_cast<size_t>(format.numbers)];
+  const ProductTimes* nearest = this->nearest(format);
   if (nearest == nullptr) return peak;
   const double rate = 2.0 * static_cast<double>(kCalibratedRows.back()) *
                       weights_per_byte(nearest->format) / nearest->seconds_per_byte.back();
@@ -213,6 +218,32 @@ double free_tokens(const Calibration& calibration, std::span<const PackedWeight>
   }
   if (calibration.read_by_all <= 0.0 || seconds_per_token <= 0.0) return 0.0;
   return bytes / calibration.read_by_all / seconds_per_token;
+}
+
+int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeight> weights) {
+  // Of a step of so many tokens; 0: unknown.
+  const auto seconds = [&](int64_t tokens) {
+    double sum = 0.0;
+    for (const PackedWeight& weight : weights) {
+      const ProductTimes* times = calibration.nearest(weight.format);
+      const int64_t rows = tokens * weight.input_parts;
+      const auto r = std::find(kCalibratedRows.begin(), kCalibratedRows.end(), rows);
+      if (times == nullptr || r == kCalibratedRows.end()) return 0.0;
+      const double per_byte =
+          times->seconds_per_byte[static_cast<size_t>(r - kCalibratedRows.begin())];
+      if (per_byte <= 0.0) return 0.0;
+      sum += per_byte * static_cast<double>(packed_bytes(weight.format, weight.n, weight.k));
+    }
+    return sum;
+  };
+  const double of_one = seconds(1);
+  int64_t most = 0;
+  for (const int64_t tokens : kCalibratedRows) {
+    const double of_these = seconds(tokens);
+    if (of_these <= 0.0 || of_these > kLevel * of_one) break;
+    most = tokens;
+  }
+  return static_cast<int32_t>(most);
 }
 
 Calibration calibrate(const Kernels& kernels, WorkerPool& workers,

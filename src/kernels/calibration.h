@@ -38,12 +38,18 @@ struct Calibration {
   // Operations per second that products of the format reach with many rows: that of 64 rows, and
   // never more than the multiply instruction gives. 0: unknown.
   double attainable(const PackedFormat& format) const;
+  // Of the measured formats with these numbers, the one whose group is nearest. Null: none.
+  const ProductTimes* nearest(const PackedFormat& format) const;
   bool operator==(const Calibration&) const = default;
 };
 
 // T*: so many tokens in a step take hardly longer than one, because their arithmetic is done while
 // the weights are read: (bytes / read) / (operations per token / attainable). 0: unknown.
 double free_tokens(const Calibration& calibration, std::span<const PackedWeight> weights);
+
+// The most tokens of kCalibratedRows whose products, as measured, take at most 3 % longer than
+// those of one token: what is computed beside one and thrown away costs no more. 0: unknown.
+int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeight> weights);
 
 struct CalibrationOptions {
   // Weights are taken from so much memory in turn: twice the last-level cache, so that they come

@@ -76,6 +76,25 @@ TEST(Calibration, AFormatThatWasNotMeasuredIsLikeTheNearestGroup) {
   EXPECT_EQ(calibration.attainable({Numbers::kInt4, Offsets::kNone, 256}), of_128);
 }
 
+TEST(Calibration, LevelTokensTakeAsLongAsOneInEveryWeight) {
+  Calibration calibration = genoa();
+  ProductTimes bf16{.format = PackedFormat::kBf16,
+                    .seconds_per_byte = {1.0, 1.0, 1.02, 1.02, 1.2, 2.0, 4.0}};
+  ProductTimes int8{.format = PackedFormat::kInt8PerChannel,
+                    .seconds_per_byte = {1.0, 1.01, 1.5, 1.0, 1.0, 1.0, 1.0}};
+  calibration.products = {bf16, int8};
+  const PackedWeight even[] = {weight_of(PackedFormat::kBf16)};
+  EXPECT_EQ(level_tokens(calibration, even), 8);
+  const PackedWeight both[] = {even[0], weight_of(PackedFormat::kInt8PerChannel)};
+  EXPECT_EQ(level_tokens(calibration, both), 2) << "beyond the first that takes longer none counts";
+  PackedWeight twice = even[0];
+  twice.input_parts = 2;  // 4 rows of 2 tokens, 8 of 4, beside 2 rows of one
+  EXPECT_EQ(level_tokens(calibration, {&twice, 1}), 4);
+  EXPECT_EQ(level_tokens(Calibration{}, even), 0);
+  calibration.products[0].seconds_per_byte[1] = 0.0;  // set aside
+  EXPECT_EQ(level_tokens(calibration, even), 1);
+}
+
 TEST(Calibration, StrangeValuesAreSaidAndNotUsed) {
   Calibration calibration = genoa();
   calibration.read_by_one = 1e6;     // a megabyte per second

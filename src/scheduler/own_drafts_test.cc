@@ -37,7 +37,7 @@ NewSequence counting(SequenceId id, int32_t max_new_tokens) {
 SchedulerOptions speculating(std::string how, int32_t free_tokens) {
   SchedulerOptions options{.groups = {{.num_blocks = 100}}};
   options.speculative = std::move(how);
-  options.free_tokens = free_tokens;
+  options.free_tokens = options.level_tokens = free_tokens;
   return options;
 }
 

@@ -37,16 +37,22 @@ struct KvGroupOptions {
 struct SchedulerOptions {
   int32_t max_sequences = 32;     // that run in one step (max_rolling_batch_size)
   int32_t max_step_tokens = 512;  // token budget of a step
+  // Budget of a step that has decodes: who waits for a next token waits as long as such a step
+  // takes. A prompt goes on by min_chunk_tokens however many decodes there are. 0: as any other.
+  int32_t mixed_step_tokens = 0;
   // Drafts of all sequences in one step. Each asks for a row of logits beyond that of its sequence,
   // and memory for those is set aside at start.
   int32_t max_step_drafts = 0;
-  // Drafts from a sequence's own text (ngram_drafts.h), beside those: off; ngram; or auto, where
-  // free_tokens is known. A step of C decodes gives each up to free_tokens / C - 1 of them.
+  // Drafts from a sequence's own text (ngram_drafts.h), beside those: off; ngram, by free_tokens;
+  // or auto, by level_tokens. A step of C decodes gives each up to so many / C - 1 of them.
   std::string speculative = "auto";
   int32_t speculative_length = 15;  // drafts of one sequence in one step, at most
   // T* of a calibration: a step of so many tokens takes hardly longer than one of a single token,
   // for it waits for the weights all the same. 0: not known; then ngram takes 16.
   int32_t free_tokens = 0;
+  // Measured: a step of so many tokens is at most 3 % slower than one of a single token, so drafts
+  // that are all wrong cost no more. 0: not known; then auto drafts nothing.
+  int32_t level_tokens = 0;
   int32_t min_chunk_tokens = 64;  // a prefill chunk is at least this long unless it ends a prompt
   int32_t max_preemptions = 3;    // afterwards a sequence is protected
   bool prefix_cache = true;
@@ -62,6 +68,8 @@ struct SchedulerOptions {
     const int32_t own_drafts = std::max(0, speculative_tokens() - 1);
     return std::min(max_sequences + max_step_drafts + own_drafts, max_step_tokens);
   }
+  // The same for whatever a calibration finds: what memory is planned by.
+  int32_t most_score_rows() const;
 };
 
 struct NewSequence {

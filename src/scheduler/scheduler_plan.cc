@@ -20,10 +20,16 @@ constexpr int32_t kMostSpeculativeTokens = 64;
 }  // namespace
 
 int32_t SchedulerOptions::speculative_tokens() const {
-  const bool is_on = speculative == "ngram" || (speculative == "auto" && free_tokens > 0);
-  if (!is_on || speculative_length == 0) return 0;
-  const int32_t free = free_tokens > 0 ? free_tokens : kAssumedFreeTokens;
-  return std::min({free, kMostSpeculativeTokens, max_step_tokens / 2});
+  if (speculative == "off" || speculative_length == 0) return 0;
+  const int32_t assumed = free_tokens > 0 ? free_tokens : kAssumedFreeTokens;
+  const int32_t tokens = speculative == "auto" ? level_tokens : assumed;
+  return std::min({tokens, kMostSpeculativeTokens, max_step_tokens / 2});
+}
+
+int32_t SchedulerOptions::most_score_rows() const {
+  SchedulerOptions most = *this;
+  most.free_tokens = most.level_tokens = kMostSpeculativeTokens;
+  return most.max_score_rows();
 }
 
 StepPlan Scheduler::State::plan_step() {
@@ -41,10 +47,19 @@ int32_t Scheduler::State::budget_left(const PlanDraft& plan) const {
   return options.max_step_tokens - static_cast<int32_t>(plan.num_tokens());
 }
 
+// Of the budget, what prompts may have: less where decodes would wait for them.
+int32_t Scheduler::State::prompt_budget_left(const PlanDraft& plan) const {
+  const int32_t left = budget_left(plan);
+  if (options.mixed_step_tokens == 0 || !plan.has_decode()) return left;
+  const int32_t least = plan.has_chunk() ? 0 : std::max(options.min_chunk_tokens, kBlockTokens);
+  const int32_t mixed = options.mixed_step_tokens - static_cast<int32_t>(plan.num_tokens());
+  return std::min(left, std::max(least, mixed));
+}
+
 // Tokens of a prompt from position `begin` on: those that the budget and the time of the step
 // leave. n of them attend n begin + n (n + 1) / 2 keys.
 int32_t Scheduler::State::prompt_budget(const PlanDraft& plan, int32_t begin) const {
-  const int32_t left = budget_left(plan);
+  const int32_t left = prompt_budget_left(plan);
   if (costs.limit <= 0.0) return left;
   const double time = std::max(0.0, costs.limit - cost_of(plan.work(), costs));
   const double square = costs.prompt_key / 2.0;

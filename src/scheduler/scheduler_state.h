@@ -88,6 +88,7 @@ class PlanDraft {
   int64_t num_prompt_rows() const { return num_prompt_rows_; }
   int64_t num_active() const { return num_active_; }
   bool has_chunk() const { return num_prompt_tokens_ > 0; }
+  bool has_decode() const { return num_tokens_ > num_prompt_tokens_; }
   StepWork work() const {
     return {.decode_tokens = static_cast<double>(num_tokens_ - num_prompt_tokens_),
             .decode_keys = static_cast<double>(num_keys_ - num_prompt_keys_),
@@ -142,6 +143,7 @@ struct Scheduler::State {
   static PlanRow chunk_row(const Entry& entry, int32_t tokens);
   int32_t chunk_tokens(const PlanDraft& plan, const Entry& entry) const;
   int32_t budget_left(const PlanDraft& plan) const;
+  int32_t prompt_budget_left(const PlanDraft& plan) const;
   int32_t prompt_budget(const PlanDraft& plan, int32_t begin) const;
   int32_t first_score_rows(const PlanDraft& plan, const Entry& entry) const;
   bool is_full(const PlanDraft& plan) const;

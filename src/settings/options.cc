@@ -112,6 +112,11 @@ constexpr Option kOptions[] = {
      kServe},
     {"max_rolling_batch_prefill_tokens", kModel, kDoesIt, IN(executor.scheduler.max_step_tokens),
      between(1, 65536), "Token budget of a step: decodes first, then chunks of prompts.", kPlans},
+    {"mixed_step_tokens", kModel, kDoesIt, IN(executor.scheduler.mixed_step_tokens),
+     between(0, 65536),
+     "Token budget of a step that has decodes, whose next tokens wait for the prompts in it; at "
+     "least 64 go to a prompt. 0: eight times what the calibration found free, from 128 to 512.",
+     kTalks},
     {"max_step_ms", kModel, kDoesIt, IN(executor.max_step_ms), between(0, 60000),
      "Milliseconds of a step that prompts are cut into chunks for: what decodes leave of it, at "
      "least 32 tokens. 99 steps of 100 stay within 1.15 of it where decodes alone take less; 0: "
@@ -132,7 +137,7 @@ constexpr Option kOptions[] = {
     {"speculative", kModel, kDoesIt, IN(executor.scheduler.speculative), one_of(kSpeculations),
      "ngram: where the last tokens of a text have stood in it before, those behind them are "
      "computed with the next one, and kept where they are what would have been said; the text is "
-     "the same. auto: where it is known to cost nothing, which nothing measures yet; as off.",
+     "the same. auto: as many as the calibration found to take no longer; often none.",
      kTalks},
     {"speculative_length", kModel, kDoesIt, IN(executor.scheduler.speculative_length),
      between(1, 15), "Most tokens that a step computes ahead of a sequence.", kTalks},

@@ -450,12 +450,12 @@ def test_X_5_a_plan_that_does_not_fit_is_refused_with_its_table(engines):
 def test_inspect_shows_the_calibration_and_keeps_it(tmp_path):
     cache = tmp_path / "cache"
 
-    def calibration(*arguments):
-        sheet = run("inspect", "--json", "--cache-dir", cache, *arguments).stdout
-        return json.loads(sheet)["calibration"]
+    def calibration(setting="auto", *arguments):
+        sheet = run("inspect", "--json", "--cache-dir", cache, "--calibration", setting, *arguments)
+        return json.loads(sheet.stdout)["calibration"]
 
-    assert set(calibration("--calibration", "off")) == {"origin"}
-    assert set(calibration("--isa", "reference")) == {"origin"}
+    assert set(calibration("off")) == {"origin"}
+    assert set(calibration("auto", "--isa", "reference")) == {"origin"}
     measured = calibration()
     if set(measured) == {"origin"}:
         pytest.skip("nothing but the reference runs here")
@@ -464,8 +464,8 @@ def test_inspect_shows_the_calibration_and_keeps_it(tmp_path):
     if not kept:
         assert "somebody else" in measured["origin"]
         return
-    for arguments in [(), ("--calibration", kept[0])]:
-        again = calibration(*arguments)
+    for setting in ["auto", kept[0]]:
+        again = calibration(setting)
         assert again.pop("origin") == str(kept[0])
         assert again == {name: value for name, value in measured.items() if name != "origin"}
     kept[0].write_text(kept[0].read_text()[:-20])

@@ -38,6 +38,7 @@ ExecutorOptions random_options(SimulationRandom& random, bool own_drafts) {
     scheduler.speculative = "ngram";
     scheduler.free_tokens = static_cast<int32_t>(random.one_of({0, 8, 64}));
   }
+  if (random.one_in(3)) scheduler.mixed_step_tokens = static_cast<int32_t>(random.between(1, 256));
   return options;
 }
 

@@ -160,7 +160,12 @@ void SchedulerRun::check_places(const SimulatedClient& head, const StepPlan& pla
   int64_t more_rows = 0;  // of prompts that are scored, beyond one each
   for (const PlanRow& row : plan.rows) more_rows += std::max(row.num_prompt_rows - 1, 0);
   const int64_t more_tokens = std::max<int64_t>(more_rows - options_.max_step_tokens / 16, 0);
-  const int64_t budget = options_.max_step_tokens - plan.num_tokens() + more_tokens;
+  const bool is_mixed = options_.mixed_step_tokens > 0 &&
+                        std::any_of(plan.rows.begin(), plan.rows.end(),
+                                    [](const PlanRow& row) { return row.is_decode(); });
+  const int32_t of_step = is_mixed ? std::min(options_.mixed_step_tokens, options_.max_step_tokens)
+                                   : options_.max_step_tokens;
+  const int64_t budget = of_step - plan.num_tokens() + more_tokens;
   const int64_t pending = static_cast<int64_t>(head.tokens.size());
   if (plan.rows.size() >= static_cast<size_t>(options_.max_sequences) || pending > budget ||
       plan.num_score_rows() - more_rows >= options_.max_score_rows()) {

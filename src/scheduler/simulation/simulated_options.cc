@@ -73,6 +73,7 @@ SchedulerOptions simulated_options(uint64_t seed) {
     options.free_tokens = static_cast<int32_t>(random.one_of({0, 4, 16, 64, 200}));
     options.max_step_tokens = std::max(options.max_step_tokens, 4);
   }
+  if (random.one_in(3)) options.mixed_step_tokens = static_cast<int32_t>(random.between(1, 256));
   return options;
 }
 
