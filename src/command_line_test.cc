@@ -67,7 +67,7 @@ TEST(CommandLine, AVerbHasOnlyTheFlagsThatItReads) {
        {std::vector<const char*>{"compile", "x", "--port", "1"},
         {"eval", "x", "--kv-cache-bytes", "1"},
         {"chat", "x", "--job-queue-size", "1"},
-        {"inspect", "x", "--cache-dir", "y"},
+        {"inspect", "x", "--speculative", "off"},
         {"compile", "x", "--isa", "avx2"},
         {"serve", "x", "--json"}}) {
     const auto result = parse(words);
@@ -92,9 +92,8 @@ TEST(CommandLine, AMistakeIsToldWithTheWayOut) {
               HasSubstr("did you mean --max-rolling-batch-size?"));
   EXPECT_THAT(said({"serve", "--zzzzzzzz"}),
               HasSubstr("--zzzzzzzz is no flag of serve. `tidemill"));
-  EXPECT_THAT(
-      said({"inspect", "x", "--cache-dir", "y"}),
-      HasSubstr("--cache-dir is a flag of serve, compile, generate, chat, bench, eval, not of"));
+  EXPECT_THAT(said({"inspect", "x", "--speculative", "off"}),
+              HasSubstr("--speculative is a flag of serve, generate, chat, not of"));
   EXPECT_THAT(said({"serve", "x", "--enable-lora", "true"}),
               HasSubstr("--enable-lora is not supported"));
   EXPECT_THAT(said({"serve", "x", "--trust-remote-code"}),

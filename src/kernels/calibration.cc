@@ -236,11 +236,15 @@ int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeigh
     }
     return sum;
   };
-  const double of_one = seconds(1);
+  // One token never takes longer than more of them; where it was measured so, it was disturbed.
+  double of_one = seconds(1);
+  for (const int64_t tokens : kCalibratedRows) {
+    if (seconds(tokens) > 0.0) of_one = std::min(of_one, seconds(tokens));
+  }
   int64_t most = 0;
   for (const int64_t tokens : kCalibratedRows) {
     const double of_these = seconds(tokens);
-    if (of_these <= 0.0 || of_these > kLevel * of_one) break;
+    if (of_these <= 0.0 || (tokens > 1 && of_these > kLevel * of_one)) break;
     most = tokens;
   }
   return static_cast<int32_t>(most);

@@ -93,6 +93,9 @@ TEST(Calibration, LevelTokensTakeAsLongAsOneInEveryWeight) {
   EXPECT_EQ(level_tokens(Calibration{}, even), 0);
   calibration.products[0].seconds_per_byte[1] = 0.0;  // set aside
   EXPECT_EQ(level_tokens(calibration, even), 1);
+  calibration.products[0].seconds_per_byte[0] = 1.2;  // somebody took a core from that one
+  calibration.products[0].seconds_per_byte[1] = 1.1;
+  EXPECT_EQ(level_tokens(calibration, even), 1);
 }
 
 TEST(Calibration, StrangeValuesAreSaidAndNotUsed) {

@@ -61,8 +61,8 @@ TEST_F(MixedSteps, DecodesWaitForWhatIsLeftOfTheSmallerBudget) {
 // 64 of a prompt, though the decodes alone are more than the budget; the second prompt waits.
 TEST_F(MixedSteps, APromptProgressesBesideAnyNumberOfDecodes) {
   add_decodes(150);
-  add(130);
-  add(130);
+  add(300);
+  add(300);
   for (const int64_t chunk : {64, 64, 64}) EXPECT_EQ(step().num_tokens(), 150 + chunk);
 }
 
