@@ -29,6 +29,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "real_model: needs SmolLM2")
     config.addinivalue_line("markers", "long: for test.sh --long")
     config.addinivalue_line("markers", "measured: of time or memory, so not under sanitizers")
+    config.addinivalue_line("markers", "bits: what another case does with other numbers, so not "
+                            "under sanitizers")
 
 
 def need(path):
