@@ -57,6 +57,7 @@ function(layer name)
     target_link_libraries(${name}_test PRIVATE tidemill_${name} GTest::gmock GTest::gtest_main)
     target_compile_definitions(${name}_test PRIVATE
       TIDEMILL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    layer_test_optimization(${name} "${LAYER_DEPENDS}")
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
       PROPERTIES TIMEOUT 300)
   endif()
@@ -67,6 +68,19 @@ function(layer name)
     find_package(benchmark REQUIRED)
     add_executable(${name}_bench ${benches})
     target_link_libraries(${name}_bench PRIVATE tidemill_${name} benchmark::benchmark_main)
+  endif()
+endfunction()
+
+# A test's own code takes longer to optimise under sanitizers than to run; where it computes what a
+# kernel should have, less far. The library under test is as in every tree.
+function(layer_test_optimization name depends)
+  if(NOT TIDEMILL_SANITIZE)
+    return()
+  endif()
+  if(name STREQUAL "kernels" OR "kernels" IN_LIST depends)
+    target_compile_options(${name}_test PRIVATE -O1)
+  else()
+    target_compile_options(${name}_test PRIVATE -O0)
   endif()
 endfunction()
 

@@ -34,8 +34,9 @@ build() { # build FOLDER CMAKE_OPTION...
   local folder=$1
   shift
   say "building in $folder"
+  # The Rust library is the same in every tree, and takes minutes.
   cmake -S . -B "$folder" -G Ninja -DTIDEMILL_TESTS=ON -DTIDEMILL_WERROR=ON \
-    -DCMAKE_BUILD_TYPE=RelWithDebInfo "$@" >/dev/null
+    -DTIDEMILL_CARGO_TARGET_DIR="$PWD/.cache/rust" -DCMAKE_BUILD_TYPE=RelWithDebInfo "$@" >/dev/null
   cmake --build "$folder" -j "$jobs" ${targets:+--target $targets}
 }
 
@@ -105,7 +106,9 @@ python_environment() {
   fi
 }
 
-# Sanitizers run what is checked with small models; the real one takes too long with them.
+# Sanitizers run what is checked with small models; the real one takes too long with them. Nor do
+# they see more in what only measures, or in the same way taken with other numbers.
+under_sanitizers="not long and not real_model and not measured and not bits"
 [ "$mode" = sanitize ] || [ "$mode" = race ] || export TIDEMILL_MODELS=$PWD/.cache/models
 python_environment
 case $mode in
@@ -140,7 +143,7 @@ case $mode in
     say "unit tests under sanitizers"
     run_ctest build-sanitize
     say "outside tests under sanitizers"
-    run_pytest "$PWD/build-sanitize/tidemill" -m "not long and not real_model and not measured"
+    run_pytest "$PWD/build-sanitize/tidemill" -m "$under_sanitizers"
     ;;
   race)
     targets="parallel_test scheduler_test executor_test server_test tidemill"
@@ -148,9 +151,11 @@ case $mode in
     # A program that ends without a step that is stuck joins nobody, and that is no fault.
     export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:report_thread_leaks=0
     say "unit tests of what has threads"
-    run_ctest build-thread -R '^(parallel|scheduler|executor|server)[.]'
+    # StarvedSteps and FrontSimulation call the loop in one thread, where there is nothing to find.
+    run_ctest build-thread -R '^(parallel|scheduler|executor|server)[.]' \
+      -E '[.](StarvedSteps|FrontSimulation)[.]'
     say "clients and streams against the script"
-    run_pytest "$PWD/build-thread/tidemill" -m "not long and not real_model and not measured" \
+    run_pytest "$PWD/build-thread/tidemill" -m "$under_sanitizers" \
       -k "clients or robustness or streams"
     ;;
 esac

@@ -67,7 +67,7 @@ void say_plan(const MemoryPlan& plan) {
 ReadLimits read_limits(const MachineCalibration& machine, std::span<const PackedWeight> weights,
                        const MemoryPlan& plan) {
   ReadLimits limits{.kv_bytes_per_token = plan.bytes_per_block / kTokensPerBlock,
-                    .bytes_per_second = machine.numbers ? machine.numbers->read_by_all : 0.0};
+                    .bytes_per_second = machine.is_sound() ? machine.numbers->read_by_all : 0.0};
   for (const PackedWeight& weight : weights) {
     limits.weight_bytes += static_cast<int64_t>(packed_bytes(weight.format, weight.n, weight.k));
   }
@@ -90,7 +90,7 @@ std::vector<PackedWeight> weights_of(const Model& model) {
 void choose_step_sizes(const MachineCalibration& machine, const Model& model,
                        SchedulerOptions& options) {
   constexpr auto kBlock = static_cast<int32_t>(kTokensPerBlock);
-  if (machine.numbers && !machine.numbers->disturbed) {
+  if (machine.is_sound()) {
     const std::vector<PackedWeight> weights = weights_of(model);
     const double free = std::min<double>(free_tokens(*machine.numbers, weights), 65536);
     options.free_tokens = static_cast<int32_t>(free);

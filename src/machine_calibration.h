@@ -47,6 +47,9 @@ JsonValue json_of(const Calibration& calibration);
 struct MachineCalibration {
   std::optional<Calibration> numbers;  // none with calibration=off, and for `reference`
   std::string origin;                  // where they come from, for the log
+
+  // Nobody disturbed them: something may be judged and chosen by them.
+  bool is_sound() const { return numbers && !numbers->disturbed; }
 };
 // By settings.model.calibration. Measuring takes half a second, and happens once: undisturbed
 // numbers are remembered in the cache directory. Throws std::runtime_error when the file that the

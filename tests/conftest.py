@@ -1,5 +1,6 @@
 """Fixtures: a running server, a script for it, and where real models are."""
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -21,11 +22,18 @@ START_SECONDS = 120
 # Half a second of every start that tests nothing: tests of it ask for it.
 os.environ.setdefault("OPTION_CALIBRATION", "off")
 
+# Without a context each call reads all certificate authorities anew, which takes 25 ms of a core.
+AUTHORITIES = httpx.create_ssl_context()
+for function in ("get", "post", "put", "delete", "options", "head", "request", "stream"):
+    setattr(httpx, function, functools.partial(getattr(httpx, function), verify=AUTHORITIES))
+
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "real_model: needs SmolLM2")
     config.addinivalue_line("markers", "long: for test.sh --long")
     config.addinivalue_line("markers", "measured: of time or memory, so not under sanitizers")
+    config.addinivalue_line("markers", "bits: what another case does with other numbers, so not "
+                            "under sanitizers")
 
 
 def need(path):

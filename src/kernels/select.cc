@@ -115,20 +115,33 @@ Registers cpuid(uint32_t leaf, uint32_t subleaf) {
 bool has(uint32_t word, int bit) { return ((word >> bit) & 1u) != 0; }
 
 // Which register states the operating system saves (XCR0); none without OSXSAVE.
-uint64_t saved_states() {
-  if (!has(cpuid(1, 0).ecx, 27)) return 0;
+uint64_t saved_states(bool has_osxsave) {
+  if (!has_osxsave) return 0;
   uint32_t low = 0, high = 0;
   __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (uint64_t{high} << 32) | low;
+}
+
+struct Answers {
+  Registers leaf1 = cpuid(1, 0), leaf7 = cpuid(7, 0), leaf7_1 = cpuid(7, 1);
+  uint64_t saved = saved_states(has(leaf1.ecx, 27));
+};
+
+// Asked once: in a virtual machine each CPUID is a way to the hypervisor and back, and tests ask
+// for a variant with every tensor.
+const Answers& processor() {
+  static const Answers answers;
+  return answers;
 }
 
 constexpr uint64_t kAvxStates = 0x6;      // XMM, YMM
 constexpr uint64_t kAvx512States = 0xe6;  // and masks, upper halves, upper registers
 
 std::string missing_for_avx2() {
-  const Registers basic = cpuid(1, 0);
-  if ((saved_states() & kAvxStates) != kAvxStates) return "the system does not save AVX registers";
-  if (!has(cpuid(7, 0).ebx, 5)) return "the processor has no AVX2";
+  const Registers basic = processor().leaf1;
+  if ((processor().saved & kAvxStates) != kAvxStates)
+    return "the system does not save AVX registers";
+  if (!has(processor().leaf7.ebx, 5)) return "the processor has no AVX2";
   if (!has(basic.ecx, 12)) return "the processor has no FMA";
   if (!has(basic.ecx, 29)) return "the processor has no F16C";
   return "";
@@ -136,10 +149,10 @@ std::string missing_for_avx2() {
 
 std::string missing_for_avx512() {
   if (std::string missing = missing_for_avx2(); !missing.empty()) return missing;
-  if ((saved_states() & kAvx512States) != kAvx512States) {
+  if ((processor().saved & kAvx512States) != kAvx512States) {
     return "the system does not save AVX-512 registers";
   }
-  const uint32_t features = cpuid(7, 0).ebx;
+  const uint32_t features = processor().leaf7.ebx;
   constexpr std::pair<int, const char*> kNeeded[] = {
       {16, "AVX512F"}, {17, "AVX512DQ"}, {30, "AVX512BW"}, {31, "AVX512VL"}};
   for (const auto& [bit, name] : kNeeded) {
@@ -148,16 +161,16 @@ std::string missing_for_avx512() {
   return "";
 }
 
-bool has_avx512_vnni() { return has(cpuid(7, 0).ecx, 11); }
-bool has_avx512_bf16() { return has_avx512_vnni() && has(cpuid(7, 1).eax, 5); }
+bool has_avx512_vnni() { return has(processor().leaf7.ecx, 11); }
+bool has_avx512_bf16() { return has_avx512_vnni() && has(processor().leaf7_1.eax, 5); }
 
 std::string missing_for_amx() {
   if (std::string missing = missing_for_avx512(); !missing.empty()) return missing;
   // Once per process: variants are listed before a thread computes.
-  static const std::string missing = missing_for_tiles({.leaf7_ecx = cpuid(7, 0).ecx,
-                                                        .leaf7_edx = cpuid(7, 0).edx,
-                                                        .leaf7_1_eax = cpuid(7, 1).eax,
-                                                        .saved_states = saved_states()});
+  static const std::string missing = missing_for_tiles({.leaf7_ecx = processor().leaf7.ecx,
+                                                        .leaf7_edx = processor().leaf7.edx,
+                                                        .leaf7_1_eax = processor().leaf7_1.eax,
+                                                        .saved_states = processor().saved});
   return missing;
 }
 

@@ -215,7 +215,7 @@ def test_ME_5_I15_every_request_has_one_ending_on_the_page(serve, tmp_path):
         {"when": "broken", "reply": "abcdef", "fail_at": 2}, {"when": "slow", "reply": "tick ",
          "repeat": 200, "delay_ms": 3}, {"when": "*", "reply": "fine"}])
     server = serve(model, "--max-rolling-batch-size", "2", "--job-queue-size", "2",
-                   "--request-timeout", "2")
+                   "--request-timeout", "1")
     generator = random.Random(31)
     sent = 0
     answers = []

@@ -26,7 +26,7 @@ def run_schemathesis(server, folder, *arguments, seconds):
 
 
 def test_the_schema_tells_the_truth(script_server, tmp_path):
-    run_schemathesis(script_server, tmp_path, "--max-examples", "20", "--max-time", "60",
+    run_schemathesis(script_server, tmp_path, "--max-examples", "20", "--max-time", "30",
                      "--generation-deterministic", seconds=240)
 
 

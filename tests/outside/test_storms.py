@@ -352,9 +352,9 @@ def soak(serve, tmp_path, seconds):
     return storm
 
 
-def test_soak_of_a_minute_with_a_fault_every_five_seconds(serve, tmp_path):
-    storm = soak(serve, tmp_path, 60)
-    assert storm.slope() < 4  # a minute is short: what the allocator keeps shows
+def test_soak_of_half_a_minute_with_a_fault_every_five_seconds(serve, tmp_path):
+    storm = soak(serve, tmp_path, 32)  # each fault once
+    assert storm.slope() < 4  # this is short: what the allocator keeps shows
 
 
 @pytest.mark.long
