@@ -13,7 +13,7 @@ namespace {
 
 struct Int8 {
   static constexpr int64_t kInputsPerRow = 4;
-  static constexpr int32_t kMiddle = 128;
+  static constexpr int kMiddleLog = 7;  // of 128, which stands for zero
   static constexpr int kSlices = 1;
   static __m512i slice(__m512i row, int) { return row; }
 };
@@ -21,7 +21,7 @@ struct Int8 {
 // Low nibbles are the bytes of four inputs, high nibbles those of the next four.
 struct Int4 {
   static constexpr int64_t kInputsPerRow = 8;
-  static constexpr int32_t kMiddle = 8;
+  static constexpr int kMiddleLog = 3;
   static constexpr int kSlices = 2;
   static __m512i slice(__m512i row, int index) {
     const __m512i nibbles = index == 0 ? row : _mm512_srli_epi16(row, 4);
@@ -34,6 +34,38 @@ struct Int4 {
 void add_products(__m512i& sum, __m512i weights, __m512i inputs) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(inputs));
 }
+
+// Rows of the input, a pointer for every three: an address of two registers reaches the others.
+// Twelve pointers are more than there are registers for, and GCC 12 then sends them through those
+// of vectors, in the innermost loop.
+template <int kRows>
+struct InputRows {
+  InputRows(const unsigned char* first, int64_t row_stride) : stride(row_stride) {
+    TIDEMILL_UNROLL
+    for (int i = 0; i < kThirds; ++i) thirds[i] = first + 3 * i * stride;
+  }
+  void advance(int64_t bytes) {
+    TIDEMILL_UNROLL
+    for (int i = 0; i < kThirds; ++i) thirds[i] += bytes;
+  }
+  // The four bytes that row r is at, in every channel.
+  __m512i operator[](int r) const {
+    const unsigned char* base = thirds[r / 3];
+    __m512i inputs;
+    if (r % 3 == 0) {
+      __asm__("vpbroadcastd (%1), %0" : "=v"(inputs) : "r"(base));
+    } else if (r % 3 == 1) {
+      __asm__("vpbroadcastd (%1,%2), %0" : "=v"(inputs) : "r"(base), "r"(stride));
+    } else {
+      __asm__("vpbroadcastd (%1,%2,2), %0" : "=v"(inputs) : "r"(base), "r"(stride));
+    }
+    return inputs;
+  }
+
+  static constexpr int kThirds = (kRows + 2) / 3;
+  const unsigned char* thirds[kThirds];
+  int64_t stride;
+};
 
 float scale_at(const unsigned char* of_input) { return *reinterpret_cast<const float*>(of_input); }
 int32_t sum_at(const unsigned char* of_input) {
@@ -75,15 +107,20 @@ void tile_of(const ProductTile& given) {
   const bool has_middle = tile.format.offsets == Offsets::kNone;
   for (GroupWalk group(tile, Numbers::kInputsPerRow); group.next();) {
     __m512i sums[kRows][kPanels];
+    InputRows<kRows> scales_of_inputs(scale_of_input(tile, 0, group.index), tile.in_stride);
+    scales_of_inputs.advance(4);
     TIDEMILL_UNROLL_16
     for (int r = 0; r < kRows; ++r) {
-      const int32_t middle =
-          has_middle ? -Numbers::kMiddle * sum_at(scale_of_input(tile, r, group.index)) : 0;
+      __m512i middle = _mm512_setzero_si512();
+      if (has_middle) {
+        const __m512i sum_of_inputs = scales_of_inputs[r];
+        middle = _mm512_sub_epi32(middle, _mm512_slli_epi32(sum_of_inputs, Numbers::kMiddleLog));
+      }
       TIDEMILL_UNROLL
-      for (int p = 0; p < kPanels; ++p) sums[r][p] = _mm512_set1_epi32(middle);
+      for (int p = 0; p < kPanels; ++p) sums[r][p] = middle;
     }
     const unsigned char* panels = tile.panels + group.rows;
-    const unsigned char* x = tile.in + group.index * tile.format.group;
+    InputRows<kRows> x(tile.in + group.index * tile.format.group, tile.in_stride);
     for (int64_t step = 0; step < group.num_rows; ++step) {
       if constexpr (kRows * kPanels >= 12) {
         fetch_panels(ahead + group.rows, tile.panel_stride, step);
@@ -99,13 +136,13 @@ void tile_of(const ProductTile& given) {
         }
         TIDEMILL_UNROLL_16
         for (int r = 0; r < kRows; ++r) {
-          const __m512i inputs = _mm512_set1_epi32(reinterpret_cast<const int32_t*>(
-              x + r * tile.in_stride)[step * Numbers::kSlices + s]);
+          const __m512i inputs = x[r];
           TIDEMILL_UNROLL
           for (int p = 0; p < kPanels; ++p) {
             add_products(sums[r][p], weights[p], inputs);
           }
         }
+        x.advance(4);
       }
     }
     __m512 scales[kPanels];
@@ -114,9 +151,10 @@ void tile_of(const ProductTile& given) {
       const unsigned char* row = tile.panels + p * tile.panel_stride + group.scales;
       scales[p] = tile.format.group == 0 ? _mm512_loadu_ps(row) : halves_at(row);
     }
+    scales_of_inputs.advance(-4);
     TIDEMILL_UNROLL_16
     for (int r = 0; r < kRows; ++r) {
-      const __m512 of_input = _mm512_set1_ps(scale_at(scale_of_input(tile, r, group.index)));
+      const __m512 of_input = _mm512_castsi512_ps(scales_of_inputs[r]);
       TIDEMILL_UNROLL
       for (int p = 0; p < kPanels; ++p) {
         float* total = tile.sums + (r * kTilePanels + p) * 16;
