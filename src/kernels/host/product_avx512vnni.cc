@@ -83,14 +83,14 @@ __m512 minus_scale_times_zero(__m512 scale, const unsigned char* zeros) {
 // What a group's offsets add to the totals: the order of these floats is part of the format's
 // meaning (inner.h).
 template <int kRows, int kPanels>
-void add_offsets(const ProductTile& tile, const GroupWalk& group) {
+void add_offsets(const ProductTile& tile, int64_t group, int64_t scales) {
   for (int p = 0; p < kPanels; ++p) {
-    const unsigned char* row = tile.panels + p * tile.panel_stride + group.scales;
+    const unsigned char* row = tile.panels + p * tile.panel_stride + scales;
     const __m512 offsets = tile.format.offsets == Offsets::kOffset
                                ? halves_at(row + 32)
                                : minus_scale_times_zero(halves_at(row), row + 32);
     for (int r = 0; r < kRows; ++r) {
-      const unsigned char* of_input = scale_of_input(tile, r, group.index);
+      const unsigned char* of_input = scale_of_input(tile, r, group);
       const __m512 sum = _mm512_set1_ps(scale_at(of_input) * static_cast<float>(sum_at(of_input)));
       float* total = tile.sums + (r * kTilePanels + p) * 16;
       _mm512_storeu_ps(total, _mm512_fmadd_ps(offsets, sum, _mm512_loadu_ps(total)));
@@ -98,11 +98,28 @@ void add_offsets(const ProductTile& tile, const GroupWalk& group) {
   }
 }
 
+// Member by member: a copy of the whole would load in registers of 32 bytes what the caller has
+// just stored in words, and so wait for all stores before it, those of the last tile's sums among
+// them.
+ProductTile copy_of(const ProductTile& tile) {
+  return {.in = tile.in,
+          .in_stride = tile.in_stride,
+          .num_rows = tile.num_rows,
+          .panels = tile.panels,
+          .ahead = tile.ahead,
+          .panel_stride = tile.panel_stride,
+          .num_panels = tile.num_panels,
+          .num_steps = tile.num_steps,
+          .sums = tile.sums,
+          .format = tile.format,
+          .num_inputs = tile.num_inputs};
+}
+
 // The sums are local to the innermost loop over a group: as members of anything they would live in
 // memory. The tile is copied since stores of floats could change it anywhere else.
 template <typename Numbers, int kRows, int kPanels>
 void tile_of(const ProductTile& given) {
-  const ProductTile tile = given;
+  const ProductTile tile = copy_of(given);
   const unsigned char* ahead = panels_ahead(tile);
   const bool has_middle = tile.format.offsets == Offsets::kNone;
   for (GroupWalk group(tile, Numbers::kInputsPerRow); group.next();) {
@@ -163,7 +180,7 @@ void tile_of(const ProductTile& given) {
         _mm512_storeu_ps(total, _mm512_fmadd_ps(sum, scales[p], before));
       }
     }
-    if (!has_middle) add_offsets<kRows, kPanels>(tile, group);
+    if (!has_middle) add_offsets<kRows, kPanels>(given, group.index, group.scales);
   }
 }
 
@@ -201,15 +218,17 @@ constexpr Tile kBlocks[kBlockRows][2] = {
 
 // A pair is wanted in L2 while the pair before it is multiplied; few rows wait for memory anyway.
 template <typename Numbers>
-void run(ProductTile part) {
-  const unsigned char* next_group = part.ahead;
-  part.ahead = nullptr;
-  if (part.num_rows <= kTileRows) return run_tiles(part, kTiles<Numbers>);
+void run(const ProductTile& part) {
+  if (part.num_rows <= kTileRows) {
+    ProductTile few = part;
+    few.ahead = nullptr;
+    return run_tiles(few, kTiles<Numbers>);
+  }
+  ProductTile block = part;
   for (int64_t panel = 0; panel < part.num_panels; panel += 2) {
     const int64_t width = part.num_panels - panel < 2 ? 1 : 2;
-    ProductTile block = part;
-    block.panels += panel * part.panel_stride;
-    block.ahead = panel + 2 < part.num_panels ? block.panels + 2 * part.panel_stride : next_group;
+    block.panels = part.panels + panel * part.panel_stride;
+    block.ahead = panel + 2 < part.num_panels ? block.panels + 2 * part.panel_stride : part.ahead;
     for (int64_t row = 0; row < part.num_rows; row += kBlockRows) {
       block.num_rows = part.num_rows - row < kBlockRows ? part.num_rows - row : kBlockRows;
       block.in = part.in + row * part.in_stride;
