@@ -67,10 +67,6 @@ struct InputRows {
   int64_t stride;
 };
 
-float scale_at(const unsigned char* of_input) { return *reinterpret_cast<const float*>(of_input); }
-int32_t sum_at(const unsigned char* of_input) {
-  return *reinterpret_cast<const int32_t*>(of_input + 4);
-}
 __m512 halves_at(const unsigned char* data) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(data)));
 }
@@ -80,22 +76,10 @@ __m512 minus_scale_times_zero(__m512 scale, const unsigned char* zeros) {
   return _mm512_xor_ps(_mm512_mul_ps(scale, zero), _mm512_set1_ps(-0.0f));
 }
 
-// What a group's offsets add to the totals: the order of these floats is part of the format's
-// meaning (inner.h).
-template <int kRows, int kPanels>
-void add_offsets(const ProductTile& tile, int64_t group, int64_t scales) {
-  for (int p = 0; p < kPanels; ++p) {
-    const unsigned char* row = tile.panels + p * tile.panel_stride + scales;
-    const __m512 offsets = tile.format.offsets == Offsets::kOffset
-                               ? halves_at(row + 32)
-                               : minus_scale_times_zero(halves_at(row), row + 32);
-    for (int r = 0; r < kRows; ++r) {
-      const unsigned char* of_input = scale_of_input(tile, r, group);
-      const __m512 sum = _mm512_set1_ps(scale_at(of_input) * static_cast<float>(sum_at(of_input)));
-      float* total = tile.sums + (r * kTilePanels + p) * 16;
-      _mm512_storeu_ps(total, _mm512_fmadd_ps(offsets, sum, _mm512_loadu_ps(total)));
-    }
-  }
+// What is added for each input of a group, for the channels whose scales stand in `row`.
+__m512 offsets_of(Offsets offsets, const unsigned char* row) {
+  return offsets == Offsets::kOffset ? halves_at(row + 32)
+                                     : minus_scale_times_zero(halves_at(row), row + 32);
 }
 
 // Member by member: a copy of the whole would load in registers of 32 bytes what the caller has
@@ -163,11 +147,14 @@ void tile_of(const ProductTile& given) {
       }
     }
     __m512 scales[kPanels];
+    __m512 offsets[kPanels];
     TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       const unsigned char* row = tile.panels + p * tile.panel_stride + group.scales;
       scales[p] = tile.format.group == 0 ? _mm512_loadu_ps(row) : halves_at(row);
+      offsets[p] = has_middle ? _mm512_setzero_ps() : offsets_of(tile.format.offsets, row);
     }
+    const InputRows<kRows> sums_of_inputs = scales_of_inputs;
     scales_of_inputs.advance(-4);
     TIDEMILL_UNROLL_16
     for (int r = 0; r < kRows; ++r) {
@@ -177,10 +164,14 @@ void tile_of(const ProductTile& given) {
         float* total = tile.sums + (r * kTilePanels + p) * 16;
         const __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][p]), of_input);
         const __m512 before = group.index == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(total);
-        _mm512_storeu_ps(total, _mm512_fmadd_ps(sum, scales[p], before));
+        __m512 after = _mm512_fmadd_ps(sum, scales[p], before);
+        if (!has_middle) {
+          const __m512 of_sum = _mm512_mul_ps(of_input, _mm512_cvtepi32_ps(sums_of_inputs[r]));
+          after = _mm512_fmadd_ps(offsets[p], of_sum, after);
+        }
+        _mm512_storeu_ps(total, after);
       }
     }
-    if (!has_middle) add_offsets<kRows, kPanels>(given, group.index, group.scales);
   }
 }
 
