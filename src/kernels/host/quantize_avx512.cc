@@ -13,12 +13,18 @@ __mmask16 lanes_left(int64_t count) {
   return count >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << count) - 1u);
 }
 
+// 16 numbers from `i` on of `count`, zeros behind them. Nearly all are whole.
+__m512 numbers_at(const float* in, int64_t i, int64_t count) {
+  if (count - i >= 16) return _mm512_loadu_ps(in + i);
+  return _mm512_maskz_loadu_ps(lanes_left(count - i), in + i);
+}
+
 // The largest |x| as a bit pattern.
 uint32_t largest_bits(const float* in, int64_t count) {
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   __m512i max = _mm512_setzero_si512();
   for (int64_t i = 0; i < count; i += 16) {
-    const __m512i x = _mm512_castps_si512(_mm512_maskz_loadu_ps(lanes_left(count - i), in + i));
+    const __m512i x = _mm512_castps_si512(numbers_at(in, i, count));
     max = _mm512_max_epu32(max, _mm512_and_si512(x, magnitude));
   }
   return _mm512_reduce_max_epu32(max);
@@ -38,8 +44,7 @@ void store16(__m512i values, bool nibble_order, unsigned char* out) {
 
 // The 16 numbers from `i` on as integers.
 __m512i rounded(const QuantizedGroup& group, int64_t i) {
-  const __mmask16 mask = lanes_left(group.broken ? 0 : group.count - i);
-  const __m512 x = _mm512_maskz_loadu_ps(mask, group.in + i);
+  const __m512 x = numbers_at(group.in, i, group.broken ? 0 : group.count);
   return _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(group.inverse)));
 }
 
