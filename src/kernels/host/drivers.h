@@ -172,19 +172,30 @@ void rotate_and_store(Lane& lane, Tensor qkv, const AttentionShape& shape, const
                       const TokenRows& rows, Tensor q_out, KvLayer cache) {
   const int64_t heads = shape.num_heads + 2 * shape.num_kv_heads;
   const Range units = lane.share(rows.count * heads);
+  alignas(64) float values[kMaxHeadDim];
+  alignas(64) uint16_t rounded[kMaxHeadDim];
   for (int64_t unit = units.begin; unit < units.end; ++unit) {
     const int64_t row = unit / heads;
     const int64_t head = unit % heads;
     const float* source = float_row(qkv, row) + head * shape.head_dim;
-    alignas(64) float values[kMaxHeadDim];
     if (head < shape.num_heads) {
       rotate_head(source, rotary.q_norm, rotary, shape, rows.positions[row], values);
       store<kInner>(values, shape.head_dim, q_out, row, head * shape.head_dim);
-    } else if (head < shape.num_heads + shape.num_kv_heads) {
+      continue;
+    }
+    const bool is_key = head < shape.num_heads + shape.num_kv_heads;
+    const int64_t kv_head = head - shape.num_heads - (is_key ? 0 : shape.num_kv_heads);
+    if (is_key) {
       rotate_head(source, rotary.k_norm, rotary, shape, rows.positions[row], values);
-      store_key(values, shape, rows, row, head - shape.num_heads, cache);
+      source = values;
+    }
+    if (cache.type == DType::kBf16) {
+      kInner.to_bf16(source, shape.head_dim, rounded);
+      is_key ? store_key(rounded, shape, rows, row, kv_head, cache)
+             : store_value(rounded, shape, rows, row, kv_head, cache);
     } else {
-      store_value(source, shape, rows, row, head - shape.num_heads - shape.num_kv_heads, cache);
+      is_key ? store_key(source, shape, rows, row, kv_head, cache)
+             : store_value(source, shape, rows, row, kv_head, cache);
     }
   }
   lane.meet();
