@@ -48,11 +48,14 @@ void store32(const __m256i (&values)[4], bool nibble_order, unsigned char* out) 
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), bytes);
 }
 
-// The eight numbers from `i` on as integers.
-__m256i rounded(const QuantizedGroup& group, int64_t i) {
+// The eight numbers from `i` on, over the scale, at most +-largest.
+__m256i rounded(const QuantizedGroup& group, int64_t i, int32_t largest) {
   const __m256i mask = lanes_left(group.broken ? 0 : group.count - i);
   const __m256 x = _mm256_maskload_ps(group.in + i, mask);
-  return _mm256_cvtps_epi32(_mm256_mul_ps(x, _mm256_set1_ps(group.inverse)));
+  const __m256i q =
+      _mm256_cvtps_epi32(_mm256_div_ps(x, _mm256_set1_ps(group.broken ? 1.0f : group.scale)));
+  return _mm256_max_epi32(_mm256_min_epi32(q, _mm256_set1_epi32(largest)),
+                          _mm256_set1_epi32(-largest));
 }
 
 struct Ops {
@@ -66,7 +69,7 @@ struct Ops {
       __m256i q[4];
       TIDEMILL_UNROLL
       for (int j = 0; j < 4; ++j) {
-        q[j] = rounded(group, i + 8 * j);
+        q[j] = rounded(group, i + 8 * j, 127);
         sums = _mm256_add_epi32(sums, q[j]);
       }
       store32(q, group.nibble_order, run.q + i);
@@ -83,7 +86,7 @@ struct Ops {
       __m256i low[4];
       TIDEMILL_UNROLL
       for (int j = 0; j < 4; ++j) {
-        const __m256i q = rounded(group, i + 8 * j);
+        const __m256i q = rounded(group, i + 8 * j, static_cast<int32_t>(kLargestInt16));
         low[j] = _mm256_srai_epi32(_mm256_slli_epi32(q, 24), 24);
         high[j] = _mm256_srai_epi32(_mm256_sub_epi32(q, low[j]), 8);
         high_sums = _mm256_add_epi32(high_sums, high[j]);
