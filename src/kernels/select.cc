@@ -36,9 +36,10 @@ constexpr Inner with_bf16(Inner inner) {
     variant::product_f32, variant::product_bf16, variant::product_int8, variant::product_int4, \
         AttentionInner{sizeof(state_type),   variant::attend_f32,  variant::attend_bf16,       \
                        variant::clear_state, variant::merge_state, variant::finish_state},     \
-        variant::normalize, variant::silu_times_up, variant::to_bf16, variant::quantize,       \
-        variant::summarize, variant::sum_exp, variant::collect, variant::read_memory,          \
-        variant::multiply_f32, variant::multiply_bf16, variant::multiply_bytes                 \
+        variant::normalize, variant::finish, variant::finish_silu, variant::to_bf16,           \
+        variant::quantize, variant::summarize, variant::sum_exp, variant::collect,             \
+        variant::read_memory, variant::multiply_f32, variant::multiply_bf16,                   \
+        variant::multiply_bytes                                                                \
   }
 constexpr Inner kReference = TIDEMILL_INNER(reference, double);
 constexpr Inner kAvx2 = TIDEMILL_INNER(avx2, float);

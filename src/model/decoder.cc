@@ -50,6 +50,13 @@ Tensor first_rows(Tensor tensor, int64_t rows) {
   return tensor;
 }
 
+Tensor rows_of(Tensor tensor, Range rows) {
+  tensor.data = static_cast<unsigned char*>(tensor.data) +
+                rows.begin * tensor.stride * element_bytes(tensor.type);
+  tensor.rows = rows.size();
+  return tensor;
+}
+
 // The same rows of memory as another type; no wider than the one it was cut for.
 Tensor retyped(Tensor tensor, DType type) {
   tensor.stride = tensor.stride * element_bytes(tensor.type) / element_bytes(type);
@@ -57,17 +64,35 @@ Tensor retyped(Tensor tensor, DType type) {
   return tensor;
 }
 
+// Most bytes that the integers of a row take as input of a layer's product.
+int64_t quantized_row_bytes(const Architecture& a, int32_t parts) {
+  constexpr QuantizedForm kOfLayer{.group = 32};
+  const int64_t most =
+      std::max({a.hidden_size, a.num_heads * a.head_dim, padded_intermediate_size(a)});
+  return parts * quantized_run_bytes(kOfLayer, most);
+}
+
 // Most bytes that a step's integers take: of every row the input of a layer's product, or of the
 // score rows that of the head, in two parts.
 int64_t quantized_bytes(const Architecture& a, int32_t parts, const DecoderLimits& limits) {
   if (parts == 0) return 0;
-  constexpr QuantizedForm kOfLayer{.group = 32};
   constexpr QuantizedForm kOfHead{.group = 32, .parts = 2};
-  const int64_t most =
-      std::max({a.hidden_size, a.num_heads * a.head_dim, padded_intermediate_size(a)});
   return std::max(
-      limits.max_step_tokens * parts * quantized_run_bytes(kOfLayer, most),
+      limits.max_step_tokens * quantized_row_bytes(a, parts),
       limits.max_score_rows * kOfHead.parts * quantized_run_bytes(kOfHead, a.hidden_size));
+}
+
+// Bytes of the largest layer's weights.
+int64_t largest_layer_bytes(const Model& model) {
+  int64_t largest = 0;
+  for (const LayerWeights& layer : model.layers()) {
+    int64_t bytes = 0;
+    for (const PackedWeight* weight : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {
+      bytes += static_cast<int64_t>(packed_bytes(weight->format, weight->n, weight->k));
+    }
+    largest = std::max(largest, bytes);
+  }
+  return largest;
 }
 
 TokenRows token_rows(const ForwardInput& input) {
@@ -129,6 +154,7 @@ Decoder::Decoder(const Kernels& kernels, const Model& model, KvCache& cache,
       communicator_(communicator),
       limits_(limits),
       attention_shape_(attention_shape(model.architecture())),
+      layer_bytes_(largest_layer_bytes(model)),
       memory_(kernels.allocate(static_cast<size_t>(
           workspace_bytes(model.architecture(), model.compute_types(), limits)))),
       workspace_(lay_out(memory_.data(), model.architecture(), model.compute_types(), limits)) {
@@ -150,6 +176,7 @@ Decoder::Workspace Decoder::lay_out(void* memory, const Architecture& architectu
       .gated = cut.tensor(tokens, padded_intermediate_size(a), before_rounding),
       .scored = cut.tensor(limits.max_score_rows, a.hidden_size, types.floats),
       .quantized = cut.tensor(1, quantized_bytes(a, types.integer_parts, limits), DType::kInt8),
+      .quantized_row_bytes = quantized_row_bytes(a, types.integer_parts),
       .logits = cut.tensor(limits.max_score_rows, a.vocab_size, DType::kF32),
       .attention = cut.attention_memory(
           attention_memory_bytes(attention_shape(a), tokens, limits.max_model_len)),
@@ -193,26 +220,73 @@ void Decoder::forward(Lane& lane, const ForwardInput& input) {
 
   kernels_.plan_attention(lane, attention_shape_, rows, workspace_.attention);
   kernels_.embed(lane, model_.embedding(), input.token_ids.data(), hidden);
-  for (size_t i = 0; i < model_.layers().size(); ++i) {
-    attention_block(lane, model_.layers()[i], rows, cache_.layer(static_cast<int64_t>(i)));
-    mlp_block(lane, model_.layers()[i], rows.count);
+  if (goes_by_strips(lane, rows.count)) {
+    layers_by_strips(lane, rows);
+  } else {
+    layers_together(lane, rows);
   }
 
   // Only the rows that somebody asked for go through the head; in the middle of a prefill, none.
   if (num_scored == 0) return;
-  const Tensor scored = input_of(model_.head(), first_rows(workspace_.scored, num_scored));
+  const Tensor scored = input_of(model_.head(), first_rows(workspace_.scored, num_scored), 0);
   kernels_.rms_norm(lane, hidden, input.score_rows.data(), model_.final_norm(),
                     model_.architecture().norm_epsilon, scored);
   product(lane, scored, model_.head(), {}, first_rows(workspace_.logits, num_scored));
 }
 
-// hidden += output(attention(rotate(qkv(norm(hidden)))))
-void Decoder::attention_block(Lane& lane, const LayerWeights& weights, const TokenRows& rows,
-                              KvLayer cache) {
-  const float epsilon = model_.architecture().norm_epsilon;
-  const Tensor hidden = first_rows(workspace_.hidden, rows.count);
-  const Tensor normed = input_of(weights.qkv, first_rows(workspace_.normed, rows.count));
-  const Tensor qkv = first_rows(workspace_.qkv, rows.count);
+// Few rows: all lanes are in the same product, each with its own panels of the weight.
+void Decoder::layers_together(Lane& lane, const TokenRows& rows) {
+  const Strip all{{0, rows.count}, 0};
+  for (size_t i = 0; i < model_.layers().size(); ++i) {
+    const LayerWeights& weights = model_.layers()[i];
+    project_in(lane, weights, all);
+    attend(lane, weights, rows, cache_.layer(static_cast<int64_t>(i)));
+    project_out(lane, weights, all);
+    feed_forward(lane, weights, all);
+  }
+}
+
+bool Decoder::goes_by_strips(const Lane& lane, int64_t num_rows) const {
+  return layer_bytes_ <= kMaxLayerBytes && communicator_.num_ranks() == 1 &&
+         num_rows >= kStripRows * lane.count();
+}
+
+// Many rows: each lane takes rows of its own from one attention to the next, a strip at a time, so
+// that what a strip's products leave for each other stays in the core's own cache. They meet only
+// around the attention, where rows see each other.
+void Decoder::layers_by_strips(Lane& lane, const TokenRows& rows) {
+  const std::vector<LayerWeights>& layers = model_.layers();
+  const Range own = lane.share(rows.count);
+  Lane alone(0, 1, nullptr);
+  const auto for_each_strip = [&](const auto& work) {
+    for (int64_t row = own.begin; row < own.end; row += kStripRows) {
+      work(Strip{{row, std::min(row + kStripRows, own.end)}, own.begin});
+    }
+    lane.meet();
+  };
+  for_each_strip([&](const Strip& strip) { project_in(alone, layers[0], strip); });
+  for (size_t i = 0; i < layers.size(); ++i) {
+    attend(lane, layers[i], rows, cache_.layer(static_cast<int64_t>(i)));
+    for_each_strip([&](const Strip& strip) {
+      project_out(alone, layers[i], strip);
+      feed_forward(alone, layers[i], strip);
+      if (i + 1 < layers.size()) project_in(alone, layers[i + 1], strip);
+    });
+  }
+}
+
+// qkv = qkv(norm(hidden))
+void Decoder::project_in(Lane& lane, const LayerWeights& weights, const Strip& strip) {
+  const Tensor normed = input_of(weights.qkv, scratch_of(workspace_.normed, strip), strip.scratch);
+  kernels_.rms_norm(lane, rows_of(workspace_.hidden, strip.rows), nullptr, weights.attention_norm,
+                    model_.architecture().norm_epsilon, normed);
+  product(lane, normed, weights.qkv, {.bias = weights.qkv_bias},
+          rows_of(workspace_.qkv, strip.rows));
+}
+
+// attended = attention(rotate(qkv))
+void Decoder::attend(Lane& lane, const LayerWeights& weights, const TokenRows& rows,
+                     KvLayer cache) {
   const Tensor q = first_rows(workspace_.q, rows.count);
   const Tensor attended =
       before_rounding(weights.output, first_rows(workspace_.attended, rows.count));
@@ -220,40 +294,50 @@ void Decoder::attention_block(Lane& lane, const LayerWeights& weights, const Tok
                       .sin = workspace_.sin,
                       .q_norm = weights.q_norm,
                       .k_norm = weights.k_norm,
-                      .norm_epsilon = epsilon};
-
-  kernels_.rms_norm(lane, hidden, nullptr, weights.attention_norm, epsilon, normed);
-  product(lane, normed, weights.qkv, {.bias = weights.qkv_bias}, qkv);
-  kernels_.rotate_and_store(lane, qkv, attention_shape_, rotary, rows, q, cache);
+                      .norm_epsilon = model_.architecture().norm_epsilon};
+  kernels_.rotate_and_store(lane, first_rows(workspace_.qkv, rows.count), attention_shape_, rotary,
+                            rows, q, cache);
   kernels_.attention(lane, q, attention_shape_, rows, cache, workspace_.attention, attended);
-  product(lane, rounded(lane, weights.output, attended), weights.output,
+}
+
+// hidden += output(attended)
+void Decoder::project_out(Lane& lane, const LayerWeights& weights, const Strip& strip) {
+  const Tensor hidden = rows_of(workspace_.hidden, strip.rows);
+  const Tensor attended = rows_of(before_rounding(weights.output, workspace_.attended), strip.rows);
+  product(lane, rounded(lane, weights.output, attended, strip.scratch), weights.output,
           {.bias = weights.output_bias, .residual = &hidden}, hidden, Reduction::kSumOverRanks);
 }
 
 // hidden += down(silu(gate(norm(hidden))) * up(norm(hidden)))
-void Decoder::mlp_block(Lane& lane, const LayerWeights& weights, int64_t num_rows) {
-  const Tensor hidden = first_rows(workspace_.hidden, num_rows);
-  const Tensor normed = input_of(weights.gate_up, first_rows(workspace_.normed, num_rows));
-  const Tensor gated = before_rounding(weights.down, first_rows(workspace_.gated, num_rows));
+void Decoder::feed_forward(Lane& lane, const LayerWeights& weights, const Strip& strip) {
+  const Tensor hidden = rows_of(workspace_.hidden, strip.rows);
+  const Tensor normed =
+      input_of(weights.gate_up, scratch_of(workspace_.normed, strip), strip.scratch);
+  const Tensor gated = before_rounding(weights.down, scratch_of(workspace_.gated, strip));
 
   kernels_.rms_norm(lane, hidden, nullptr, weights.mlp_norm, model_.architecture().norm_epsilon,
                     normed);
   product(lane, normed, weights.gate_up, {.bias = weights.gate_up_bias, .silu_times_up = true},
           gated);
-  product(lane, rounded(lane, weights.down, gated), weights.down,
+  product(lane, rounded(lane, weights.down, gated, strip.scratch), weights.down,
           {.bias = weights.down_bias, .residual = &hidden}, hidden, Reduction::kSumOverRanks);
 }
 
-Tensor Decoder::input_of(const PackedWeight& weight, Tensor floats) const {
+Tensor Decoder::scratch_of(Tensor tensor, const Strip& strip) {
+  return rows_of(tensor, {strip.scratch, strip.scratch + strip.rows.size()});
+}
+
+Tensor Decoder::input_of(const PackedWeight& weight, Tensor floats, int64_t first_row) const {
   if (!is_integer(weight.format)) return floats;
   const QuantizedForm form = input_form(weight);
-  const Tensor integers{.data = workspace_.quantized.data,
+  const int64_t begin = first_row * workspace_.quantized_row_bytes;
+  const Tensor integers{.data = static_cast<unsigned char*>(workspace_.quantized.data) + begin,
                         .rows = floats.rows,
                         .cols = weight.k,
                         .stride = quantized_run_bytes(form, weight.k),
                         .type = DType::kInt8,
                         .form = form};
-  CHECK(integers.rows * form.parts * integers.stride <= workspace_.quantized.cols,
+  CHECK(begin + integers.rows * form.parts * integers.stride <= workspace_.quantized.cols,
         "{} rows of {} integers in {} bytes", integers.rows, weight.k, workspace_.quantized.cols);
   return integers;
 }
@@ -262,9 +346,9 @@ Tensor Decoder::before_rounding(const PackedWeight& weight, Tensor space) const 
   return retyped(space, is_integer(weight.format) ? DType::kF32 : model_.compute_types().floats);
 }
 
-Tensor Decoder::rounded(Lane& lane, const PackedWeight& weight, Tensor floats) {
+Tensor Decoder::rounded(Lane& lane, const PackedWeight& weight, Tensor floats, int64_t first_row) {
   if (!is_integer(weight.format)) return floats;
-  const Tensor integers = input_of(weight, floats);
+  const Tensor integers = input_of(weight, floats, first_row);
   kernels_.quantize(lane, floats, integers);
   return integers;
 }

@@ -40,15 +40,16 @@ class Decoder {
  private:
   // Views of the workspace at their largest; a step uses their first rows.
   struct Workspace {
-    Tensor hidden;     // f32 [tokens, hidden]: the residual stream
-    Tensor normed;     // [tokens, hidden]
-    Tensor qkv;        // f32 [tokens, q | k | v]
-    Tensor q;          // [tokens, heads * head_dim]
-    Tensor attended;   // [tokens, heads * head_dim]
-    Tensor gated;      // [tokens, intermediate, padded to whole panels]
-    Tensor scored;     // [score rows, hidden]
-    Tensor quantized;  // the input of the integer product at hand, in its form
-    Tensor logits;     // f32 [score rows, vocab_size]
+    Tensor hidden;                    // f32 [tokens, hidden]: the residual stream
+    Tensor normed;                    // [tokens, hidden]
+    Tensor qkv;                       // f32 [tokens, q | k | v]
+    Tensor q;                         // [tokens, heads * head_dim]
+    Tensor attended;                  // [tokens, heads * head_dim]
+    Tensor gated;                     // [tokens, intermediate, padded to whole panels]
+    Tensor scored;                    // [score rows, hidden]
+    Tensor quantized;                 // the input of the integer product at hand, in its form
+    int64_t quantized_row_bytes = 0;  // at most, of a row of a layer's
+    Tensor logits;                    // f32 [score rows, vocab_size]
     AttentionMemory attention;
     float* cos = nullptr;  // [max_model_len, head_dim / 2]
     float* sin = nullptr;
@@ -58,16 +59,35 @@ class Decoder {
                            const ComputeTypes& types, const DecoderLimits& limits);
   void fill_rotary_tables();
 
-  void attention_block(Lane& lane, const LayerWeights& weights, const TokenRows& rows,
-                       KvLayer cache);
-  void mlp_block(Lane& lane, const LayerWeights& weights, int64_t num_rows);
+  // Rows of the step that go from product to product together. What only one product after
+  // another needs stands in the workspace from row `scratch` on.
+  struct Strip {
+    Range rows;
+    int64_t scratch = 0;
+  };
+  // Rows of a strip: so many that a panel is used often before the next is read, so few that their
+  // floats stay in a core's own cache. A multiple of the rows that tiles have.
+  static constexpr int64_t kStripRows = 48;
+  // Strips read a layer's weights again and again: they have to stay in the shared cache.
+  static constexpr int64_t kMaxLayerBytes = int64_t{12} << 20;
+
+  bool goes_by_strips(const Lane& lane, int64_t num_rows) const;
+  void layers_together(Lane& lane, const TokenRows& rows);
+  void layers_by_strips(Lane& lane, const TokenRows& rows);
+
+  void project_in(Lane& lane, const LayerWeights& weights, const Strip& strip);
+  void attend(Lane& lane, const LayerWeights& weights, const TokenRows& rows, KvLayer cache);
+  void project_out(Lane& lane, const LayerWeights& weights, const Strip& strip);
+  void feed_forward(Lane& lane, const LayerWeights& weights, const Strip& strip);
+
+  static Tensor scratch_of(Tensor tensor, const Strip& strip);
   // `floats` as the product with `weight` wants it: itself, or the integers for it, not yet
-  // written.
-  Tensor input_of(const PackedWeight& weight, Tensor floats) const;
+  // written, where those of row `first_row` have their place.
+  Tensor input_of(const PackedWeight& weight, Tensor floats, int64_t first_row) const;
   // Where what `weight` is multiplied with is first written: in its own type, or f32 to be rounded.
   Tensor before_rounding(const PackedWeight& weight, Tensor space) const;
   // What was written there as the product wants it.
-  Tensor rounded(Lane& lane, const PackedWeight& weight, Tensor floats);
+  Tensor rounded(Lane& lane, const PackedWeight& weight, Tensor floats, int64_t first_row);
   // Every product of the network: bias, and the reduction over ranks, have their place here.
   enum class Reduction { kNone, kSumOverRanks };
   void product(Lane& lane, Tensor in, const PackedWeight& weight, Epilogue epilogue, Tensor out,
@@ -79,6 +99,7 @@ class Decoder {
   Communicator& communicator_;
   const DecoderLimits limits_;
   const AttentionShape attention_shape_;
+  const int64_t layer_bytes_;
   Buffer memory_;
   Workspace workspace_;
   int64_t num_scored_rows_ = 0;  // of the step; lane 0 writes, the first meeting publishes

@@ -131,7 +131,21 @@ TEST_P(DecoderRows, AreTheSameBitsWithAnyNeighboursAndWorkers) {
   }
 }
 
-// The comparison above must be able to fail.
+// Many rows are dealt out to lanes, a few together go through each product: 133 rows are the one
+// for up to two lanes, and the other for three.
+TEST_P(DecoderRows, AreTheSameBitsInStripsOfAnyLane) {
+  for (const PackedFormat& format : kFormats) {
+    SCOPED_TRACE(test::label(format));
+    const std::vector<Part> parts = {{1, 0, 91}, {0, 0, 42}};
+    const std::vector<float> together = last_logits({parts}, 3, format);
+    EXPECT_EQ(last_logits({parts}, 1, format), together);
+    EXPECT_EQ(last_logits({parts}, 2, format), together);
+    const std::vector<std::vector<Part>> with_next = {parts, {{1, 91, 1}, {0, 42, 1}}};
+    EXPECT_EQ(last_logits(with_next, 2, format), last_logits(with_next, 3, format));
+  }
+}
+
+// The comparisons above must be able to fail.
 TEST_P(DecoderRows, DependOnTheTokensBefore) {
   EXPECT_NE(last_logits({{{0, 0, 71}}}, 1), last_logits({{{1, 0, 71}}}, 1));
   const auto skipped = last_logits({{{0, 0, 70}}, {{0, 71, 1}}}, 1);

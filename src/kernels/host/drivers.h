@@ -57,54 +57,30 @@ void quantize(Lane& lane, Tensor in, Tensor out) {
   lane.meet();
 }
 
-// Adds bias and residual to a row's sums, which are the columns from `column` on, and stores those
-// that exist.
-template <const Inner& kInner>
-void finish_plain(float* sums, int64_t count, int64_t row, int64_t column, const Epilogue& epilogue,
-                  const Tensor& out) {
-  count = std::min(count, out.cols - column);
-  if (epilogue.bias != nullptr) {
-    for (int64_t c = 0; c < count; ++c) sums[c] += epilogue.bias[column + c];
-  }
-  if (epilogue.residual != nullptr) {
-    const float* residual = float_row(*epilogue.residual, row) + column;
-    for (int64_t c = 0; c < count; ++c) sums[c] += residual[c];
-  }
-  store<kInner>(sums, count, out, row, column);
-}
-
-// Each two panels of sums, gate and up, become 16 columns.
-template <const Inner& kInner>
-void finish_silu(float* sums, int64_t count, int64_t row, int64_t first_channel,
-                 const Epilogue& epilogue, const Tensor& out) {
-  if (epilogue.bias != nullptr) {
-    for (int64_t c = 0; c < count; ++c) sums[c] += epilogue.bias[first_channel + c];
-  }
-  for (int64_t c = 0; c < count; c += 2 * kPanelChannels) {
-    kInner.silu_times_up(sums + c, sums + c + kPanelChannels, sums + c / 2);
-  }
-  const int64_t column = first_channel / 2;
-  store<kInner>(sums, std::min(count / 2, out.cols - column), out, row, column);
-}
-
 // A tile's rows of sums, `parts` for each row of the input, become rows of `out`.
 template <const Inner& kInner>
 void finish_tile(const ProductTile& tile, int64_t parts, int64_t first_row, int64_t first_panel,
                  const Epilogue& epilogue, const Tensor& out) {
-  constexpr int64_t kRowSums = kTilePanels * kPanelChannels;
-  for (int64_t r = 0; r < tile.num_rows; r += parts) {
-    float* sums = tile.sums + r * kRowSums;
-    for (int64_t c = 0; parts == 2 && c < tile.num_panels * kPanelChannels; ++c) {
-      sums[c] += sums[kRowSums + c];
-    }
-    const int64_t row = first_row + r / parts;
-    const int64_t count = tile.num_panels * kPanelChannels;
-    if (epilogue.silu_times_up) {
-      finish_silu<kInner>(sums, count, row, first_panel * kPanelChannels, epilogue, out);
-    } else {
-      finish_plain<kInner>(sums, count, row, first_panel * kPanelChannels, epilogue, out);
-    }
+  const int64_t channel = first_panel * kPanelChannels;
+  const int64_t column = epilogue.silu_times_up ? channel / 2 : channel;
+  const int64_t channels = tile.num_panels * kPanelChannels;
+  const int64_t cols = epilogue.silu_times_up ? channels / 2 : channels;
+  const int64_t bytes = element_bytes(out.type);
+  FinishedTile finished{.sums = tile.sums,
+                        .parts = parts,
+                        .num_rows = tile.num_rows / parts,
+                        .num_cols = std::min(cols, out.cols - column),
+                        .bias = epilogue.bias == nullptr ? nullptr : epilogue.bias + channel,
+                        .out = row_of(out, first_row) + column * bytes,
+                        .out_stride = out.stride * bytes,
+                        .type = out.type};
+  if (epilogue.residual != nullptr) {
+    finished.residual = float_row(*epilogue.residual, first_row) + column;
+    finished.residual_stride = epilogue.residual->stride;
   }
+  (epilogue.silu_times_up ? kInner.finish_silu : kInner.finish)(finished);
+  if (column + finished.num_cols < out.cols) return;
+  for (int64_t row = 0; row < finished.num_rows; ++row) clear_padding(out, first_row + row);
 }
 
 // Where the tile of the rows from `row` on finds panels to fetch: the second and third tile of a
@@ -196,19 +172,30 @@ void rotate_and_store(Lane& lane, Tensor qkv, const AttentionShape& shape, const
                       const TokenRows& rows, Tensor q_out, KvLayer cache) {
   const int64_t heads = shape.num_heads + 2 * shape.num_kv_heads;
   const Range units = lane.share(rows.count * heads);
+  alignas(64) float values[kMaxHeadDim];
+  alignas(64) uint16_t rounded[kMaxHeadDim];
   for (int64_t unit = units.begin; unit < units.end; ++unit) {
     const int64_t row = unit / heads;
     const int64_t head = unit % heads;
     const float* source = float_row(qkv, row) + head * shape.head_dim;
-    alignas(64) float values[kMaxHeadDim];
     if (head < shape.num_heads) {
       rotate_head(source, rotary.q_norm, rotary, shape, rows.positions[row], values);
       store<kInner>(values, shape.head_dim, q_out, row, head * shape.head_dim);
-    } else if (head < shape.num_heads + shape.num_kv_heads) {
+      continue;
+    }
+    const bool is_key = head < shape.num_heads + shape.num_kv_heads;
+    const int64_t kv_head = head - shape.num_heads - (is_key ? 0 : shape.num_kv_heads);
+    if (is_key) {
       rotate_head(source, rotary.k_norm, rotary, shape, rows.positions[row], values);
-      store_key(values, shape, rows, row, head - shape.num_heads, cache);
+      source = values;
+    }
+    if (cache.type == DType::kBf16) {
+      kInner.to_bf16(source, shape.head_dim, rounded);
+      is_key ? store_key(rounded, shape, rows, row, kv_head, cache)
+             : store_value(rounded, shape, rows, row, kv_head, cache);
     } else {
-      store_value(source, shape, rows, row, head - shape.num_heads - shape.num_kv_heads, cache);
+      is_key ? store_key(source, shape, rows, row, kv_head, cache)
+             : store_value(source, shape, rows, row, kv_head, cache);
     }
   }
   lane.meet();

@@ -44,6 +44,21 @@ struct ProductTile {
   int64_t num_inputs;   // of integers: padded K; behind it in a row of `in` stand its scales
 };
 
+// What becomes of a tile's sums: rows of a product's output from some column on.
+struct FinishedTile {
+  const float* sums;  // as ProductTile has them; a row's `parts` rows of sums are added first
+  int64_t parts;      // 1 or 2
+  int64_t num_rows;   // of the output
+  int64_t num_cols;   // that are stored
+  // Of the first channel (column), or null. A residual's rows are residual_stride floats apart.
+  const float* bias;
+  const float* residual;
+  int64_t residual_stride;
+  unsigned char* out;  // first row and column
+  int64_t out_stride;  // bytes
+  DType type;          // f32 or bf16
+};
+
 struct Inner {
   void (*product_f32)(const ProductTile& tile);
   void (*product_bf16)(const ProductTile& tile);
@@ -59,8 +74,11 @@ struct Inner {
   AttentionInner attention;
   // out[i] = in[i] * scale[i] * r with r = 1 / sqrt(mean of squares + epsilon); count floats.
   void (*normalize)(const float* in, const float* scale, int64_t count, float epsilon, float* out);
-  // out[i] = silu(gate[i]) * up[i] for 16 channels. `out` may be gate, or lie before both.
-  void (*silu_times_up)(const float* gate, const float* up, float* out);
+  // Sums, then bias, then residual.
+  void (*finish)(const FinishedTile& tile);
+  // Sums and bias; then of each two panels, gate and up, 16 columns: silu(gate) * up. The bias is
+  // that of whole panels. No residual.
+  void (*finish_silu)(const FinishedTile& tile);
   // out[i] = bf16(in[i]), nearest even.
   void (*to_bf16)(const float* in, int64_t count, uint16_t* out);
   // A row of floats as integers (quantized_rows.h): runs of `stride` bytes at `out`.
@@ -95,7 +113,8 @@ struct Inner {
   void product_int8(const ProductTile& tile);                                                    \
   void product_int4(const ProductTile& tile);                                                    \
   void normalize(const float* in, const float* scale, int64_t count, float epsilon, float* out); \
-  void silu_times_up(const float* gate, const float* up, float* out);                            \
+  void finish(const FinishedTile& tile);                                                         \
+  void finish_silu(const FinishedTile& tile);                                                    \
   void to_bf16(const float* in, int64_t count, uint16_t* out);                                   \
   void quantize(const float* in, int64_t count, const QuantizedForm& form, int64_t stride,       \
                 unsigned char* out);                                                             \

@@ -13,7 +13,7 @@ namespace {
 
 struct Int8 {
   static constexpr int64_t kInputsPerRow = 4;
-  static constexpr int32_t kMiddle = 128;
+  static constexpr int kMiddleLog = 7;  // of 128, which stands for zero
   static constexpr int kSlices = 1;
   static __m512i slice(__m512i row, int) { return row; }
 };
@@ -21,7 +21,7 @@ struct Int8 {
 // Low nibbles are the bytes of four inputs, high nibbles those of the next four.
 struct Int4 {
   static constexpr int64_t kInputsPerRow = 8;
-  static constexpr int32_t kMiddle = 8;
+  static constexpr int kMiddleLog = 3;
   static constexpr int kSlices = 2;
   static __m512i slice(__m512i row, int index) {
     const __m512i nibbles = index == 0 ? row : _mm512_srli_epi16(row, 4);
@@ -35,10 +35,38 @@ void add_products(__m512i& sum, __m512i weights, __m512i inputs) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(inputs));
 }
 
-float scale_at(const unsigned char* of_input) { return *reinterpret_cast<const float*>(of_input); }
-int32_t sum_at(const unsigned char* of_input) {
-  return *reinterpret_cast<const int32_t*>(of_input + 4);
-}
+// Rows of the input, a pointer for every three: an address of two registers reaches the others.
+// Twelve pointers are more than there are registers for, and GCC 12 then sends them through those
+// of vectors, in the innermost loop.
+template <int kRows>
+struct InputRows {
+  InputRows(const unsigned char* first, int64_t row_stride) : stride(row_stride) {
+    TIDEMILL_UNROLL
+    for (int i = 0; i < kThirds; ++i) thirds[i] = first + 3 * i * stride;
+  }
+  void advance(int64_t bytes) {
+    TIDEMILL_UNROLL
+    for (int i = 0; i < kThirds; ++i) thirds[i] += bytes;
+  }
+  // The four bytes that row r is at, in every channel.
+  __m512i operator[](int r) const {
+    const unsigned char* base = thirds[r / 3];
+    __m512i inputs;
+    if (r % 3 == 0) {
+      __asm__("vpbroadcastd (%1), %0" : "=v"(inputs) : "r"(base));
+    } else if (r % 3 == 1) {
+      __asm__("vpbroadcastd (%1,%2), %0" : "=v"(inputs) : "r"(base), "r"(stride));
+    } else {
+      __asm__("vpbroadcastd (%1,%2,2), %0" : "=v"(inputs) : "r"(base), "r"(stride));
+    }
+    return inputs;
+  }
+
+  static constexpr int kThirds = (kRows + 2) / 3;
+  const unsigned char* thirds[kThirds];
+  int64_t stride;
+};
+
 __m512 halves_at(const unsigned char* data) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(data)));
 }
@@ -48,42 +76,52 @@ __m512 minus_scale_times_zero(__m512 scale, const unsigned char* zeros) {
   return _mm512_xor_ps(_mm512_mul_ps(scale, zero), _mm512_set1_ps(-0.0f));
 }
 
-// What a group's offsets add to the totals: the order of these floats is part of the format's
-// meaning (inner.h).
-template <int kRows, int kPanels>
-void add_offsets(const ProductTile& tile, const GroupWalk& group) {
-  for (int p = 0; p < kPanels; ++p) {
-    const unsigned char* row = tile.panels + p * tile.panel_stride + group.scales;
-    const __m512 offsets = tile.format.offsets == Offsets::kOffset
-                               ? halves_at(row + 32)
-                               : minus_scale_times_zero(halves_at(row), row + 32);
-    for (int r = 0; r < kRows; ++r) {
-      const unsigned char* of_input = scale_of_input(tile, r, group.index);
-      const __m512 sum = _mm512_set1_ps(scale_at(of_input) * static_cast<float>(sum_at(of_input)));
-      float* total = tile.sums + (r * kTilePanels + p) * 16;
-      _mm512_storeu_ps(total, _mm512_fmadd_ps(offsets, sum, _mm512_loadu_ps(total)));
-    }
-  }
+// What is added for each input of a group, for the channels whose scales stand in `row`.
+__m512 offsets_of(Offsets offsets, const unsigned char* row) {
+  return offsets == Offsets::kOffset ? halves_at(row + 32)
+                                     : minus_scale_times_zero(halves_at(row), row + 32);
+}
+
+// Member by member: a copy of the whole would load in registers of 32 bytes what the caller has
+// just stored in words, and so wait for all stores before it, those of the last tile's sums among
+// them.
+ProductTile copy_of(const ProductTile& tile) {
+  return {.in = tile.in,
+          .in_stride = tile.in_stride,
+          .num_rows = tile.num_rows,
+          .panels = tile.panels,
+          .ahead = tile.ahead,
+          .panel_stride = tile.panel_stride,
+          .num_panels = tile.num_panels,
+          .num_steps = tile.num_steps,
+          .sums = tile.sums,
+          .format = tile.format,
+          .num_inputs = tile.num_inputs};
 }
 
 // The sums are local to the innermost loop over a group: as members of anything they would live in
 // memory. The tile is copied since stores of floats could change it anywhere else.
 template <typename Numbers, int kRows, int kPanels>
 void tile_of(const ProductTile& given) {
-  const ProductTile tile = given;
+  const ProductTile tile = copy_of(given);
   const unsigned char* ahead = panels_ahead(tile);
   const bool has_middle = tile.format.offsets == Offsets::kNone;
   for (GroupWalk group(tile, Numbers::kInputsPerRow); group.next();) {
     __m512i sums[kRows][kPanels];
+    InputRows<kRows> scales_of_inputs(scale_of_input(tile, 0, group.index), tile.in_stride);
+    scales_of_inputs.advance(4);
     TIDEMILL_UNROLL_16
     for (int r = 0; r < kRows; ++r) {
-      const int32_t middle =
-          has_middle ? -Numbers::kMiddle * sum_at(scale_of_input(tile, r, group.index)) : 0;
+      __m512i middle = _mm512_setzero_si512();
+      if (has_middle) {
+        const __m512i sum_of_inputs = scales_of_inputs[r];
+        middle = _mm512_sub_epi32(middle, _mm512_slli_epi32(sum_of_inputs, Numbers::kMiddleLog));
+      }
       TIDEMILL_UNROLL
-      for (int p = 0; p < kPanels; ++p) sums[r][p] = _mm512_set1_epi32(middle);
+      for (int p = 0; p < kPanels; ++p) sums[r][p] = middle;
     }
     const unsigned char* panels = tile.panels + group.rows;
-    const unsigned char* x = tile.in + group.index * tile.format.group;
+    InputRows<kRows> x(tile.in + group.index * tile.format.group, tile.in_stride);
     for (int64_t step = 0; step < group.num_rows; ++step) {
       if constexpr (kRows * kPanels >= 12) {
         fetch_panels(ahead + group.rows, tile.panel_stride, step);
@@ -99,33 +137,41 @@ void tile_of(const ProductTile& given) {
         }
         TIDEMILL_UNROLL_16
         for (int r = 0; r < kRows; ++r) {
-          const __m512i inputs = _mm512_set1_epi32(reinterpret_cast<const int32_t*>(
-              x + r * tile.in_stride)[step * Numbers::kSlices + s]);
+          const __m512i inputs = x[r];
           TIDEMILL_UNROLL
           for (int p = 0; p < kPanels; ++p) {
             add_products(sums[r][p], weights[p], inputs);
           }
         }
+        x.advance(4);
       }
     }
     __m512 scales[kPanels];
+    __m512 offsets[kPanels];
     TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       const unsigned char* row = tile.panels + p * tile.panel_stride + group.scales;
       scales[p] = tile.format.group == 0 ? _mm512_loadu_ps(row) : halves_at(row);
+      offsets[p] = has_middle ? _mm512_setzero_ps() : offsets_of(tile.format.offsets, row);
     }
+    const InputRows<kRows> sums_of_inputs = scales_of_inputs;
+    scales_of_inputs.advance(-4);
     TIDEMILL_UNROLL_16
     for (int r = 0; r < kRows; ++r) {
-      const __m512 of_input = _mm512_set1_ps(scale_at(scale_of_input(tile, r, group.index)));
+      const __m512 of_input = _mm512_castsi512_ps(scales_of_inputs[r]);
       TIDEMILL_UNROLL
       for (int p = 0; p < kPanels; ++p) {
         float* total = tile.sums + (r * kTilePanels + p) * 16;
         const __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][p]), of_input);
         const __m512 before = group.index == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(total);
-        _mm512_storeu_ps(total, _mm512_fmadd_ps(sum, scales[p], before));
+        __m512 after = _mm512_fmadd_ps(sum, scales[p], before);
+        if (!has_middle) {
+          const __m512 of_sum = _mm512_mul_ps(of_input, _mm512_cvtepi32_ps(sums_of_inputs[r]));
+          after = _mm512_fmadd_ps(offsets[p], of_sum, after);
+        }
+        _mm512_storeu_ps(total, after);
       }
     }
-    if (!has_middle) add_offsets<kRows, kPanels>(tile, group);
   }
 }
 
@@ -163,15 +209,17 @@ constexpr Tile kBlocks[kBlockRows][2] = {
 
 // A pair is wanted in L2 while the pair before it is multiplied; few rows wait for memory anyway.
 template <typename Numbers>
-void run(ProductTile part) {
-  const unsigned char* next_group = part.ahead;
-  part.ahead = nullptr;
-  if (part.num_rows <= kTileRows) return run_tiles(part, kTiles<Numbers>);
+void run(const ProductTile& part) {
+  if (part.num_rows <= kTileRows) {
+    ProductTile few = part;
+    few.ahead = nullptr;
+    return run_tiles(few, kTiles<Numbers>);
+  }
+  ProductTile block = part;
   for (int64_t panel = 0; panel < part.num_panels; panel += 2) {
     const int64_t width = part.num_panels - panel < 2 ? 1 : 2;
-    ProductTile block = part;
-    block.panels += panel * part.panel_stride;
-    block.ahead = panel + 2 < part.num_panels ? block.panels + 2 * part.panel_stride : next_group;
+    block.panels = part.panels + panel * part.panel_stride;
+    block.ahead = panel + 2 < part.num_panels ? block.panels + 2 * part.panel_stride : part.ahead;
     for (int64_t row = 0; row < part.num_rows; row += kBlockRows) {
       block.num_rows = part.num_rows - row < kBlockRows ? part.num_rows - row : kBlockRows;
       block.in = part.in + row * part.in_stride;

@@ -13,12 +13,18 @@ __mmask16 lanes_left(int64_t count) {
   return count >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << count) - 1u);
 }
 
+// 16 numbers from `i` on of `count`, zeros behind them. Nearly all are whole.
+__m512 numbers_at(const float* in, int64_t i, int64_t count) {
+  if (count - i >= 16) return _mm512_loadu_ps(in + i);
+  return _mm512_maskz_loadu_ps(lanes_left(count - i), in + i);
+}
+
 // The largest |x| as a bit pattern.
 uint32_t largest_bits(const float* in, int64_t count) {
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   __m512i max = _mm512_setzero_si512();
   for (int64_t i = 0; i < count; i += 16) {
-    const __m512i x = _mm512_castps_si512(_mm512_maskz_loadu_ps(lanes_left(count - i), in + i));
+    const __m512i x = _mm512_castps_si512(numbers_at(in, i, count));
     max = _mm512_max_epu32(max, _mm512_and_si512(x, magnitude));
   }
   return _mm512_reduce_max_epu32(max);
@@ -36,13 +42,11 @@ void store16(__m512i values, bool nibble_order, unsigned char* out) {
                    ordered(_mm512_cvtepi32_epi8(values), nibble_order));
 }
 
-// The 16 numbers from `i` on, over the scale, at most +-largest.
-__m512i rounded(const QuantizedGroup& group, int64_t i, int32_t largest) {
-  const __mmask16 mask = lanes_left(group.broken ? 0 : group.count - i);
-  const __m512 x = _mm512_maskz_loadu_ps(mask, group.in + i);
-  const __m512i q = _mm512_maskz_cvtps_epi32(mask, _mm512_div_ps(x, _mm512_set1_ps(group.scale)));
-  return _mm512_max_epi32(_mm512_min_epi32(q, _mm512_set1_epi32(largest)),
-                          _mm512_set1_epi32(-largest));
+// The 16 numbers from `i` on, over the scale. Over it the group's largest number is the largest
+// integer, and nothing is beyond.
+__m512i rounded(const QuantizedGroup& group, int64_t i) {
+  const __m512 x = numbers_at(group.in, i, group.broken ? 0 : group.count);
+  return _mm512_cvtps_epi32(_mm512_div_ps(x, _mm512_set1_ps(group.divisor)));
 }
 
 struct Ops {
@@ -51,7 +55,7 @@ struct Ops {
   static void round_group(const QuantizedGroup& group, const QuantizedRun& run) {
     __m512i sums = _mm512_setzero_si512();
     for (int64_t i = 0; i < group.padded; i += 16) {
-      const __m512i q = rounded(group, i, 127);
+      const __m512i q = rounded(group, i);
       sums = _mm512_add_epi32(sums, q);
       store16(q, group.nibble_order, run.q + i);
     }
@@ -63,7 +67,7 @@ struct Ops {
     __m512i high_sums = _mm512_setzero_si512();
     __m512i low_sums = _mm512_setzero_si512();
     for (int64_t i = 0; i < group.padded; i += 16) {
-      const __m512i q = rounded(group, i, static_cast<int32_t>(kLargestInt16));
+      const __m512i q = rounded(group, i);
       const __m512i low = _mm512_srai_epi32(_mm512_slli_epi32(q, 24), 24);
       const __m512i high = _mm512_srai_epi32(_mm512_sub_epi32(q, low), 8);
       high_sums = _mm512_add_epi32(high_sums, high);

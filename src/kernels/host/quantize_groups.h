@@ -18,7 +18,8 @@ struct QuantizedGroup {
   int64_t index;
   bool nibble_order;
   float scale;
-  bool broken;  // its scale is NaN and its integers are zero
+  bool broken;    // its scale is NaN and its integers are zero
+  float divisor;  // the scale; 1 if broken
 };
 
 // Where the group's integers and the row's scales go.
@@ -48,8 +49,9 @@ void quantize_row(const float* in, int64_t count, const QuantizedForm& form, int
     float max;
     __builtin_memcpy(&max, &bits, sizeof max);
     max = broken ? __builtin_nanf("") : max > kMinAbsMax ? max : kMinAbsMax;
-    const QuantizedGroup group{in + begin,        numbers,       places, index,
-                               form.nibble_order, max / largest, broken};
+    const QuantizedGroup group{
+        in + begin,        numbers,       places, index,
+        form.nibble_order, max / largest, broken, broken ? 1.0f : max / largest};
     const QuantizedRun first{out + begin, out + padded};
     if (form.parts == 1) {
       Ops::round_group(group, first);

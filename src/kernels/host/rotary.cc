@@ -7,6 +7,7 @@
 #include <new>
 
 #include "base/float16.h"
+#include "base/round_up.h"
 #include "kernels/host/inner.h"
 #include "kernels/kv_layout.h"
 
@@ -59,6 +60,20 @@ void write_slot(unsigned char* run, DType type, Side side, int64_t head_dim, int
   }
 }
 
+// Of a cache of bf16, numbers that are rounded already.
+void write_rounded(uint16_t* run, Side side, int64_t head_dim, int64_t t, const uint16_t* values) {
+  if (side == Side::kKey) {
+    uint16_t* word = run + t / 16 * round_up(head_dim, 2) * 16 + t % 16 * 2;
+    for (int64_t d = 0; d + 1 < head_dim; d += 2) memcpy(word + d * 16, values + d, 4);
+    if (head_dim % 2 != 0) word[(head_dim - 1) * 16] = values[head_dim - 1];
+    return;
+  }
+  uint16_t* element = run + t / 2 * 32 + t % 2;
+  for (int64_t d = 0; d < head_dim; ++d) {
+    element[d / 16 * kTokensPerBlock * 16 + d % 16 * 2] = values[d];
+  }
+}
+
 // The row is the last of its sequence in this step, and the step began the block.
 bool must_clear_behind(const TokenRows& rows, int64_t row) {
   const int32_t position = rows.positions[row];
@@ -69,13 +84,15 @@ bool must_clear_behind(const TokenRows& rows, int64_t row) {
   return !same_sequence(row + 1) && same_sequence(row - position % kTokensPerBlock);
 }
 
-void store_token(const float* values, Side side, int64_t run_offset, const AttentionShape& shape,
+// write(run, slot) writes the row's own numbers.
+template <typename Write>
+void store_token(const Write& write, Side side, int64_t run_offset, const AttentionShape& shape,
                  const TokenRows& rows, int64_t row, KvLayer cache) {
   const int64_t position = rows.positions[row];
   const int32_t block = rows.block_ids[rows.table_begins[row] + position / kTokensPerBlock];
   unsigned char* run = cache.data + static_cast<size_t>(block) * cache.block_stride + run_offset;
   const int64_t slot = position % kTokensPerBlock;
-  write_slot(run, cache.type, side, shape.head_dim, slot, values);
+  write(run, slot);
   if (!must_clear_behind(rows, row)) return;
   for (int64_t t = slot + 1; t < kTokensPerBlock; ++t) {
     write_slot(run, cache.type, side, shape.head_dim, t, nullptr);
@@ -109,17 +126,49 @@ void rotate_head(const float* source, const float* norm, const Rotary& rotary,
   }
 }
 
+namespace {
+
+int64_t run_offset(Side side, const AttentionShape& shape, int64_t kv_head, DType type) {
+  const int64_t head = kv_head * head_bytes(type, shape.head_dim);
+  return side == Side::kKey ? head : head + static_cast<int64_t>(k_run_bytes(type, shape.head_dim));
+}
+
+void store(const float* values, Side side, const AttentionShape& shape, const TokenRows& rows,
+           int64_t row, int64_t kv_head, KvLayer cache) {
+  const auto write = [&](unsigned char* run, int64_t slot) {
+    write_slot(run, cache.type, side, shape.head_dim, slot, values);
+  };
+  store_token(write, side, run_offset(side, shape, kv_head, cache.type), shape, rows, row, cache);
+}
+
+void store(const uint16_t* values, Side side, const AttentionShape& shape, const TokenRows& rows,
+           int64_t row, int64_t kv_head, KvLayer cache) {
+  const auto write = [&](unsigned char* run, int64_t slot) {
+    write_rounded(reinterpret_cast<uint16_t*>(run), side, shape.head_dim, slot, values);
+  };
+  store_token(write, side, run_offset(side, shape, kv_head, cache.type), shape, rows, row, cache);
+}
+
+}  // namespace
+
 void store_key(const float* key, const AttentionShape& shape, const TokenRows& rows, int64_t row,
                int64_t kv_head, KvLayer cache) {
-  store_token(key, Side::kKey, kv_head * head_bytes(cache.type, shape.head_dim), shape, rows, row,
-              cache);
+  store(key, Side::kKey, shape, rows, row, kv_head, cache);
 }
 
 void store_value(const float* value, const AttentionShape& shape, const TokenRows& rows,
                  int64_t row, int64_t kv_head, KvLayer cache) {
-  const int64_t offset = kv_head * head_bytes(cache.type, shape.head_dim) +
-                         static_cast<int64_t>(k_run_bytes(cache.type, shape.head_dim));
-  store_token(value, Side::kValue, offset, shape, rows, row, cache);
+  store(value, Side::kValue, shape, rows, row, kv_head, cache);
+}
+
+void store_key(const uint16_t* key, const AttentionShape& shape, const TokenRows& rows, int64_t row,
+               int64_t kv_head, KvLayer cache) {
+  store(key, Side::kKey, shape, rows, row, kv_head, cache);
+}
+
+void store_value(const uint16_t* value, const AttentionShape& shape, const TokenRows& rows,
+                 int64_t row, int64_t kv_head, KvLayer cache) {
+  store(value, Side::kValue, shape, rows, row, kv_head, cache);
 }
 
 Buffer allocate(size_t bytes) {

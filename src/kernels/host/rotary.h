@@ -25,6 +25,12 @@ void store_key(const float* key, const AttentionShape& shape, const TokenRows& r
 void store_value(const float* value, const AttentionShape& shape, const TokenRows& rows,
                  int64_t row, int64_t kv_head, KvLayer cache);
 
+// The same for a cache of bf16, rounded already.
+void store_key(const uint16_t* key, const AttentionShape& shape, const TokenRows& rows, int64_t row,
+               int64_t kv_head, KvLayer cache);
+void store_value(const uint16_t* value, const AttentionShape& shape, const TokenRows& rows,
+                 int64_t row, int64_t kv_head, KvLayer cache);
+
 // 64-byte aligned and zeroed; pages are not touched until they are used.
 Buffer allocate(size_t bytes);
 

@@ -11,6 +11,8 @@
 namespace tidemill::avx2 {
 namespace {
 
+constexpr int64_t kRowSums = kTilePanels * 16;
+
 // All ones in the first `count` lanes of eight.
 __m256i lanes_left(int64_t count) {
   const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -42,15 +44,6 @@ void normalize(const float* in, const float* scale, int64_t count, float epsilon
   }
 }
 
-void silu_times_up(const float* gate, const float* up, float* out) {
-  for (int i = 0; i < 16; i += 8) {
-    const __m256 x = _mm256_loadu_ps(gate + i);
-    const __m256 e = exp256(_mm256_sub_ps(_mm256_setzero_ps(), x));
-    const __m256 silu = _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1.0f), e));
-    _mm256_storeu_ps(out + i, _mm256_mul_ps(silu, _mm256_loadu_ps(up + i)));
-  }
-}
-
 void to_bf16(const float* in, int64_t count, uint16_t* out) {
   int64_t i = 0;
   for (; i + 8 <= count; i += 8) {
@@ -61,6 +54,64 @@ void to_bf16(const float* in, int64_t count, uint16_t* out) {
   _mm_store_si128(reinterpret_cast<__m128i*>(last),
                   to_bf16_256(_mm256_maskload_ps(in + i, lanes_left(count - i))));
   for (int64_t j = 0; i + j < count; ++j) out[i + j] = last[j];
+}
+
+namespace {
+
+// Of a row of the tile, the sums of the channels from `c` on with their bias.
+__m256 sums_at(const FinishedTile& tile, int64_t row, int64_t c, __m256i mask) {
+  const float* sums = tile.sums + row * tile.parts * kRowSums + c;
+  __m256 x = _mm256_loadu_ps(sums);
+  if (tile.parts == 2) x = _mm256_add_ps(x, _mm256_loadu_ps(sums + kRowSums));
+  if (tile.bias != nullptr) x = _mm256_add_ps(x, _mm256_maskload_ps(tile.bias + c, mask));
+  return x;
+}
+
+void store(const FinishedTile& tile, int64_t row, int64_t c, __m256 x) {
+  const int64_t count = tile.num_cols - c;
+  unsigned char* out = tile.out + row * tile.out_stride;
+  if (tile.type == DType::kF32) {
+    _mm256_maskstore_ps(reinterpret_cast<float*>(out) + c, lanes_left(count), x);
+  } else if (count >= 8) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(reinterpret_cast<uint16_t*>(out) + c),
+                     to_bf16_256(x));
+  } else {
+    alignas(32) float last[8];
+    _mm256_store_ps(last, x);
+    to_bf16(last, count, reinterpret_cast<uint16_t*>(out) + c);
+  }
+}
+
+}  // namespace
+
+void finish(const FinishedTile& given) {
+  const FinishedTile tile = given;  // stores could change what is given
+  for (int64_t row = 0; row < tile.num_rows; ++row) {
+    for (int64_t c = 0; c < tile.num_cols; c += 8) {
+      const __m256i mask = lanes_left(tile.num_cols - c);
+      __m256 x = sums_at(tile, row, c, mask);
+      if (tile.residual != nullptr) {
+        const float* residual = tile.residual + row * tile.residual_stride + c;
+        x = _mm256_add_ps(x, _mm256_maskload_ps(residual, mask));
+      }
+      store(tile, row, c, x);
+    }
+  }
+}
+
+void finish_silu(const FinishedTile& given) {
+  const FinishedTile tile = given;
+  const __m256i all = _mm256_set1_epi32(-1);
+  for (int64_t row = 0; row < tile.num_rows; ++row) {
+    for (int64_t c = 0; c < tile.num_cols; c += 8) {
+      const int64_t gate = c / 16 * 32 + c % 16;
+      const __m256 x = sums_at(tile, row, gate, all);
+      const __m256 up = sums_at(tile, row, gate + 16, all);
+      const __m256 e = exp256(_mm256_sub_ps(_mm256_setzero_ps(), x));
+      const __m256 silu = _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1.0f), e));
+      store(tile, row, c, _mm256_mul_ps(silu, up));
+    }
+  }
 }
 
 void summarize(const float* logits, int64_t count, LogitSummary* out) {

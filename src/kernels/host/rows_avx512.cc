@@ -10,6 +10,8 @@
 namespace tidemill::avx512 {
 namespace {
 
+constexpr int64_t kRowSums = kTilePanels * 16;
+
 __mmask16 lanes_left(int64_t count) {
   return count >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << count) - 1u);
 }
@@ -32,11 +34,55 @@ void normalize(const float* in, const float* scale, int64_t count, float epsilon
   }
 }
 
-void silu_times_up(const float* gate, const float* up, float* out) {
-  const __m512 x = _mm512_loadu_ps(gate);
-  const __m512 e = exp512(_mm512_sub_ps(_mm512_setzero_ps(), x));
-  const __m512 silu = _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0f), e));
-  _mm512_storeu_ps(out, _mm512_mul_ps(silu, _mm512_loadu_ps(up)));
+namespace {
+
+// Of a row of the tile, the sums of the channels from `c` on with their bias.
+__m512 sums_at(const FinishedTile& tile, int64_t row, int64_t c, __mmask16 mask) {
+  const float* sums = tile.sums + row * tile.parts * kRowSums + c;
+  __m512 x = _mm512_loadu_ps(sums);
+  if (tile.parts == 2) x = _mm512_add_ps(x, _mm512_loadu_ps(sums + kRowSums));
+  if (tile.bias != nullptr) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, tile.bias + c));
+  return x;
+}
+
+void store(const FinishedTile& tile, int64_t row, int64_t c, __mmask16 mask, __m512 x) {
+  unsigned char* out = tile.out + row * tile.out_stride;
+  if (tile.type == DType::kF32) {
+    _mm512_mask_storeu_ps(reinterpret_cast<float*>(out) + c, mask, x);
+  } else {
+    _mm256_mask_storeu_epi16(reinterpret_cast<uint16_t*>(out) + c, mask, to_bf16_512(x));
+  }
+}
+
+}  // namespace
+
+void finish(const FinishedTile& given) {
+  const FinishedTile tile = given;  // stores could change what is given
+  for (int64_t row = 0; row < tile.num_rows; ++row) {
+    for (int64_t c = 0; c < tile.num_cols; c += 16) {
+      const __mmask16 mask = lanes_left(tile.num_cols - c);
+      __m512 x = sums_at(tile, row, c, mask);
+      if (tile.residual != nullptr) {
+        const float* residual = tile.residual + row * tile.residual_stride + c;
+        x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, residual));
+      }
+      store(tile, row, c, mask, x);
+    }
+  }
+}
+
+void finish_silu(const FinishedTile& given) {
+  const FinishedTile tile = given;
+  constexpr __mmask16 kAll = 0xffff;
+  for (int64_t row = 0; row < tile.num_rows; ++row) {
+    for (int64_t c = 0; c < tile.num_cols; c += 16) {
+      const __m512 x = sums_at(tile, row, 2 * c, kAll);
+      const __m512 up = sums_at(tile, row, 2 * c + 16, kAll);
+      const __m512 e = exp512(_mm512_sub_ps(_mm512_setzero_ps(), x));
+      const __m512 silu = _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0f), e));
+      store(tile, row, c, lanes_left(tile.num_cols - c), _mm512_mul_ps(silu, up));
+    }
+  }
 }
 
 void to_bf16(const float* in, int64_t count, uint16_t* out) {

@@ -15,10 +15,48 @@ void normalize(const float* in, const float* scale, int64_t count, float epsilon
   for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(in[i] * factor * scale[i]);
 }
 
-void silu_times_up(const float* gate, const float* up, float* out) {
-  for (int i = 0; i < 16; ++i) {
-    const double x = gate[i];
-    out[i] = static_cast<float>(x / (1.0 + exp(-x)) * up[i]);
+namespace {
+
+constexpr int64_t kRowSums = kTilePanels * 16;
+
+// Of a row of the tile, the sum of channel c with its bias.
+float sum_at(const FinishedTile& tile, int64_t row, int64_t c) {
+  const float* sums = tile.sums + row * tile.parts * kRowSums + c;
+  float x = sums[0];
+  if (tile.parts == 2) x += sums[kRowSums];
+  if (tile.bias != nullptr) x += tile.bias[c];
+  return x;
+}
+
+void store(const FinishedTile& tile, int64_t row, int64_t c, float x) {
+  unsigned char* out = tile.out + row * tile.out_stride;
+  if (tile.type == DType::kF32) {
+    reinterpret_cast<float*>(out)[c] = x;
+  } else {
+    reinterpret_cast<uint16_t*>(out)[c] = tidemill::to_bf16(x).bits;
+  }
+}
+
+}  // namespace
+
+void finish(const FinishedTile& tile) {
+  for (int64_t row = 0; row < tile.num_rows; ++row) {
+    for (int64_t c = 0; c < tile.num_cols; ++c) {
+      float x = sum_at(tile, row, c);
+      if (tile.residual != nullptr) x += tile.residual[row * tile.residual_stride + c];
+      store(tile, row, c, x);
+    }
+  }
+}
+
+void finish_silu(const FinishedTile& tile) {
+  for (int64_t row = 0; row < tile.num_rows; ++row) {
+    for (int64_t c = 0; c < tile.num_cols; ++c) {
+      const int64_t gate = c / 16 * 32 + c % 16;
+      const double x = sum_at(tile, row, gate);
+      const double up = sum_at(tile, row, gate + 16);
+      store(tile, row, c, static_cast<float>(x / (1.0 + exp(-x)) * up));
+    }
   }
 }
 

@@ -200,6 +200,7 @@ constexpr Inner kCounting = [] {
   Inner inner{};
   inner.product_f32 = reference::product_f32;
   inner.product_bf16 = amx_emulated::product_bf16;
+  inner.finish = reference::finish;
   inner.to_bf16 = reference::to_bf16;
   inner.max_rows_bf16 = kAmxRows;
   inner.end_product = count_end;
