@@ -18,6 +18,7 @@ set(own_headers
   kernels/host/amx/products.h
   kernels/host/amx/tile_blocks.h
   kernels/host/amx/tiles.h
+  kernels/host/attention_avx2_ops.h
   kernels/host/attention_avx512_ops.h
   kernels/host/attention_inner.h
   kernels/host/attention_loop.h
