@@ -23,6 +23,8 @@ set(own_headers
   kernels/host/attention_inner.h
   kernels/host/attention_loop.h
   kernels/host/inner.h
+  kernels/host/int8_cache/attention_loop.h
+  kernels/host/int8_cache/vector_avx512.h
   kernels/host/integer_vector_avx512.h
   kernels/host/peak/peak_amx.h
   kernels/host/peak/peak_loop.h

@@ -25,7 +25,10 @@ struct Case {
 };
 
 std::string name_of(const Case& test_case) {
-  return test::label(*test_case.kernels) + (test_case.type == DType::kF32 ? "_f32" : "_bf16");
+  const char* type = test_case.type == DType::kF32    ? "_f32"
+                     : test_case.type == DType::kBf16 ? "_bf16"
+                                                      : "_int8";
+  return test::label(*test_case.kernels) + type;
 }
 
 void PrintTo(const Case& test_case, std::ostream* out) { *out << name_of(test_case); }
@@ -35,12 +38,24 @@ std::vector<Case> cases() {
   for (const Kernels* kernels : runnable_implementations()) {
     all.push_back({kernels, DType::kF32});
     all.push_back({kernels, DType::kBf16});
+    all.push_back({kernels, DType::kInt8});
   }
   return all;
 }
 
 float rounded(DType type, float value) {
   return type == DType::kF32 ? value : to_float(to_bf16(value));
+}
+
+// What queries have.
+DType query_type(DType type) { return type == DType::kInt8 ? DType::kF32 : type; }
+
+// The scale of int8 numbers, rounded up to bf16.
+float scale_of(float largest) {
+  const float scale = largest / 127.0f;
+  const float nearest = to_float(to_bf16(scale));
+  return nearest >= scale ? nearest
+                          : to_float(Bf16{static_cast<uint16_t>(to_bf16(scale).bits + 1)});
 }
 
 // Angles of zero: rotation leaves everything as it is.
@@ -134,7 +149,7 @@ class Setting {
       }
     }
     const int64_t width = shape_.num_heads * shape_.head_dim;
-    OwnedTensor q(cache_.layer().type, count, width);
+    OwnedTensor q(query_type(cache_.layer().type), count, width);
     OwnedTensor out(DType::kF32, count, width);
     const TokenRows rows{.count = count,
                          .positions = positions.data(),
@@ -156,8 +171,19 @@ class Setting {
   // Element of q (part 0), k (1) or v (2) as the cache's type holds it.
   double element(int part, int32_t sequence, int64_t position, int64_t head, int64_t d) const {
     const int64_t before = part == 0 ? 0 : shape_.num_heads + (part - 1) * shape_.num_kv_heads;
-    const int64_t column = (before + head) * shape_.head_dim + d;
-    return rounded(cache_.layer().type, qkv_.at(sequence * length_ + position, column));
+    const int64_t first = (before + head) * shape_.head_dim;
+    const int64_t row = sequence * length_ + position;
+    if (cache_.layer().type == DType::kInt8 && part > 0) return integer_at(row, first, d);
+    return rounded(query_type(cache_.layer().type), qkv_.at(row, first + d));
+  }
+
+  double integer_at(int64_t row, int64_t first, int64_t d) const {
+    float largest = 0.0f;
+    for (int64_t i = 0; i < shape_.head_dim; ++i) {
+      largest = std::max(largest, std::fabs(qkv_.at(row, first + i)));
+    }
+    const float scale = scale_of(largest);
+    return static_cast<double>(std::nearbyint(qkv_.at(row, first + d) / scale)) * scale;
   }
 
   // Softmax as a school book has it.
@@ -219,12 +245,16 @@ class Attention : public testing::TestWithParam<Case> {
   }
   // Values are at most 1 in magnitude, so their weighted mean errs by what the weights err by: a
   // score of head_dim products of numbers below 1, times scale, and a sum over the context; bf16
-  // probabilities keep 8 bits.
+  // probabilities keep 8 bits. Beside int8, queries and weights keep 15.
+  double rounding(const AttentionShape& shape) const {
+    if (GetParam().type == DType::kF32) return 0.0;
+    if (GetParam().type == DType::kBf16) return 0x1p-8;
+    return 0x1p-16 + 2.0 * static_cast<double>(shape.head_dim) * shape.scale * 0x1p-16;
+  }
   double tolerance(const AttentionShape& shape, int64_t context) const {
     const auto dim = static_cast<double>(shape.head_dim);
     const double score_error = dim * dim * shape.scale * 0x1p-24;
-    return 2.0 * score_error + (static_cast<double>(context) / 16 + 40) * 0x1p-24 +
-           (GetParam().type == DType::kF32 ? 0.0 : 0x1p-8);
+    return 2.0 * score_error + (static_cast<double>(context) / 16 + 40) * 0x1p-24 + rounding(shape);
   }
 };
 
@@ -457,6 +487,7 @@ float stored(const KvLayer& layer, int64_t position, int64_t run_offset, int64_t
 
 TEST_P(RotateAndStore, NormalisesRotatesHalvesAndStoresByTheLayout) {
   const DType type = GetParam().type;
+  if (type == DType::kInt8) GTEST_SKIP() << "the next test's";
   const double unit = type == DType::kF32 ? 8 * 0x1p-24 : 0x1p-8;  // relative rounding
   for (const int64_t dim : {16, 24, 64}) {
     const AttentionShape shape = shape_of(dim, 3, 2);
@@ -481,6 +512,57 @@ TEST_P(RotateAndStore, NormalisesRotatesHalvesAndStoresByTheLayout) {
                     rounded(type, qkv_.at(row, (5 + head) * dim + d)));
         }
       }
+    }
+    cos_.clear(), sin_.clear(), k_norm_.clear();
+  }
+}
+
+// Half a scale is what a number may be wrong by.
+TEST_P(RotateAndStore, RoundsTokensToIntegersByTheirLargestNumber) {
+  if (GetParam().type != DType::kInt8) GTEST_SKIP() << "of floats";
+  for (const int64_t dim : {16, 26, 64, 256}) {
+    const AttentionShape shape = shape_of(dim, 3, 2);
+    randomize(dim);
+    for (int64_t d = 0; d < dim; ++d) qkv_.set(7, 5 * dim + d, 0.0f);  // a value of zeros
+    const Cache cache(DType::kInt8, shape, 2, kNan);
+    OwnedTensor q(DType::kF32, kRows, 3 * dim);
+    call(shape, q, cache.layer());
+    const auto k_bytes = static_cast<int64_t>(k_run_bytes(DType::kInt8, dim));
+    const int64_t head_bytes = k_bytes + static_cast<int64_t>(v_run_bytes(DType::kInt8, dim));
+    const auto run_of = [&](int64_t row, int64_t offset) {
+      const int64_t block = 1 - row / kTokensPerBlock;
+      return cache.layer().data + static_cast<size_t>(block) * cache.layer().block_stride + offset;
+    };
+    const auto scale_at = [&](const unsigned char* scales, int64_t t) {
+      return static_cast<double>(to_float(Bf16{reinterpret_cast<const uint16_t*>(scales)[t]}));
+    };
+    for (int64_t row = 0; row < kRows; ++row) {
+      const int64_t t = row % kTokensPerBlock;
+      for (int64_t head = 0; head < 2; ++head) {
+        const unsigned char* keys = run_of(row, head * head_bytes);
+        const unsigned char* values = keys + k_bytes;
+        const double k_scale = scale_at(keys + k_scales_offset(dim), t);
+        const double v_scale = scale_at(values + v_scales_offset(dim), t);
+        int largest = 0;
+        for (int64_t d = 0; d < dim; ++d) {
+          const auto key = static_cast<int8_t>(
+              keys[((t / 16 * ((dim + 3) / 4) + d / 4) * 16 + t % 16) * 4 + d % 4]);
+          const auto value =
+              static_cast<int8_t>(values[((d / 16 * 8 + t / 4) * 16 + d % 16) * 4 + t % 4]);
+          largest = std::max(largest, std::abs(static_cast<int>(value)));
+          ASSERT_NEAR(key * k_scale, normed_key(row, 3 + head, dim, d), 0.5001 * k_scale) << dim;
+          ASSERT_NEAR(value * v_scale, qkv_.at(row, (5 + head) * dim + d), 0.5001 * v_scale) << dim;
+        }
+        const bool zeros = row == 7 && head == 0;
+        ASSERT_TRUE(zeros ? largest == 0 && v_scale == 0.0 : largest == 126 || largest == 127)
+            << largest << " of row " << row;
+      }
+    }
+    // Behind the last token, in the block that the step began: nothing.
+    const unsigned char* keys = run_of(kRows, 0);
+    for (int64_t t = kRows % kTokensPerBlock; t < kTokensPerBlock; ++t) {
+      ASSERT_EQ(scale_at(keys + k_scales_offset(dim), t), 0.0);
+      ASSERT_EQ(scale_at(keys + k_bytes + v_scales_offset(dim), t), 0.0);
     }
     cos_.clear(), sin_.clear(), k_norm_.clear();
   }

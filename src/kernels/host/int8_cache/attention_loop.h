@@ -1,0 +1,443 @@
+// Attention over keys and values of int8 (kv_layout.h), for vector variants. Included by
+// attention_*.cc of this folder, which bring `Vector` (a register of 32-bit numbers and what is
+// done with it) and `Softmax` (what the attention over floats does between scores and values).
+//
+// Products are exact: a query's elements become integers of 16 bits with one scale, and so do the
+// probabilities of a block, each times the scale of its token's value; both meet the int8 numbers
+// in sums of 32 bits. Scales multiply what comes out, once a score and once a block's sum of
+// values. So the two ways to walk a block (host/attention_loop.h) agree in the order of floats
+// alone: scores, softmax, and a block's values added to those before it.
+//
+// Bytes are widened without crossing elements: an element's even bytes by two shifts, the odd ones
+// by one. Pairs of 16 bits are therefore the first and third, the second and fourth of four dims
+// (tokens), and queries (probabilities) are laid down in that order.
+#pragma once
+
+#include <stdint.h>
+
+#include "kernels/host/attention_loop.h"
+#include "kernels/host/unroll.h"
+
+namespace tidemill {
+namespace {
+
+constexpr float kMax16 = 32767.0f;
+// Below it, queries and weights count as zero; their reciprocal is still a float.
+constexpr float kLeastPeak = 1.0e-30f;
+static_assert(32767LL * 127 * kMaxHeadDim <= INT32_MAX, "sums of a score are exact");
+
+constexpr int64_t kBlockQuads = kTokensPerBlock / 4;
+constexpr int64_t kBlockPairs = kTokensPerBlock / 2;
+
+constexpr int64_t quads_of(int64_t head_dim) { return (head_dim + 3) / 4; }
+
+// A task's queries as integers.
+struct IntegerQueries {
+  alignas(64) int32_t pairs[kTaskQueries][kMaxHeadDim / 2];
+  alignas(64) float factors[kTaskQueries];  // a score's, but for the scale of its key
+};
+
+// A block's bytes widened: lines of 16 pairs.
+struct WidenedBlock {
+  alignas(64) int32_t keys[kTokensPerBlock * kMaxHeadDim / 2];
+  alignas(64) int32_t values[kTokensPerBlock * kMaxHeadDim / 2];
+};
+
+// What floats whose largest is `peak` are divided by to be integers.
+template <typename Vector>
+struct Rounding {
+  typename Vector::Float inverse;
+  typename Vector::Float unit;
+};
+template <typename Vector>
+Rounding<Vector> rounding_of(typename Vector::Int peak_bits) {
+  // As integers, so that NaN is larger than all numbers and stays in sight.
+  const auto peak =
+      Vector::as_float(Vector::max(peak_bits, Vector::as_int(Vector::set(kLeastPeak))));
+  return {Vector::div(Vector::set(kMax16), peak), Vector::mul(peak, Vector::set(1.0f / kMax16))};
+}
+
+template <typename Vector>
+void round_query(const float* q, int64_t head_dim, float scale, int32_t* pairs, float* factor) {
+  alignas(64) float padded[kMaxHeadDim];
+  const int64_t end = padded_head_dim(head_dim);
+  for (int64_t d = 0; d < end; ++d) padded[d] = d < head_dim ? q[d] : 0.0f;
+  auto bits = Vector::zero();
+  for (int64_t d = 0; d < end; d += Vector::kWidth) {
+    bits = Vector::max(bits, Vector::magnitude(Vector::load(padded + d)));
+  }
+  const Rounding<Vector> rounding = rounding_of<Vector>(Vector::set(Vector::max_of(bits)));
+  for (int64_t d = 0; d < end; d += Vector::kWidth) {
+    const auto integers = Vector::round(Vector::mul(Vector::load(padded + d), rounding.inverse));
+    Vector::store_pairs(integers, pairs + d / 2);
+  }
+  *factor = Vector::first(rounding.unit) * scale;
+}
+
+template <typename Vector>
+void round_queries(const AttentionTask& task, IntegerQueries& queries) {
+  for (int64_t i = 0; i < kTaskQueries; ++i) {
+    queries.factors[i] = 0.0f;
+    if (i >= task.num_queries) continue;
+    round_query<Vector>(static_cast<const float*>(task.q[i]), task.head_dim, task.scale,
+                        queries.pairs[i], &queries.factors[i]);
+  }
+}
+
+// Sums (a vector of integers) += two pairs times the even and odd bytes.
+template <typename Vector>
+typename Vector::Int add_quad(typename Vector::Int sum, const int32_t* two,
+                              typename Vector::Int even, typename Vector::Int odd) {
+  sum = Vector::dot(sum, Vector::set(two[0]), even);
+  return Vector::dot(sum, Vector::set(two[1]), odd);
+}
+
+// ---- rows: queries query .. query + kRows, a query's 32 scores side by side ----
+
+template <typename Vector, int kRows>
+void row_scores(const AttentionTask& task, const IntegerQueries& queries, int64_t query,
+                const unsigned char* run, int64_t ahead, float (*scores)[kTokensPerBlock]) {
+  constexpr int kParts = kTokensPerBlock / Vector::kWidth;
+  const int64_t quads = quads_of(task.head_dim);
+  typename Vector::Int sums[kRows][kParts];
+  TIDEMILL_UNROLL
+  for (int i = 0; i < kRows * kParts; ++i) sums[i / kParts][i % kParts] = Vector::zero();
+  for (int64_t quad = 0; quad < quads; ++quad) {
+    TIDEMILL_UNROLL
+    for (int part = 0; part < kParts; ++part) {
+      const int first_token = part * Vector::kWidth;
+      const unsigned char* line =
+          run + (first_token / 16 * quads + quad) * 64 + first_token % 16 * 4;
+      if (first_token % 16 == 0) prefetch(line + ahead);
+      const auto bytes = Vector::load_bytes(line);
+      const auto even = Vector::even(bytes);
+      const auto odd = Vector::odd(bytes);
+      TIDEMILL_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        sums[r][part] =
+            add_quad<Vector>(sums[r][part], queries.pairs[query + r] + 2 * quad, even, odd);
+      }
+    }
+  }
+  const unsigned char* scales = run + 2 * quads * 64;
+  prefetch(scales + ahead);
+  TIDEMILL_UNROLL
+  for (int part = 0; part < kParts; ++part) {
+    const auto scale = Vector::load_scales(scales + part * Vector::kWidth * 2);
+    TIDEMILL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const auto factor = Vector::mul(scale, Vector::set(queries.factors[query + r]));
+      Vector::store(Vector::mul(Vector::to_float(sums[r][part]), factor),
+                    scores[r] + part * Vector::kWidth);
+    }
+  }
+}
+
+// Probabilities times their values' scales, as integers; what those are multiples of.
+template <typename Vector>
+float round_row(const float* probabilities, const unsigned char* scales, int32_t* pairs) {
+  constexpr int kParts = kTokensPerBlock / Vector::kWidth;
+  typename Vector::Float weights[kParts];
+  auto bits = Vector::zero();
+  TIDEMILL_UNROLL
+  for (int part = 0; part < kParts; ++part) {
+    weights[part] = Vector::mul(Vector::load(probabilities + part * Vector::kWidth),
+                                Vector::load_scales(scales + part * Vector::kWidth * 2));
+    bits = Vector::max(bits, Vector::as_int(weights[part]));
+  }
+  const Rounding<Vector> rounding = rounding_of<Vector>(Vector::set(Vector::max_of(bits)));
+  TIDEMILL_UNROLL
+  for (int part = 0; part < kParts; ++part) {
+    Vector::store_pairs(Vector::round(Vector::mul(weights[part], rounding.inverse)),
+                        pairs + part * Vector::kWidth / 2);
+  }
+  return Vector::first(rounding.unit);
+}
+
+template <typename Vector>
+void add_to_values(typename Vector::Int sum, float unit, float factor, float* values) {
+  const auto before = Vector::mul(Vector::load(values), Vector::set(factor));
+  Vector::store(Vector::fmadd(Vector::to_float(sum), Vector::set(unit), before), values);
+}
+
+template <typename Vector, int kRows>
+void add_row_values(const AttentionTask& task, const unsigned char* run, int64_t ahead,
+                    int64_t query, const float (*probabilities)[kTokensPerBlock], QueryTile& tile) {
+  constexpr int kParts = kTile / Vector::kWidth;
+  const int64_t padded_dim = padded_head_dim(task.head_dim);
+  const unsigned char* scales = run + padded_dim * kTokensPerBlock;
+  prefetch(scales + ahead);
+  alignas(64) int32_t pairs[kRows][kBlockPairs];
+  float units[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    units[r] = round_row<Vector>(probabilities[r], scales, pairs[r]);
+  }
+  for (int64_t d = 0; d < padded_dim; d += 16) {
+    const unsigned char* column = run + d * kTokensPerBlock;
+    typename Vector::Int sums[kRows][kParts];
+    TIDEMILL_UNROLL
+    for (int i = 0; i < kRows * kParts; ++i) sums[i / kParts][i % kParts] = Vector::zero();
+    TIDEMILL_UNROLL
+    for (int64_t quad = 0; quad < kBlockQuads; ++quad) {
+      const unsigned char* line = column + quad * 64;
+      prefetch(line + ahead);
+      TIDEMILL_UNROLL
+      for (int part = 0; part < kParts; ++part) {
+        const auto bytes = Vector::load_bytes(line + part * Vector::kWidth * 4);
+        const auto even = Vector::even(bytes);
+        const auto odd = Vector::odd(bytes);
+        TIDEMILL_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+          sums[r][part] = add_quad<Vector>(sums[r][part], pairs[r] + 2 * quad, even, odd);
+        }
+      }
+    }
+    TIDEMILL_UNROLL
+    for (int i = 0; i < kRows * kParts; ++i) {
+      const int r = i / kParts;
+      const int part = i % kParts;
+      add_to_values<Vector>(sums[r][part], units[r], tile.factor[query + r],
+                            tile.values(query + r) + d + part * Vector::kWidth);
+    }
+  }
+}
+
+template <typename Vector, typename Softmax, int kRows>
+void add_integer_rows(const AttentionTask& task, const IntegerQueries& queries, int64_t first_query,
+                      const Block& block, bool masked, int64_t query, QueryTile& tile) {
+  alignas(64) float scores[kRows][kTokensPerBlock];
+  row_scores<Vector, kRows>(task, queries, first_query + query, block.keys, block.ahead, scores);
+  for (int64_t r = 0; r < kRows; ++r) {
+    const int64_t i = query + r;
+    if (masked) mask_row(block.first_position, tile.first[i], tile.last[i], scores[r]);
+    const float block_max = Softmax::max(scores[r]);
+    const float max = block_max > tile.max[i] ? block_max : tile.max[i];
+    tile.factor[i] = Softmax::exp_one(tile.max[i] - max);
+    tile.sum[i] = tile.sum[i] * tile.factor[i] + Softmax::exponentials(scores[r], max);
+    tile.max[i] = max;
+  }
+  add_row_values<Vector, kRows>(task, block.values, block.ahead, query, scores, tile);
+}
+
+template <typename Vector, typename Softmax, int kRows>
+void add_integer_rows_of(const AttentionTask& task, const IntegerQueries& queries,
+                         int64_t first_query, Block& block, const Active& active, int64_t& query,
+                         QueryTile& tile) {
+  for (; query + kRows <= active.end; query += kRows) {
+    add_integer_rows<Vector, Softmax, kRows>(task, queries, first_query, block, active.masked,
+                                             query, tile);
+    block.ahead = 0;  // the first queries have asked for the next block
+  }
+  if constexpr (kRows > 1) {
+    if (query < active.end) {
+      add_integer_rows_of<Vector, Softmax, kRows - 1>(task, queries, first_query, block, active,
+                                                      query, tile);
+    }
+  }
+}
+
+// ---- tile: 16 queries, one to an element ----
+
+template <typename Vector>
+void widen_lines(const unsigned char* from, int64_t lines, int64_t ahead, int32_t* to) {
+  for (int64_t line = 0; line < lines; ++line, from += 64, to += 2 * kTile) {
+    prefetch(from + ahead);
+    TIDEMILL_UNROLL
+    for (int part = 0; part < kTile / Vector::kWidth; ++part) {
+      const auto bytes = Vector::load_bytes(from + part * Vector::kWidth * 4);
+      Vector::store(Vector::even(bytes), to + part * Vector::kWidth);
+      Vector::store(Vector::odd(bytes), to + kTile + part * Vector::kWidth);
+    }
+  }
+}
+
+template <typename Vector>
+void widen_block(const AttentionTask& task, const Block& block, WidenedBlock& to) {
+  widen_lines<Vector>(block.keys, 2 * quads_of(task.head_dim), block.ahead, to.keys);
+  widen_lines<Vector>(block.values, padded_head_dim(task.head_dim) / 2, block.ahead, to.values);
+}
+
+// [pair][query]
+inline void pack_queries(const AttentionTask& task, const IntegerQueries& queries, int64_t first,
+                         int32_t* packed) {
+  for (int64_t pair = 0; pair < 2 * quads_of(task.head_dim); ++pair) {
+    for (int64_t i = 0; i < kTile; ++i) {
+      const int64_t query = first + i < task.num_queries ? first + i : first;
+      packed[pair * kTile + i] = queries.pairs[query][pair];
+    }
+  }
+}
+
+// scores: [token][query]
+template <typename Vector>
+void tile_scores(const AttentionTask& task, const int32_t* packed, const float* factors,
+                 const int32_t* keys, const unsigned char* scales, float* scores) {
+  constexpr int kParts = kTile / Vector::kWidth;
+  constexpr int kTokens = Vector::kTileTokens;
+  const int64_t pairs = 2 * quads_of(task.head_dim);
+  for (int64_t t = 0; t < kTokensPerBlock; t += kTokens) {
+    const int32_t* key = keys + t / 16 * pairs * kTile + t % 16;
+    const int32_t* q = packed;
+    typename Vector::Int sums[kTokens][kParts];
+    TIDEMILL_UNROLL_16
+    for (int i = 0; i < kTokens * kParts; ++i) sums[i / kParts][i % kParts] = Vector::zero();
+    for (int64_t pair = 0; pair < pairs; ++pair, key += kTile, q += kTile) {
+      typename Vector::Int query[kParts];
+      TIDEMILL_UNROLL
+      for (int part = 0; part < kParts; ++part) {
+        query[part] = Vector::load_bytes(q + part * Vector::kWidth);
+      }
+      TIDEMILL_UNROLL_16
+      for (int i = 0; i < kTokens; ++i) {
+        const auto two = Vector::set(key[i]);
+        TIDEMILL_UNROLL
+        for (int part = 0; part < kParts; ++part) {
+          sums[i][part] = Vector::dot(sums[i][part], query[part], two);
+        }
+      }
+    }
+    TIDEMILL_UNROLL_16
+    for (int i = 0; i < kTokens; ++i) {
+      const auto scale = Vector::set(Vector::scale_at(scales + 2 * (t + i)));
+      TIDEMILL_UNROLL
+      for (int part = 0; part < kParts; ++part) {
+        const auto factor = Vector::mul(scale, Vector::load(factors + part * Vector::kWidth));
+        Vector::store(Vector::mul(Vector::to_float(sums[i][part]), factor),
+                      scores + (t + i) * kTile + part * Vector::kWidth);
+      }
+    }
+  }
+}
+
+// Probabilities [token][query] become pairs [pair][query]; units of each query.
+template <typename Vector>
+void round_tile(float* probabilities, const unsigned char* scales, int32_t* pairs, float* units) {
+  for (int64_t i = 0; i < kTile; i += Vector::kWidth) {
+    auto bits = Vector::zero();
+    for (int64_t t = 0; t < kTokensPerBlock; ++t) {
+      float* weight = probabilities + t * kTile + i;
+      const auto scaled =
+          Vector::mul(Vector::load(weight), Vector::set(Vector::scale_at(scales + 2 * t)));
+      Vector::store(scaled, weight);
+      bits = Vector::max(bits, Vector::as_int(scaled));
+    }
+    const Rounding<Vector> rounding = rounding_of<Vector>(bits);
+    Vector::store(rounding.unit, units + i);
+    const auto integer = [&](int64_t t) {
+      return Vector::round(
+          Vector::mul(Vector::load(probabilities + t * kTile + i), rounding.inverse));
+    };
+    for (int64_t quad = 0; quad < kBlockQuads; ++quad) {
+      int32_t* two = pairs + 2 * quad * kTile + i;
+      Vector::store(Vector::pair_of(integer(4 * quad), integer(4 * quad + 2)), two);
+      Vector::store(Vector::pair_of(integer(4 * quad + 1), integer(4 * quad + 3)), two + kTile);
+    }
+  }
+}
+
+// kQueries by kColumns columns of 16 dims.
+template <typename Vector, int kQueries, int kColumns>
+void add_tile_columns(const int32_t* values, const int32_t* probabilities, const float* units,
+                      int64_t query, int64_t d, QueryTile& tile) {
+  constexpr int kParts = kColumns * kTile / Vector::kWidth;
+  constexpr int kOfColumn = kTile / Vector::kWidth;
+  typename Vector::Int sums[kQueries][kParts];
+  TIDEMILL_UNROLL_16
+  for (int i = 0; i < kQueries * kParts; ++i) sums[i / kParts][i % kParts] = Vector::zero();
+  for (int64_t pair = 0; pair < kBlockPairs; ++pair) {
+    typename Vector::Int column[kParts];
+    TIDEMILL_UNROLL
+    for (int part = 0; part < kParts; ++part) {
+      const int64_t line = part / kOfColumn * kBlockPairs + pair;
+      column[part] = Vector::load_bytes(values + line * kTile + part % kOfColumn * Vector::kWidth);
+    }
+    TIDEMILL_UNROLL
+    for (int q = 0; q < kQueries; ++q) {
+      const auto two = Vector::set(probabilities[pair * kTile + query + q]);
+      TIDEMILL_UNROLL
+      for (int part = 0; part < kParts; ++part) {
+        sums[q][part] = Vector::dot(sums[q][part], two, column[part]);
+      }
+    }
+  }
+  TIDEMILL_UNROLL_16
+  for (int i = 0; i < kQueries * kParts; ++i) {
+    const int64_t at = query + i / kParts;
+    add_to_values<Vector>(sums[i / kParts][i % kParts], units[at], tile.factor[at],
+                          tile.values(at) + d + i % kParts * Vector::kWidth);
+  }
+}
+
+template <typename Vector, int kQueries>
+void add_all_tile_columns(const int32_t* values, const int32_t* probabilities, const float* units,
+                          int64_t query, int64_t padded_dim, QueryTile& tile) {
+  constexpr int kColumns = Vector::kTileColumns;
+  int64_t d = 0;
+  for (; d + kColumns * 16 <= padded_dim; d += kColumns * 16) {
+    add_tile_columns<Vector, kQueries, kColumns>(values + d * kBlockPairs, probabilities, units,
+                                                 query, d, tile);
+  }
+  for (; d < padded_dim; d += 16) {
+    add_tile_columns<Vector, kQueries, 1>(values + d * kBlockPairs, probabilities, units, query, d,
+                                          tile);
+  }
+}
+
+template <typename Vector, typename Softmax>
+void add_integer_tile(const AttentionTask& task, const Block& block, const WidenedBlock& widened,
+                      const Active& active, const int32_t* packed, const float* factors,
+                      QueryTile& tile) {
+  alignas(64) float scores[kTokensPerBlock * kTile];  // [token][query]
+  alignas(64) int32_t pairs[kBlockPairs * kTile];
+  alignas(64) float units[kTile];
+  const int64_t padded_dim = padded_head_dim(task.head_dim);
+  tile_scores<Vector>(task, packed, factors, widened.keys,
+                      block.keys + 2 * quads_of(task.head_dim) * 64, scores);
+  if (active.masked) Softmax::mask_tile(block.first_position, tile, scores);
+  Softmax::tile_softmax(tile, scores);
+  round_tile<Vector>(scores, block.values + padded_dim * kTokensPerBlock, pairs, units);
+  int64_t query = active.begin;
+  for (; query + 4 <= active.end; query += 4) {
+    add_all_tile_columns<Vector, 4>(widened.values, pairs, units, query, padded_dim, tile);
+  }
+  for (; query < active.end; ++query) {
+    add_all_tile_columns<Vector, 1>(widened.values, pairs, units, query, padded_dim, tile);
+  }
+}
+
+template <typename Vector, typename Softmax>
+void attend_integers(const AttentionTask& task) {
+  const int64_t num_tiles = (task.num_queries + kTile - 1) / kTile;
+  QueryTile tiles[kTaskTiles];
+  bool is_packed[kTaskTiles] = {};
+  alignas(64) int32_t packed[kTaskTiles][kTile * kMaxHeadDim / 2];
+  IntegerQueries queries;
+  WidenedBlock widened;
+  round_queries<Vector>(task, queries);
+  for (int64_t t = 0; t < num_tiles; ++t) load_tile(task, t * kTile, tiles[t]);
+  for (int64_t index = task.begin; index < task.end; ++index) {
+    Block block = block_at(task, index);
+    bool is_widened = false;
+    for (int64_t t = 0; t < num_tiles; ++t) {
+      QueryTile& tile = tiles[t];
+      const Active active = active_in(tile, block.first_position);
+      if (active.end - active.begin <= Vector::kMaxRowQueries) {
+        int64_t query = active.begin;
+        add_integer_rows_of<Vector, Softmax, Vector::kRowsAtOnce>(task, queries, t * kTile, block,
+                                                                  active, query, tile);
+        continue;
+      }
+      if (!is_packed[t]) pack_queries(task, queries, t * kTile, packed[t]);
+      is_packed[t] = true;
+      if (!is_widened) widen_block<Vector>(task, block, widened);
+      is_widened = true;
+      add_integer_tile<Vector, Softmax>(task, block, widened, active, packed[t],
+                                        queries.factors + t * kTile, tile);
+      block.ahead = 0;
+    }
+  }
+  for (int64_t t = 0; t < num_tiles; ++t) store_tile(tiles[t]);
+}
+
+}  // namespace
+}  // namespace tidemill
