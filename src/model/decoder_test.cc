@@ -87,7 +87,7 @@ class DecoderRows : public testing::TestWithParam<const Kernels*> {
     const RandomEngineDir engine = random_engine(format);
     const Model model(engine.dir());
     WorkerPool pool({.num_threads = num_threads, .pin = false});
-    KvCache cache(kernels, model.architecture(), model.compute_types().floats, 16);
+    KvCache cache(kernels, model.architecture(), model.compute_types().cache(), 16);
     Communicator communicator;
     Decoder decoder(kernels, model, cache, communicator,
                     {.max_model_len = kMaxTokens,
@@ -142,7 +142,7 @@ TEST_P(DecoderRows, AStepMayAskForNoLogits) {
   const RandomEngineDir engine = random_engine(PackedFormat::kF32);
   const Model model(engine.dir());
   WorkerPool pool({.num_threads = 1, .pin = false});
-  KvCache cache(*GetParam(), model.architecture(), model.compute_types().floats, 4);
+  KvCache cache(*GetParam(), model.architecture(), model.compute_types().cache(), 4);
   Communicator communicator;
   Decoder decoder(*GetParam(), model, cache, communicator,
                   {.max_model_len = 32, .max_step_tokens = 8, .max_score_rows = 2});
@@ -180,7 +180,7 @@ TEST_P(DecoderRows, EveryLaneSeesTheNumberOfLogitsOfItsStep) {
   const RandomEngineDir engine = random_engine(PackedFormat::kF32);
   const Model model(engine.dir());
   WorkerPool pool({.num_threads = 2, .pin = false});
-  KvCache cache(*GetParam(), model.architecture(), model.compute_types().floats, 4);
+  KvCache cache(*GetParam(), model.architecture(), model.compute_types().cache(), 4);
   Communicator communicator;
   Decoder decoder(*GetParam(), model, cache, communicator,
                   {.max_model_len = 32, .max_step_tokens = 8, .max_score_rows = 2});
