@@ -93,7 +93,7 @@ FactSection plan_facts(const MemoryPlan& plan) {
        memory("weights", plan.weight_bytes),
        memory("workspace", plan.workspace_bytes),
        Fact{"KV cache", mebibytes(plan.kv_bytes()), plan.kv_bytes(), "kv_bytes"},
-       {"KV numbers", std::string(name_of(plan.cache)), name_of(plan.cache)},
+       Fact{"KV numbers", name_of(plan.cache), name_of(plan.cache), "kv_numbers"},
        {"KV blocks",
         format("{} of {} tokens; {} hold one sequence of {} tokens", plan.num_blocks,
                kTokensPerBlock, plan.longest_blocks, plan.wishes.limits.max_model_len),
