@@ -58,6 +58,14 @@ struct IntegerVector256 {
     return _mm_cvtsi128_si32(_mm_max_epi32(c, _mm_shuffle_epi32(c, 0xb1)));
   }
 
+  // Elements first .. last stay; bounds may lie outside.
+  static Int clear_outside(Int v, int64_t first, int64_t last) {
+    const Int index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const Int before = _mm256_cmpgt_epi32(set(static_cast<int32_t>(first)), index);
+    const Int behind = _mm256_cmpgt_epi32(index, set(static_cast<int32_t>(last)));
+    return _mm256_andnot_si256(_mm256_or_si256(before, behind), v);
+  }
+
   // Of each four integers the first and third, the second and fourth.
   static void store_pairs(Int integers, int32_t* pairs) {
     const __m128i words =

@@ -7,7 +7,11 @@ namespace tidemill::avx512vnni {
 namespace {
 
 struct Dot {
-  static __m512i dot(__m512i sum, __m512i a, __m512i b) { return _mm512_dpwssd_epi32(sum, a, b); }
+  // Around the intrinsic GCC 12 copies every sum, some through memory.
+  static __m512i dot(__m512i sum, __m512i a, __m512i b) {
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+  }
 };
 
 }  // namespace

@@ -3,9 +3,11 @@
 // done with it) and `Softmax` (what the attention over floats does between scores and values).
 //
 // Products are exact: a query's elements become integers of 16 bits with one scale, and so do the
-// probabilities of a block, each times the scale of its token's value; both meet the int8 numbers
-// in sums of 32 bits. Scales multiply what comes out, once a score and once a block's sum of
-// values. So the two ways to walk a block (host/attention_loop.h) agree in the order of floats
+// probabilities of a block, each times the scale of its token's value, in units that make the
+// largest scale of the block 2^15: both meet the int8 numbers in sums of 32 bits. (A weight below
+// half a unit vanishes: of the 512 tokens of a partition, whose largest weighs about one, together
+// less than one in a hundred.) Scales multiply what comes out, once a score and once a block's sum
+// of values. So the two ways to walk a block (host/attention_loop.h) agree in the order of floats
 // alone: scores, softmax, and a block's values added to those before it.
 //
 // Bytes are widened without crossing elements: an element's even bytes by two shifts, the odd ones
@@ -26,6 +28,8 @@ constexpr float kMax16 = 32767.0f;
 constexpr float kLeastPeak = 1.0e-30f;
 static_assert(32767LL * 127 * kMaxHeadDim <= INT32_MAX, "sums of a score are exact");
 
+// Half as long as blocks of bf16, these take twice as many to fetch in the same time.
+constexpr int64_t kBlocksAhead = 2;
 constexpr int64_t kBlockQuads = kTokensPerBlock / 4;
 constexpr int64_t kBlockPairs = kTokensPerBlock / 2;
 
@@ -55,6 +59,52 @@ Rounding<Vector> rounding_of(typename Vector::Int peak_bits) {
   const auto peak =
       Vector::as_float(Vector::max(peak_bits, Vector::as_int(Vector::set(kLeastPeak))));
   return {Vector::div(Vector::set(kMax16), peak), Vector::mul(peak, Vector::set(1.0f / kMax16))};
+}
+
+// Of a block's values.
+struct BlockScales {
+  alignas(64) float of_token[kTokensPerBlock];
+};
+
+// Weights are probabilities times scales; none is larger than the largest scale.
+struct WeightUnit {
+  float inverse;
+  float unit;
+};
+
+template <typename Vector>
+void load_block_scales(const unsigned char* from, BlockScales& scales) {
+  TIDEMILL_UNROLL
+  for (int64_t t = 0; t < kTokensPerBlock; t += Vector::kWidth) {
+    Vector::store(Vector::load_scales(from + 2 * t), scales.of_token + t);
+  }
+}
+
+// Of the block's tokens first .. last alone: what a query does not attend to may not have been
+// written when it was computed elsewhere.
+template <typename Vector>
+WeightUnit weight_unit(const BlockScales& scales, int64_t first, int64_t last) {
+  auto bits = Vector::zero();
+  for (int64_t t = 0; t < kTokensPerBlock; t += Vector::kWidth) {
+    const auto scale = Vector::as_int(Vector::load(scales.of_token + t));
+    bits = Vector::max(bits, Vector::clear_outside(scale, first - t, last - t));
+  }
+  const Rounding<Vector> rounding = rounding_of<Vector>(Vector::set(Vector::max_of(bits)));
+  return {Vector::first(rounding.inverse), Vector::first(rounding.unit)};
+}
+
+// What the walk over a block's queries needs of it.
+struct IntegerBlock {
+  Block block;
+  BlockScales scales;
+  WeightUnit unit;  // of a query that attends to all of it
+};
+
+template <typename Vector>
+WeightUnit unit_for(const IntegerBlock& at, bool masked, const QueryTile& tile, int64_t query) {
+  if (!masked) return at.unit;
+  return weight_unit<Vector>(at.scales, tile.first[query] - at.block.first_position,
+                             tile.last[query] - at.block.first_position);
 }
 
 template <typename Vector>
@@ -133,25 +183,15 @@ void row_scores(const AttentionTask& task, const IntegerQueries& queries, int64_
   }
 }
 
-// Probabilities times their values' scales, as integers; what those are multiples of.
 template <typename Vector>
-float round_row(const float* probabilities, const unsigned char* scales, int32_t* pairs) {
-  constexpr int kParts = kTokensPerBlock / Vector::kWidth;
-  typename Vector::Float weights[kParts];
-  auto bits = Vector::zero();
+void round_row(const float* probabilities, const BlockScales& scales, const WeightUnit& unit,
+               int32_t* pairs) {
   TIDEMILL_UNROLL
-  for (int part = 0; part < kParts; ++part) {
-    weights[part] = Vector::mul(Vector::load(probabilities + part * Vector::kWidth),
-                                Vector::load_scales(scales + part * Vector::kWidth * 2));
-    bits = Vector::max(bits, Vector::as_int(weights[part]));
+  for (int64_t t = 0; t < kTokensPerBlock; t += Vector::kWidth) {
+    const auto scaled = Vector::mul(Vector::load(scales.of_token + t), Vector::set(unit.inverse));
+    Vector::store_pairs(Vector::round(Vector::mul(Vector::load(probabilities + t), scaled)),
+                        pairs + t / 2);
   }
-  const Rounding<Vector> rounding = rounding_of<Vector>(Vector::set(Vector::max_of(bits)));
-  TIDEMILL_UNROLL
-  for (int part = 0; part < kParts; ++part) {
-    Vector::store_pairs(Vector::round(Vector::mul(weights[part], rounding.inverse)),
-                        pairs + part * Vector::kWidth / 2);
-  }
-  return Vector::first(rounding.unit);
 }
 
 template <typename Vector>
@@ -161,16 +201,19 @@ void add_to_values(typename Vector::Int sum, float unit, float factor, float* va
 }
 
 template <typename Vector, int kRows>
-void add_row_values(const AttentionTask& task, const unsigned char* run, int64_t ahead,
-                    int64_t query, const float (*probabilities)[kTokensPerBlock], QueryTile& tile) {
+void add_row_values(const AttentionTask& task, const IntegerBlock& at, bool masked, int64_t query,
+                    const float (*probabilities)[kTokensPerBlock], QueryTile& tile) {
   constexpr int kParts = kTile / Vector::kWidth;
   const int64_t padded_dim = padded_head_dim(task.head_dim);
-  const unsigned char* scales = run + padded_dim * kTokensPerBlock;
-  prefetch(scales + ahead);
+  const unsigned char* run = at.block.values;
+  const int64_t ahead = at.block.ahead;
+  prefetch(run + padded_dim * kTokensPerBlock + ahead);
   alignas(64) int32_t pairs[kRows][kBlockPairs];
   float units[kRows];
   for (int r = 0; r < kRows; ++r) {
-    units[r] = round_row<Vector>(probabilities[r], scales, pairs[r]);
+    const WeightUnit unit = unit_for<Vector>(at, masked, tile, query + r);
+    round_row<Vector>(probabilities[r], at.scales, unit, pairs[r]);
+    units[r] = unit.unit;
   }
   for (int64_t d = 0; d < padded_dim; d += 16) {
     const unsigned char* column = run + d * kTokensPerBlock;
@@ -204,34 +247,45 @@ void add_row_values(const AttentionTask& task, const unsigned char* run, int64_t
 
 template <typename Vector, typename Softmax, int kRows>
 void add_integer_rows(const AttentionTask& task, const IntegerQueries& queries, int64_t first_query,
-                      const Block& block, bool masked, int64_t query, QueryTile& tile) {
+                      const IntegerBlock& at, bool masked, int64_t query, QueryTile& tile) {
+  const Block& block = at.block;
   alignas(64) float scores[kRows][kTokensPerBlock];
   row_scores<Vector, kRows>(task, queries, first_query + query, block.keys, block.ahead, scores);
+  // Row by row in each step: the chains of several rows hide what one of them waits for.
+  float max[kRows];
   for (int64_t r = 0; r < kRows; ++r) {
     const int64_t i = query + r;
     if (masked) mask_row(block.first_position, tile.first[i], tile.last[i], scores[r]);
     const float block_max = Softmax::max(scores[r]);
-    const float max = block_max > tile.max[i] ? block_max : tile.max[i];
-    tile.factor[i] = Softmax::exp_one(tile.max[i] - max);
-    tile.sum[i] = tile.sum[i] * tile.factor[i] + Softmax::exponentials(scores[r], max);
-    tile.max[i] = max;
+    max[r] = block_max > tile.max[i] ? block_max : tile.max[i];
   }
-  add_row_values<Vector, kRows>(task, block.values, block.ahead, query, scores, tile);
+  for (int64_t r = 0; r < kRows; ++r) {
+    float& before = tile.max[query + r];
+    float& factor = tile.factor[query + r];
+    factor = before == max[r] ? 1.0f : Softmax::exp_one(before - max[r]);  // as exp(0) is
+    before = max[r];
+  }
+  TIDEMILL_UNROLL
+  for (int64_t r = 0; r < kRows; ++r) {
+    float& sum = tile.sum[query + r];
+    sum = sum * tile.factor[query + r] + Softmax::exponentials(scores[r], max[r]);
+  }
+  add_row_values<Vector, kRows>(task, at, masked, query, scores, tile);
 }
 
 template <typename Vector, typename Softmax, int kRows>
 void add_integer_rows_of(const AttentionTask& task, const IntegerQueries& queries,
-                         int64_t first_query, Block& block, const Active& active, int64_t& query,
-                         QueryTile& tile) {
+                         int64_t first_query, IntegerBlock& at, const Active& active,
+                         int64_t& query, QueryTile& tile) {
   for (; query + kRows <= active.end; query += kRows) {
-    add_integer_rows<Vector, Softmax, kRows>(task, queries, first_query, block, active.masked,
-                                             query, tile);
-    block.ahead = 0;  // the first queries have asked for the next block
+    add_integer_rows<Vector, Softmax, kRows>(task, queries, first_query, at, active.masked, query,
+                                             tile);
+    at.block.ahead = 0;  // the first queries have asked for the next block
   }
   if constexpr (kRows > 1) {
     if (query < active.end) {
-      add_integer_rows_of<Vector, Softmax, kRows - 1>(task, queries, first_query, block, active,
-                                                      query, tile);
+      add_integer_rows_of<Vector, Softmax, kRows - 1>(task, queries, first_query, at, active, query,
+                                                      tile);
     }
   }
 }
@@ -309,23 +363,15 @@ void tile_scores(const AttentionTask& task, const int32_t* packed, const float* 
   }
 }
 
-// Probabilities [token][query] become pairs [pair][query]; units of each query.
+// Probabilities [token][query] become pairs [pair][query].
 template <typename Vector>
-void round_tile(float* probabilities, const unsigned char* scales, int32_t* pairs, float* units) {
+void round_tile(const float* probabilities, const BlockScales& scales, const float* inverses,
+                int32_t* pairs) {
   for (int64_t i = 0; i < kTile; i += Vector::kWidth) {
-    auto bits = Vector::zero();
-    for (int64_t t = 0; t < kTokensPerBlock; ++t) {
-      float* weight = probabilities + t * kTile + i;
-      const auto scaled =
-          Vector::mul(Vector::load(weight), Vector::set(Vector::scale_at(scales + 2 * t)));
-      Vector::store(scaled, weight);
-      bits = Vector::max(bits, Vector::as_int(scaled));
-    }
-    const Rounding<Vector> rounding = rounding_of<Vector>(bits);
-    Vector::store(rounding.unit, units + i);
+    const auto inverse = Vector::load(inverses + i);
     const auto integer = [&](int64_t t) {
-      return Vector::round(
-          Vector::mul(Vector::load(probabilities + t * kTile + i), rounding.inverse));
+      const auto scaled = Vector::mul(Vector::set(scales.of_token[t]), inverse);
+      return Vector::round(Vector::mul(Vector::load(probabilities + t * kTile + i), scaled));
     };
     for (int64_t quad = 0; quad < kBlockQuads; ++quad) {
       int32_t* two = pairs + 2 * quad * kTile + i;
@@ -384,18 +430,26 @@ void add_all_tile_columns(const int32_t* values, const int32_t* probabilities, c
 }
 
 template <typename Vector, typename Softmax>
-void add_integer_tile(const AttentionTask& task, const Block& block, const WidenedBlock& widened,
-                      const Active& active, const int32_t* packed, const float* factors,
-                      QueryTile& tile) {
+void add_integer_tile(const AttentionTask& task, const IntegerBlock& at,
+                      const WidenedBlock& widened, const Active& active, const int32_t* packed,
+                      const float* factors, QueryTile& tile) {
   alignas(64) float scores[kTokensPerBlock * kTile];  // [token][query]
   alignas(64) int32_t pairs[kBlockPairs * kTile];
-  alignas(64) float units[kTile];
+  alignas(64) float inverses[kTile];
+  float units[kTile];
+  const Block& block = at.block;
   const int64_t padded_dim = padded_head_dim(task.head_dim);
   tile_scores<Vector>(task, packed, factors, widened.keys,
                       block.keys + 2 * quads_of(task.head_dim) * 64, scores);
   if (active.masked) Softmax::mask_tile(block.first_position, tile, scores);
   Softmax::tile_softmax(tile, scores);
-  round_tile<Vector>(scores, block.values + padded_dim * kTokensPerBlock, pairs, units);
+  for (int64_t i = 0; i < kTile; ++i) {
+    const bool wanted = i >= active.begin && i < active.end;
+    const WeightUnit unit = unit_for<Vector>(at, active.masked && wanted, tile, i);
+    inverses[i] = unit.inverse;
+    units[i] = unit.unit;
+  }
+  round_tile<Vector>(scores, at.scales, inverses, pairs);
   int64_t query = active.begin;
   for (; query + 4 <= active.end; query += 4) {
     add_all_tile_columns<Vector, 4>(widened.values, pairs, units, query, padded_dim, tile);
@@ -408,6 +462,7 @@ void add_integer_tile(const AttentionTask& task, const Block& block, const Widen
 template <typename Vector, typename Softmax>
 void attend_integers(const AttentionTask& task) {
   const int64_t num_tiles = (task.num_queries + kTile - 1) / kTile;
+  const int64_t values_bytes = padded_head_dim(task.head_dim) * kTokensPerBlock;
   QueryTile tiles[kTaskTiles];
   bool is_packed[kTaskTiles] = {};
   alignas(64) int32_t packed[kTaskTiles][kTile * kMaxHeadDim / 2];
@@ -416,24 +471,26 @@ void attend_integers(const AttentionTask& task) {
   round_queries<Vector>(task, queries);
   for (int64_t t = 0; t < num_tiles; ++t) load_tile(task, t * kTile, tiles[t]);
   for (int64_t index = task.begin; index < task.end; ++index) {
-    Block block = block_at(task, index);
+    IntegerBlock at{.block = block_at(task, index, kBlocksAhead)};
+    load_block_scales<Vector>(at.block.values + values_bytes, at.scales);
+    at.unit = weight_unit<Vector>(at.scales, 0, kTokensPerBlock - 1);
     bool is_widened = false;
     for (int64_t t = 0; t < num_tiles; ++t) {
       QueryTile& tile = tiles[t];
-      const Active active = active_in(tile, block.first_position);
+      const Active active = active_in(tile, at.block.first_position);
       if (active.end - active.begin <= Vector::kMaxRowQueries) {
         int64_t query = active.begin;
-        add_integer_rows_of<Vector, Softmax, Vector::kRowsAtOnce>(task, queries, t * kTile, block,
+        add_integer_rows_of<Vector, Softmax, Vector::kRowsAtOnce>(task, queries, t * kTile, at,
                                                                   active, query, tile);
         continue;
       }
       if (!is_packed[t]) pack_queries(task, queries, t * kTile, packed[t]);
       is_packed[t] = true;
-      if (!is_widened) widen_block<Vector>(task, block, widened);
+      if (!is_widened) widen_block<Vector>(task, at.block, widened);
       is_widened = true;
-      add_integer_tile<Vector, Softmax>(task, block, widened, active, packed[t],
+      add_integer_tile<Vector, Softmax>(task, at, widened, active, packed[t],
                                         queries.factors + t * kTile, tile);
-      block.ahead = 0;
+      at.block.ahead = 0;
     }
   }
   for (int64_t t = 0; t < num_tiles; ++t) store_tile(tiles[t]);

@@ -58,6 +58,14 @@ struct IntegerVector512 : Dot {
     return _mm_cvtsi128_si32(_mm_max_epi32(c, _mm_shuffle_epi32(c, 0xb1)));
   }
 
+  // Elements first .. last stay; bounds may lie outside.
+  static Int clear_outside(Int v, int64_t first, int64_t last) {
+    const Int index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __mmask16 behind = _mm512_cmpge_epi32_mask(index, set(static_cast<int32_t>(first)));
+    const __mmask16 before = _mm512_cmple_epi32_mask(index, set(static_cast<int32_t>(last)));
+    return _mm512_maskz_mov_epi32(behind & before, v);
+  }
+
   // Of each four integers the first and third, the second and fourth.
   static void store_pairs(Int integers, int32_t* pairs) {
     const __m256i words = _mm512_cvtsepi32_epi16(integers);
