@@ -25,6 +25,7 @@ set(own_headers
   kernels/host/inner.h
   kernels/host/int8_cache/attention_loop.h
   kernels/host/int8_cache/vector_avx512.h
+  kernels/host/int8_cache/widened_rows.h
   kernels/host/integer_vector_avx512.h
   kernels/host/peak/peak_amx.h
   kernels/host/peak/peak_loop.h

@@ -1,6 +1,7 @@
 // Attention over int8 with AVX2: VPMADDWD and an addition.
 #include "kernels/host/attention_avx2_ops.h"
 #include "kernels/host/int8_cache/attention_loop.h"
+#include "kernels/host/int8_cache/widened_rows.h"
 
 namespace tidemill::avx2 {
 namespace {
@@ -43,6 +44,7 @@ struct IntegerVector256 {
   static Float mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
   static Float div(Float a, Float b) { return _mm256_div_ps(a, b); }
   static Float fmadd(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+  static Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
   static Int max(Int a, Int b) { return _mm256_max_epi32(a, b); }
   static Int magnitude(Float a) {
     return _mm256_and_si256(as_int(a), _mm256_set1_epi32(0x7fffffff));
@@ -52,6 +54,11 @@ struct IntegerVector256 {
   static Float to_float(Int value) { return _mm256_cvtepi32_ps(value); }
   static Int round(Float value) { return _mm256_cvtps_epi32(value); }
   static float first(Float value) { return _mm256_cvtss_f32(value); }
+  static int32_t sum_of(Int v) {
+    const __m128i b = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    const __m128i c = _mm_add_epi32(b, _mm_shuffle_epi32(b, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(c, _mm_shuffle_epi32(c, 0xb1)));
+  }
   static int32_t max_of(Int v) {
     const __m128i b = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     const __m128i c = _mm_max_epi32(b, _mm_shuffle_epi32(b, 0x4e));
@@ -83,7 +90,7 @@ struct IntegerVector256 {
 }  // namespace
 
 void attend_int8(const AttentionTask& task) {
-  attend_integers<IntegerVector256, SoftmaxOps256>(task);
+  attend_integers<WidenedRows<IntegerVector256>, SoftmaxOps256>(task);
 }
 
 }  // namespace tidemill::avx2

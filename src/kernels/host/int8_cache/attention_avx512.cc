@@ -2,6 +2,7 @@
 #include "kernels/host/attention_avx512_ops.h"
 #include "kernels/host/int8_cache/attention_loop.h"
 #include "kernels/host/int8_cache/vector_avx512.h"
+#include "kernels/host/int8_cache/widened_rows.h"
 
 namespace tidemill::avx512 {
 namespace {
@@ -15,7 +16,7 @@ struct Dot {
 }  // namespace
 
 void attend_int8(const AttentionTask& task) {
-  attend_integers<IntegerVector512<Dot>, SoftmaxOps512>(task);
+  attend_integers<WidenedRows<IntegerVector512<Dot>>, SoftmaxOps512>(task);
 }
 
 }  // namespace tidemill::avx512

@@ -23,10 +23,10 @@
 namespace tidemill {
 namespace {
 
-constexpr float kMax16 = 32767.0f;
+constexpr float kMax16 = 32639.0f;  // 127 * 257: its bytes, both signed, are 127 and 127
 // Below it, queries and weights count as zero; their reciprocal is still a float.
 constexpr float kLeastPeak = 1.0e-30f;
-static_assert(32767LL * 127 * kMaxHeadDim <= INT32_MAX, "sums of a score are exact");
+static_assert(32639LL * 127 * kMaxHeadDim <= INT32_MAX, "sums of a score are exact");
 
 // Half as long as blocks of bf16, these take twice as many to fetch in the same time.
 constexpr int64_t kBlocksAhead = 2;
@@ -37,7 +37,9 @@ constexpr int64_t quads_of(int64_t head_dim) { return (head_dim + 3) / 4; }
 
 // A task's queries as integers.
 struct IntegerQueries {
-  alignas(64) int32_t pairs[kTaskQueries][kMaxHeadDim / 2];
+  alignas(64) int32_t pairs[kTaskQueries][kMaxHeadDim / 2];  // for tiles
+  alignas(64) int32_t words[kTaskQueries][kMaxHeadDim / 2];  // for rows, as Vector has them
+  int32_t sums[kTaskQueries];                                // of the integers
   alignas(64) float factors[kTaskQueries];  // a score's, but for the scale of its key
 };
 
@@ -108,20 +110,25 @@ WeightUnit unit_for(const IntegerBlock& at, bool masked, const QueryTile& tile, 
 }
 
 template <typename Vector>
-void round_query(const float* q, int64_t head_dim, float scale, int32_t* pairs, float* factor) {
+void round_query(const float* q, int64_t head_dim, float scale, int64_t query,
+                 IntegerQueries& queries) {
   alignas(64) float padded[kMaxHeadDim];
   const int64_t end = padded_head_dim(head_dim);
   for (int64_t d = 0; d < end; ++d) padded[d] = d < head_dim ? q[d] : 0.0f;
   auto bits = Vector::zero();
+  auto sum = bits;
   for (int64_t d = 0; d < end; d += Vector::kWidth) {
     bits = Vector::max(bits, Vector::magnitude(Vector::load(padded + d)));
   }
   const Rounding<Vector> rounding = rounding_of<Vector>(Vector::set(Vector::max_of(bits)));
   for (int64_t d = 0; d < end; d += Vector::kWidth) {
     const auto integers = Vector::round(Vector::mul(Vector::load(padded + d), rounding.inverse));
-    Vector::store_pairs(integers, pairs + d / 2);
+    Vector::store_pairs(integers, queries.pairs[query] + d / 2);
+    Vector::store_query(integers, queries.words[query] + d / 2);
+    sum = Vector::add(sum, integers);
   }
-  *factor = Vector::first(rounding.unit) * scale;
+  queries.sums[query] = Vector::sum_of(sum);
+  queries.factors[query] = Vector::first(rounding.unit) * scale;
 }
 
 template <typename Vector>
@@ -129,17 +136,9 @@ void round_queries(const AttentionTask& task, IntegerQueries& queries) {
   for (int64_t i = 0; i < kTaskQueries; ++i) {
     queries.factors[i] = 0.0f;
     if (i >= task.num_queries) continue;
-    round_query<Vector>(static_cast<const float*>(task.q[i]), task.head_dim, task.scale,
-                        queries.pairs[i], &queries.factors[i]);
+    round_query<Vector>(static_cast<const float*>(task.q[i]), task.head_dim, task.scale, i,
+                        queries);
   }
-}
-
-// Sums (a vector of integers) += two pairs times the even and odd bytes.
-template <typename Vector>
-typename Vector::Int add_quad(typename Vector::Int sum, const int32_t* two,
-                              typename Vector::Int even, typename Vector::Int odd) {
-  sum = Vector::dot(sum, Vector::set(two[0]), even);
-  return Vector::dot(sum, Vector::set(two[1]), odd);
 }
 
 // ---- rows: queries query .. query + kRows, a query's 32 scores side by side ----
@@ -148,10 +147,14 @@ template <typename Vector, int kRows>
 void row_scores(const AttentionTask& task, const IntegerQueries& queries, int64_t query,
                 const unsigned char* run, int64_t ahead, float (*scores)[kTokensPerBlock]) {
   constexpr int kParts = kTokensPerBlock / Vector::kWidth;
+  constexpr int kLast = Vector::kSums - 1;
   const int64_t quads = quads_of(task.head_dim);
-  typename Vector::Int sums[kRows][kParts];
+  typename Vector::Int sums[kRows][kParts][Vector::kSums];
   TIDEMILL_UNROLL
-  for (int i = 0; i < kRows * kParts; ++i) sums[i / kParts][i % kParts] = Vector::zero();
+  for (int i = 0; i < kRows * kParts; ++i) {
+    sums[i / kParts][i % kParts][0] = Vector::zero();
+    sums[i / kParts][i % kParts][kLast] = Vector::zero();
+  }
   for (int64_t quad = 0; quad < quads; ++quad) {
     TIDEMILL_UNROLL
     for (int part = 0; part < kParts; ++part) {
@@ -160,12 +163,13 @@ void row_scores(const AttentionTask& task, const IntegerQueries& queries, int64_
           run + (first_token / 16 * quads + quad) * 64 + first_token % 16 * 4;
       if (first_token % 16 == 0) prefetch(line + ahead);
       const auto bytes = Vector::load_bytes(line);
-      const auto even = Vector::even(bytes);
-      const auto odd = Vector::odd(bytes);
+      const auto first = Vector::first_keys(bytes);
+      const auto second = Vector::second_keys(bytes);
       TIDEMILL_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        sums[r][part] =
-            add_quad<Vector>(sums[r][part], queries.pairs[query + r] + 2 * quad, even, odd);
+        const int32_t* two = queries.words[query + r] + 2 * quad;
+        sums[r][part][0] = Vector::add_keys(sums[r][part][0], Vector::set(two[0]), first);
+        sums[r][part][kLast] = Vector::add_keys(sums[r][part][kLast], Vector::set(two[1]), second);
       }
     }
   }
@@ -177,7 +181,9 @@ void row_scores(const AttentionTask& task, const IntegerQueries& queries, int64_
     TIDEMILL_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const auto factor = Vector::mul(scale, Vector::set(queries.factors[query + r]));
-      Vector::store(Vector::mul(Vector::to_float(sums[r][part]), factor),
+      const auto total =
+          Vector::key_total(sums[r][part][0], sums[r][part][kLast], queries.sums[query + r]);
+      Vector::store(Vector::mul(Vector::to_float(total), factor),
                     scores[r] + part * Vector::kWidth);
     }
   }
@@ -185,12 +191,12 @@ void row_scores(const AttentionTask& task, const IntegerQueries& queries, int64_
 
 template <typename Vector>
 void round_row(const float* probabilities, const BlockScales& scales, const WeightUnit& unit,
-               int32_t* pairs) {
+               int32_t* words) {
   TIDEMILL_UNROLL
   for (int64_t t = 0; t < kTokensPerBlock; t += Vector::kWidth) {
     const auto scaled = Vector::mul(Vector::load(scales.of_token + t), Vector::set(unit.inverse));
-    Vector::store_pairs(Vector::round(Vector::mul(Vector::load(probabilities + t), scaled)),
-                        pairs + t / 2);
+    Vector::store_weights(Vector::round(Vector::mul(Vector::load(probabilities + t), scaled)),
+                          words + t / 2);
   }
 }
 
@@ -204,34 +210,40 @@ template <typename Vector, int kRows>
 void add_row_values(const AttentionTask& task, const IntegerBlock& at, bool masked, int64_t query,
                     const float (*probabilities)[kTokensPerBlock], QueryTile& tile) {
   constexpr int kParts = kTile / Vector::kWidth;
+  constexpr int kLast = Vector::kSums - 1;
   const int64_t padded_dim = padded_head_dim(task.head_dim);
   const unsigned char* run = at.block.values;
   const int64_t ahead = at.block.ahead;
   prefetch(run + padded_dim * kTokensPerBlock + ahead);
-  alignas(64) int32_t pairs[kRows][kBlockPairs];
+  alignas(64) int32_t words[kRows][kBlockPairs];
   float units[kRows];
   for (int r = 0; r < kRows; ++r) {
     const WeightUnit unit = unit_for<Vector>(at, masked, tile, query + r);
-    round_row<Vector>(probabilities[r], at.scales, unit, pairs[r]);
+    round_row<Vector>(probabilities[r], at.scales, unit, words[r]);
     units[r] = unit.unit;
   }
   for (int64_t d = 0; d < padded_dim; d += 16) {
     const unsigned char* column = run + d * kTokensPerBlock;
-    typename Vector::Int sums[kRows][kParts];
+    typename Vector::Int sums[kRows][kParts][Vector::kSums];
     TIDEMILL_UNROLL
-    for (int i = 0; i < kRows * kParts; ++i) sums[i / kParts][i % kParts] = Vector::zero();
-    TIDEMILL_UNROLL
+    for (int i = 0; i < kRows * kParts; ++i) {
+      sums[i / kParts][i % kParts][0] = Vector::zero();
+      sums[i / kParts][i % kParts][kLast] = Vector::zero();
+    }
     for (int64_t quad = 0; quad < kBlockQuads; ++quad) {
       const unsigned char* line = column + quad * 64;
       prefetch(line + ahead);
       TIDEMILL_UNROLL
       for (int part = 0; part < kParts; ++part) {
         const auto bytes = Vector::load_bytes(line + part * Vector::kWidth * 4);
-        const auto even = Vector::even(bytes);
-        const auto odd = Vector::odd(bytes);
+        const auto first = Vector::first_values(bytes);
+        const auto second = Vector::second_values(bytes);
         TIDEMILL_UNROLL
         for (int r = 0; r < kRows; ++r) {
-          sums[r][part] = add_quad<Vector>(sums[r][part], pairs[r] + 2 * quad, even, odd);
+          const int32_t* two = words[r] + 2 * quad;
+          sums[r][part][0] = Vector::add_values(sums[r][part][0], Vector::set(two[0]), first);
+          sums[r][part][kLast] =
+              Vector::add_values(sums[r][part][kLast], Vector::set(two[1]), second);
         }
       }
     }
@@ -239,7 +251,8 @@ void add_row_values(const AttentionTask& task, const IntegerBlock& at, bool mask
     for (int i = 0; i < kRows * kParts; ++i) {
       const int r = i / kParts;
       const int part = i % kParts;
-      add_to_values<Vector>(sums[r][part], units[r], tile.factor[query + r],
+      add_to_values<Vector>(Vector::value_total(sums[r][part][0], sums[r][part][kLast]), units[r],
+                            tile.factor[query + r],
                             tile.values(query + r) + d + part * Vector::kWidth);
     }
   }

@@ -42,6 +42,7 @@ struct IntegerVector512 : Dot {
   static Float mul(Float a, Float b) { return _mm512_mul_ps(a, b); }
   static Float div(Float a, Float b) { return _mm512_div_ps(a, b); }
   static Float fmadd(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+  static Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }
   static Int max(Int a, Int b) { return _mm512_max_epi32(a, b); }
   static Int magnitude(Float a) {
     return _mm512_and_si512(as_int(a), _mm512_set1_epi32(0x7fffffff));
@@ -51,6 +52,7 @@ struct IntegerVector512 : Dot {
   static Float to_float(Int value) { return _mm512_cvtepi32_ps(value); }
   static Int round(Float value) { return _mm512_cvtps_epi32(value); }
   static float first(Float value) { return _mm512_cvtss_f32(value); }
+  static int32_t sum_of(Int v) { return _mm512_reduce_add_epi32(v); }
   static int32_t max_of(Int v) {
     const __m256i a = _mm256_max_epi32(_mm512_castsi512_si256(v), _mm512_extracti32x8_epi32(v, 1));
     const __m128i b = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
