@@ -24,6 +24,7 @@ set(own_headers
   kernels/host/attention_loop.h
   kernels/host/inner.h
   kernels/host/int8_cache/attention_loop.h
+  kernels/host/int8_cache/attention_rows.h
   kernels/host/int8_cache/vector_avx512.h
   kernels/host/int8_cache/widened_rows.h
   kernels/host/integer_vector_avx512.h
