@@ -18,10 +18,15 @@ set(own_headers
   kernels/host/amx/products.h
   kernels/host/amx/tile_blocks.h
   kernels/host/amx/tiles.h
+  kernels/host/attention_avx2_ops.h
   kernels/host/attention_avx512_ops.h
   kernels/host/attention_inner.h
   kernels/host/attention_loop.h
   kernels/host/inner.h
+  kernels/host/int8_cache/attention_loop.h
+  kernels/host/int8_cache/attention_rows.h
+  kernels/host/int8_cache/vector_avx512.h
+  kernels/host/int8_cache/widened_rows.h
   kernels/host/integer_vector_avx512.h
   kernels/host/peak/peak_amx.h
   kernels/host/peak/peak_loop.h

@@ -92,7 +92,7 @@ OfflineBench::OfflineBench(const Settings& settings, int64_t most_sequences)
       model_(load(offline(settings, most_sequences), workers_, metrics_)),
       arithmetic_(kernels_, workers_),
       probe_(workers_, [this](const PackedFormat& format) { return arithmetic_.measure(format); }),
-      cost_(cost_of(model_->model()->manifest())),
+      cost_(cost_of(model_->model()->manifest(), model_->model()->compute_types())),
       max_step_tokens_(settings.executor.scheduler.max_step_tokens) {
   probe_.set_model(*model_->model());
   // The loop tells how many blocks there are when it begins.

@@ -10,6 +10,7 @@
 #include "compiler/text_files.h"
 #include "compiler/weight_map.h"
 #include "fact_sheet.h"
+#include "kernels/element_bytes.h"
 #include "kernels/select.h"
 #include "loaded_model.h"
 #include "machine_calibration.h"
@@ -121,6 +122,7 @@ FactSection plan_facts(const MemoryPlan& plan) {
        memory("weights", plan.weight_bytes),
        memory("workspace", plan.workspace_bytes),
        Fact{"KV cache", mebibytes(plan.kv_bytes()), plan.kv_bytes(), "kv_bytes"},
+       Fact{"KV numbers", name_of(plan.cache), name_of(plan.cache), "kv_numbers"},
        {"KV blocks",
         format("{} of {} tokens; {} hold one sequence of {} tokens", plan.num_blocks,
                kTokensPerBlock, plan.longest_blocks, plan.wishes.limits.max_model_len),
@@ -212,7 +214,7 @@ void add_checkpoint(FactSheet& sheet, const fs::path& path, const Settings& sett
       map_weights(checkpoint, packed_format_of(settings.model.dtype, settings.model.quantize));
   const Architecture& architecture = map.architecture;
   const std::vector<EngineTensor> targets = targets_of(map.tensors);
-  const ComputeTypes types = compute_types(targets, model_options(settings.model).activation_bits);
+  const ComputeTypes types = compute_types(targets, model_options(settings.model));
   int64_t bytes = 0;
   TensorTable tensors;
   for (const StoredTensor& tensor : checkpoint.tensors()) {

@@ -12,6 +12,7 @@
 #include "executor/byte_tokenizer.h"
 #include "executor/network_runner.h"
 #include "executor/script_runner.h"
+#include "kernels/element_bytes.h"
 #include "kernels/select.h"
 #include "machine_calibration.h"
 #include "parallel/available_memory.h"
@@ -171,7 +172,8 @@ OpenOptions engine_options(const ModelSettings& settings) {
 }
 
 ModelOptions model_options(const ModelSettings& settings) {
-  return {.activation_bits = settings.activations == "int16" ? 16 : 8};
+  return {.activation_bits = settings.activations == "int16" ? 16 : 8,
+          .int8_cache = settings.kv_cache_dtype == "int8"};
 }
 
 TextParts make_text_parts(const TextFiles& files, const Architecture& architecture,
@@ -244,9 +246,9 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
       std::make_unique<NetworkRunner>(kernels, workers, *model_, limits, plan.num_blocks),
       make_text_parts(files, architecture, settings.model), options, metrics,
       served_names(settings.model).front());
-  facts_ = make_facts(
-      settings.model, *executor_,
-      format("{} {} {}", model_->manifest().source_digest, kernels.description, kEngineVersion));
+  facts_ = make_facts(settings.model, *executor_,
+                      format("{} {} {}{}", model_->manifest().source_digest, kernels.description,
+                             kEngineVersion, model_->compute_types().int8_cache ? " int8 KV" : ""));
   facts_.special_tokens = files.special_tokens;
   facts_.chat_template = settings.model.chat_template.empty()
                              ? files.chat_template
@@ -256,10 +258,10 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
     say_unused_defaults(facts_.generation_defaults);
   }
   log_info(
-      "{}: {} layers, {} threads, {}; {} tokens of context, KV cache of {} blocks ({:.0f} MiB)",
+      "{}: {} layers, {} threads, {}; {} tokens of context, KV cache of {} blocks ({:.0f} MiB, {})",
       facts_.name, architecture.num_layers, workers.num_threads(), kernels.name,
       limits.max_model_len, plan.num_blocks,
-      static_cast<double>(plan.kv_bytes()) / (1024.0 * 1024.0));
+      static_cast<double>(plan.kv_bytes()) / (1024.0 * 1024.0), name_of(plan.cache));
 }
 
 std::unique_ptr<LoadedModel> LoadedModel::load(const Settings& settings, WorkerPool& workers,

@@ -97,7 +97,7 @@ class SequenceRun {
   SequenceRun(const Kernels& kernels, const Model& model, WorkerPool& pool, int64_t max_tokens)
       : pool_(pool),
         num_blocks_((max_tokens + kTokensPerBlock - 1) / kTokensPerBlock),
-        cache_(kernels, model.architecture(), model.compute_types().floats, num_blocks_),
+        cache_(kernels, model.architecture(), model.compute_types().cache(), num_blocks_),
         decoder_(kernels, model, cache_, communicator_,
                  {.max_model_len = max_tokens,
                   .max_step_tokens = max_tokens,

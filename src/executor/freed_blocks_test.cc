@@ -34,7 +34,7 @@ class PoisonedModel {
                     .min_chunk_tokens = 32,
                     .prefix_cache = prefix_cache,
                     .groups = {{.num_blocks = kBlocks}}}),
-        cache_(kernels, model_.architecture(), model_.compute_types().floats, kBlocks),
+        cache_(kernels, model_.architecture(), model_.compute_types().cache(), kBlocks),
         decoder_(kernels, model_, cache_, communicator_,
                  {.max_model_len = kRandomModelLen,
                   .max_step_tokens = kStepTokens,

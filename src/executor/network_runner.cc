@@ -54,7 +54,7 @@ NetworkRunner::NetworkRunner(const Kernels& kernels, WorkerPool& workers, const 
     : kernels_(kernels),
       workers_(workers),
       model_(model),
-      cache_(kernels, model.architecture(), model.compute_types().floats, num_blocks),
+      cache_(kernels, model.architecture(), model.compute_types().cache(), num_blocks),
       decoder_(kernels, model, cache_, communicator_, limits) {}
 
 int32_t NetworkRunner::vocab_size() const {

@@ -57,8 +57,8 @@ class Step {
                .num_kv_heads = c.num_kv_heads,
                .head_dim = c.head_dim,
                .scale = 0.1f},
-        q_(c.type, c.num_sequences * c.rows, c.num_heads * c.head_dim),
-        out_(c.type, c.num_sequences * c.rows, c.num_heads * c.head_dim) {
+        q_(type_of(c), c.num_sequences * c.rows, c.num_heads * c.head_dim),
+        out_(type_of(c), c.num_sequences * c.rows, c.num_heads * c.head_dim) {
     test::Random random(3);
     test::randomize(q_, random);
     const auto block_bytes =
@@ -106,7 +106,9 @@ class Step {
   double operations() const { return operations_; }
 
  private:
-  // Numbers below 2, whatever the type.
+  // Of queries and of what comes out.
+  static DType type_of(const Case& c) { return c.type == DType::kInt8 ? DType::kF32 : c.type; }
+  // Numbers below 2, whatever the type; integers have small scales among them, which are bf16, too.
   static void fill(const Case& c, unsigned char* data, int64_t bytes, test::Random& random) {
     for (int64_t at = 0; at < bytes; at += 4) {
       const uint32_t bits = static_cast<uint32_t>(random());
@@ -140,6 +142,7 @@ double median(std::vector<double> values) {
 void attention(benchmark::State& state, const Case& c) {
   Step step(c);
   ArithmeticProbe arithmetic(*c.kernels, bench().workers);
+  // Of int8, too: it multiplies pairs of 16 bits, as many at once.
   const auto probes = [&] {
     return std::pair{bench().probe.measure(),
                      arithmetic.measure(c.type == DType::kF32 ? Numbers::kF32 : Numbers::kBf16)};
@@ -180,7 +183,7 @@ std::vector<Case> cases_of(const Kernels& kernels, DType type) {
   };
   constexpr Heads kHeads[] = {
       {"64:9/3", 64, 9, 3}, {"128:32/8", 128, 32, 8}, {"128:8/8", 128, 8, 8}};
-  const std::string variant = test::label(kernels) + (type == DType::kF32 ? "/f32/" : "/bf16/");
+  const std::string variant = test::label(kernels) + "/" + name_of(type) + "/";
   std::vector<Case> cases;
   for (const Heads& h : kHeads) {
     const auto add = [&](const std::string& name, const Case& work) {
@@ -213,7 +216,7 @@ std::vector<Case> cases_of(const Kernels& kernels, DType type) {
 const int kRegistered = [] {
   for (const Kernels* kernels : runnable_implementations()) {
     if (std::string(kernels->name) == "reference") continue;
-    for (const DType type : {DType::kBf16, DType::kF32}) {
+    for (const DType type : {DType::kBf16, DType::kInt8, DType::kF32}) {
       for (const Case& c : cases_of(*kernels, type)) {
         benchmark::RegisterBenchmark(c.name.c_str(),
                                      [c](benchmark::State& state) { attention(state, c); })

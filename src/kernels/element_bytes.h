@@ -1,5 +1,5 @@
-// Bytes of one number. Apart from tensor.h, which files compiled for wider instruction sets
-// include: an inline function there could be kept for everybody.
+// Bytes of one number, and what people call it. Apart from tensor.h, which files compiled for wider
+// instruction sets include: an inline function there could be kept for everybody.
 #pragma once
 
 #include "kernels/tensor.h"
@@ -8,6 +8,10 @@ namespace tidemill {
 
 constexpr int64_t element_bytes(DType type) {
   return type == DType::kF32 ? 4 : type == DType::kBf16 ? 2 : 1;
+}
+
+constexpr const char* name_of(DType type) {
+  return type == DType::kF32 ? "f32" : type == DType::kBf16 ? "bf16" : "int8";
 }
 
 }  // namespace tidemill

@@ -91,7 +91,8 @@ struct Kernels {
 
   // Splits rows of q|k|v (f32 [rows, (num_heads + 2 num_kv_heads) * head_dim]), normalises and
   // rotates q and k (half-rotate: j pairs with j + head_dim / 2), writes q to `q_out` (f32 or bf16,
-  // [rows, num_heads * head_dim]) and k and v into their blocks, rounded to the cache's type.
+  // [rows, num_heads * head_dim]) and k and v into their blocks, rounded to the cache's type; of
+  // int8 with one scale for each token and head.
   void (*rotate_and_store)(Lane& lane, Tensor qkv, const AttentionShape& shape,
                            const Rotary& rotary, const TokenRows& rows, Tensor q_out,
                            KvLayer cache) = nullptr;
@@ -102,7 +103,8 @@ struct Kernels {
                          const AttentionMemory& memory) = nullptr;
   // Attention of each row over positions 0..its own (inside the window), from the cache. Defined
   // once for prefill and decode: key blocks of 32 in order, online maximum inside partitions of 512
-  // positions counted from 0, partitions merged in order. out: [rows, num_heads * head_dim].
+  // positions counted from 0, partitions merged in order. q has the cache's type, or f32 where that
+  // is int8. out: [rows, num_heads * head_dim].
   // `memory` holds the plan for these rows.
   void (*attention)(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRows& rows,
                     KvLayer cache, const AttentionMemory& memory, Tensor out) = nullptr;

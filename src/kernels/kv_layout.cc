@@ -13,13 +13,29 @@ size_t run_bytes(DType type, int64_t dims) {
   return static_cast<size_t>(dims * kTokensPerBlock * element_bytes(type));
 }
 
+// A line of 32 bf16; of int8 alone.
+size_t scales_bytes(DType type) { return type == DType::kInt8 ? 2 * kTokensPerBlock : 0; }
+
+size_t k_numbers_bytes(DType type, int64_t head_dim) {
+  return run_bytes(type, padded(head_dim, 4 / element_bytes(type)));
+}
+
+size_t v_numbers_bytes(DType type, int64_t head_dim) {
+  return run_bytes(type, padded(head_dim, 16));
+}
+
 }  // namespace
 
 size_t k_run_bytes(DType type, int64_t head_dim) {
-  return run_bytes(type, type == DType::kF32 ? head_dim : padded(head_dim, 2));
+  return k_numbers_bytes(type, head_dim) + scales_bytes(type);
 }
 
-size_t v_run_bytes(DType type, int64_t head_dim) { return run_bytes(type, padded(head_dim, 16)); }
+size_t v_run_bytes(DType type, int64_t head_dim) {
+  return v_numbers_bytes(type, head_dim) + scales_bytes(type);
+}
+
+size_t k_scales_offset(int64_t head_dim) { return k_numbers_bytes(DType::kInt8, head_dim); }
+size_t v_scales_offset(int64_t head_dim) { return v_numbers_bytes(DType::kInt8, head_dim); }
 
 size_t kv_block_bytes(DType type, int64_t num_kv_heads, int64_t head_dim) {
   return static_cast<size_t>(num_kv_heads) *

@@ -6,7 +6,11 @@
 //         V: [padded head_dim / 16][16 token pairs][16 dims][2 tokens]
 //   f32   K: two halves of 16 tokens; each half is [head_dim][16 tokens]
 //         V: [padded head_dim / 16][32 tokens][16 dims]
-// head_dim is padded to 16 for V; K pads an odd head_dim to even. Unused slots are zero.
+//   int8  K: two halves of 16 tokens; each half is [head_dim / 4][16 tokens][4]
+//         V: [padded head_dim / 16][8 token quads][16 dims][4 tokens]
+//         behind K, and behind V: 32 bf16 scales, one a token; a number is scale * q, |q| <= 127
+// head_dim is padded to 16 for V; K pads it to whole words of 4 bytes. Unused slots are zero, their
+// scales, too.
 #pragma once
 
 #include <stddef.h>
@@ -28,6 +32,9 @@ inline constexpr int64_t kMaxHeadDim = 256;
 // Bytes of K (V) of one head in one block; both are multiples of 64.
 size_t k_run_bytes(DType type, int64_t head_dim);
 size_t v_run_bytes(DType type, int64_t head_dim);
+// Of int8: where in those bytes the scales begin.
+size_t k_scales_offset(int64_t head_dim);
+size_t v_scales_offset(int64_t head_dim);
 // Bytes of one block of one layer.
 size_t kv_block_bytes(DType type, int64_t num_kv_heads, int64_t head_dim);
 

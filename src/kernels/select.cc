@@ -19,6 +19,7 @@ constexpr Inner with_vnni(Inner inner) {
   inner.product_int8 = avx512vnni::product_int8;
   inner.product_int4 = avx512vnni::product_int4;
   inner.max_rows_integers = kVnniRows;
+  inner.attention.attend_int8 = avx512vnni::attend_int8;
   inner.multiply_bytes = avx512vnni::multiply_bytes;
   return inner;
 }
@@ -35,7 +36,8 @@ constexpr Inner with_bf16(Inner inner) {
   Inner {                                                                                      \
     variant::product_f32, variant::product_bf16, variant::product_int8, variant::product_int4, \
         AttentionInner{sizeof(state_type),   variant::attend_f32,  variant::attend_bf16,       \
-                       variant::clear_state, variant::merge_state, variant::finish_state},     \
+                       variant::attend_int8, variant::clear_state, variant::merge_state,       \
+                       variant::finish_state},                                                 \
         variant::normalize, variant::finish, variant::finish_silu, variant::to_bf16,           \
         variant::quantize, variant::summarize, variant::sum_exp, variant::collect,             \
         variant::read_memory, variant::multiply_f32, variant::multiply_bf16,                   \

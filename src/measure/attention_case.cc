@@ -18,7 +18,7 @@ int64_t blocks_of(int64_t context) { return (context - 1) / kTokensPerBlock + 1;
 int64_t layer_bytes(const Model& model, int64_t sequences, int64_t context) {
   const Architecture& a = model.architecture();
   return sequences * blocks_of(context) *
-         (kv_bytes_per_block(a, model.compute_types().floats) / a.num_layers);
+         (kv_bytes_per_block(a, model.compute_types().cache()) / a.num_layers);
 }
 
 AttentionShape shape_of(const Architecture& a) {
@@ -44,7 +44,7 @@ bool AttentionCase::fits(const Model& model, int64_t sequences, int64_t context,
 AttentionCase::AttentionCase(const Kernels& kernels, const Model& model, int64_t sequences,
                              int64_t context, Buffer& arena, std::mt19937_64& random)
     : shape_(shape_of(model.architecture())),
-      q_(kernels, model.compute_types().floats, sequences, shape_.num_heads * shape_.head_dim,
+      q_(kernels, model.compute_types().queries(), sequences, shape_.num_heads * shape_.head_dim,
          random),
       out_(kernels, out_type(model), sequences, shape_.num_heads * shape_.head_dim, random) {
   const int64_t table = blocks_of(context);
@@ -62,7 +62,7 @@ AttentionCase::AttentionCase(const Kernels& kernels, const Model& model, int64_t
   for (int64_t i = 0; i < count; ++i) {
     layers_.push_back({.data = static_cast<unsigned char*>(arena.data()) + i * bytes,
                        .block_stride = static_cast<size_t>(bytes / (sequences * table)),
-                       .type = model.compute_types().floats});
+                       .type = model.compute_types().cache()});
   }
   const int64_t seen = shape_.window == 0 ? context : std::min(context, shape_.window);
   bytes_ = static_cast<double>(bytes) * static_cast<double>(seen) /

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include "kernels/element_bytes.h"
 #include "kernels/select.h"
 #include "measure/machine_facts.h"
 
@@ -23,7 +24,7 @@ JsonValue probed_operations(const Figures& figures) {
 }
 
 JsonValue model_json(const Model& model, const std::string& name) {
-  const ModelCost cost = cost_of(model.manifest());
+  const ModelCost cost = cost_of(model.manifest(), model.compute_types());
   const Architecture& a = model.architecture();
   return JsonObject{{"name", name},
                     {"format", name_of(model.manifest().format)},
@@ -35,6 +36,7 @@ JsonValue model_json(const Model& model, const std::string& name) {
                     {"head_dim", a.head_dim},
                     {"vocabulary", a.vocab_size},
                     {"weight_bytes_per_step", cost.weight_bytes},
+                    {"kv_format", name_of(model.compute_types().cache())},
                     {"kv_bytes_per_token", cost.kv_bytes},
                     {"operations_per_token", cost.body_operations},
                     {"head_operations", cost.head_operations},

@@ -16,13 +16,12 @@ double seen(const ModelCost& cost, double positions) {
 
 }  // namespace
 
-ModelCost cost_of(const Manifest& manifest) {
+ModelCost cost_of(const Manifest& manifest, const ComputeTypes& types) {
   const Architecture& a = manifest.architecture;
   ModelCost cost{
       .attention_operations = 4.0 * static_cast<double>(a.num_heads * a.head_dim * a.num_layers),
-      .kv_bytes =
-          static_cast<double>(kv_bytes_per_block(a, compute_types(manifest.tensors, 8).floats)) /
-          static_cast<double>(kTokensPerBlock),
+      .kv_bytes = static_cast<double>(kv_bytes_per_block(a, types.cache())) /
+                  static_cast<double>(kTokensPerBlock),
       .window = a.sliding_window};
   for (const EngineTensor& tensor : manifest.tensors) {
     const double operations = 2.0 * static_cast<double>(tensor.n * tensor.k);

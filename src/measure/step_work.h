@@ -19,7 +19,7 @@ struct ModelCost {
   int64_t window = 0;     // positions that a query sees at most; 0: all
 };
 
-ModelCost cost_of(const Manifest& manifest);
+ModelCost cost_of(const Manifest& manifest, const ComputeTypes& types);
 
 // `steps` steps of one token for each of `sequences`, with that many positions before it on
 // average.

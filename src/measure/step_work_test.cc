@@ -24,9 +24,13 @@ Manifest manifest_of(bool tied_head, PackedFormat format = PackedFormat::kBf16) 
 constexpr double kBodyWeights = 2 * (64 * 128 + 64 * 64 + 2 * 64 * 128 + 64 * 128);
 constexpr double kHeadWeights = 160 * 64;
 
+ModelCost cost_with(const Manifest& manifest, const ModelOptions& options = {}) {
+  return cost_of(manifest, compute_types(manifest.tensors, options));
+}
+
 TEST(StepWork, CountsEveryWeightOnceAndTheEmbeddingOnlyWhereItIsTheHead) {
   for (const bool tied : {false, true}) {
-    const ModelCost cost = cost_of(manifest_of(tied));
+    const ModelCost cost = cost_with(manifest_of(tied));
     EXPECT_DOUBLE_EQ(cost.body_operations, 2 * kBodyWeights);
     EXPECT_DOUBLE_EQ(cost.head_operations, 2 * kHeadWeights);
     const double norms = 4.0 * 64 * (2 * 2 + 1);
@@ -35,9 +39,12 @@ TEST(StepWork, CountsEveryWeightOnceAndTheEmbeddingOnlyWhereItIsTheHead) {
 }
 
 TEST(StepWork, KeysAndValuesOfAPositionAreThoseOfAllLayers) {
-  EXPECT_DOUBLE_EQ(cost_of(manifest_of(true)).kv_bytes, 2 * 2 * 2 * 16 * 2);
-  EXPECT_DOUBLE_EQ(cost_of(manifest_of(true, PackedFormat::kF32)).kv_bytes, 2 * 2 * 2 * 16 * 4);
-  EXPECT_DOUBLE_EQ(cost_of(manifest_of(true)).attention_operations, 4 * 4 * 16 * 2);
+  EXPECT_DOUBLE_EQ(cost_with(manifest_of(true)).kv_bytes, 2 * 2 * 2 * 16 * 2);
+  EXPECT_DOUBLE_EQ(cost_with(manifest_of(true, PackedFormat::kF32)).kv_bytes, 2 * 2 * 2 * 16 * 4);
+  // Of int8 a byte a number, and two for the scale of a head.
+  EXPECT_DOUBLE_EQ(cost_with(manifest_of(true), {.int8_cache = true}).kv_bytes,
+                   2 * 2 * 2 * (16 + 2));
+  EXPECT_DOUBLE_EQ(cost_with(manifest_of(true)).attention_operations, 4 * 4 * 16 * 2);
 }
 
 constexpr ModelCost kCost{.weight_bytes = 1000.0,

@@ -158,6 +158,8 @@ Decoder::Decoder(const Kernels& kernels, const Model& model, KvCache& cache,
       memory_(kernels.allocate(static_cast<size_t>(
           workspace_bytes(model.architecture(), model.compute_types(), limits)))),
       workspace_(lay_out(memory_.data(), model.architecture(), model.compute_types(), limits)) {
+  CHECK(cache.type() == model.compute_types().cache(), "a KV cache of {} for {}",
+        name_of(cache.type()), name_of(model.compute_types().cache()));
   fill_rotary_tables();
 }
 
@@ -171,7 +173,7 @@ Decoder::Workspace Decoder::lay_out(void* memory, const Architecture& architectu
       .hidden = cut.tensor(tokens, a.hidden_size, DType::kF32),
       .normed = cut.tensor(tokens, a.hidden_size, types.floats),
       .qkv = cut.tensor(tokens, a.qkv_size(), DType::kF32),
-      .q = cut.tensor(tokens, a.num_heads * a.head_dim, types.floats),
+      .q = cut.tensor(tokens, a.num_heads * a.head_dim, types.queries()),
       .attended = cut.tensor(tokens, a.num_heads * a.head_dim, before_rounding),
       .gated = cut.tensor(tokens, padded_intermediate_size(a), before_rounding),
       .scored = cut.tensor(limits.max_score_rows, a.hidden_size, types.floats),

@@ -78,16 +78,17 @@ class DecoderRows : public testing::TestWithParam<const Kernels*> {
  protected:
   // Logits of the last token of `sequence` after the given steps.
   std::vector<float> last_logits(const std::vector<std::vector<Part>>& steps, int num_threads,
-                                 PackedFormat format = PackedFormat::kF32) {
-    return last_logits(steps, num_threads, format, *GetParam());
+                                 PackedFormat format = PackedFormat::kF32,
+                                 const ModelOptions& options = {}) {
+    return last_logits(steps, num_threads, format, *GetParam(), options);
   }
   static std::vector<float> last_logits(const std::vector<std::vector<Part>>& steps,
                                         int num_threads, const PackedFormat& format,
-                                        const Kernels& kernels) {
+                                        const Kernels& kernels, const ModelOptions& options = {}) {
     const RandomEngineDir engine = random_engine(format);
-    const Model model(engine.dir());
+    const Model model(engine.dir(), options);
     WorkerPool pool({.num_threads = num_threads, .pin = false});
-    KvCache cache(kernels, model.architecture(), model.compute_types().floats, 16);
+    KvCache cache(kernels, model.architecture(), model.compute_types().cache(), 16);
     Communicator communicator;
     Decoder decoder(kernels, model, cache, communicator,
                     {.max_model_len = kMaxTokens,
@@ -108,6 +109,20 @@ class DecoderRows : public testing::TestWithParam<const Kernels*> {
     return steps;
   }
 };
+
+TEST_P(DecoderRows, AreTheSameBitsHoweverThePromptIsCutWithKeysAndValuesOfInt8) {
+  const ModelOptions int8{.int8_cache = true};
+  for (const PackedFormat& format : {PackedFormat::kF32, PackedFormat::kBf16}) {
+    const std::vector<float> whole = last_logits({{{0, 0, 71}}}, 1, format, int8);
+    const std::vector<float> floats = last_logits({{{0, 0, 71}}}, 1, format);
+    EXPECT_NE(whole, floats);
+    for (size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(whole[i], floats[i], 0.2f);
+    EXPECT_EQ(last_logits({{{0, 0, 33}}, {{0, 33, 38}}}, 2, format, int8), whole);
+    EXPECT_EQ(last_logits(one_by_one(0, 71), 1, format, int8), whole);
+    EXPECT_EQ(last_logits({{{1, 0, 20}, {0, 0, 50}}, {{1, 20, 3}, {0, 50, 21}}}, 1, format, int8),
+              whole);
+  }
+}
 
 TEST_P(DecoderRows, AreTheSameBitsHoweverThePromptIsCut) {
   for (const PackedFormat& format : kFormats) {
@@ -156,7 +171,7 @@ TEST_P(DecoderRows, AStepMayAskForNoLogits) {
   const RandomEngineDir engine = random_engine(PackedFormat::kF32);
   const Model model(engine.dir());
   WorkerPool pool({.num_threads = 1, .pin = false});
-  KvCache cache(*GetParam(), model.architecture(), model.compute_types().floats, 4);
+  KvCache cache(*GetParam(), model.architecture(), model.compute_types().cache(), 4);
   Communicator communicator;
   Decoder decoder(*GetParam(), model, cache, communicator,
                   {.max_model_len = 32, .max_step_tokens = 8, .max_score_rows = 2});
@@ -194,7 +209,7 @@ TEST_P(DecoderRows, EveryLaneSeesTheNumberOfLogitsOfItsStep) {
   const RandomEngineDir engine = random_engine(PackedFormat::kF32);
   const Model model(engine.dir());
   WorkerPool pool({.num_threads = 2, .pin = false});
-  KvCache cache(*GetParam(), model.architecture(), model.compute_types().floats, 4);
+  KvCache cache(*GetParam(), model.architecture(), model.compute_types().cache(), 4);
   Communicator communicator;
   Decoder decoder(*GetParam(), model, cache, communicator,
                   {.max_model_len = 32, .max_step_tokens = 8, .max_score_rows = 2});

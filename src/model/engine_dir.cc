@@ -238,12 +238,14 @@ PackedFormat format_of_layers(const std::vector<EngineTensor>& tensors) {
   return PackedFormat::kBf16;
 }
 
-ComputeTypes compute_types(const std::vector<EngineTensor>& tensors, int activation_bits) {
+ComputeTypes compute_types(const std::vector<EngineTensor>& tensors, const ModelOptions& options) {
+  const int activation_bits = options.activation_bits;
   CHECK(activation_bits == 8 || activation_bits == 16, "{} bits", activation_bits);
   const bool has_integers = std::ranges::any_of(
       tensors, [](const EngineTensor& tensor) { return is_integer(tensor.format); });
   return {.floats = format_of_layers(tensors) == PackedFormat::kF32 ? DType::kF32 : DType::kBf16,
-          .integer_parts = has_integers ? activation_bits / 8 : 0};
+          .integer_parts = has_integers ? activation_bits / 8 : 0,
+          .int8_cache = options.int8_cache};
 }
 
 int64_t weights_file_bytes(const std::vector<EngineTensor>& tensors) {

@@ -64,16 +64,27 @@ FormatOf uniform_formats(const Architecture& architecture, const PackedFormat& b
 std::vector<EngineTensor> engine_tensors(const Architecture& architecture,
                                          const PackedFormat& body);
 
+// How a network is computed, of what its weights leave open.
+struct ModelOptions {
+  // What the layers' integer products read: 8 bits, or 16, which is more exact than bf16 and takes
+  // twice the arithmetic (quantized_rows.h). The head always reads 16.
+  int activation_bits = 8;
+  bool int8_cache = false;  // keys and values are int8 (kv_layout.h), not floats
+};
+
 // What a network of such weights is computed in.
 struct ComputeTypes {
-  DType floats = DType::kBf16;  // inputs of float products, keys and values
+  DType floats = DType::kBf16;  // inputs of float products; queries, keys and values but for int8
   // Inputs of the layers' integer products are rounded from f32, to 8 bits (1) or 16 (2); 0 where
   // no weight is an integer.
   int32_t integer_parts = 0;
+  bool int8_cache = false;
+
+  DType cache() const { return int8_cache ? DType::kInt8 : floats; }  // keys and values
+  DType queries() const { return int8_cache ? DType::kF32 : floats; }
   bool operator==(const ComputeTypes&) const = default;
 };
-// `activation_bits`: 8 or 16.
-ComputeTypes compute_types(const std::vector<EngineTensor>& tensors, int activation_bits);
+ComputeTypes compute_types(const std::vector<EngineTensor>& tensors, const ModelOptions& options);
 
 // What an engine is called by: the format of a layer's last product.
 PackedFormat format_of_layers(const std::vector<EngineTensor>& tensors);

@@ -59,7 +59,7 @@ LayerWeights bind_layer(const Binder& binder, int64_t index) {
 Model::Model(const std::filesystem::path& engine_dir, const ModelOptions& options)
     : manifest_(read_manifest(engine_dir)), file_(engine_dir / kWeightsFileName) {
   check_layout(manifest_, engine_dir);
-  compute_types_ = tidemill::compute_types(manifest_.tensors, options.activation_bits);
+  compute_types_ = tidemill::compute_types(manifest_.tensors, options);
   const Binder binder(manifest_, file_.bytes(), options);
   embedding_ = binder.weight("embedding");
   head_ = architecture().tied_head ? embedding_ : binder.weight("head");

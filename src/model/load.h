@@ -27,12 +27,6 @@ struct LayerWeights {
   const float* down_bias = nullptr;
 };
 
-struct ModelOptions {
-  // What the layers' integer products read: 8 bits, or 16, which is more exact than bf16 and takes
-  // twice the arithmetic (quantized_rows.h). The head always reads 16.
-  int activation_bits = 8;
-};
-
 class Model {
  public:
   // Throws std::runtime_error when the directory is not a complete engine of this version; every

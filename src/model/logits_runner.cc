@@ -19,7 +19,7 @@ LogitsRunner::LogitsRunner(const Kernels& kernels, const Model& model, WorkerPoo
   const int64_t num_blocks = (max_tokens + kTokensPerBlock - 1) / kTokensPerBlock;
   block_ids_.resize(static_cast<size_t>(num_blocks));
   std::iota(block_ids_.begin(), block_ids_.end(), 0);
-  cache_ = std::make_unique<KvCache>(kernels, model.architecture(), model.compute_types().floats,
+  cache_ = std::make_unique<KvCache>(kernels, model.architecture(), model.compute_types().cache(),
                                      num_blocks);
   decoder_ = std::make_unique<Decoder>(kernels, model, *cache_, communicator_,
                                        DecoderLimits{.max_model_len = max_tokens,

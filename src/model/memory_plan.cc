@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "kernels/element_bytes.h"
 #include "model/kv_cache.h"
 
 namespace tidemill {
@@ -23,9 +24,9 @@ std::string MemoryPlan::table() const {
       "  available    {:>14}\n"
       "  weights      {:>14}\n"
       "  workspace    {:>14}\n"
-      "  KV cache     {:>14}  ({} blocks of {} tokens, {} bytes each)\n",
+      "  KV cache     {:>14}  ({} blocks of {} tokens, {} bytes each, {})\n",
       mebibytes(available_bytes), mebibytes(weight_bytes), mebibytes(workspace_bytes),
-      mebibytes(kv_bytes()), num_blocks, kTokensPerBlock, bytes_per_block);
+      mebibytes(kv_bytes()), num_blocks, kTokensPerBlock, bytes_per_block, name_of(cache));
 }
 
 std::string MemoryPlan::refusal() const {
@@ -60,10 +61,11 @@ MemoryPlan plan_memory(const Architecture& architecture, const ComputeTypes& typ
                        int64_t weight_bytes, const MemoryWishes& wishes, int64_t available_bytes) {
   MemoryPlan plan{
       .wishes = wishes,
+      .cache = types.cache(),
       .available_bytes = available_bytes,
       .weight_bytes = weight_bytes,
       .workspace_bytes = Decoder::workspace_bytes(architecture, types, wishes.limits),
-      .bytes_per_block = kv_bytes_per_block(architecture, types.floats),
+      .bytes_per_block = kv_bytes_per_block(architecture, types.cache()),
       .longest_blocks = (wishes.limits.max_model_len + kTokensPerBlock - 1) / kTokensPerBlock};
   if (wishes.kv_cache_bytes > 0) {
     plan.num_blocks = wishes.kv_cache_bytes / plan.bytes_per_block;

@@ -19,6 +19,7 @@ struct MemoryWishes {
 
 struct MemoryPlan {
   MemoryWishes wishes;
+  DType cache = DType::kBf16;   // what keys and values are
   int64_t available_bytes = 0;  // what cgroup and machine leave to this process
   int64_t weight_bytes = 0;
   int64_t workspace_bytes = 0;

@@ -49,6 +49,16 @@ TEST(MemoryPlan, TakesNineTenthsOfWhatIsLeftAndNoMoreThanCanBeUsed) {
   EXPECT_EQ(plan(0, memory_for(100 * block_bytes())).refusal(), "");
 }
 
+// But for a scale of two bytes beside each head's numbers.
+TEST(MemoryPlan, KeysAndValuesOfInt8TakeHalf) {
+  const int64_t memory = memory_for(100 * block_bytes());
+  const MemoryPlan bf16 = plan_memory(small(), {}, kWeights, wishes(), memory);
+  const MemoryPlan int8 = plan_memory(small(), {.int8_cache = true}, kWeights, wishes(), memory);
+  EXPECT_EQ(int8.bytes_per_block, bf16.bytes_per_block * (16 + 2) / (2 * 16));
+  EXPECT_GT(int8.num_blocks, bf16.num_blocks);
+  EXPECT_THAT(int8.table(), HasSubstr("int8"));
+}
+
 TEST(MemoryPlan, TakesWhatKvCacheBytesSaysToTheLastByteThatIsThere) {
   const int64_t bytes = 50 * block_bytes();
   EXPECT_EQ(plan(bytes, memory_for(bytes)).num_blocks, 50);

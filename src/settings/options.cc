@@ -11,6 +11,7 @@ constexpr std::string_view kQuantizations[] = {"none",      "int8",     "int8_g3
                                                "int8_g128", "w8a8",     "dynamic_int8", "int4",
                                                "int4_g32",  "int4_g64", "int4_g128"};
 constexpr std::string_view kActivations[] = {"int8", "int16"};
+constexpr std::string_view kCacheTypes[] = {"auto", "int8"};
 constexpr std::string_view kFormatters[] = {"json",      "jsonlines",      "sse",     "none",
                                             "json_chat", "jsonlines_chat", "sse_chat"};
 constexpr std::string_view kCompat[] = {"0.25.0"};
@@ -81,6 +82,11 @@ constexpr Option kOptions[] = {
     {"activations", kModel, kDoesIt, IN(model.activations), one_of(kActivations),
      "What products with int8 and int4 weights read: int8 is fast; int16 is more exact than bf16 "
      "and takes twice the arithmetic of int8.",
+     kComputes},
+    {"kv_cache_dtype", kModel, kDoesIt, IN(model.kv_cache_dtype), one_of(kCacheTypes),
+     "What keys and values are kept in: auto has the type of dtype; int8 takes half of bf16's "
+     "memory and reading, with a scale for each token and head. Of 8 bits there is int8 alone, not "
+     "fp8.",
      kComputes},
     {"chat_template", kModel, kDoesIt, IN(model.chat_template), any(),
      "File with a chat template that replaces the checkpoint's.", kTalks},
@@ -378,7 +384,6 @@ constexpr Option kOptions[] = {
     not_yet("adapters", kModel, "Remove it: serve the merged model instead."),
     not_yet("enable_lora", kModel, "Remove it: serve the merged model instead.", "false"),
     not_yet("smoothquant_alpha", kModel, "Remove it: weights keep the checkpoint's precision."),
-    not_yet("kv_cache_dtype", kModel, "Remove it: keys and values have the type of dtype.", "auto"),
     not_yet("speculative_draft_model", kModel,
             "Remove it, and set speculative=ngram: a text is its own draft model."),
     not_yet("draft_model_tp_size", kModel, "Remove it: there is no draft model.", "1"),

@@ -55,6 +55,7 @@ def test_misuse_is_exit_code_2(arguments):
     (["generate", "x", "--prompt", "p", "--repetition-penalty", "11"], "repetition_penalty"),
     (["compile", "x"], "x"),
     (["inspect", "--isa", "neon"], "isa"),
+    (["inspect", "--kv-cache-dtype", "fp8"], "kv_cache_dtype is fp8; it must be one of auto, int8"),
 ])
 def test_refusals_say_the_way_out(arguments, words, tmp_path):
     if arguments[0] == "serve":
@@ -438,6 +439,9 @@ def test_inspect_plans_with_the_settings_of_serve(tmp_path):
     assert short["kv_blocks"] == 8
     assert sheet("--dtype", "fp32")["memory_plan"]["weights_bytes"] > plan["weights_bytes"]
     assert not sheet("--kv-cache-bytes", str(10**14))["memory_plan"]["fits"]
+    small = sheet("--kv-cache-dtype", "int8")["memory_plan"]
+    assert (plan["kv_numbers"], small["kv_numbers"]) == ("bf16", "int8")
+    assert small["kv_bytes"] < 0.6 * plan["kv_bytes"] and small["kv_blocks"] == plan["kv_blocks"]
 
 
 def test_X_5_a_plan_that_does_not_fit_is_refused_with_its_table(engines):

@@ -12,7 +12,9 @@ from conftest import BINARY
 from mid_size import DIM, KV_HEADS, LAYERS, VOCAB, write_folder, write_gguf
 
 PROMPT, NEW = 1300, 64
-KV_BLOCK_BYTES = LAYERS * KV_HEADS * DIM * 2 * 2 * 32  # keys and values of 32 tokens in bf16
+# Keys and values of 32 tokens: bytes of a head's numbers and of their scale.
+KV_BLOCK_BYTES = {numbers: LAYERS * KV_HEADS * head_bytes * 2 * 32 for numbers, head_bytes in
+                  {"bf16": DIM * 2, "fp32": DIM * 4, "int8": DIM + 2}.items()}
 
 # A file and flags. Of the GGUF files one holds int4 with offsets, the other a bit of everything: int8
 # with and without offsets, int4 without, and layers of integers that end in floats.
@@ -22,6 +24,8 @@ FORMS = {
     "int8": ("folder", "--quantize", "int8"),
     "int4, int16": ("folder", "--quantize", "int4", "--activations", "int16"),
     "Q4_1": ("Q4_1.gguf",),
+    "bf16, int8 KV": ("folder", "--dtype", "bf16", "--kv-cache-dtype", "int8"),
+    "Q4_1, int8 KV": ("Q4_1.gguf", "--kv-cache-dtype", "int8"),
     "w8a8": ("folder", "--quantize", "w8a8"),
     "int4": ("folder", "--quantize", "int4"),
     "int8, int16": ("folder", "--quantize", "int8", "--activations", "int16"),
@@ -31,7 +35,7 @@ FORMS = {
 # One of each kind, and one of them alone under sanitizers: these tests take the same way with each,
 # and test_every_variant_keeps_its_bits has every form there, too.
 ONE_OF_EACH_KIND = [pytest.param(form, marks=() if form == "Q4_1" else pytest.mark.bits)
-                    for form in ["bf16", "fp32", "int8", "int4, int16", "Q4_1"]]
+                    for form in ["bf16", "fp32", "int8", "int4, int16", "Q4_1", "bf16, int8 KV"]]
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +124,8 @@ def test_prefix_hits_and_neighbours_change_no_bit(serve, arguments_of, expected,
 def test_Q_7_preemption_changes_no_bit(serve, arguments_of, expected, form):
     # Three sequences of 1364 tokens need 43 blocks each. With one block less, the newest gives way
     # behind its first tokens and is computed again.
-    block_bytes = KV_BLOCK_BYTES * (2 if form == "fp32" else 1)
+    numbers = "fp32" if form == "fp32" else "int8" if "KV" in form else "bf16"
+    block_bytes = KV_BLOCK_BYTES[numbers]
     server = serve(*arguments_of(form), "--max-model-len", "1600", "--enable-prefix-caching",
                    "false", "--kv-cache-bytes", str(128 * block_bytes))
     assert ask(server, [prompt(seed) for seed in range(3)]) == expected(form)

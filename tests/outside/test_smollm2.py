@@ -125,6 +125,16 @@ def test_perplexity_of_the_first_windows(smollm2, engines):
 STORED = {"int8": ("f32-a8-g32", 0.005), "int16": ("f32", 0.001)}
 
 
+def test_perplexity_with_keys_and_values_of_int8(smollm2, engines):
+    text = need(SHARED / "reference/smollm2") / "perplexity-text.txt"
+    bf16, int8 = (
+        json.loads(run("eval", smollm2, "--file", text, "--windows", 2, "--dtype", "bf16",
+                       "--kv-cache-dtype", kv, "--cache-dir", engines, "--json"))["perplexity"]
+        for kv in ("auto", "int8"))
+    assert int8 != bf16
+    assert abs(int8 / bf16 - 1) < 0.005
+
+
 @pytest.mark.parametrize("activations", STORED)
 def test_perplexity_of_the_stored_integers(smollm2, engines, activations):
     form, tolerance = STORED[activations]

@@ -127,10 +127,13 @@ class AttentionUnit {
     task.begin = begin;
     task.end = end;
     task.known_end = std::max<int64_t>(end, last_[query] / kTokensPerBlock + 1);
-    if (call_.cache.type == DType::kF32) {
-      kInner.attention.attend_f32(task);
-    } else {
-      kInner.attention.attend_bf16(task);
+    switch (call_.cache.type) {
+      case DType::kF32:
+        return kInner.attention.attend_f32(task);
+      case DType::kBf16:
+        return kInner.attention.attend_bf16(task);
+      case DType::kInt8:
+        return kInner.attention.attend_int8(task);
     }
   }
 

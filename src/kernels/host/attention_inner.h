@@ -35,7 +35,8 @@ constexpr int64_t state_bytes(int64_t element_bytes, int64_t head_dim) {
 // tasks.
 struct AttentionTask {
   int64_t num_queries;        // 1 .. kTaskQueries
-  const void* const* q;       // of each query: head_dim elements of the cache's type
+  const void* const* q;       // of each query: head_dim elements of the cache's type, or floats
+                              // where that is int8
   const int32_t* first;       // positions first .. last are attended; neither falls from one query
   const int32_t* last;        // to the next
   unsigned char* states;      // of the partition, one behind the other
@@ -53,6 +54,7 @@ struct AttentionInner {
   int64_t state_element_bytes;
   void (*attend_f32)(const AttentionTask& task);
   void (*attend_bf16)(const AttentionTask& task);
+  void (*attend_int8)(const AttentionTask& task);
   // A state that has seen no key.
   void (*clear)(void* state, int64_t padded_dim);
   // total = total merged with a partition behind it.
@@ -66,6 +68,7 @@ struct AttentionInner {
   namespace variant {                                                       \
   void attend_f32(const AttentionTask& task);                               \
   void attend_bf16(const AttentionTask& task);                              \
+  void attend_int8(const AttentionTask& task);                              \
   void clear_state(void* state, int64_t padded_dim);                        \
   void merge_state(const void* partition, int64_t padded_dim, void* total); \
   void finish_state(const void* total, int64_t padded_dim, float* out);     \
@@ -79,5 +82,8 @@ TIDEMILL_ATTENTION(avx512)
 namespace avx512bf16 {
 void attend_bf16(const AttentionTask& task);
 }  // namespace avx512bf16
+namespace avx512vnni {
+void attend_int8(const AttentionTask& task);
+}  // namespace avx512vnni
 
 }  // namespace tidemill

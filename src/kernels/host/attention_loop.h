@@ -81,9 +81,10 @@ inline void store_tile(const QueryTile& tile) {
   }
 }
 
-inline Block block_at(const AttentionTask& task, int64_t index) {
+// `distance`: which block behind it is fetched while this one is read.
+inline Block block_at(const AttentionTask& task, int64_t index, int64_t distance = 1) {
   const int64_t offset = task.block_ids[index] * task.block_stride;
-  const int64_t ahead = index + 1;
+  const int64_t ahead = index + distance;
   const int64_t next = ahead < task.known_end ? task.block_ids[ahead] * task.block_stride : offset;
   return {index * kTokensPerBlock, task.keys + offset, task.values + offset, next - offset};
 }

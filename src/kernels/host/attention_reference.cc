@@ -15,7 +15,7 @@ struct F32 {
   static double key(const unsigned char* run, int64_t head_dim, int64_t token, int64_t d) {
     return reinterpret_cast<const float*>(run)[(token / 16 * head_dim + d) * 16 + token % 16];
   }
-  static double value(const unsigned char* run, int64_t token, int64_t d) {
+  static double value(const unsigned char* run, int64_t /*head_dim*/, int64_t token, int64_t d) {
     return reinterpret_cast<const float*>(run)[(d / 16 * kTokensPerBlock + token) * 16 + d % 16];
   }
   static double query(const void* q, int64_t d) { return static_cast<const float*>(q)[d]; }
@@ -30,7 +30,7 @@ struct Bf16Pairs {
     const int64_t pairs = (head_dim + 1) / 2;
     return at(run, ((token / 16 * pairs + d / 2) * 16 + token % 16) * 2 + d % 2);
   }
-  static double value(const unsigned char* run, int64_t token, int64_t d) {
+  static double value(const unsigned char* run, int64_t /*head_dim*/, int64_t token, int64_t d) {
     return at(run, ((d / 16 * (kTokensPerBlock / 2) + token / 2) * 16 + d % 16) * 2 + token % 2);
   }
   static double query(const void* q, int64_t d) { return at(q, d); }
@@ -38,6 +38,27 @@ struct Bf16Pairs {
   static double rounded(double probability) {
     return to_float(tidemill::to_bf16(static_cast<float>(probability)));
   }
+};
+
+// One token's key (value) of int8 at a time: numbers, and their scale.
+struct Int8Quads {
+  static double scale(const unsigned char* scales, int64_t token) {
+    return Bf16Pairs::at(scales, token);
+  }
+  static double at(const unsigned char* run, int64_t index) {
+    return reinterpret_cast<const int8_t*>(run)[index];
+  }
+  static double key(const unsigned char* run, int64_t head_dim, int64_t token, int64_t d) {
+    const int64_t quads = (head_dim + 3) / 4;
+    return at(run, ((token / 16 * quads + d / 4) * 16 + token % 16) * 4 + d % 4) *
+           scale(run + k_scales_offset(head_dim), token);
+  }
+  static double value(const unsigned char* run, int64_t head_dim, int64_t token, int64_t d) {
+    return at(run, ((d / 16 * (kTokensPerBlock / 4) + token / 4) * 16 + d % 16) * 4 + token % 4) *
+           scale(run + v_scales_offset(head_dim), token);
+  }
+  static double query(const void* q, int64_t d) { return F32::query(q, d); }
+  static double rounded(double probability) { return probability; }
 };
 
 // A query's state (attention_inner.h) in double.
@@ -81,7 +102,8 @@ void add_block(const AttentionTask& task, int64_t query, int64_t block, State st
     const double probability = exp(scores[t] - max);
     state.sum() += probability;
     for (int64_t d = 0; d < task.head_dim; ++d) {
-      state.values()[d] += Type::rounded(probability) * Type::value(task.values + offset, t, d);
+      state.values()[d] +=
+          Type::rounded(probability) * Type::value(task.values + offset, task.head_dim, t, d);
     }
   }
 }
@@ -100,6 +122,7 @@ void attend(const AttentionTask& task) {
 
 void attend_f32(const AttentionTask& task) { attend<F32>(task); }
 void attend_bf16(const AttentionTask& task) { attend<Bf16Pairs>(task); }
+void attend_int8(const AttentionTask& task) { attend<Int8Quads>(task); }
 
 void clear_state(void* state, int64_t padded_dim) {
   memset(state, 0, static_cast<size_t>(kStateHeader + padded_dim) * sizeof(double));

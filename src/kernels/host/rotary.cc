@@ -18,6 +18,7 @@ constexpr size_t kHugePageBytes = size_t{2} << 20;
 
 uint16_t element_of(float value, uint16_t) { return to_bf16(value).bits; }
 float element_of(float value, float) { return value; }
+int8_t element_of(float value, int8_t) { return static_cast<int8_t>(value); }
 
 // A token's key or value in a head's run, from its slot on (kv_layout.h): pairs of dims (of tokens)
 // stand together where two elements are a word of 4 bytes. Null values: zeros.
@@ -42,10 +43,57 @@ void write_value(Element* run, int64_t head_dim, int64_t t, const float* values)
   }
 }
 
+// Nearest even, for |value| below 2^22, without a call.
+float nearest(float value) {
+  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: what is added to it loses its fraction
+  return value + kMagic - kMagic;
+}
+
+// The scale of a token's int8 numbers: the largest becomes 127 or, as the scale is rounded up to
+// bf16, a little less. Not a number where a value is none or infinite.
+Bf16 scale_of(const float* values, int64_t head_dim) {
+  constexpr float kLeastMagnitude = 1.0e-30f;  // below it, values count as zero
+  float largest = 0.0f;
+  bool finite = true;
+  for (int64_t d = 0; d < head_dim; ++d) {
+    largest = fabsf(values[d]) > largest ? fabsf(values[d]) : largest;
+    finite &= fabsf(values[d]) <= 3.0e38f;
+  }
+  if (!finite) return Bf16{0x7fc0};
+  if (largest < kLeastMagnitude) return Bf16{0};
+  const float scale = largest / 127.0f;
+  uint32_t bits;
+  memcpy(&bits, &scale, sizeof bits);
+  return Bf16{static_cast<uint16_t>((bits + 0xffffu) >> 16)};
+}
+
+// Numbers, then scales (kv_layout.h): those of `values` in writers for the slot t.
+template <void (*kWrite)(int8_t*, int64_t, int64_t, const float*)>
+void write_integers(unsigned char* run, size_t scales_offset, int64_t head_dim, int64_t t,
+                    const float* values) {
+  const Bf16 scale = values == nullptr ? Bf16{0} : scale_of(values, head_dim);
+  const float factor = to_float(scale);
+  float integers[kMaxHeadDim] = {};
+  for (int64_t d = 0; factor > 0.0f && d < head_dim; ++d) {
+    integers[d] = nearest(values[d] / factor);
+  }
+  kWrite(reinterpret_cast<int8_t*>(run), head_dim, t, integers);
+  memcpy(run + scales_offset + t * static_cast<int64_t>(sizeof scale.bits), &scale.bits,
+         sizeof scale.bits);
+}
+
 enum class Side : uint8_t { kKey, kValue };
 
 void write_slot(unsigned char* run, DType type, Side side, int64_t head_dim, int64_t t,
                 const float* values) {
+  if (type == DType::kInt8) {
+    if (side == Side::kKey) {
+      write_integers<write_key<int8_t>>(run, k_scales_offset(head_dim), head_dim, t, values);
+    } else {
+      write_integers<write_value<int8_t>>(run, v_scales_offset(head_dim), head_dim, t, values);
+    }
+    return;
+  }
   const auto write = [&](auto* elements) {
     if (side == Side::kKey) {
       write_key(elements, head_dim, t, values);

@@ -1,0 +1,84 @@
+// Variants by types of keys and values, and a cache, for the tests of what fills and reads it.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "kernels/test_tensors.h"
+
+namespace tidemill::test {
+
+inline constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+struct Case {
+  const Kernels* kernels;
+  DType type;
+};
+
+inline std::string name_of(const Case& test_case) {
+  const char* type = test_case.type == DType::kF32    ? "_f32"
+                     : test_case.type == DType::kBf16 ? "_bf16"
+                                                      : "_int8";
+  return label(*test_case.kernels) + type;
+}
+
+inline void PrintTo(const Case& test_case, std::ostream* out) { *out << name_of(test_case); }
+
+inline std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const Kernels* kernels : runnable_implementations()) {
+    all.push_back({kernels, DType::kF32});
+    all.push_back({kernels, DType::kBf16});
+    all.push_back({kernels, DType::kInt8});
+  }
+  return all;
+}
+
+inline float rounded(DType type, float value) {
+  return type == DType::kF32 ? value : to_float(to_bf16(value));
+}
+
+// What queries have.
+inline DType query_type(DType type) { return type == DType::kInt8 ? DType::kF32 : type; }
+
+// The scale of int8 numbers, rounded up to bf16.
+inline float scale_of(float largest) {
+  const float scale = largest / 127.0f;
+  const float nearest = to_float(to_bf16(scale));
+  return nearest >= scale ? nearest
+                          : to_float(Bf16{static_cast<uint16_t>(to_bf16(scale).bits + 1)});
+}
+
+// A cache whose every block is recycled: full of NaN. Sequences get scattered blocks.
+class Cache {
+ public:
+  Cache(DType type, const AttentionShape& shape, int64_t num_blocks, float content)
+      : memory_(
+            DType::kF32, num_blocks,
+            static_cast<int64_t>(kv_block_bytes(type, shape.num_kv_heads, shape.head_dim)) / 4) {
+    memory_.fill(content);
+    layer_ = {.data = static_cast<unsigned char*>(memory_.view().data),
+              .block_stride = static_cast<size_t>(memory_.view().stride) * 4,
+              .type = type};
+  }
+  const KvLayer& layer() const { return layer_; }
+
+ private:
+  OwnedTensor memory_;
+  KvLayer layer_;
+};
+
+inline AttentionShape shape_of(int64_t head_dim, int64_t heads, int64_t kv_heads,
+                               int64_t window = 0) {
+  return {.num_heads = heads,
+          .num_kv_heads = kv_heads,
+          .head_dim = head_dim,
+          .scale = 2.0f / std::sqrt(static_cast<float>(head_dim)),
+          .window = window};
+}
+
+}  // namespace tidemill::test
