@@ -23,7 +23,7 @@ int bench_kernels(const SettingsReport& report) {
   const OpenedEngine opened =
       open_engine(settings.model.model_id, engine_options(settings.model), workers, bar.callback());
   bar.finish();
-  const Model model(opened.dir);
+  const Model model(opened.dir, model_options(settings.model));
   const Kernels& kernels = select_kernels(settings.model.isa);
   ArithmeticProbe arithmetic(kernels, workers);
   MachineProbe probe(workers,

@@ -24,6 +24,9 @@ Settings offline(Settings settings, int64_t most_sequences) {
   ExecutorOptions& executor = settings.executor;
   executor.scheduler.prefix_cache = false;  // every prompt is computed
   executor.scheduler.speculative = "off";   // and every token in a step of its own
+  executor.scheduler.mixed_step_tokens =
+      executor.scheduler.max_step_tokens;  // as calls are counted
+  executor.max_step_ms = executor.busy_log_ms = 0;
   executor.scheduler.max_sequences =
       static_cast<int32_t>(std::max<int64_t>(executor.scheduler.max_sequences, most_sequences));
   executor.job_queue_size = std::max<int64_t>(executor.job_queue_size, most_sequences);

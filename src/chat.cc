@@ -113,7 +113,9 @@ int chat(const SettingsReport& report) {
   WorkerPool workers(report.settings.workers);
   MetricsRegistry metrics;
   ProgressBar bar(stderr);
-  const auto model = LoadedModel::load(report.settings, workers, metrics, bar.callback());
+  Settings settings = report.settings;
+  settings.executor.busy_log_ms = 0;  // its lines would stand in the answers
+  const auto model = LoadedModel::load(settings, workers, metrics, bar.callback());
   bar.finish();
   JsonValue messages = JsonArray{};
   if (!report.settings.verb.system.empty()) {

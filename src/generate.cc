@@ -194,7 +194,9 @@ int generate(const SettingsReport& report) {
   WorkerPool workers(report.settings.workers);
   MetricsRegistry metrics;
   ProgressBar bar(stderr);
-  const auto model = LoadedModel::load(report.settings, workers, metrics, bar.callback());
+  Settings settings = report.settings;
+  settings.executor.busy_log_ms = 0;  // its lines would stand between the answers
+  const auto model = LoadedModel::load(settings, workers, metrics, bar.callback());
   bar.finish();
   const GenerationFields fields = generation_fields(arguments);
   if (arguments.file.empty()) {

@@ -66,8 +66,9 @@ void say_plan(const MemoryPlan& plan) {
 
 // The embedding is left out: a step reads a few rows of it.
 ReadLimits read_limits(const MachineCalibration& machine, std::span<const PackedWeight> weights,
-                       const MemoryPlan& plan) {
+                       const MemoryPlan& plan, int64_t window) {
   ReadLimits limits{.kv_bytes_per_token = plan.bytes_per_block / kTokensPerBlock,
+                    .window = window,
                     .bytes_per_second = machine.is_sound() ? machine.numbers->read_by_all : 0.0};
   for (const PackedWeight& weight : weights) {
     limits.weight_bytes += static_cast<int64_t>(packed_bytes(weight.format, weight.n, weight.k));
@@ -97,8 +98,8 @@ void choose_step_sizes(const MachineCalibration& machine, const Model& model,
     options.free_tokens = static_cast<int32_t>(free);
     options.level_tokens = level_tokens(*machine.numbers, weights);
   }
-  // Eight times the free tokens make a step some four times as long as one of decodes alone, and
-  // products with so many rows hardly slower for each of them than with more (docs/performance.md).
+  // So many rows cost hardly more each than many more would, and whoever decodes waits for a
+  // quarter of what a whole step takes (docs/performance.md, Changes).
   if (options.mixed_step_tokens == 0) {
     options.mixed_step_tokens = std::clamp(8 * options.free_tokens / kBlock * kBlock, 128, 512);
   }
@@ -240,7 +241,7 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   const MachineCalibration machine = machine_calibration(settings.model, kernels, workers);
   choose_step_sizes(machine, *model_, options.scheduler);
   say_calibration(machine, options.scheduler);
-  options.read = read_limits(machine, weights_of(*model_), plan);
+  options.read = read_limits(machine, weights_of(*model_), plan, architecture.sliding_window);
   options.scheduler.groups = {{.num_blocks = plan.num_blocks}};
   executor_ = std::make_unique<Executor>(
       std::make_unique<NetworkRunner>(kernels, workers, *model_, limits, plan.num_blocks),

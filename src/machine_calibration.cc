@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <fstream>
+#include <future>
+#include <new>
 #include <stdexcept>
 #include <system_error>
 
@@ -134,14 +136,18 @@ std::optional<CalibrationMemory> memory_in(const ModelSettings& settings) {
 }
 
 MachineCalibration pinned(const std::string& path) {
-  const std::optional<CalibrationFile> file = read_file(path);
-  if (!file) {
-    throw std::runtime_error(
-        format("calibration is {}, which is not a calibration of this version. It is auto, off or "
-               "a file like those in CACHE_DIR/calibration, where auto keeps them.",
-               path));
+  std::optional<CalibrationFile> file;
+  std::string reason = "it is not a calibration of this version";
+  try {
+    file = read_file(path);
+  } catch (const std::runtime_error& error) {
+    reason = error.what();
   }
-  return {file->calibration, path};
+  if (file) return {file->calibration, path};
+  throw std::runtime_error(
+      format("calibration is {}: {}. It is auto, off or a file like those in "
+             "CACHE_DIR/calibration, where auto keeps them.",
+             path, reason));
 }
 
 std::string gigas(double rate) { return rate > 0.0 ? format("{:.3g}", rate * 1e-9) : "?"; }
@@ -233,13 +239,22 @@ MachineCalibration machine_calibration(const ModelSettings& settings, const Kern
     }
   }
   const CalibrationOptions options;
-  if (available_memory() < kLeastRoom * options.arena_bytes) {
+  if (available_memory() < kLeastRoom * arena_bytes(options, workers.num_threads())) {
     return {{}, "too little memory to measure in"};
   }
-  Calibration measured = calibrate(kernels, workers, options);
-  if (measured.disturbed) return {std::move(measured), "measured beside somebody else"};
-  if (memory) memory->remember(key, measured);
-  return {std::move(measured), "measured"};
+  try {
+    // On a thread that stays on worker 0's core, as who computes steps does.
+    auto task = std::async(std::launch::async, [&] {
+      workers.pin_caller();
+      return calibrate(kernels, workers, options);
+    });
+    Calibration measured = task.get();
+    if (measured.disturbed) return {std::move(measured), "measured beside others, so not gone by"};
+    if (memory) memory->remember(key, measured);
+    return {std::move(measured), "measured"};
+  } catch (const std::bad_alloc&) {
+    return {{}, "too little memory to measure in"};
+  }
 }
 
 std::string describe(const Calibration& c) {

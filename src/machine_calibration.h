@@ -53,11 +53,11 @@ struct MachineCalibration {
 };
 // By settings.model.calibration. Measuring takes half a second, and happens once: undisturbed
 // numbers are remembered in the cache directory. Throws std::runtime_error when the file that the
-// setting names cannot be read; nothing else fails.
+// setting names cannot be read; without memory to measure in there are none.
 MachineCalibration machine_calibration(const ModelSettings& settings, const Kernels& kernels,
                                        WorkerPool& workers);
 
-// "13.2 free tokens" and its rates, in one line.
+// Its rates, in one line.
 std::string describe(const Calibration& calibration);
 
 }  // namespace tidemill

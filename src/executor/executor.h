@@ -27,6 +27,7 @@ namespace tidemill {
 struct ReadLimits {
   int64_t weight_bytes = 0;        // of every step
   int64_t kv_bytes_per_token = 0;  // of every token that a row of the plan attends
+  int64_t window = 0;              // tokens that a token attends to at most; 0: all before it
   double bytes_per_second = 0.0;   // a plain read of all workers (calibration.h); 0: not known
 };
 

@@ -1,5 +1,7 @@
 #include "executor/step_tally.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace tidemill {
@@ -15,7 +17,11 @@ StepTally::StepTally(const ReadLimits& limits, std::chrono::milliseconds log_int
 void StepTally::step(const StepPlan& plan, double seconds) {
   const StepWork work = plan.work();
   int64_t attended = 0;  // tokens; all of a chunk's rows go over the same keys
-  for (const PlanRow& row : plan.rows) attended += row.first_position + row.num_tokens;
+  for (const PlanRow& row : plan.rows) {
+    const int64_t context = row.first_position + row.num_tokens;
+    const int64_t seen = limits_.window + row.num_tokens - 1;
+    attended += limits_.window > 0 ? std::min(context, seen) : context;
+  }
   const auto bytes =
       static_cast<double>(limits_.weight_bytes) +
       static_cast<double>(attended) * static_cast<double>(limits_.kv_bytes_per_token);

@@ -20,6 +20,7 @@ using Clock = std::chrono::steady_clock;
 constexpr int64_t kReadGrain = 32 * 1024;     // what read_memory takes at a time
 constexpr int64_t kInputs = 2048;             // of the products: rows of them stay in L2
 constexpr int64_t kBytesPerWorker = 2 << 20;  // of a slice, at least: else meeting is what is timed
+constexpr int64_t kLeastSlices = 4;           // what is read again has left the cache
 constexpr double kProbeSeconds = 0.004;
 // Between what was probed first and last: more means that somebody else was at work.
 constexpr double kCalm = 1.15;
@@ -51,14 +52,18 @@ double weights_per_byte(const PackedFormat& format) {
          static_cast<double>(panel_bytes(format, kInputs));
 }
 
+int64_t slice_bytes(const CalibrationOptions& options, int num_threads) {
+  return std::max(options.slice_bytes, kBytesPerWorker * num_threads);
+}
+
 // The memory that is read, and the tensors around it.
 class Bench {
  public:
   Bench(const Kernels& kernels, WorkerPool& workers, const CalibrationOptions& options)
       : kernels_(kernels),
         workers_(workers),
-        slice_(std::max(options.slice_bytes, kBytesPerWorker * workers.num_threads())),
-        num_slices_(std::max<int64_t>(4, options.arena_bytes / slice_)),
+        slice_(slice_bytes(options, workers.num_threads())),
+        num_slices_(arena_bytes(options, workers.num_threads()) / slice_),
         arena_(kernels.allocate(static_cast<size_t>(slice_ * num_slices_))),
         input_(kernels.allocate(kMostRows * kInputs * sizeof(float))),
         integers_(kernels.allocate(kMostRows * 2 * (kInputs + kInputs))),
@@ -76,8 +81,10 @@ class Bench {
   double read(int num_lanes) {
     const int64_t begin = next_slice();
     std::atomic<uint64_t> sum{0};  // used, so that the reads are made
-    const auto start = Clock::now();
+    Clock::time_point start;
     workers_.run([&](Lane& lane) {
+      lane.meet();  // waking the others is not reading
+      if (lane.index() == 0) start = Clock::now();
       if (lane.index() >= num_lanes) return;
       Lane part(lane.index(), num_lanes, nullptr);
       const Range range = part.share(slice_ / kReadGrain * kReadGrain, kReadGrain);
@@ -99,8 +106,12 @@ class Bench {
                      .cols = weight.n,
                      .stride = weight.n,
                      .type = DType::kF32};
-    const auto start = Clock::now();
-    workers_.run([&](Lane& lane) { kernels_.matmul(lane, in, weight, Epilogue{}, out); });
+    Clock::time_point start;
+    workers_.run([&](Lane& lane) {
+      lane.meet();
+      if (lane.index() == 0) start = Clock::now();
+      kernels_.matmul(lane, in, weight, Epilogue{}, out);
+    });
     return seconds_since(start) / static_cast<double>(slice_ / panel * panel);
   }
 
@@ -179,6 +190,11 @@ void keep_if(bool holds, double& value, Calibration& calibration, const std::str
 }
 
 }  // namespace
+
+int64_t arena_bytes(const CalibrationOptions& options, int num_threads) {
+  const int64_t slice = slice_bytes(options, num_threads);
+  return std::max(kLeastSlices, options.arena_bytes / slice) * slice;
+}
 
 int64_t CalibrationOptions::default_arena_bytes() {
   const int64_t cache = std::max(0L, ::sysconf(_SC_LEVEL3_CACHE_SIZE));

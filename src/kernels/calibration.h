@@ -62,7 +62,11 @@ struct CalibrationOptions {
   static int64_t default_arena_bytes();
 };
 
-// Not to be called in a section of the pool. Takes the arena for as long as it runs.
+// What calibrate() takes: more than the options say where there are so many workers that four
+// slices of theirs are more.
+int64_t arena_bytes(const CalibrationOptions& options, int num_threads);
+
+// On the thread that is worker 0, outside a section. Takes the arena for as long as it runs.
 // Throws std::bad_alloc.
 Calibration calibrate(const Kernels& kernels, WorkerPool& workers,
                       const CalibrationOptions& options = {});

@@ -162,9 +162,8 @@ void Table::attention(int64_t sequences, int64_t context) {
                   .operations = {.attention = step.operations()}};
   const Figures figures =
       between_probes(work, [&](int64_t calls) { step.run(kernels_, workers_, calls); });
-  const bool wide = model_.compute_types().floats == DType::kF32;
   show_({.kernel = "attention",
-         .format = name_of(wide ? PackedFormat::kF32 : PackedFormat::kBf16),
+         .format = name_of(model_.compute_types().cache()),
          .rows = sequences,
          .context = context,
          .figures = figures});

@@ -149,14 +149,19 @@ TEST_P(DecoderRows, AreTheSameBitsWithAnyNeighboursAndWorkers) {
 // Many rows are dealt out to lanes, a few together go through each product: 133 rows are the one
 // for up to two lanes, and the other for three.
 TEST_P(DecoderRows, AreTheSameBitsInStripsOfAnyLane) {
-  for (const PackedFormat& format : kFormats) {
-    SCOPED_TRACE(test::label(format));
-    const std::vector<Part> parts = {{1, 0, 91}, {0, 0, 42}};
-    const std::vector<float> together = last_logits({parts}, 3, format);
-    EXPECT_EQ(last_logits({parts}, 1, format), together);
-    EXPECT_EQ(last_logits({parts}, 2, format), together);
-    const std::vector<std::vector<Part>> with_next = {parts, {{1, 91, 1}, {0, 42, 1}}};
-    EXPECT_EQ(last_logits(with_next, 2, format), last_logits(with_next, 3, format));
+  constexpr ModelOptions kTwoRuns{.activation_bits = 16};
+  constexpr ModelOptions kInt8Cache{.int8_cache = true};
+  for (const ModelOptions& options : {ModelOptions{}, kTwoRuns, kInt8Cache}) {
+    for (const PackedFormat& format : kFormats) {
+      SCOPED_TRACE(test::label(format));
+      const std::vector<Part> parts = {{1, 0, 91}, {0, 0, 42}};
+      const std::vector<float> together = last_logits({parts}, 3, format, options);
+      EXPECT_EQ(last_logits({parts}, 1, format, options), together);
+      EXPECT_EQ(last_logits({parts}, 2, format, options), together);
+      const std::vector<std::vector<Part>> with_next = {parts, {{1, 91, 1}, {0, 42, 1}}};
+      EXPECT_EQ(last_logits(with_next, 2, format, options),
+                last_logits(with_next, 3, format, options));
+    }
   }
 }
 

@@ -92,6 +92,24 @@ TEST(OwnDrafts, TheyComeOnlyWhereTheyAreAskedForOrKnownToBeFree) {
   EXPECT_EQ(speculating("ngram", 0).max_score_rows(), 32 + 15);
 }
 
+TEST(OwnDrafts, AutoGoesByWhatIsLevelAndNgramByWhatIsFree) {
+  for (const auto& [how, most] : {std::pair("auto", 3), std::pair("ngram", 11)}) {
+    SchedulerOptions options = speculating(how, 12);
+    options.level_tokens = 4;
+    EXPECT_EQ(options.speculative_tokens(), most + 1);
+    EXPECT_GE(options.most_score_rows(), options.max_score_rows());
+    Scheduler scheduler(options);
+    scheduler.add(counting(1, 200));
+    int32_t drafts = 0;
+    for (int step = 0; step < 30; ++step) {
+      const StepPlan plan = scheduler.next_step();
+      if (step > 0) drafts = std::max(drafts, plan.rows.at(0).num_score_rows - 1);
+      count_on(scheduler, plan);
+    }
+    EXPECT_EQ(drafts, most);
+  }
+}
+
 TEST(OwnDrafts, I8_TheyLeaveHalfOfAStepToPrompts) {
   SchedulerOptions options = speculating("ngram", 64);
   options.max_step_tokens = 16;

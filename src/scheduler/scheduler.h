@@ -152,8 +152,8 @@ class Scheduler {
 
   // The next plan; empty when nothing can run. Exactly one commit() or drop_plan() follows each
   // non-empty plan.
-  // Prompts take of it what the costs leave: at least a block of one of them, whatever it costs, so
-  // that every prompt goes on; decodes are not held back by it.
+  // Prompts take of a step what the costs leave of its time: at least a block of one of them,
+  // whatever it costs, so that every prompt goes on. Decodes are not held back.
   StepPlan next_step(const StepCosts& costs = {});
   // Nothing comes of the plan that was made last, or that was to be made: its tokens are still to
   // be computed. Whether some of them were does not matter, they are written over.

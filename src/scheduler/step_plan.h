@@ -24,7 +24,7 @@ struct PlanRow {
   int32_t num_score_rows = 0;
   int32_t num_prompt_rows = 0;
 
-  // A decode, drafts included: what it computes is chosen from, all of it.
+  // A decode, drafts included, or a last chunk of one token: what it computes is chosen from, all.
   bool is_decode() const { return num_tokens == num_choice_rows(); }
   // Of all its tokens together.
   int64_t num_keys() const {

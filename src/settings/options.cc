@@ -126,7 +126,7 @@ constexpr Option kOptions[] = {
     {"max_step_ms", kModel, kDoesIt, IN(executor.max_step_ms), between(0, 60000),
      "Milliseconds of a step that prompts are cut into chunks for: what decodes leave of it, at "
      "least 32 tokens. 99 steps of 100 stay within 1.15 of it where decodes alone take less; 0: "
-     "max_rolling_batch_prefill_tokens alone decides.",
+     "mixed_step_tokens and max_rolling_batch_prefill_tokens decide.",
      kTalks},
     {"busy_log_interval", kServer, kDoesIt, SECONDS(executor.busy_log_ms), between(0, kDaySeconds),
      "Between two lines of the log that say how much was computed, while there is something; 0: "
@@ -167,7 +167,7 @@ constexpr Option kOptions[] = {
     {"calibration", kModel, kDoesIt, IN(model.calibration), any(),
      "What this machine can do, in half a second once: auto measures it and keeps it in "
      "CACHE_DIR/calibration; off; or such a file, which then holds whatever the machine does.",
-     kComputes},
+     kPlans},
     // The server.
     {"inference_address", kServer, kDoesIt, IN(inference_address), any(),
      "http://HOST:PORT or https://HOST:PORT to listen on; default http://0.0.0.0:8080.", kServe},

@@ -123,11 +123,12 @@ def test_prefix_hits_and_neighbours_change_no_bit(serve, arguments_of, expected,
 @pytest.mark.parametrize("form", ONE_OF_EACH_KIND)
 def test_Q_7_preemption_changes_no_bit(serve, arguments_of, expected, form):
     # Three sequences of 1364 tokens need 43 blocks each. With one block less, the newest gives way
-    # behind its first tokens and is computed again.
+    # behind its first tokens and is computed again. Its prompt must be there before the others end.
     numbers = "fp32" if form == "fp32" else "int8" if "KV" in form else "bf16"
     block_bytes = KV_BLOCK_BYTES[numbers]
     server = serve(*arguments_of(form), "--max-model-len", "1600", "--enable-prefix-caching",
-                   "false", "--kv-cache-bytes", str(128 * block_bytes))
+                   "false", "--kv-cache-bytes", str(128 * block_bytes),
+                   "--mixed-step-tokens", "512")
     assert ask(server, [prompt(seed) for seed in range(3)]) == expected(form)
     assert server.metric("vllm:num_preemptions_total") > 0
 

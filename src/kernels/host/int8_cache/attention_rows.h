@@ -95,6 +95,17 @@ WeightUnit weight_unit(const BlockScales& scales, int64_t first, int64_t last) {
   return {Vector::first(rounding.inverse), Vector::first(rounding.unit)};
 }
 
+// Those of tokens first .. last; of the others 0, for no probability makes 0 of one that the unit
+// raises beyond all numbers.
+template <typename Vector>
+void clear_scales(const BlockScales& scales, int64_t first, int64_t last, BlockScales& cleared) {
+  for (int64_t t = 0; t < kTokensPerBlock; t += Vector::kWidth) {
+    const auto bits = Vector::as_int(Vector::load(scales.of_token + t));
+    Vector::store(Vector::as_float(Vector::clear_outside(bits, first - t, last - t)),
+                  cleared.of_token + t);
+  }
+}
+
 // What the walk over a block's queries needs of it.
 struct IntegerBlock {
   Block block;
@@ -219,7 +230,14 @@ void add_row_values(const AttentionTask& task, const IntegerBlock& at, bool mask
   float units[kRows];
   for (int r = 0; r < kRows; ++r) {
     const WeightUnit unit = unit_for<Vector>(at, masked, tile, query + r);
-    round_row<Vector>(probabilities[r], at.scales, unit, words[r]);
+    if (masked) {
+      BlockScales attended;
+      clear_scales<Vector>(at.scales, tile.first[query + r] - at.block.first_position,
+                           tile.last[query + r] - at.block.first_position, attended);
+      round_row<Vector>(probabilities[r], attended, unit, words[r]);
+    } else {
+      round_row<Vector>(probabilities[r], at.scales, unit, words[r]);
+    }
     units[r] = unit.unit;
   }
   for (int64_t d = 0; d < padded_dim; d += 16) {
