@@ -4,6 +4,7 @@
 #include <atomic>
 #include <random>
 
+#include "kernels/element_bytes.h"
 #include "kernels/quantized_rows.h"
 #include "measure/attention_case.h"
 #include "measure/kernel_inputs.h"

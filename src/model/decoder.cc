@@ -253,16 +253,24 @@ bool Decoder::goes_by_strips(const Lane& lane, int64_t num_rows) const {
          num_rows >= kStripRows * lane.count();
 }
 
+// As many strips as come nearest to kStripRows each, all of one size.
+int64_t Decoder::rows_of_strips(int64_t num_rows) {
+  const int64_t num_strips = std::max<int64_t>(1, (num_rows + kStripRows / 2) / kStripRows);
+  const int64_t rows = (num_rows + num_strips - 1) / num_strips;
+  return round_up(rows, kTileRows);
+}
+
 // Many rows: each lane takes rows of its own from one attention to the next, a strip at a time, so
 // that what a strip's products leave for each other stays in the core's own cache. They meet only
 // around the attention, where rows see each other.
 void Decoder::layers_by_strips(Lane& lane, const TokenRows& rows) {
   const std::vector<LayerWeights>& layers = model_.layers();
   const Range own = lane.share(rows.count);
+  const int64_t strip_rows = rows_of_strips(own.size());
   Lane alone(0, 1, nullptr);
   const auto for_each_strip = [&](const auto& work) {
-    for (int64_t row = own.begin; row < own.end; row += kStripRows) {
-      work(Strip{{row, std::min(row + kStripRows, own.end)}, own.begin});
+    for (int64_t row = own.begin; row < own.end; row += strip_rows) {
+      work(Strip{{row, std::min(row + strip_rows, own.end)}, own.begin});
     }
     lane.meet();
   };
