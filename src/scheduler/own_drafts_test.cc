@@ -101,7 +101,7 @@ TEST(OwnDrafts, AutoGoesByWhatIsLevelAndNgramByWhatIsFree) {
     Scheduler scheduler(options);
     scheduler.add(counting(1, 200));
     int32_t drafts = 0;
-    for (int step = 0; step < 30; ++step) {
+    for (int step = 0; scheduler.find(1) != nullptr; ++step) {
       const StepPlan plan = scheduler.next_step();
       if (step > 0) drafts = std::max(drafts, plan.rows.at(0).num_score_rows - 1);
       count_on(scheduler, plan);
