@@ -466,7 +466,7 @@ def test_inspect_shows_the_calibration_and_keeps_it(tmp_path):
     assert len(measured["products"]) == 6
     kept = list((cache / "calibration").glob("*.json"))
     if not kept:
-        assert "somebody else" in measured["origin"]
+        assert "beside others" in measured["origin"]
         return
     for setting in ["auto", kept[0]]:
         again = calibration(setting)
