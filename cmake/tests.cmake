@@ -42,7 +42,8 @@ function(emulated_tests processor variant)
     add_test(NAME ${prefix}.${name}
       COMMAND ${QEMU_X86_64} -cpu ${processor} $<TARGET_FILE:${name}_test> --gtest_brief=1
               --gtest_filter=${TIDEMILL_EMULATED_${name}})
-    set_tests_properties(${prefix}.${name} PROPERTIES TIMEOUT 240)
+    # The longest of all begin first, or one core would wait for them in the end.
+    set_tests_properties(${prefix}.${name} PROPERTIES TIMEOUT 600 COST 100)
   endforeach()
 endfunction()
 
