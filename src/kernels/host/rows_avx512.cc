@@ -158,7 +158,11 @@ uint64_t read_memory(const void* data, int64_t bytes) {
       }
     }
   }
-  return static_cast<uint64_t>(_mm512_reduce_add_epi64(sum));
+  alignas(64) uint64_t parts[8];
+  _mm512_store_si512(parts, sum);
+  uint64_t total = 0;
+  for (const uint64_t part : parts) total += part;
+  return total;
 }
 
 }  // namespace tidemill::avx512
