@@ -125,7 +125,7 @@ constexpr Option kOptions[] = {
      kTalks},
     {"max_step_ms", kModel, kDoesIt, IN(executor.max_step_ms), between(0, 60000),
      "Milliseconds of a step that prompts are cut into chunks for: what decodes leave of it, at "
-     "least 32 tokens. 99 steps of 100 stay within 1.15 of it where decodes alone take less; 0: "
+     "least 32 tokens. Steps aim at it and may take longer where times vary; 0: "
      "mixed_step_tokens and max_rolling_batch_prefill_tokens decide.",
      kTalks},
     {"busy_log_interval", kServer, kDoesIt, SECONDS(executor.busy_log_ms), between(0, kDaySeconds),
