@@ -64,7 +64,7 @@ int32_t NetworkRunner::vocab_size() const {
 StepResult NetworkRunner::run(const StepInput& input) {
   const auto score_rows = static_cast<int64_t>(input.sampling.size());
   sampled_.assign(input.sampling.size(), std::nullopt);
-  workers_.run([&](Lane& lane) {
+  workers_.run_present([&](Lane& lane) {
     decoder_.forward(lane, input.forward);
     const Tensor logits = decoder_.logits();
     const Range rows = lane.share(score_rows);

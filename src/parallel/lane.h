@@ -26,7 +26,7 @@ class Lane {
 
   // Returns when every worker of the section has called it; writes before are visible after.
   void meet() {
-    if (count_ > 1) barrier_->wait();
+    if (count_ > 1) barrier_->wait(index_);
   }
 
   // This worker's contiguous part of [0, total), cut at multiples of `grain`. The parts cover the

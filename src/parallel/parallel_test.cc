@@ -5,6 +5,7 @@
 #include <xmmintrin.h>
 
 #include <atomic>
+#include <chrono>
 #include <fstream>
 #include <limits>
 #include <numeric>
@@ -47,6 +48,24 @@ TEST_P(Pool, EveryWorkerRunsEverySectionOnce) {
     pool_.run([&](Lane& lane) { ++runs[static_cast<size_t>(lane.index())]; });
   }
   EXPECT_EQ(runs, std::vector<int>(static_cast<size_t>(GetParam()), 500));
+}
+
+TEST_P(Pool, SectionsOfThePresentAndOfAllTakeTurns) {
+  std::atomic<int> wrong{0};
+  for (int section = 0; section < 500; ++section) {
+    std::atomic<int> runs{0};
+    pool_.run([&](Lane&) { ++runs; });
+    wrong += runs != GetParam();
+    std::atomic<int> present{0};
+    int lanes = 0;
+    pool_.run_present([&](Lane& lane) {
+      if (lane.index() == 0) lanes = lane.count();
+      ++present;
+      lane.meet();
+    });
+    wrong += present != lanes;
+  }
+  EXPECT_EQ(wrong, 0);
 }
 
 TEST_P(Pool, WritesBeforeAMeetingAreSeenAfterIt) {
@@ -114,9 +133,75 @@ TEST(WorkerPool, KeepsEachWorkerOnItsCoreAndTheCallerWhereItWas) {
   EXPECT_EQ(seen[2], std::vector<int>{cores[2 % cores.size()]});
 }
 
+int64_t always_more() {
+  static std::atomic<int64_t> times{0};
+  return ++times;
+}
+
+// The caller finds worker 1 missing, its core is worker 0's now, and all are back for other work.
+TEST(WorkerPool, WhoIsAwaySitsOutOfSectionsOfThePresent) {
+  const std::vector<int> cores = usable_cores();
+  WorkerPool pool({.num_threads = 3, .times_switched = always_more});
+  const auto thread_of_worker = [&](int worker) {
+    std::thread::id id;
+    pool.run([&](Lane& lane) {
+      if (lane.index() == worker) id = std::this_thread::get_id();
+    });
+    return id;
+  };
+  const std::thread::id away = thread_of_worker(1);
+  int lanes = 3;
+  for (int section = 0; section < 3000 && lanes == 3; ++section) {
+    pool.run_present([&](Lane& lane) {
+      if (lane.index() == 0) lanes = lane.count();
+      if (std::this_thread::get_id() == away) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      }
+      lane.meet();
+    });
+  }
+  EXPECT_EQ(lanes, 2);
+  std::atomic<int> runs{0};
+  std::atomic<bool> was_away{true};
+  pool.run_present([&](Lane&) {
+    ++runs;
+    if (std::this_thread::get_id() == away) was_away = false;
+  });
+  EXPECT_EQ(runs, 2);
+  EXPECT_TRUE(was_away);
+  EXPECT_EQ(thread_of_worker(1), away);
+}
+
+// What takes the caller's core takes it from nobody: the caller goes to another.
+TEST(WorkerPool, ACallerWhoseCoreIsTakenMovesToAnother) {
+  const std::vector<int> cores = usable_cores();
+  if (cores.size() < 2) GTEST_SKIP() << "not here: a second core";
+  WorkerPool pool({.num_threads = 2, .times_switched = always_more});
+  std::thread([&] {
+    pool.pin_caller();
+    int lanes = 2;
+    for (int section = 0; section < 3000 && lanes == 2; ++section) {
+      pool.run_present([&](Lane& lane) {
+        if (lane.index() == 0) {
+          lanes = lane.count();
+          std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        }
+        lane.meet();
+      });
+    }
+    EXPECT_EQ(lanes, 1);
+    EXPECT_EQ(cpus_of_this_thread(), std::vector<int>{cores[1]});
+    std::vector<int> of_other;
+    pool.run([&](Lane& lane) {
+      if (lane.index() == 1) of_other = cpus_of_this_thread();
+    });
+    EXPECT_EQ(of_other, std::vector<int>{cores[0]});
+  }).join();
+}
+
 TEST(WorkerPool, KeepsACallerThatAsksOnTheFirstCore) {
-  const WorkerPool pinned({.num_threads = 1});
-  const WorkerPool loose({.num_threads = 1, .pin = false});
+  WorkerPool pinned({.num_threads = 1});
+  WorkerPool loose({.num_threads = 1, .pin = false});
   const std::vector<int> before = cpus_of_this_thread();
   std::thread([&] {
     loose.pin_caller();

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <xmmintrin.h>
 
 #include <atomic>
@@ -12,6 +13,8 @@
 #include <thread>
 
 #include "base/check.h"
+#include "base/log.h"
+#include "parallel/attendance.h"
 #include "parallel/futex.h"
 
 namespace tidemill {
@@ -26,6 +29,28 @@ void pin_to(int cpu) {
   CPU_SET_S(static_cast<size_t>(cpu), bytes, sets.data());
   // A refusal (a cpuset that changed meanwhile) costs speed, not correctness.
   (void)pthread_setaffinity_np(pthread_self(), bytes, sets.data());
+}
+
+// How often the system took the core from the calling thread, which would have gone on.
+int64_t times_switched_away() {
+  rusage usage{};
+  getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nivcsw;
+}
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void log_change(const Attendance::Change& change) {
+  if (change.back) {
+    log_debug("the worker of core {} takes part again", change.core);
+  } else {
+    log_info(
+        "others use core {}: its worker was waited for {:.0f} % of the time; the other workers "
+        "go on without it and try it again in {:.0f} s",
+        change.core, 100.0 * change.share_lost, change.pause_seconds);
+  }
 }
 
 // Denormals cost three to four times a whole kernel (design: numerics). Restores what the caller
@@ -43,14 +68,28 @@ class FlushDenormals {
 
 struct WorkerPool::State {
   State(int count, const WorkerPoolOptions& pool_options, std::vector<int> pool_cores)
-      : options(pool_options), cores(std::move(pool_cores)), barrier(count), num_threads(count) {}
+      : options(pool_options),
+        cores(std::move(pool_cores)),
+        barrier(count),
+        num_threads(count),
+        attendance(count),
+        everybody(attendance.present()),
+        seats(static_cast<size_t>(count)),
+        account(static_cast<size_t>(count)) {}
   ~State();  // also of a pool that could not start all its threads
 
   void start_threads();
-  void pin(int index) const;
+  void pin_to_core(int index) const;
+  void pin_caller();
+  // To its core by the attendance. On its own thread, before it takes part.
+  void pin_worker(int index);
   void work(int index);
+  // Calls the workers to a section, by lane.
+  void call(const std::vector<int>& workers);
   // Worker `index`'s part of the section that runs; returns when all parts have ended.
   void compute(int index);
+  void run(const std::function<void(Lane&)>& section, bool only_present);
+  void take_account(double begin, double end);
   // Sleeps until a section newer than `seen` exists; its number.
   uint32_t next_section(uint32_t seen);
 
@@ -62,7 +101,25 @@ struct WorkerPool::State {
   // section queues behind him.
   std::mutex next_caller;
   std::mutex callers;
-  const std::function<void(Lane&)>* section = nullptr;  // of the section that runs
+  // Of the section that runs: what to do, and how many do it.
+  const std::function<void(Lane&)>* section = nullptr;
+  int num_lanes = 0;
+
+  // Changed by worker 0 between sections. A worker reads them when it is called to a section, which
+  // cannot end without it.
+  Attendance attendance;
+  const std::vector<int> everybody;
+  std::atomic<bool> caller_is_pinned{false};
+  std::atomic<int> core_of_caller{0};
+  struct alignas(128) Seat {
+    std::atomic<uint32_t> called_to{0};  // the newest section that this worker takes part in
+    int lane = 0;
+    int core = -1;               // where it was pinned; its own
+    int64_t times_switched = 0;  // in the section, where that is counted; read when it has ended
+  };
+  std::vector<Seat> seats;       // by worker
+  bool counts_switches = false;  // in the section that runs
+  std::vector<Attendance::OfLane> account;
   std::atomic<bool> stopping{false};
   alignas(128) std::atomic<uint32_t> section_number{0};
   alignas(128) std::atomic<int32_t> sleepers{0};
@@ -89,16 +146,33 @@ uint32_t WorkerPool::State::next_section(uint32_t seen) {
   return number;
 }
 
-void WorkerPool::State::pin(int index) const {
+void WorkerPool::State::pin_to_core(int index) const {
   if (options.pin) pin_to(cores[static_cast<size_t>(index) % cores.size()]);
 }
 
+void WorkerPool::State::pin_caller() {
+  caller_is_pinned = true;
+  pin_to_core(core_of_caller);
+}
+
+void WorkerPool::State::pin_worker(int index) {
+  const int core = attendance.core_of(index);
+  int& pinned = seats[static_cast<size_t>(index)].core;
+  if (pinned == core) return;
+  pinned = core;
+  pin_to_core(core);
+}
+
 void WorkerPool::State::work(int index) {
-  pin(index);
   _mm_setcsr(_mm_getcsr() | kFlushDenormals);
   for (uint32_t seen = 0;;) {
     seen = next_section(seen);
     if (stopping.load(std::memory_order_acquire)) return;
+    // Who sits out may wake late, when the next section is being prepared: it looks at nothing
+    // else.
+    const Seat& seat = seats[static_cast<size_t>(index)];
+    if (seat.called_to.load(std::memory_order_acquire) != seen) continue;
+    pin_worker(index);
     compute(index);
   }
 }
@@ -107,9 +181,42 @@ void WorkerPool::State::compute(int index) {
   CHECK((_mm_getcsr() & kFlushDenormals) == kFlushDenormals,
         "worker {} would compute with denormals: a section before changed MXCSR to {:#x}", index,
         _mm_getcsr());
-  Lane lane(index, num_threads, &barrier);
+  Seat& seat = seats[static_cast<size_t>(index)];
+  Lane lane(seat.lane, num_lanes, &barrier);
+  const auto times =
+      options.times_switched != nullptr ? options.times_switched : times_switched_away;
+  const int64_t before = counts_switches ? times() : 0;
   (*section)(lane);
-  barrier.wait();
+  if (counts_switches) seat.times_switched = times() - before;
+  lane.meet();
+}
+
+void WorkerPool::State::call(const std::vector<int>& workers) {
+  num_lanes = static_cast<int>(workers.size());
+  barrier.set_count(num_lanes);
+  const uint32_t number = section_number.load(std::memory_order_relaxed) + 1;
+  for (int lane = 0; lane < num_lanes; ++lane) {
+    Seat& seat = seats[static_cast<size_t>(workers[static_cast<size_t>(lane)])];
+    seat.lane = lane;
+    seat.called_to.store(number, std::memory_order_release);
+  }
+  if (num_lanes == 1) return;
+  section_number.store(number, std::memory_order_seq_cst);
+  if (sleepers.load(std::memory_order_seq_cst) > 0) futex_wake_all(section_number);
+}
+
+void WorkerPool::State::take_account(double begin, double end) {
+  for (int lane = 0; lane < num_lanes; ++lane) {
+    const int worker = attendance.present()[static_cast<size_t>(lane)];
+    account[static_cast<size_t>(lane)] = {
+        .seconds_lost = barrier.seconds_lost(lane),
+        .times_switched = seats[static_cast<size_t>(worker)].times_switched};
+  }
+  const auto change = attendance.observe(begin, end, account);
+  if (!change) return;
+  log_change(*change);
+  core_of_caller = attendance.core_of(0);
+  if (caller_is_pinned) pin_caller();
 }
 
 void WorkerPool::State::start_threads() {
@@ -144,20 +251,25 @@ WorkerPool::~WorkerPool() = default;
 
 int WorkerPool::num_threads() const { return state_->num_threads; }
 
-void WorkerPool::pin_caller() const { state_->pin(0); }
+void WorkerPool::pin_caller() { state_->pin_caller(); }
 
-void WorkerPool::run(const std::function<void(Lane&)>& section) {
-  State& state = *state_;
-  std::unique_lock turn(state.next_caller);
-  const std::lock_guard one_section(state.callers);
+void WorkerPool::State::run(const std::function<void(Lane&)>& work, bool only_present) {
+  std::unique_lock turn(next_caller);
+  const std::lock_guard one_section(callers);
   turn.unlock();
   const FlushDenormals flush;
-  state.section = &section;
-  if (state.num_threads > 1) {
-    state.section_number.fetch_add(1, std::memory_order_seq_cst);
-    if (state.sleepers.load(std::memory_order_seq_cst) > 0) futex_wake_all(state.section_number);
-  }
-  state.compute(0);
+  section = &work;
+  const double begin = only_present ? seconds_now() : 0.0;
+  counts_switches = only_present && attendance.must_count_switches();
+  call(only_present ? attendance.present() : everybody);
+  compute(0);
+  if (only_present) take_account(begin, seconds_now());
+}
+
+void WorkerPool::run(const std::function<void(Lane&)>& section) { state_->run(section, false); }
+
+void WorkerPool::run_present(const std::function<void(Lane&)>& section) {
+  state_->run(section, true);
 }
 
 }  // namespace tidemill

@@ -3,9 +3,10 @@
 // Worker 0 stays on its core when its thread asks for it (pin_caller).
 //
 // Owner: whoever builds the executor; several executors may share one pool (sections are then
-// serialised). run() may be called from one thread at a time per pool; a second caller waits.
+// serialised). A section may be run by one thread at a time per pool; a second caller waits.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -19,6 +20,8 @@ struct WorkerPoolOptions {
   int num_threads = 0;    // 0: one for each of usable_cores() (topology.h)
   bool pin = true;        // each worker to its core
   int idle_spin_us = 50;  // how long workers spin for the next section before they sleep
+  // How often the system has taken the core from the calling thread; null: what it says itself.
+  int64_t (*times_switched)() = nullptr;
 };
 
 class WorkerPool {
@@ -31,14 +34,20 @@ class WorkerPool {
 
   int num_threads() const;
 
-  // Keeps the calling thread on worker 0's core from now on, if workers are pinned. For a thread
-  // whose work is to call run(): threads that it starts later inherit the core.
-  void pin_caller() const;
+  // Keeps the calling thread on worker 0's core from now on, if workers are pinned; where others
+  // take that core, run_present() moves it to another one. For a thread whose work is to run
+  // sections: threads that it starts later inherit the core.
+  void pin_caller();
 
   // Runs `section` on every worker at once and returns when all have ended. `section` must not
   // throw. Flush-to-zero and denormals-are-zero are on in every worker, the caller included, for
   // the duration.
   void run(const std::function<void(Lane&)>& section);
+
+  // The same without the workers that would hold up the others since a stranger uses their cores
+  // (attendance.h), for sections that are one of many alike: a step. Lanes are as many as workers
+  // that take part.
+  void run_present(const std::function<void(Lane&)>& section);
 
  private:
   struct State;
