@@ -91,17 +91,15 @@ std::vector<PackedWeight> weights_of(const Model& model) {
 // nothing is known, and the numbers are those that do well on most machines.
 void choose_step_sizes(const MachineCalibration& machine, const Model& model,
                        SchedulerOptions& options) {
-  constexpr auto kBlock = static_cast<int32_t>(kTokensPerBlock);
+  const std::vector<PackedWeight> weights = weights_of(model);
   if (machine.is_sound()) {
-    const std::vector<PackedWeight> weights = weights_of(model);
     const double free = std::min<double>(free_tokens(*machine.numbers, weights), 65536);
     options.free_tokens = static_cast<int32_t>(free);
     options.level_tokens = level_tokens(*machine.numbers, weights);
   }
-  // So many rows cost hardly more each than many more would, and whoever decodes waits for a
-  // quarter of what a whole step takes (docs/performance.md, Changes).
   if (options.mixed_step_tokens == 0) {
-    options.mixed_step_tokens = std::clamp(8 * options.free_tokens / kBlock * kBlock, 128, 512);
+    const double of_token = machine.is_sound() ? seconds_per_token(*machine.numbers, weights) : 0.0;
+    options.mixed_step_tokens = mixed_step_tokens(options.free_tokens, of_token);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 
 #include "base/check.h"
 #include "kernels/arithmetic_probe.h"
@@ -222,18 +223,33 @@ double Calibration::attainable(const PackedFormat& format) const {
   return peak > 0.0 ? std::min(rate, peak) : rate;
 }
 
-double free_tokens(const Calibration& calibration, std::span<const PackedWeight> weights) {
-  double bytes = 0.0;
-  double seconds_per_token = 0.0;
+double seconds_per_token(const Calibration& calibration, std::span<const PackedWeight> weights) {
+  double seconds = 0.0;
   for (const PackedWeight& weight : weights) {
     const double rate = calibration.attainable(weight.format);
     if (rate <= 0.0) return 0.0;
-    bytes += static_cast<double>(packed_bytes(weight.format, weight.n, weight.k));
-    seconds_per_token += 2.0 * static_cast<double>(weight.n * weight.k) *
-                         static_cast<double>(weight.input_parts) / rate;
+    seconds += 2.0 * static_cast<double>(weight.n * weight.k) *
+               static_cast<double>(weight.input_parts) / rate;
   }
-  if (calibration.read_by_all <= 0.0 || seconds_per_token <= 0.0) return 0.0;
-  return bytes / calibration.read_by_all / seconds_per_token;
+  return seconds;
+}
+
+double free_tokens(const Calibration& calibration, std::span<const PackedWeight> weights) {
+  double bytes = 0.0;
+  for (const PackedWeight& weight : weights) {
+    bytes += static_cast<double>(packed_bytes(weight.format, weight.n, weight.k));
+  }
+  const double of_token = seconds_per_token(calibration, weights);
+  if (calibration.read_by_all <= 0.0 || of_token <= 0.0) return 0.0;
+  return bytes / calibration.read_by_all / of_token;
+}
+
+int32_t mixed_step_tokens(double free_tokens, double seconds_per_token) {
+  constexpr double kLong = 0.15;  // seconds
+  constexpr double kStep = 32.0;
+  if (128.0 * seconds_per_token > kLong) return 64;
+  return static_cast<int32_t>(
+      std::clamp(std::floor(8.0 * free_tokens / kStep) * kStep, 128.0, 512.0));
 }
 
 int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeight> weights) {

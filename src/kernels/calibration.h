@@ -43,6 +43,9 @@ struct Calibration {
   bool operator==(const Calibration&) const = default;
 };
 
+// Of the products of a token, among many in a step. 0: unknown.
+double seconds_per_token(const Calibration& calibration, std::span<const PackedWeight> weights);
+
 // T*: so many tokens in a step take hardly longer than one, because their arithmetic is done while
 // the weights are read: (bytes / read) / (operations per token / attainable). 0: unknown.
 double free_tokens(const Calibration& calibration, std::span<const PackedWeight> weights);
@@ -50,6 +53,12 @@ double free_tokens(const Calibration& calibration, std::span<const PackedWeight>
 // The most tokens of kCalibratedRows whose products, as measured, take at most 3 % longer than
 // those of one token: what is computed beside one and thrown away costs no more. 0: unknown.
 int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeight> weights);
+
+// Tokens of a step that has decodes, whose readers wait for the prompts in it, of what the two
+// above say (0: unknown): eight times what is free, 128 to 512, so that each costs hardly more than
+// among many. Where 128 take long, 64: a row of a large model has so much arithmetic that fewer of
+// them use it as well.
+int32_t mixed_step_tokens(double free_tokens, double seconds_per_token);
 
 struct CalibrationOptions {
   // Weights are taken from so much memory in turn: twice the last-level cache, so that they come

@@ -49,9 +49,18 @@ TEST(Calibration, FreeTokensOfSeveralWeightsAreOfTheirBytesAndOperationsTogether
   EXPECT_NEAR(free_tokens(genoa(), both), free_tokens(genoa(), one) * 2 / 3, 1e-9);
 }
 
+TEST(Calibration, AStepWithDecodesTakesEightTimesWhatIsFreeAndLessOfALargeModel) {
+  EXPECT_EQ(mixed_step_tokens(0, 0), 128);  // nothing is known
+  EXPECT_EQ(mixed_step_tokens(7, 0.3e-3), 128);
+  EXPECT_EQ(mixed_step_tokens(25, 0.3e-3), 192);
+  EXPECT_EQ(mixed_step_tokens(200, 0.1e-3), 512);
+  EXPECT_EQ(mixed_step_tokens(7, 2.4e-3), 64);
+}
+
 TEST(Calibration, WithoutANumberThereIsNoGuess) {
   const PackedWeight weights[] = {weight_of(PackedFormat::kBf16)};
   EXPECT_EQ(free_tokens(Calibration{}, weights), 0.0);
+  EXPECT_EQ(seconds_per_token(Calibration{}, weights), 0.0);
   Calibration no_read = genoa();
   no_read.read_by_all = 0.0;
   EXPECT_EQ(free_tokens(no_read, weights), 0.0);

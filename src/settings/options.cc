@@ -121,7 +121,9 @@ constexpr Option kOptions[] = {
     {"mixed_step_tokens", kModel, kDoesIt, IN(executor.scheduler.mixed_step_tokens),
      between(0, 65536),
      "Token budget of a step that has decodes, whose next tokens wait for the prompts in it; at "
-     "least 64 go to a prompt. 0: eight times what the calibration found free, from 128 to 512.",
+     "least 64 go to a prompt. 0: eight times what the calibration found free, from 128 to 512, "
+     "and 64 of a model "
+     "whose prompts of 128 tokens take longer than 0.15 s.",
      kTalks},
     {"max_step_ms", kModel, kDoesIt, IN(executor.max_step_ms), between(0, 60000),
      "Milliseconds of a step that prompts are cut into chunks for: what decodes leave of it, at "
