@@ -87,6 +87,21 @@ std::vector<PackedWeight> weights_of(const Model& model) {
   return weights;
 }
 
+// As weight_memory says. Weights of an engine in memory would be there twice.
+void place_weights(const std::string& weight_memory, bool in_memory, const Kernels& kernels,
+                   WorkerPool& workers, Model& model) {
+  if (weight_memory == "mapped") return;
+  const bool given = gives_huge_pages();
+  if (weight_memory == "huge_pages" && !given) {
+    throw std::runtime_error(
+        "weight_memory=huge_pages, but this system gives none: "
+        "/sys/kernel/mm/transparent_hugepage/enabled is never, or is missing. Let its "
+        "administrator write madvise there, or use weight_memory=auto.");
+  }
+  if (weight_memory == "auto" && (!given || in_memory)) return;
+  model.copy_weights(kernels, workers);
+}
+
 // What a calibration is good for: how many tokens a step takes. With one that others disturbed
 // nothing is known, and the numbers are those that do well on most machines.
 void choose_step_sizes(const MachineCalibration& machine, const Model& model,
@@ -234,6 +249,8 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   say_plan(plan);
   heap_room_ = plan.available_bytes - plan.weight_bytes - plan.workspace_bytes - plan.kv_bytes();
   set_memory_metrics(metrics, plan);
+  place_weights(settings.model.weight_memory, opened.in_memory != nullptr, kernels, workers,
+                *model_);
   ExecutorOptions options = settings.executor;
   options.max_model_len = limits.max_model_len;
   const MachineCalibration machine = machine_calibration(settings.model, kernels, workers);

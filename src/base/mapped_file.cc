@@ -73,6 +73,15 @@ MappedFile::Guard* MappedFile::watch(std::span<const std::byte> bytes) {
   return nullptr;
 }
 
+void MappedFile::set_aside(size_t offset, size_t count) const {
+  const auto page_bytes = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t begin = (offset + page_bytes - 1) / page_bytes * page_bytes;
+  const size_t end = (offset + count) / page_bytes * page_bytes;
+  if (begin >= end) return;
+  // A refusal costs memory, nothing else.
+  (void)::madvise(const_cast<std::byte*>(bytes_.data()) + begin, end - begin, MADV_DONTNEED);
+}
+
 bool MappedFile::has_failed() const { return guard_ != nullptr && guard_->failed; }
 
 MappedFile::MappedFile(const std::filesystem::path& path) {

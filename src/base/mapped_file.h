@@ -27,6 +27,9 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return bytes_; }
+  // Bytes of bytes() that were read and are not needed in the process for now: their whole pages
+  // stay with the system's page cache alone, and are mapped again when they are read. Any thread.
+  void set_aside(size_t offset, size_t count) const;
   // Bytes of the file could not be read since it was mapped. Any thread.
   bool has_failed() const;
 

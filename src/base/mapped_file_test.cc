@@ -31,6 +31,17 @@ TEST_F(MappedFileTest, HoldsTheFilesBytes) {
   EXPECT_EQ(text_of(MappedFile(path_)), std::string("a\0b", 3));
 }
 
+TEST_F(MappedFileTest, WhatWasSetAsideIsReadAgain) {
+  const std::string text(20'000, 'x');
+  write(text);
+  const MappedFile file(path_);
+  EXPECT_EQ(text_of(file), text);
+  file.set_aside(100, 15'000);
+  file.set_aside(0, 20'000);
+  file.set_aside(5, 10);
+  EXPECT_EQ(text_of(file), text);
+}
+
 TEST_F(MappedFileTest, AnEmptyFileIsAnEmptySpan) {
   write("");
   EXPECT_TRUE(MappedFile(path_).bytes().empty());

@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <fstream>
 
 #include "base/digest.h"
+#include "kernels/select.h"
 #include "model/load.h"
 
 namespace tidemill {
@@ -152,6 +154,39 @@ TEST_F(EngineDir, BindsEveryTensorOfItsLayers) {
   EXPECT_EQ(layer.down.k, 32);
   EXPECT_EQ(model.head().n, 17);
   EXPECT_NE(model.head().data, model.embedding().data);
+}
+
+TEST_F(EngineDir, ACopyOfTheWeightsHasTheirBytesAndNeedsTheFileNoMore) {
+  manifest_.architecture.qkv_bias = true;
+  write();
+  Model copied(dir_);
+  WorkerPool workers({.num_threads = 3});
+  copied.copy_weights(select_kernels("reference"), workers);
+  fs::resize_file(dir_ / kWeightsFileName, 4096);
+  write();
+  const Model again(dir_);
+  const auto same = [](const PackedWeight& a, const PackedWeight& b) {
+    return a.data != b.data && a.n == b.n &&
+           std::memcmp(a.data, b.data, packed_bytes(a.format, a.n, a.k)) == 0;
+  };
+  ASSERT_EQ(copied.layers().size(), again.layers().size());
+  for (size_t i = 0; i < again.layers().size(); ++i) {
+    const LayerWeights& a = copied.layers()[i];
+    const LayerWeights& b = again.layers()[i];
+    EXPECT_TRUE(same(a.qkv, b.qkv) && same(a.output, b.output) && same(a.gate_up, b.gate_up) &&
+                same(a.down, b.down));
+    EXPECT_EQ(std::memcmp(a.qkv_bias, b.qkv_bias, a.qkv.n * sizeof(float)), 0);
+  }
+  EXPECT_TRUE(same(copied.embedding(), again.embedding()) && same(copied.head(), again.head()));
+  EXPECT_EQ(copied.weight_bytes(), again.weight_bytes());
+  EXPECT_FALSE(copied.has_failed());
+}
+
+TEST_F(EngineDir, ACopyOfWeightsThatCannotBeReadIsRefused) {
+  Model model(dir_);
+  WorkerPool workers({.num_threads = 2});
+  fs::resize_file(dir_ / kWeightsFileName, 0);
+  EXPECT_THROW(model.copy_weights(select_kernels("reference"), workers), std::runtime_error);
 }
 
 TEST_F(EngineDir, ATiedHeadIsTheEmbedding) {

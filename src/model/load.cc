@@ -1,7 +1,10 @@
 #include "model/load.h"
 
+#include <cstring>
+#include <stdexcept>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #include "base/check.h"
 
@@ -57,17 +60,48 @@ LayerWeights bind_layer(const Binder& binder, int64_t index) {
 }  // namespace
 
 Model::Model(const std::filesystem::path& engine_dir, const ModelOptions& options)
-    : manifest_(read_manifest(engine_dir)), file_(engine_dir / kWeightsFileName) {
+    : manifest_(read_manifest(engine_dir)),
+      options_(options),
+      file_(engine_dir / kWeightsFileName) {
   check_layout(manifest_, engine_dir);
   compute_types_ = tidemill::compute_types(manifest_.tensors, options);
-  const Binder binder(manifest_, file_.bytes(), options);
+  bind(file_.bytes());
+}
+
+void Model::bind(std::span<const std::byte> weights) {
+  const Binder binder(manifest_, weights, options_);
   embedding_ = binder.weight("embedding");
   head_ = architecture().tied_head ? embedding_ : binder.weight("head");
   head_.input_parts = 2;  // rounding what the logits are made of costs most
   final_norm_ = binder.vector("final_norm");
+  layers_.clear();
   for (int64_t i = 0; i < architecture().num_layers; ++i) {
     layers_.push_back(bind_layer(binder, i));
   }
+}
+
+void Model::copy_weights(const Kernels& kernels, WorkerPool& workers) {
+  const std::span<const std::byte> from = file_.bytes();
+  Buffer copy = kernels.allocate(from.size());
+  auto* to = static_cast<std::byte*>(copy.data());
+  workers.run([&](Lane& lane) {
+    for (const EngineTensor& tensor : manifest_.tensors) {
+      // A product shares out panels the same way: what is touched first here is near who reads it.
+      const Range share = lane.share(tensor.bytes, kWeightAlignment);
+      const auto begin = static_cast<size_t>(tensor.offset + share.begin);
+      const auto count = static_cast<size_t>(share.size());
+      std::memcpy(to + begin, from.data() + begin, count);
+      file_.set_aside(begin, count);
+    }
+  });
+  if (file_.has_failed()) {
+    throw std::runtime_error(
+        "the file of the weights cannot be read (I/O error): it was made shorter, or its disk "
+        "fails. Compile the checkpoint again.");
+  }
+  bind({to, from.size()});
+  copy_ = std::move(copy);
+  file_ = MappedFile();
 }
 
 }  // namespace tidemill

@@ -1,14 +1,17 @@
-// A compiled model in memory: the engine directory mapped read-only, checked, and bound to layers.
+// A compiled model in memory: the engine directory mapped read-only, or its weights copied into
+// memory of huge pages, checked, and bound to layers.
 // Immutable; shared by reference among whoever computes with it.
 #pragma once
 
 #include <filesystem>
+#include <span>
 #include <vector>
 
 #include "base/mapped_file.h"
 #include "kernels/kernels.h"
 #include "model/architecture.h"
 #include "model/engine_dir.h"
+#include "parallel/worker_pool.h"
 
 namespace tidemill {
 
@@ -34,6 +37,12 @@ class Model {
   // are: compiler/check_engine.h looks at them.
   explicit Model(const std::filesystem::path& engine_dir, const ModelOptions& options = {});
 
+  // Copies the weights from the file, which is not mapped any more afterwards, into memory that
+  // `kernels` allocates: each worker the shares that it will read. Pages of 4 KiB cost a step with
+  // some rows a tenth of its time. Not while somebody computes. Throws std::bad_alloc, and
+  // std::runtime_error when the file cannot be read; the model is as before then.
+  void copy_weights(const Kernels& kernels, WorkerPool& workers);
+
   const Manifest& manifest() const { return manifest_; }
   const Architecture& architecture() const { return manifest_.architecture; }
   ComputeTypes compute_types() const { return compute_types_; }
@@ -44,11 +53,15 @@ class Model {
   const std::vector<LayerWeights>& layers() const { return layers_; }
   // Weights could not be read since: what was computed with them is wrong. Any thread.
   bool has_failed() const { return file_.has_failed(); }
-  int64_t weight_bytes() const { return static_cast<int64_t>(file_.bytes().size()); }
+  int64_t weight_bytes() const { return weights_file_bytes(manifest_.tensors); }
 
  private:
+  void bind(std::span<const std::byte> weights);
+
   Manifest manifest_;
+  ModelOptions options_;
   MappedFile file_;
+  Buffer copy_;  // of the file, once there is one
   ComputeTypes compute_types_;
   PackedWeight embedding_;
   PackedWeight head_;

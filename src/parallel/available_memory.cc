@@ -71,4 +71,12 @@ int64_t available_memory(const fs::path& root) {
   return room;
 }
 
+bool gives_huge_pages(const fs::path& root) {
+  std::ifstream in(root / "sys/kernel/mm/transparent_hugepage/enabled");
+  for (std::string word; in >> word;) {
+    if (word == "[always]" || word == "[madvise]") return true;
+  }
+  return false;
+}
+
 }  // namespace tidemill

@@ -11,4 +11,7 @@ namespace tidemill {
 // gives it back, and the weights that we map are in it. Files are read below `root`.
 int64_t available_memory(const std::filesystem::path& root = "/");
 
+// Whether this system gives huge pages to whoever asks for them (madvise), or to all.
+bool gives_huge_pages(const std::filesystem::path& root = "/");
+
 }  // namespace tidemill

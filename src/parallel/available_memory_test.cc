@@ -79,6 +79,17 @@ TEST_F(AvailableMemory, TheHostsPathIsNotNeededInsideAContainer) {
   EXPECT_EQ(available_memory(root_), 600 * kMiB);
 }
 
+TEST_F(AvailableMemory, HugePagesAreGivenWhereTheSystemSaysSo) {
+  const std::string file = "sys/kernel/mm/transparent_hugepage/enabled";
+  EXPECT_FALSE(gives_huge_pages(root_));
+  write(file, "always [madvise] never\n");
+  EXPECT_TRUE(gives_huge_pages(root_));
+  write(file, "[always] madvise never\n");
+  EXPECT_TRUE(gives_huge_pages(root_));
+  write(file, "always madvise [never]\n");
+  EXPECT_FALSE(gives_huge_pages(root_));
+}
+
 TEST_F(AvailableMemory, AGroupThatIsFullHasNoRoom) {
   write("proc/self/cgroup", "0::/\n");
   group("sys/fs/cgroup", 1000 * kMiB, 1001 * kMiB);

@@ -29,6 +29,7 @@ struct ModelSettings {
   std::string quantize = "none";
   std::string activations = "int8";
   std::string kv_cache_dtype = "auto";
+  std::string weight_memory = "auto";
   std::string isa = "auto";
   std::string cache_dir;             // empty: default_cache_dir() of engine_cache.h
   std::string calibration = "auto";  // or "off", or a file: machine_calibration.h

@@ -171,7 +171,8 @@ def test_M_2_a_model_that_changes_or_goes_while_it_runs_changes_nothing(serve, m
 
 def test_M_2_an_engine_that_is_cut_while_it_runs_is_an_error_and_not_a_crash(
         serve, model, tmp_path):
-    server = serve(str(model), "--cache-dir", str(tmp_path / "cache"), "--dtype", "fp32")
+    server = serve(str(model), "--cache-dir", str(tmp_path / "cache"), "--dtype", "fp32",
+                   "--weight-memory", "mapped")
     complete(server)
     engine, = (tmp_path / "cache/engines").iterdir()
     os.truncate(engine / "rank0.weights", 4096)
