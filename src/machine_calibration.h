@@ -35,8 +35,8 @@ class CalibrationMemory {
   std::filesystem::path path_of(const CalibrationKey& key) const;
   // Nothing when there is no file, or one that is damaged or of another key.
   std::optional<Calibration> recall(const CalibrationKey& key) const;
-  // Written beside and renamed. It only saves time: what cannot be written is measured again.
-  void remember(const CalibrationKey& key, const Calibration& calibration) const;
+  // Written beside and renamed. False where it cannot be written: it is measured again then.
+  bool remember(const CalibrationKey& key, const Calibration& calibration) const;
 
  private:
   std::filesystem::path dir_;
@@ -52,8 +52,10 @@ struct MachineCalibration {
   bool is_sound() const { return numbers && !numbers->disturbed; }
 };
 // By settings.model.calibration. Measuring takes half a second, and happens once: undisturbed
-// numbers are remembered in the cache directory. Throws std::runtime_error when the file that the
-// setting names cannot be read; without memory to measure in there are none.
+// numbers are remembered in the cache directory; where they cannot be, the log says so and what
+// would help. Those that lie in a cache are used though nothing can be written there. Throws
+// std::runtime_error when the file that the setting names cannot be read; without memory to measure
+// in there are none.
 MachineCalibration machine_calibration(const ModelSettings& settings, const Kernels& kernels,
                                        WorkerPool& workers);
 

@@ -53,7 +53,7 @@ class CalibrationFiles : public testing::Test {
 
 TEST_F(CalibrationFiles, WhatIsRememberedIsRecalled) {
   EXPECT_FALSE(memory_.recall(kKey));
-  memory_.remember(kKey, some_calibration());
+  EXPECT_TRUE(memory_.remember(kKey, some_calibration()));
   const auto recalled = memory_.recall(kKey);
   ASSERT_TRUE(recalled);
   EXPECT_EQ(*recalled, some_calibration());
@@ -102,7 +102,7 @@ TEST_F(CalibrationFiles, ADamagedFileIsNoFile) {
 TEST_F(CalibrationFiles, AFolderThatCannotBeMadeIsNoFailure) {
   write(dir_ / "file", "");
   const CalibrationMemory nowhere(dir_ / "file" / "calibration");
-  nowhere.remember(kKey, some_calibration());
+  EXPECT_FALSE(nowhere.remember(kKey, some_calibration()));
   EXPECT_FALSE(nowhere.recall(kKey));
 }
 
@@ -120,6 +120,12 @@ class MachineCalibrationTest : public CalibrationFiles {
   MachineCalibrationTest() { settings_.cache_dir = dir_.string(); }
   MachineCalibration calibrate_here(const Kernels& kernels = *runnable_variants().back()) {
     return machine_calibration(settings_, kernels, workers_);
+  }
+  // Of the numbers, and of what was logged meanwhile.
+  std::pair<std::optional<Calibration>, std::string> numbers_and_log() {
+    testing::internal::CaptureStderr();
+    std::optional<Calibration> numbers = calibrate_here().numbers;
+    return {std::move(numbers), testing::internal::GetCapturedStderr()};
   }
   CalibrationKey key() const { return calibration_key(*runnable_variants().back(), workers_); }
 
@@ -155,6 +161,44 @@ TEST_F(MachineCalibrationTest, WithoutACacheItIsMeasuredAllTheSame) {
   if (!has_fast_variant()) GTEST_SKIP() << "reference alone, which is not measured";
   write(dir_, "");
   EXPECT_TRUE(calibrate_here().numbers);
+}
+
+// A cache where a file stands in the place of a folder: nobody can write engines there, root
+// neither.
+TEST_F(MachineCalibrationTest, ACacheThatCannotBeWrittenToIsReadAllTheSame) {
+  if (!has_fast_variant()) GTEST_SKIP() << "reference alone, which is not measured";
+  CalibrationMemory(dir_ / "calibration").remember(key(), some_calibration());
+  write(dir_ / "engines", "");
+  fs::permissions(dir_, fs::perms::owner_read | fs::perms::owner_exec);
+  const auto [numbers, log] = numbers_and_log();
+  EXPECT_EQ(numbers, some_calibration());
+  EXPECT_EQ(log, "");
+  fs::permissions(dir_, fs::perms::all);
+  EXPECT_NE(calibrate_here().numbers, some_calibration()) << "anybody may have written that";
+}
+
+TEST_F(MachineCalibrationTest, WhatCannotBeKeptIsSaidOnceWithTheWayOut) {
+  if (!has_fast_variant()) GTEST_SKIP() << "reference alone, which is not measured";
+  EXPECT_EQ(numbers_and_log().second, "");
+  const auto expect_said = [this](const std::string& log) {
+    EXPECT_THAT(
+        log, AllOf(HasSubstr("each start measures the machine anew"), HasSubstr("calibration=FILE"),
+                   HasSubstr("cache_dir"), HasSubstr(dir_.string())));
+    EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 1) << log;
+  };
+  fs::remove_all(dir_);
+  write(dir_ / "engines", "");  // no cache can be here
+  expect_said(numbers_and_log().second);
+  fs::remove_all(dir_);
+  write(dir_ / "calibration", "");  // a cache with no room for calibrations
+  fs::permissions(dir_, fs::perms::owner_all);
+  const auto [numbers, log] = numbers_and_log();
+  ASSERT_TRUE(numbers);
+  if (numbers->disturbed) {
+    EXPECT_EQ(log, "");
+  } else {
+    expect_said(log);
+  }
 }
 
 TEST_F(MachineCalibrationTest, OffIsOffAndTheReferenceIsNotMeasured) {
