@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "base/build_id.h"
 #include "base/check.h"
 #include "base/digest.h"
 #include "base/json.h"
@@ -31,11 +32,9 @@ constexpr std::string_view kNumbersNames[] = {"f32", "bf16", "int8", "int4"};
 constexpr std::string_view kOffsetsNames[] = {"none", "zero", "offset"};
 
 JsonValue json_of(const CalibrationKey& key) {
-  return JsonObject{{"processor", key.processor},
-                    {"microcode", key.microcode},
-                    {"threads", key.num_threads},
-                    {"variant", key.variant},
-                    {"version", key.version}};
+  return JsonObject{{"processor", key.processor}, {"microcode", key.microcode},
+                    {"threads", key.num_threads}, {"variant", key.variant},
+                    {"version", key.version},     {"build", key.build}};
 }
 
 JsonValue json_of(const ProductTimes& times) {
@@ -199,7 +198,8 @@ CalibrationKey calibration_key(const Kernels& kernels, const WorkerPool& workers
           .microcode = cpuinfo_field(cpuinfo, "microcode"),
           .num_threads = workers.num_threads(),
           .variant = format("{}: {}", kernels.name, kernels.description),
-          .version = TIDEMILL_VERSION};
+          .version = TIDEMILL_VERSION,
+          .build = build_id()};
 }
 
 JsonValue json_of(const Calibration& calibration) {

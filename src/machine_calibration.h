@@ -19,6 +19,7 @@ struct CalibrationKey {
   int num_threads = 0;
   std::string variant;  // name and description of the kernels
   std::string version;  // of the program
+  std::string build;    // build_id(): other kernels have other times
 
   bool operator==(const CalibrationKey&) const = default;
 };

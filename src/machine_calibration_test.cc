@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "base/build_id.h"
 #include "base/text_file.h"
 #include "kernels/select.h"
 
@@ -31,7 +32,8 @@ const CalibrationKey kKey{.processor = "AMD EPYC",
                           .microcode = "0x1000065",
                           .num_threads = 2,
                           .variant = "avx512: AVX-512",
-                          .version = "1.2.3"};
+                          .version = "1.2.3",
+                          .build = "0a1b"};
 
 class CalibrationFiles : public testing::Test {
  protected:
@@ -60,14 +62,15 @@ TEST_F(CalibrationFiles, WhatIsRememberedIsRecalled) {
   EXPECT_EQ(std::distance(fs::directory_iterator(dir_), {}), 1) << "nothing is left beside it";
 }
 
-TEST_F(CalibrationFiles, AnotherMachineThreadCountVariantOrVersionIsAnotherKey) {
+TEST_F(CalibrationFiles, AnotherMachineThreadCountVariantVersionOrBuildIsAnotherKey) {
   memory_.remember(kKey, some_calibration());
-  CalibrationKey keys[] = {kKey, kKey, kKey, kKey, kKey};
+  CalibrationKey keys[] = {kKey, kKey, kKey, kKey, kKey, kKey};
   keys[0].processor = "Intel Xeon";
   keys[1].microcode = "0x1000066";
   keys[2].num_threads = 3;
   keys[3].variant = "avx2: AVX2";
   keys[4].version = "1.2.4";
+  keys[5].build = "0a1c";
   for (const CalibrationKey& key : keys) EXPECT_FALSE(memory_.recall(key));
   // Nor is a file believed that lies where another key's should.
   fs::copy_file(memory_.path_of(kKey), memory_.path_of(keys[0]));
@@ -132,6 +135,11 @@ class MachineCalibrationTest : public CalibrationFiles {
   ModelSettings settings_;
   WorkerPool workers_{WorkerPoolOptions{.num_threads = 2, .pin = false}};
 };
+
+TEST_F(MachineCalibrationTest, IsOfThisBuild) {
+  EXPECT_NE(build_id(), "");
+  EXPECT_EQ(key().build, build_id());
+}
 
 bool has_fast_variant() { return runnable_variants().size() > 1; }
 
