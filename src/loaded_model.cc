@@ -107,10 +107,7 @@ void choose_step_sizes(const MachineCalibration& machine, const Model& model,
 
 void say_calibration(const MachineCalibration& machine, const SchedulerOptions& options) {
   if (!machine.numbers) return log_info("calibration: none ({})", machine.origin);
-  if (const size_t count = machine.numbers->set_aside.size(); count > 0) {
-    log_warning("calibration: {} values are too strange to be used; tidemill inspect lists them",
-                count);
-  }
+  if (const auto remark = remark_on(machine)) log_line(remark->level, remark->text);
   log_info("calibration ({}): {}; {} free tokens, {} level", machine.origin,
            describe(*machine.numbers), options.free_tokens, options.level_tokens);
 }

@@ -13,7 +13,6 @@
 #include "base/check.h"
 #include "base/digest.h"
 #include "base/json.h"
-#include "base/log.h"
 #include "base/text_file.h"
 #include "compiler/engine_cache.h"
 #include "parallel/available_memory.h"
@@ -277,6 +276,22 @@ MachineCalibration machine_calibration(const ModelSettings& settings, const Kern
   } catch (const std::bad_alloc&) {
     return {{}, "too little memory to measure in"};
   }
+}
+
+// Beside others, strange values are no wonder and nobody goes by them.
+std::optional<CalibrationRemark> remark_on(const MachineCalibration& machine) {
+  if (!machine.numbers) return std::nullopt;
+  if (machine.numbers->disturbed) {
+    return CalibrationRemark{
+        LogLevel::kInfo,
+        "calibration: other programs were at work while the machine was measured. Nothing is lost: "
+        "steps have the sizes that do well on most machines, and the next start measures again"};
+  }
+  if (machine.numbers->set_aside.empty()) return std::nullopt;
+  return CalibrationRemark{
+      LogLevel::kWarning,
+      format("calibration: {} values are too strange to be used; tidemill inspect lists them",
+             machine.numbers->set_aside.size())};
 }
 
 std::string describe(const Calibration& c) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/log.h"
 #include "kernels/calibration.h"
 #include "settings/options.h"
 
@@ -59,6 +60,13 @@ struct MachineCalibration {
 // in there are none.
 MachineCalibration machine_calibration(const ModelSettings& settings, const Kernels& kernels,
                                        WorkerPool& workers);
+
+// What is odd about it, for the log of a start; nothing where all is well.
+struct CalibrationRemark {
+  LogLevel level = LogLevel::kInfo;
+  std::string text;
+};
+std::optional<CalibrationRemark> remark_on(const MachineCalibration& machine);
 
 // Its rates, in one line.
 std::string describe(const Calibration& calibration);

@@ -16,7 +16,9 @@ namespace tidemill {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 Calibration some_calibration() {
   Calibration calibration{.read_by_one = 35.5e9, .read_by_all = 36e9};
@@ -139,6 +141,28 @@ class MachineCalibrationTest : public CalibrationFiles {
 TEST_F(MachineCalibrationTest, IsOfThisBuild) {
   EXPECT_NE(build_id(), "");
   EXPECT_EQ(key().build, build_id());
+}
+
+// Whoever starts a server for the first time, on a machine that builds something, is not alarmed.
+TEST(RemarkOnACalibration, OneThatOthersDisturbedIsNoWarning) {
+  MachineCalibration machine{.numbers = some_calibration(), .origin = ""};
+  machine.numbers->disturbed = true;
+  const auto remark = remark_on(machine);
+  ASSERT_TRUE(remark);
+  EXPECT_EQ(remark->level, LogLevel::kInfo);
+  EXPECT_THAT(remark->text, AllOf(HasSubstr("Nothing is lost"), HasSubstr("measures again"),
+                                  Not(HasSubstr("strange"))));
+}
+
+TEST(RemarkOnACalibration, StrangeValuesThatNobodyDisturbedAreAWarning) {
+  MachineCalibration machine{.numbers = some_calibration(), .origin = ""};
+  const auto remark = remark_on(machine);
+  ASSERT_TRUE(remark);
+  EXPECT_EQ(remark->level, LogLevel::kWarning);
+  EXPECT_THAT(remark->text, HasSubstr("1 values are too strange"));
+  machine.numbers->set_aside.clear();
+  EXPECT_FALSE(remark_on(machine));
+  EXPECT_FALSE(remark_on({}));
 }
 
 bool has_fast_variant() { return runnable_variants().size() > 1; }
