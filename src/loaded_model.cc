@@ -240,6 +240,7 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   say_calibration(machine, options.scheduler);
   options.read = read_limits(machine, weights_of(*model_), plan, architecture.sliding_window);
   options.scheduler.groups = {{.num_blocks = plan.num_blocks}};
+  options.scheduler.window = architecture.sliding_window;
   executor_ = std::make_unique<Executor>(
       std::make_unique<NetworkRunner>(kernels, workers, *model_, limits, plan.num_blocks),
       make_text_parts(files, architecture, settings.model), options, metrics,

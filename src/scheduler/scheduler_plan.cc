@@ -1,6 +1,7 @@
 // Who runs in the next step, and in which blocks.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <new>
 
 #include "base/check.h"
@@ -16,6 +17,19 @@ constexpr int32_t kScoredShare = 16;
 constexpr int32_t kAssumedFreeTokens = 16;
 // Each may ask for a row of logits: memory that is set aside at start.
 constexpr int32_t kMostSpeculativeTokens = 64;
+
+// Of a prompt from position `begin` on. n tokens attend n begin + n (n + 1) / 2 keys, up to the
+// window, and as many as that has each behind it.
+double tokens_within(double time, int32_t begin, int64_t window, const StepCosts& costs) {
+  const double square = costs.prompt_key / 2.0;
+  const double linear = costs.prompt_token + costs.prompt_key * (begin + 0.5);
+  if (linear <= 0.0) return std::numeric_limits<double>::infinity();
+  const double tokens = 2.0 * time / (linear + std::sqrt(linear * linear + 4.0 * square * time));
+  const auto growing = static_cast<double>(std::max<int64_t>(0, window - begin));
+  if (window == 0 || tokens <= growing) return tokens;
+  const double rest = time - growing * (linear + growing * square);
+  return growing + rest / (costs.prompt_token + costs.prompt_key * static_cast<double>(window));
+}
 
 }  // namespace
 
@@ -35,7 +49,8 @@ int32_t SchedulerOptions::most_score_rows() const {
 StepPlan Scheduler::State::plan_step() {
   const auto num_active = std::count_if(running.begin(), running.end(),
                                         [](const Entry* entry) { return !entry->paused(); });
-  PlanDraft plan(num_active, std::min(static_cast<size_t>(options.max_sequences), entries.size()));
+  PlanDraft plan(num_active, std::min(static_cast<size_t>(options.max_sequences), entries.size()),
+                 options.window);
   plan_decodes(plan);
   plan_chunks(plan);
   plan_admissions(plan);
@@ -57,16 +72,12 @@ int32_t Scheduler::State::prompt_budget_left(const PlanDraft& plan) const {
 }
 
 // Tokens of a prompt from position `begin` on: those that the budget and the time of the step
-// leave. n of them attend n begin + n (n + 1) / 2 keys.
+// leave.
 int32_t Scheduler::State::prompt_budget(const PlanDraft& plan, int32_t begin) const {
   const int32_t left = prompt_budget_left(plan);
   if (costs.limit <= 0.0) return left;
   const double time = std::max(0.0, costs.limit - cost_of(plan.work(), costs));
-  const double square = costs.prompt_key / 2.0;
-  const double linear = costs.prompt_token + costs.prompt_key * (begin + 0.5);
-  const double tokens =
-      square > 0.0 ? 2.0 * time / (linear + std::sqrt(linear * linear + 4.0 * square * time))
-                   : (linear > 0.0 ? time / linear : left);
+  const double tokens = tokens_within(time, begin, options.window, costs);
   const int32_t least = plan.has_chunk() ? 0 : kBlockTokens;
   return std::min(left, std::max(least, static_cast<int32_t>(std::min<double>(tokens, left))));
 }
