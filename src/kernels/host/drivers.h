@@ -10,6 +10,7 @@
 #include "kernels/element_bytes.h"
 #include "kernels/host/attention_driver.h"
 #include "kernels/host/inner.h"
+#include "kernels/host/kv_store.h"
 #include "kernels/host/rotary.h"
 #include "kernels/host/store_row.h"
 #include "kernels/kernels.h"
