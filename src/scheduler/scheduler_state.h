@@ -1,5 +1,5 @@
-// What a Scheduler consists of. Private to scheduler/: planning (scheduler_plan.cc) and the rest
-// (scheduler.cc) share it.
+// What a Scheduler consists of. Private to scheduler/: planning (scheduler_plan.cc), who gets
+// blocks (scheduler_blocks.cc) and the rest (scheduler.cc) share it.
 #pragma once
 
 #include <algorithm>
