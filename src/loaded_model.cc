@@ -120,10 +120,7 @@ void choose_step_sizes(const MachineCalibration& machine, const Model& model,
 
 void say_calibration(const MachineCalibration& machine, const SchedulerOptions& options) {
   if (!machine.numbers) return log_info("calibration: none ({})", machine.origin);
-  if (const size_t count = machine.numbers->set_aside.size(); count > 0) {
-    log_warning("calibration: {} values are too strange to be used; tidemill inspect lists them",
-                count);
-  }
+  if (const auto remark = remark_on(machine)) log_line(remark->level, remark->text);
   log_info("calibration ({}): {}; {} free tokens, {} level", machine.origin,
            describe(*machine.numbers), options.free_tokens, options.level_tokens);
 }
@@ -258,6 +255,7 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   say_calibration(machine, options.scheduler);
   options.read = read_limits(machine, weights_of(*model_), plan, architecture.sliding_window);
   options.scheduler.groups = {{.num_blocks = plan.num_blocks}};
+  options.scheduler.window = architecture.sliding_window;
   executor_ = std::make_unique<Executor>(
       std::make_unique<NetworkRunner>(kernels, workers, *model_, limits, plan.num_blocks),
       make_text_parts(files, architecture, settings.model), options, metrics,

@@ -9,10 +9,10 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "base/build_id.h"
 #include "base/check.h"
 #include "base/digest.h"
 #include "base/json.h"
-#include "base/log.h"
 #include "base/text_file.h"
 #include "compiler/engine_cache.h"
 #include "parallel/available_memory.h"
@@ -31,11 +31,9 @@ constexpr std::string_view kNumbersNames[] = {"f32", "bf16", "int8", "int4"};
 constexpr std::string_view kOffsetsNames[] = {"none", "zero", "offset"};
 
 JsonValue json_of(const CalibrationKey& key) {
-  return JsonObject{{"processor", key.processor},
-                    {"microcode", key.microcode},
-                    {"threads", key.num_threads},
-                    {"variant", key.variant},
-                    {"version", key.version}};
+  return JsonObject{{"processor", key.processor}, {"microcode", key.microcode},
+                    {"threads", key.num_threads}, {"variant", key.variant},
+                    {"version", key.version},     {"build", key.build}};
 }
 
 JsonValue json_of(const ProductTimes& times) {
@@ -124,15 +122,35 @@ std::optional<CalibrationFile> read_file(const fs::path& path) {
   }
 }
 
-std::optional<CalibrationMemory> memory_in(const ModelSettings& settings) {
+// Where calibrations are kept.
+struct Keeper {
+  std::optional<CalibrationMemory> memory;  // none: nothing there may be believed
+  std::string obstacle;                     // why nothing can be written there; empty: it can
+};
+
+Keeper keeper_in(const ModelSettings& settings) {
+  const fs::path dir =
+      settings.cache_dir.empty() ? default_cache_dir() : fs::path(settings.cache_dir);
+  Keeper keeper{.memory = CalibrationMemory(calibration_dir_of(dir)), .obstacle = ""};
   try {
-    const EngineCache cache(settings.cache_dir.empty() ? default_cache_dir()
-                                                       : fs::path(settings.cache_dir));
-    return CalibrationMemory(cache.calibration_dir());
+    const EngineCache cache(dir);
   } catch (const std::exception& error) {
-    log_warning("{} Until then every start measures the machine.", error.what());
-    return std::nullopt;
+    keeper.obstacle = error.what();
+    if (!may_be_read(dir)) keeper.memory.reset();
   }
+  return keeper;
+}
+
+// Undisturbed numbers; what keeps them from being kept is said.
+void keep(Keeper keeper, const CalibrationKey& key, const Calibration& measured) {
+  if (keeper.obstacle.empty()) {
+    if (measured.disturbed || keeper.memory->remember(key, measured)) return;
+    keeper.obstacle = format("{} cannot be written.", keeper.memory->path_of(key).string());
+  }
+  log_warning(
+      "calibration: it cannot be kept, so each start measures the machine anew. Set cache_dir to a "
+      "folder that can be written to, or calibration=FILE to a file that was kept in one. {}",
+      keeper.obstacle);
 }
 
 MachineCalibration pinned(const std::string& path) {
@@ -179,7 +197,8 @@ CalibrationKey calibration_key(const Kernels& kernels, const WorkerPool& workers
           .microcode = cpuinfo_field(cpuinfo, "microcode"),
           .num_threads = workers.num_threads(),
           .variant = format("{}: {}", kernels.name, kernels.description),
-          .version = TIDEMILL_VERSION};
+          .version = TIDEMILL_VERSION,
+          .build = build_id()};
 }
 
 JsonValue json_of(const Calibration& calibration) {
@@ -210,9 +229,9 @@ std::optional<Calibration> CalibrationMemory::recall(const CalibrationKey& key) 
   return std::nullopt;
 }
 
-void CalibrationMemory::remember(const CalibrationKey& key, const Calibration& calibration) const {
-  std::error_code ignored;
-  fs::create_directories(dir_, ignored);
+bool CalibrationMemory::remember(const CalibrationKey& key, const Calibration& calibration) const {
+  std::error_code error;
+  fs::create_directories(dir_, error);
   const fs::path path = path_of(key);
   const fs::path staged = path.string() + format(".{}", ::getpid());
   const JsonObject file{
@@ -220,8 +239,10 @@ void CalibrationMemory::remember(const CalibrationKey& key, const Calibration& c
   std::ofstream out(staged);
   out << to_json(file) << '\n';
   out.close();
-  if (out) fs::rename(staged, path, ignored);
-  if (!out || ignored) fs::remove(staged, ignored);
+  if (out) fs::rename(staged, path, error);
+  if (out && !error) return true;
+  fs::remove(staged, error);
+  return false;
 }
 
 MachineCalibration machine_calibration(const ModelSettings& settings, const Kernels& kernels,
@@ -232,10 +253,10 @@ MachineCalibration machine_calibration(const ModelSettings& settings, const Kern
     return {{}, "isa=reference, which is not made to be fast"};
   }
   const CalibrationKey key = calibration_key(kernels, workers);
-  const std::optional<CalibrationMemory> memory = memory_in(settings);
-  if (memory) {
-    if (std::optional<Calibration> known = memory->recall(key)) {
-      return {std::move(known), memory->path_of(key).string()};
+  const Keeper keeper = keeper_in(settings);
+  if (keeper.memory) {
+    if (std::optional<Calibration> known = keeper.memory->recall(key)) {
+      return {std::move(known), keeper.memory->path_of(key).string()};
     }
   }
   const CalibrationOptions options;
@@ -249,12 +270,28 @@ MachineCalibration machine_calibration(const ModelSettings& settings, const Kern
       return calibrate(kernels, workers, options);
     });
     Calibration measured = task.get();
+    keep(keeper, key, measured);
     if (measured.disturbed) return {std::move(measured), "measured beside others, so not gone by"};
-    if (memory) memory->remember(key, measured);
     return {std::move(measured), "measured"};
   } catch (const std::bad_alloc&) {
     return {{}, "too little memory to measure in"};
   }
+}
+
+// Beside others, strange values are no wonder and nobody goes by them.
+std::optional<CalibrationRemark> remark_on(const MachineCalibration& machine) {
+  if (!machine.numbers) return std::nullopt;
+  if (machine.numbers->disturbed) {
+    return CalibrationRemark{
+        LogLevel::kInfo,
+        "calibration: other programs were at work while the machine was measured. Nothing is lost: "
+        "steps have the sizes that do well on most machines, and the next start measures again"};
+  }
+  if (machine.numbers->set_aside.empty()) return std::nullopt;
+  return CalibrationRemark{
+      LogLevel::kWarning,
+      format("calibration: {} values are too strange to be used; tidemill inspect lists them",
+             machine.numbers->set_aside.size())};
 }
 
 std::string describe(const Calibration& c) {

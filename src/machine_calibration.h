@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/log.h"
 #include "kernels/calibration.h"
 #include "settings/options.h"
 
@@ -19,6 +20,7 @@ struct CalibrationKey {
   int num_threads = 0;
   std::string variant;  // name and description of the kernels
   std::string version;  // of the program
+  std::string build;    // build_id(): other kernels have other times
 
   bool operator==(const CalibrationKey&) const = default;
 };
@@ -35,8 +37,8 @@ class CalibrationMemory {
   std::filesystem::path path_of(const CalibrationKey& key) const;
   // Nothing when there is no file, or one that is damaged or of another key.
   std::optional<Calibration> recall(const CalibrationKey& key) const;
-  // Written beside and renamed. It only saves time: what cannot be written is measured again.
-  void remember(const CalibrationKey& key, const Calibration& calibration) const;
+  // Written beside and renamed. False where it cannot be written: it is measured again then.
+  bool remember(const CalibrationKey& key, const Calibration& calibration) const;
 
  private:
   std::filesystem::path dir_;
@@ -52,10 +54,19 @@ struct MachineCalibration {
   bool is_sound() const { return numbers && !numbers->disturbed; }
 };
 // By settings.model.calibration. Measuring takes half a second, and happens once: undisturbed
-// numbers are remembered in the cache directory. Throws std::runtime_error when the file that the
-// setting names cannot be read; without memory to measure in there are none.
+// numbers are remembered in the cache directory; where they cannot be, the log says so and what
+// would help. Those that lie in a cache are used though nothing can be written there. Throws
+// std::runtime_error when the file that the setting names cannot be read; without memory to measure
+// in there are none.
 MachineCalibration machine_calibration(const ModelSettings& settings, const Kernels& kernels,
                                        WorkerPool& workers);
+
+// What is odd about it, for the log of a start; nothing where all is well.
+struct CalibrationRemark {
+  LogLevel level = LogLevel::kInfo;
+  std::string text;
+};
+std::optional<CalibrationRemark> remark_on(const MachineCalibration& machine);
 
 // Its rates, in one line.
 std::string describe(const Calibration& calibration);

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "base/build_id.h"
 #include "base/text_file.h"
 #include "kernels/select.h"
 
@@ -15,7 +16,9 @@ namespace tidemill {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 Calibration some_calibration() {
   Calibration calibration{.read_by_one = 35.5e9, .read_by_all = 36e9};
@@ -31,7 +34,8 @@ const CalibrationKey kKey{.processor = "AMD EPYC",
                           .microcode = "0x1000065",
                           .num_threads = 2,
                           .variant = "avx512: AVX-512",
-                          .version = "1.2.3"};
+                          .version = "1.2.3",
+                          .build = "0a1b"};
 
 class CalibrationFiles : public testing::Test {
  protected:
@@ -53,21 +57,22 @@ class CalibrationFiles : public testing::Test {
 
 TEST_F(CalibrationFiles, WhatIsRememberedIsRecalled) {
   EXPECT_FALSE(memory_.recall(kKey));
-  memory_.remember(kKey, some_calibration());
+  EXPECT_TRUE(memory_.remember(kKey, some_calibration()));
   const auto recalled = memory_.recall(kKey);
   ASSERT_TRUE(recalled);
   EXPECT_EQ(*recalled, some_calibration());
   EXPECT_EQ(std::distance(fs::directory_iterator(dir_), {}), 1) << "nothing is left beside it";
 }
 
-TEST_F(CalibrationFiles, AnotherMachineThreadCountVariantOrVersionIsAnotherKey) {
+TEST_F(CalibrationFiles, AnotherMachineThreadCountVariantVersionOrBuildIsAnotherKey) {
   memory_.remember(kKey, some_calibration());
-  CalibrationKey keys[] = {kKey, kKey, kKey, kKey, kKey};
+  CalibrationKey keys[] = {kKey, kKey, kKey, kKey, kKey, kKey};
   keys[0].processor = "Intel Xeon";
   keys[1].microcode = "0x1000066";
   keys[2].num_threads = 3;
   keys[3].variant = "avx2: AVX2";
   keys[4].version = "1.2.4";
+  keys[5].build = "0a1c";
   for (const CalibrationKey& key : keys) EXPECT_FALSE(memory_.recall(key));
   // Nor is a file believed that lies where another key's should.
   fs::copy_file(memory_.path_of(kKey), memory_.path_of(keys[0]));
@@ -102,7 +107,7 @@ TEST_F(CalibrationFiles, ADamagedFileIsNoFile) {
 TEST_F(CalibrationFiles, AFolderThatCannotBeMadeIsNoFailure) {
   write(dir_ / "file", "");
   const CalibrationMemory nowhere(dir_ / "file" / "calibration");
-  nowhere.remember(kKey, some_calibration());
+  EXPECT_FALSE(nowhere.remember(kKey, some_calibration()));
   EXPECT_FALSE(nowhere.recall(kKey));
 }
 
@@ -121,11 +126,44 @@ class MachineCalibrationTest : public CalibrationFiles {
   MachineCalibration calibrate_here(const Kernels& kernels = *runnable_variants().back()) {
     return machine_calibration(settings_, kernels, workers_);
   }
+  // Of the numbers, and of what was logged meanwhile.
+  std::pair<std::optional<Calibration>, std::string> numbers_and_log() {
+    testing::internal::CaptureStderr();
+    std::optional<Calibration> numbers = calibrate_here().numbers;
+    return {std::move(numbers), testing::internal::GetCapturedStderr()};
+  }
   CalibrationKey key() const { return calibration_key(*runnable_variants().back(), workers_); }
 
   ModelSettings settings_;
   WorkerPool workers_{WorkerPoolOptions{.num_threads = 2, .pin = false}};
 };
+
+TEST_F(MachineCalibrationTest, IsOfThisBuild) {
+  EXPECT_NE(build_id(), "");
+  EXPECT_EQ(key().build, build_id());
+}
+
+// Whoever starts a server for the first time, on a machine that builds something, is not alarmed.
+TEST(RemarkOnACalibration, OneThatOthersDisturbedIsNoWarning) {
+  MachineCalibration machine{.numbers = some_calibration(), .origin = ""};
+  machine.numbers->disturbed = true;
+  const auto remark = remark_on(machine);
+  ASSERT_TRUE(remark);
+  EXPECT_EQ(remark->level, LogLevel::kInfo);
+  EXPECT_THAT(remark->text, AllOf(HasSubstr("Nothing is lost"), HasSubstr("measures again"),
+                                  Not(HasSubstr("strange"))));
+}
+
+TEST(RemarkOnACalibration, StrangeValuesThatNobodyDisturbedAreAWarning) {
+  MachineCalibration machine{.numbers = some_calibration(), .origin = ""};
+  const auto remark = remark_on(machine);
+  ASSERT_TRUE(remark);
+  EXPECT_EQ(remark->level, LogLevel::kWarning);
+  EXPECT_THAT(remark->text, HasSubstr("1 values are too strange"));
+  machine.numbers->set_aside.clear();
+  EXPECT_FALSE(remark_on(machine));
+  EXPECT_FALSE(remark_on({}));
+}
 
 bool has_fast_variant() { return runnable_variants().size() > 1; }
 
@@ -155,6 +193,44 @@ TEST_F(MachineCalibrationTest, WithoutACacheItIsMeasuredAllTheSame) {
   if (!has_fast_variant()) GTEST_SKIP() << "reference alone, which is not measured";
   write(dir_, "");
   EXPECT_TRUE(calibrate_here().numbers);
+}
+
+// A cache where a file stands in the place of a folder: nobody can write engines there, root
+// neither.
+TEST_F(MachineCalibrationTest, ACacheThatCannotBeWrittenToIsReadAllTheSame) {
+  if (!has_fast_variant()) GTEST_SKIP() << "reference alone, which is not measured";
+  CalibrationMemory(dir_ / "calibration").remember(key(), some_calibration());
+  write(dir_ / "engines", "");
+  fs::permissions(dir_, fs::perms::owner_read | fs::perms::owner_exec);
+  const auto [numbers, log] = numbers_and_log();
+  EXPECT_EQ(numbers, some_calibration());
+  EXPECT_EQ(log, "");
+  fs::permissions(dir_, fs::perms::all);
+  EXPECT_NE(calibrate_here().numbers, some_calibration()) << "anybody may have written that";
+}
+
+TEST_F(MachineCalibrationTest, WhatCannotBeKeptIsSaidOnceWithTheWayOut) {
+  if (!has_fast_variant()) GTEST_SKIP() << "reference alone, which is not measured";
+  EXPECT_EQ(numbers_and_log().second, "");
+  const auto expect_said = [this](const std::string& log) {
+    EXPECT_THAT(
+        log, AllOf(HasSubstr("each start measures the machine anew"), HasSubstr("calibration=FILE"),
+                   HasSubstr("cache_dir"), HasSubstr(dir_.string())));
+    EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 1) << log;
+  };
+  fs::remove_all(dir_);
+  write(dir_ / "engines", "");  // no cache can be here
+  expect_said(numbers_and_log().second);
+  fs::remove_all(dir_);
+  write(dir_ / "calibration", "");  // a cache with no room for calibrations
+  fs::permissions(dir_, fs::perms::owner_all);
+  const auto [numbers, log] = numbers_and_log();
+  ASSERT_TRUE(numbers);
+  if (numbers->disturbed) {
+    EXPECT_EQ(log, "");
+  } else {
+    expect_said(log);
+  }
 }
 
 TEST_F(MachineCalibrationTest, OffIsOffAndTheReferenceIsNotMeasured) {

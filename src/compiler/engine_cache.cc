@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr mode_t kPrivate = 0700;
+constexpr mode_t kOthersWrite = S_IWGRP | S_IWOTH;
 
 std::runtime_error refusal(const fs::path& dir, std::string_view reason) {
   return std::runtime_error(
@@ -52,7 +53,7 @@ EngineCache::EngineCache(const fs::path& dir) : dir_(fs::absolute(dir).lexically
     throw refusal(dir_, "it is not a folder");
   }
   if (status.st_uid != ::geteuid()) throw refusal(dir_, "it belongs to another user");
-  if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+  if ((status.st_mode & kOthersWrite) != 0) {
     throw refusal(dir_, "others may write to it (chmod go-w would end that)");
   }
   if (::access(dir_.c_str(), W_OK | X_OK) != 0) throw refusal(dir_, "it cannot be written to");
@@ -64,9 +65,16 @@ fs::path EngineCache::engine_dir(const std::string& source_digest) const {
   return dir_ / "engines" / source_digest;
 }
 
-fs::path EngineCache::calibration_dir() const { return dir_ / "calibration"; }
-
 DigestMemory EngineCache::digest_memory() const { return {.dir = dir_ / "digests"}; }
+
+fs::path calibration_dir_of(const fs::path& cache_dir) { return cache_dir / "calibration"; }
+
+bool may_be_read(const fs::path& cache_dir) {
+  struct stat status {};
+  return ::lstat(cache_dir.c_str(), &status) == 0 && S_ISDIR(status.st_mode) &&
+         (status.st_uid == ::geteuid() || status.st_uid == 0) &&
+         (status.st_mode & kOthersWrite) == 0;
+}
 
 DigestMemory digest_memory_of(const fs::path& cache_dir) {
   try {

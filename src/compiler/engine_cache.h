@@ -23,12 +23,17 @@ class EngineCache {
 
   std::filesystem::path engine_dir(const std::string& source_digest) const;
   DigestMemory digest_memory() const;
-  // Where what was measured of this machine is kept: CACHE/calibration.
-  std::filesystem::path calibration_dir() const;
 
  private:
   std::filesystem::path dir_;
 };
+
+// Where what was measured of this machine is kept: CACHE/calibration.
+std::filesystem::path calibration_dir_of(const std::filesystem::path& cache_dir);
+
+// Whether what lies in a cache may be believed by who only reads there: it is a folder (a link to
+// one is none) of ours or of root, and others may not write to it.
+bool may_be_read(const std::filesystem::path& cache_dir);
 
 // For who needs no place for engines: what is remembered in that cache; where it cannot be used,
 // nothing, which is said.

@@ -18,6 +18,7 @@ void visit_members(Visitor& visit, PlanRow& row) {
 template <typename Visitor>
 void visit_members(Visitor& visit, StepPlan& plan) {
   visit(plan.rows);
+  visit(plan.window);
 }
 
 template <typename Visitor>

@@ -9,6 +9,7 @@ namespace {
 
 StepInput random_input(std::mt19937_64& random) {
   StepInput input;
+  input.plan.window = static_cast<int64_t>(random() % 4096);
   for (uint64_t i = random() % 4; i > 0; --i) {
     input.plan.rows.push_back({static_cast<SequenceId>(random()), 1, 2, 1, 1});
     input.forward.token_ids.push_back(static_cast<TokenId>(random()));

@@ -67,7 +67,8 @@ AttentionCase::AttentionCase(const Kernels& kernels, const Model& model, int64_t
   const int64_t seen = shape_.window == 0 ? context : std::min(context, shape_.window);
   bytes_ = static_cast<double>(bytes) * static_cast<double>(seen) /
            static_cast<double>(table * kTokensPerBlock);
-  operations_ = 4.0 * static_cast<double>(sequences * seen * shape_.num_heads * shape_.head_dim);
+  operations_ = 4.0 * model.compute_types().attention_parts() *
+                static_cast<double>(sequences * seen * shape_.num_heads * shape_.head_dim);
   memory_ =
       kernels.allocate(static_cast<size_t>(attention_memory_bytes(shape_, sequences, context)));
 }

@@ -17,6 +17,11 @@ double now(clockid_t clock) {
 
 }  // namespace
 
+PackedFormat attention_format(const ComputeTypes& types) {
+  if (types.int8_cache) return PackedFormat::kInt8PerChannel;
+  return types.floats == DType::kF32 ? PackedFormat::kF32 : PackedFormat::kBf16;
+}
+
 MachineProbe::MachineProbe(WorkerPool& workers, ArithmeticRate arithmetic)
     : workers_(workers),
       bandwidth_(select_kernels("auto"), workers),
@@ -25,8 +30,7 @@ MachineProbe::MachineProbe(WorkerPool& workers, ArithmeticRate arithmetic)
 void MachineProbe::set_model(const Model& model) {
   body_ = model.layers().front().down.format;
   head_ = model.head().format;
-  attention_ =
-      model.compute_types().floats == DType::kF32 ? PackedFormat::kF32 : PackedFormat::kBf16;
+  attention_ = attention_format(model.compute_types());
 }
 
 // On a thread that stays on worker 0's core, as who computes steps does: one that shares a core

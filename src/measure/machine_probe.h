@@ -14,6 +14,9 @@ namespace tidemill {
 // that products of that format use. 0: cannot be probed.
 using ArithmeticRate = std::function<double(const PackedFormat& format)>;
 
+// Whose instructions attention multiplies with: those of its keys and values.
+PackedFormat attention_format(const ComputeTypes& types);
+
 class MachineProbe {
  public:
   // `workers` outlives this. Bandwidth is that of the machine's best variant, whichever is

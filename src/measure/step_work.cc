@@ -19,7 +19,8 @@ double seen(const ModelCost& cost, double positions) {
 ModelCost cost_of(const Manifest& manifest, const ComputeTypes& types) {
   const Architecture& a = manifest.architecture;
   ModelCost cost{
-      .attention_operations = 4.0 * static_cast<double>(a.num_heads * a.head_dim * a.num_layers),
+      .attention_operations = 4.0 * types.attention_parts() *
+                              static_cast<double>(a.num_heads * a.head_dim * a.num_layers),
       .kv_bytes = static_cast<double>(kv_bytes_per_block(a, types.cache())) /
                   static_cast<double>(kTokensPerBlock),
       .window = a.sliding_window};

@@ -14,6 +14,7 @@ struct ModelCost {
   double body_operations = 0.0;  // of a token: 2 x weights of the layers
   double head_operations = 0.0;  // of a row of logits: 2 x weights of the head
   // Of a query and a position that it attends to: 4 x heads x head_dim x layers.
+  // Twice that of int8 keys and values: queries and probabilities are two runs of bytes.
   double attention_operations = 0.0;
   double kv_bytes = 0.0;  // of a position, all layers
   int64_t window = 0;     // positions that a query sees at most; 0: all

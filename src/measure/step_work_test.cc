@@ -47,6 +47,12 @@ TEST(StepWork, KeysAndValuesOfAPositionAreThoseOfAllLayers) {
   EXPECT_DOUBLE_EQ(cost_with(manifest_of(true)).attention_operations, 4 * 4 * 16 * 2);
 }
 
+// Queries and probabilities are integers of 16 bits then.
+TEST(StepWork, Int8KeysAndValuesAreMultipliedWithTwoBytes) {
+  EXPECT_DOUBLE_EQ(cost_with(manifest_of(true), {.int8_cache = true}).attention_operations,
+                   2 * 4 * 4 * 16 * 2);
+}
+
 constexpr ModelCost kCost{.weight_bytes = 1000.0,
                           .body_operations = 500.0,
                           .head_operations = 90.0,

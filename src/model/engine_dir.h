@@ -82,6 +82,8 @@ struct ComputeTypes {
 
   DType cache() const { return int8_cache ? DType::kInt8 : floats; }  // keys and values
   DType queries() const { return int8_cache ? DType::kF32 : floats; }
+  // Runs of bytes that meet int8 keys and values: queries and probabilities keep 16 bits of them.
+  int32_t attention_parts() const { return int8_cache ? 2 : 1; }
   bool operator==(const ComputeTypes&) const = default;
 };
 ComputeTypes compute_types(const std::vector<EngineTensor>& tensors, const ModelOptions& options);

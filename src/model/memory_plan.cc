@@ -41,14 +41,16 @@ std::string MemoryPlan::refusal() const {
   const std::string shorter =
       num_blocks > 0 ? format("lower max_model_len to {} or less", num_blocks * kTokensPerBlock)
                      : "choose a smaller model or dtype";
+  const std::string smaller = fits_as_int8 ? ", set kv_cache_dtype=int8" : "";
   if (wishes.kv_cache_bytes == 0) {
-    return format("{}, and {} fit:\n{}Give the process more memory, or {}.", sequence, num_blocks,
-                  table(), shorter);
+    return format("{}, and {} fit:\n{}Give the process more memory{}, or {}.", sequence, num_blocks,
+                  table(), smaller, shorter);
   }
   if (fits) {
-    return format("kv_cache_bytes is {}: {}, and {} fit:\n{}Raise kv_cache_bytes to {} or more{}.",
-                  wishes.kv_cache_bytes, sequence, num_blocks, table(), longest_bytes,
-                  num_blocks > 0 ? ", or " + shorter : "");
+    return format(
+        "kv_cache_bytes is {}: {}, and {} fit:\n{}Raise kv_cache_bytes to {} or more{}{}.",
+        wishes.kv_cache_bytes, sequence, num_blocks, table(), longest_bytes, smaller,
+        num_blocks > 0 ? ", or " + shorter : "");
   }
   const std::string lower =
       left >= longest_bytes ? format("Lower kv_cache_bytes to {} or less, or give", left) : "Give";
@@ -57,8 +59,10 @@ std::string MemoryPlan::refusal() const {
       wishes.kv_cache_bytes, mebibytes(std::max<int64_t>(left, 0)), table(), lower);
 }
 
-MemoryPlan plan_memory(const Architecture& architecture, const ComputeTypes& types,
-                       int64_t weight_bytes, const MemoryWishes& wishes, int64_t available_bytes) {
+namespace {
+
+MemoryPlan plan_with(const Architecture& architecture, const ComputeTypes& types,
+                     int64_t weight_bytes, const MemoryWishes& wishes, int64_t available_bytes) {
   MemoryPlan plan{
       .wishes = wishes,
       .cache = types.cache(),
@@ -76,6 +80,19 @@ MemoryPlan plan_memory(const Architecture& architecture, const ComputeTypes& typ
   // More could never be used at once by running sequences.
   const int64_t useful = plan.longest_blocks * wishes.max_sequences;
   plan.num_blocks = std::clamp<int64_t>(room / plan.bytes_per_block, 0, useful);
+  return plan;
+}
+
+}  // namespace
+
+MemoryPlan plan_memory(const Architecture& architecture, const ComputeTypes& types,
+                       int64_t weight_bytes, const MemoryWishes& wishes, int64_t available_bytes) {
+  MemoryPlan plan = plan_with(architecture, types, weight_bytes, wishes, available_bytes);
+  if (types.int8_cache) return plan;
+  ComputeTypes smaller = types;
+  smaller.int8_cache = true;
+  plan.fits_as_int8 =
+      plan_with(architecture, smaller, weight_bytes, wishes, available_bytes).refusal().empty();
   return plan;
 }
 

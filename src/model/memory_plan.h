@@ -26,6 +26,7 @@ struct MemoryPlan {
   int64_t bytes_per_block = 0;  // 32 tokens, all layers
   int64_t longest_blocks = 0;   // one sequence of max_model_len
   int64_t num_blocks = 0;
+  bool fits_as_int8 = false;  // keys and values are not int8, and everything would fit if they were
 
   int64_t kv_bytes() const { return num_blocks * bytes_per_block; }
   std::string table() const;

@@ -81,6 +81,28 @@ TEST(MemoryPlan, X_5_ASequenceThatDoesNotFitIsRefusedWithWhatWould) {
   EXPECT_THAT(refusal, HasSubstr("lower max_model_len to 576"));  // 18 blocks
 }
 
+// Wherever they would be enough, and nowhere else: with room for so many blocks of bf16.
+TEST(MemoryPlan, X_5_Int8KeysAndValuesAreAdvisedWhereTheyWouldFit) {
+  const std::string kAdvice = "set kv_cache_dtype=int8";
+  int num_advised = 0;
+  for (const int64_t kv_cache_bytes : {int64_t{0}, 18 * block_bytes()}) {
+    for (int64_t room = 0; room < 50; ++room) {
+      const int64_t memory = memory_for(room * block_bytes());
+      const std::string bf16 = plan(kv_cache_bytes, memory).refusal();
+      const std::string int8 =
+          plan_memory(small(), {.int8_cache = true}, kWeights, wishes(kv_cache_bytes), memory)
+              .refusal();
+      const bool advised = bf16.find(kAdvice) != std::string::npos;
+      EXPECT_EQ(advised, !bf16.empty() && int8.empty()) << room << ": " << bf16 << int8;
+      EXPECT_THAT(int8, Not(HasSubstr(kAdvice)));
+      num_advised += advised;
+    }
+  }
+  EXPECT_GT(num_advised, 20);
+  EXPECT_THAT(plan(0, memory_for(25 * block_bytes())).refusal(),
+              HasSubstr(kAdvice + ", or lower max_model_len to 704"));
+}
+
 TEST(MemoryPlan, X_5_WhereNotOneBlockFitsNoLengthIsAdvised) {
   for (const int64_t available : {memory_for(0), kWeights / 2}) {
     const std::string refusal = plan(0, available).refusal();

@@ -55,6 +55,9 @@ struct SchedulerOptions {
   int32_t level_tokens = 0;
   int32_t min_chunk_tokens = 64;  // a prefill chunk is at least this long unless it ends a prompt
   int32_t max_preemptions = 3;    // afterwards a sequence is protected
+  // Tokens that a token attends to at most, itself included: what its keys are counted by
+  // (step_costs.h). 0: all before it. Which blocks are kept is said by the groups.
+  int64_t window = 0;
   bool prefix_cache = true;
   // Of a block in the prefix cache; null: its own. Simulations pass one whose values collide.
   uint64_t (*block_hash)(std::span<const TokenId> tokens) = nullptr;

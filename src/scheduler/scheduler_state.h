@@ -1,5 +1,5 @@
-// What a Scheduler consists of. Private to scheduler/: planning (scheduler_plan.cc) and the rest
-// (scheduler.cc) share it.
+// What a Scheduler consists of. Private to scheduler/: planning (scheduler_plan.cc), who gets
+// blocks (scheduler_blocks.cc) and the rest (scheduler.cc) share it.
 #pragma once
 
 #include <algorithm>
@@ -58,8 +58,9 @@ inline bool goes_before(const Entry& a, const Entry& b) {
 class PlanDraft {
  public:
   // `num_active` sequences run and are not paused; there will be `most_rows` at most. Takes all
-  // its memory here.
-  PlanDraft(int64_t num_active, size_t most_rows) : num_active_(num_active) {
+  // its memory here. `window` as in SchedulerOptions.
+  PlanDraft(int64_t num_active, size_t most_rows, int64_t window)
+      : plan_{.rows = {}, .window = window}, num_active_(num_active) {
     plan_.rows.reserve(most_rows);
   }
 
@@ -100,10 +101,10 @@ class PlanDraft {
 
  private:
   void count(const PlanRow& row, int64_t times) {
-    num_keys_ += times * row.num_keys();
+    num_keys_ += times * row.num_keys(plan_.window);
     if (!row.is_decode()) {
       num_prompt_tokens_ += times * row.num_tokens;
-      num_prompt_keys_ += times * row.num_keys();
+      num_prompt_keys_ += times * row.num_keys(plan_.window);
     }
     num_tokens_ += times * row.num_tokens;
     num_score_rows_ += times * row.num_score_rows;

@@ -1,7 +1,8 @@
 // How long a step may take, and what each of its parts costs, in numbers that somebody else has
 // measured: the scheduler has no clock. All in one unit of time.
 //
-// A decode that stands at position p attends p + 1 keys, and so does a token of a prompt.
+// A decode that stands at position p attends p + 1 keys, and so does a token of a prompt; where the
+// network has a sliding window, no more than that.
 #pragma once
 
 namespace tidemill {

@@ -39,9 +39,10 @@ constexpr StepCosts kCosts{.limit = 40.0,
 
 class LimitedSteps : public testing::Test {
  protected:
-  LimitedSteps()
+  explicit LimitedSteps(int64_t window = 0)
       : scheduler_({.max_sequences = 64,
                     .max_step_tokens = 2048,
+                    .window = window,
                     .prefix_cache = false,
                     .groups = {{.num_blocks = 20'000}}}) {}
 
@@ -56,6 +57,19 @@ class LimitedSteps : public testing::Test {
     scheduler_.commit(answer(plan));
     scheduler_.check_invariants();
     return plan;
+  }
+  // Of a prompt that is alone, until less of it is left than a step might take.
+  void expect_full_steps(int64_t prompt_tokens, const StepCosts& costs) {
+    for (int64_t done = 0; done + 400 < prompt_tokens;) {
+      const StepPlan plan = step(costs);
+      ASSERT_EQ(plan.rows.size(), 1u);
+      EXPECT_LE(cost_of(plan.work(), costs), costs.limit);
+      StepPlan more = plan;
+      more.rows[0].num_tokens += kBlockTokens;
+      EXPECT_GT(cost_of(more.work(), costs), costs.limit);
+      EXPECT_EQ(plan.rows[0].num_tokens % kBlockTokens, 0);
+      done += plan.rows[0].num_tokens;
+    }
   }
   static int64_t num_prompt_tokens(const StepPlan& plan) {
     return static_cast<int64_t>(plan.work().prompt_tokens);
@@ -77,20 +91,49 @@ TEST_F(LimitedSteps, WorkOfAPlanCountsTokensAndTheKeysThatTheyAttend) {
   EXPECT_DOUBLE_EQ(cost_of(work, kCosts), 10.0 + 1.0 + 0.01 + 0.3 + 0.0018);
 }
 
+TEST_F(LimitedSteps, NoTokenCountsMoreKeysThanItsWindowHas) {
+  for (const int32_t first : {0, 3, 7, 8, 9, 500}) {
+    for (const int32_t tokens : {1, 2, 5, 40}) {
+      int64_t expected = 0;
+      for (int64_t p = first; p < first + tokens; ++p) expected += std::min<int64_t>(p + 1, 8);
+      const PlanRow row{.sequence = 1, .first_position = first, .num_tokens = tokens};
+      EXPECT_EQ(row.num_keys(8), expected) << first << ", " << tokens;
+      const StepWork work = StepPlan{.rows = {row}, .window = 8}.work();
+      EXPECT_EQ(work.prompt_keys, static_cast<double>(expected));
+    }
+  }
+}
+
 // As much as fits, and not a block more: with the keys, whose number grows along the prompt.
 TEST_F(LimitedSteps, PromptsTakeTheBlocksThatTheTimeLeaves) {
   add(4096, 4);
+  expect_full_steps(4096, kCosts);
+}
+
+// Chunks that end before it, that cross it, and that begin behind it.
+class LimitedStepsOfAWindow : public LimitedSteps {
+ protected:
+  static constexpr int64_t kWindow = 700;
+  LimitedStepsOfAWindow() : LimitedSteps(kWindow) {}
+};
+
+TEST_F(LimitedStepsOfAWindow, PromptsTakeTheBlocksThatTheTimeLeaves) {
+  add(8192, 4);
   StepCosts costs = kCosts;
-  for (int64_t done = 0; done + 400 < 4096;) {
-    const StepPlan plan = step(costs);
-    ASSERT_EQ(plan.rows.size(), 1u);
-    EXPECT_LE(cost_of(plan.work(), costs), costs.limit);
-    PlanRow more = plan.rows[0];
-    more.num_tokens += kBlockTokens;
-    EXPECT_GT(cost_of(StepPlan{.rows = {more}}.work(), costs), costs.limit);
-    EXPECT_EQ(more.num_tokens % kBlockTokens, 0);
-    done += plan.rows[0].num_tokens;
-  }
+  costs.prompt_key = 0.001;  // of a window: seven times the token itself
+  expect_full_steps(8192, costs);
+}
+
+TEST_F(LimitedStepsOfAWindow, CostsOfNothingLimitNothing) {
+  add(4096, 4);
+  EXPECT_EQ(num_prompt_tokens(step({.limit = 1.0, .fixed = 2.0})), 2048);
+}
+
+TEST_F(LimitedStepsOfAWindow, DecodesCountItAlone) {
+  add(2000, 40);
+  StepPlan plan = step({});
+  while (plan.work().decode_tokens == 0.0) plan = step({});
+  EXPECT_EQ(step({}).work().decode_keys, static_cast<double>(kWindow));
 }
 
 TEST_F(LimitedSteps, WithoutALimitNothingIsHeldBack) {

@@ -26,16 +26,15 @@ struct PlanRow {
 
   // A decode, drafts included, or a last chunk of one token: what it computes is chosen from, all.
   bool is_decode() const { return num_tokens == num_choice_rows(); }
-  // Of all its tokens together.
-  int64_t num_keys() const {
-    return int64_t{num_tokens} * first_position + int64_t{num_tokens} * (num_tokens + 1) / 2;
-  }
+  // Of all its tokens together, of which each attends `window` at most; 0: all before it.
+  int64_t num_keys(int64_t window) const;
   int32_t num_choice_rows() const { return num_score_rows - num_prompt_rows; }
   bool operator==(const PlanRow&) const = default;
 };
 
 struct StepPlan {
   std::vector<PlanRow> rows;
+  int64_t window = 0;  // as the scheduler's options have it: what its work is counted by
   bool empty() const { return rows.empty(); }
   int64_t num_tokens() const;
   int64_t num_score_rows() const;

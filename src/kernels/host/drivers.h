@@ -10,6 +10,7 @@
 #include "kernels/element_bytes.h"
 #include "kernels/host/attention_driver.h"
 #include "kernels/host/inner.h"
+#include "kernels/host/kv_store.h"
 #include "kernels/host/rotary.h"
 #include "kernels/host/store_row.h"
 #include "kernels/kernels.h"
@@ -141,7 +142,7 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
   const int64_t run_bytes = in.stride * element_bytes(in.type);
   const int64_t max_runs = max_rows_of<kInner>(weight.format.numbers);
   constexpr int64_t kMaxRows = std::max(kInner.max_rows_bf16, kInner.max_rows_integers);
-  alignas(64) float sums[kMaxRows * kTilePanels * kPanelChannels];
+  alignas(64) float sums[kMaxRows * kRowSums];
   for (int64_t panel = panels.begin; panel < panels.end; panel += kTilePanels) {
     const unsigned char* group = weight.data + panel * panel_stride;
     const unsigned char* next_group = group + kTilePanels * panel_stride;

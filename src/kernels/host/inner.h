@@ -18,13 +18,15 @@ struct LogitSummary;
 // At most this many rows (unless the variant says more) and panels in one call of `product`.
 inline constexpr int kTileRows = 6;
 inline constexpr int kTilePanels = 8;
+// Floats from a row of a tile's sums to the next.
+inline constexpr int64_t kRowSums = kTilePanels * 16;
 
 // While many rows pass over panels that are in the cache, memory is idle: they fetch this many of
 // the next panels for each four of their own. Two lines for 24 products of a line each are about
 // what memory gives in that time.
 inline constexpr int kPanelsAhead = 2;
 
-// A tile of a product of floats: sums[r * kTilePanels * 16 + 16 p + c] = in row r times channel c
+// A tile of a product of floats: sums[r * kRowSums + 16 p + c] = in row r times channel c
 // of panel p, over all of K in order, one accumulator each. Whatever the tile's size, an output's
 // bits are the same.
 struct ProductTile {

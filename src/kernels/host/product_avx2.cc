@@ -39,7 +39,7 @@ void tile_f32(const ProductTile& tile) {
   for (int r = 0; r < kRows; ++r) {
     TIDEMILL_UNROLL
     for (int h = 0; h < 2 * kPanels; ++h) {
-      _mm256_storeu_ps(tile.sums + r * kTilePanels * 16 + h * 8, sums[r][h]);
+      _mm256_storeu_ps(tile.sums + r * kRowSums + h * 8, sums[r][h]);
     }
   }
 }
@@ -85,7 +85,7 @@ void tile_bf16(const ProductTile& tile) {
   for (int r = 0; r < kRows; ++r) {
     TIDEMILL_UNROLL
     for (int h = 0; h < 2 * kPanels; ++h) {
-      _mm256_storeu_ps(tile.sums + r * kTilePanels * 16 + h * 8, sums[r][h]);
+      _mm256_storeu_ps(tile.sums + r * kRowSums + h * 8, sums[r][h]);
     }
   }
 }
@@ -114,7 +114,7 @@ void run(const ProductTile& whole, const Tile (&tiles)[4][3]) {
   for (int64_t r = 0; r < whole.num_rows;) {
     ProductTile part = whole;
     part.in += r * whole.in_stride;
-    part.sums += r * kTilePanels * 16;
+    part.sums += r * kRowSums;
     part.num_rows = rows_of_next_tile(whole.num_rows - r, tiles[3][0] != nullptr);
     run_tiles(part, tiles);
     r += part.num_rows;

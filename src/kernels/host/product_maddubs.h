@@ -167,7 +167,7 @@ void maddubs_product(const ProductTile& whole) {
   for (int64_t r = 0; r < whole.num_rows;) {
     ProductTile part = whole;
     part.in += r * whole.in_stride;
-    part.sums += r * kTilePanels * 16;
+    part.sums += r * kRowSums;
     const int64_t left = whole.num_rows - r;
     if (left >= 4) {
       maddubs_rows<V, Numbers, 4, kSums / 4>(part);

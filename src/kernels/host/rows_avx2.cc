@@ -11,8 +11,6 @@
 namespace tidemill::avx2 {
 namespace {
 
-constexpr int64_t kRowSums = kTilePanels * 16;
-
 // All ones in the first `count` lanes of eight.
 __m256i lanes_left(int64_t count) {
   const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

@@ -10,8 +10,6 @@
 namespace tidemill::avx512 {
 namespace {
 
-constexpr int64_t kRowSums = kTilePanels * 16;
-
 __mmask16 lanes_left(int64_t count) {
   return count >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << count) - 1u);
 }

@@ -17,8 +17,6 @@ void normalize(const float* in, const float* scale, int64_t count, float epsilon
 
 namespace {
 
-constexpr int64_t kRowSums = kTilePanels * 16;
-
 // Of a row of the tile, the sum of channel c with its bias.
 float sum_at(const FinishedTile& tile, int64_t row, int64_t c) {
   const float* sums = tile.sums + row * tile.parts * kRowSums + c;

@@ -290,7 +290,7 @@ inline void few_rows(const ProductTile& tile, void (*product)(const ProductTile&
   for (int64_t row = 0; row < tile.num_rows; row += kTileRows) {
     ProductTile part = tile;
     part.in += row * tile.in_stride;
-    part.sums += row * kTilePanels * 16;
+    part.sums += row * kRowSums;
     if (row == 0) part.ahead = nullptr;
     part.num_rows = tile.num_rows - row < kTileRows ? tile.num_rows - row : int64_t{kTileRows};
     product(part);

@@ -93,7 +93,7 @@ class WaitingSums {
       }
       of_input += product.in_stride;
       sums += kUsed * 64;
-      totals += kTilePanels * 16;
+      totals += kRowSums;
     }
   }
 

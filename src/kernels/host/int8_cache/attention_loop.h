@@ -30,27 +30,34 @@ void widen_block(const AttentionTask& task, const Block& block, WidenedBlock& to
   widen_lines<Vector>(block.values, padded_head_dim(task.head_dim) / 2, block.ahead, to.values);
 }
 
-// [pair][query]
-inline void pack_queries(const AttentionTask& task, const IntegerQueries& queries, int64_t first,
-                         int32_t* packed) {
+// A tile's queries, side by side.
+struct PackedQueries {
+  alignas(64) int32_t pairs[kTile * kMaxHeadDim / 2];  // [pair][query]
+  const float* factors = nullptr;                      // IntegerQueries'; null: not packed yet
+};
+
+inline void pack_queries(const AttentionTask& task, const TileQueries& queries,
+                         PackedQueries& packed) {
+  const int64_t first = queries.first;
   for (int64_t pair = 0; pair < 2 * quads_of(task.head_dim); ++pair) {
     for (int64_t i = 0; i < kTile; ++i) {
       const int64_t query = first + i < task.num_queries ? first + i : first;
-      packed[pair * kTile + i] = queries.pairs[query][pair];
+      packed.pairs[pair * kTile + i] = queries.all.pairs[query][pair];
     }
   }
+  packed.factors = queries.all.factors + first;
 }
 
 // scores: [token][query]
 template <typename Vector>
-void tile_scores(const AttentionTask& task, const int32_t* packed, const float* factors,
-                 const int32_t* keys, const unsigned char* scales, float* scores) {
+void tile_scores(const AttentionTask& task, const PackedQueries& queries, const int32_t* keys,
+                 const unsigned char* scales, float* scores) {
   constexpr int kParts = kTile / Vector::kWidth;
   constexpr int kTokens = Vector::kTileTokens;
   const int64_t pairs = 2 * quads_of(task.head_dim);
   for (int64_t t = 0; t < kTokensPerBlock; t += kTokens) {
     const int32_t* key = keys + t / 16 * pairs * kTile + t % 16;
-    const int32_t* q = packed;
+    const int32_t* q = queries.pairs;
     typename Vector::Int sums[kTokens][kParts];
     TIDEMILL_UNROLL_16
     for (int i = 0; i < kTokens * kParts; ++i) sums[i / kParts][i % kParts] = Vector::zero();
@@ -74,7 +81,8 @@ void tile_scores(const AttentionTask& task, const int32_t* packed, const float* 
       const auto scale = Vector::set(Vector::scale_at(scales + 2 * (t + i)));
       TIDEMILL_UNROLL
       for (int part = 0; part < kParts; ++part) {
-        const auto factor = Vector::mul(scale, Vector::load(factors + part * Vector::kWidth));
+        const auto factor =
+            Vector::mul(scale, Vector::load(queries.factors + part * Vector::kWidth));
         Vector::store(Vector::mul(Vector::to_float(sums[i][part]), factor),
                       scores + (t + i) * kTile + part * Vector::kWidth);
       }
@@ -150,16 +158,16 @@ void add_all_tile_columns(const int32_t* values, const int32_t* probabilities, c
 
 template <typename Vector, typename Softmax>
 void add_integer_tile(const AttentionTask& task, const IntegerBlock& at,
-                      const WidenedBlock& widened, const Active& active, const int32_t* packed,
-                      const float* factors, QueryTile& tile) {
+                      const WidenedBlock& widened, const Active& active,
+                      const PackedQueries& queries, QueryTile& tile) {
   alignas(64) float scores[kTokensPerBlock * kTile];  // [token][query]
   alignas(64) int32_t pairs[kBlockPairs * kTile];
   alignas(64) float inverses[kTile];
   float units[kTile];
   const Block& block = at.block;
   const int64_t padded_dim = padded_head_dim(task.head_dim);
-  tile_scores<Vector>(task, packed, factors, widened.keys,
-                      block.keys + 2 * quads_of(task.head_dim) * 64, scores);
+  tile_scores<Vector>(task, queries, widened.keys, block.keys + 2 * quads_of(task.head_dim) * 64,
+                      scores);
   if (active.masked) Softmax::mask_tile(block.first_position, tile, scores);
   Softmax::tile_softmax(tile, scores);
   for (int64_t i = 0; i < kTile; ++i) {
@@ -183,8 +191,7 @@ void attend_integers(const AttentionTask& task) {
   const int64_t num_tiles = (task.num_queries + kTile - 1) / kTile;
   const int64_t values_bytes = padded_head_dim(task.head_dim) * kTokensPerBlock;
   QueryTile tiles[kTaskTiles];
-  bool is_packed[kTaskTiles] = {};
-  alignas(64) int32_t packed[kTaskTiles][kTile * kMaxHeadDim / 2];
+  PackedQueries packed[kTaskTiles];
   IntegerQueries queries;
   WidenedBlock widened;
   round_queries<Vector>(task, queries);
@@ -196,19 +203,18 @@ void attend_integers(const AttentionTask& task) {
     bool is_widened = false;
     for (int64_t t = 0; t < num_tiles; ++t) {
       QueryTile& tile = tiles[t];
+      const TileQueries of_tile{.all = queries, .first = t * kTile};
       const Active active = active_in(tile, at.block.first_position);
       if (active.end - active.begin <= Vector::kMaxRowQueries) {
         int64_t query = active.begin;
-        add_integer_rows_of<Vector, Softmax, Vector::kRowsAtOnce>(task, queries, t * kTile, at,
-                                                                  active, query, tile);
+        add_integer_rows_of<Vector, Softmax, Vector::kRowsAtOnce>(task, of_tile, at, active, query,
+                                                                  tile);
         continue;
       }
-      if (!is_packed[t]) pack_queries(task, queries, t * kTile, packed[t]);
-      is_packed[t] = true;
+      if (packed[t].factors == nullptr) pack_queries(task, of_tile, packed[t]);
       if (!is_widened) widen_block<Vector>(task, at.block, widened);
       is_widened = true;
-      add_integer_tile<Vector, Softmax>(task, at, widened, active, packed[t],
-                                        queries.factors + t * kTile, tile);
+      add_integer_tile<Vector, Softmax>(task, at, widened, active, packed[t], tile);
       at.block.ahead = 0;
     }
   }

@@ -43,6 +43,12 @@ struct IntegerQueries {
   alignas(64) float factors[kTaskQueries];  // a score's, but for the scale of its key
 };
 
+// Those of a tile: first, first + 1, ...
+struct TileQueries {
+  const IntegerQueries& all;
+  int64_t first;
+};
+
 // A block's bytes widened: lines of 16 pairs.
 struct WidenedBlock {
   alignas(64) int32_t keys[kTokensPerBlock * kMaxHeadDim / 2];
@@ -277,11 +283,12 @@ void add_row_values(const AttentionTask& task, const IntegerBlock& at, bool mask
 }
 
 template <typename Vector, typename Softmax, int kRows>
-void add_integer_rows(const AttentionTask& task, const IntegerQueries& queries, int64_t first_query,
-                      const IntegerBlock& at, bool masked, int64_t query, QueryTile& tile) {
+void add_integer_rows(const AttentionTask& task, const TileQueries& queries, const IntegerBlock& at,
+                      bool masked, int64_t query, QueryTile& tile) {
   const Block& block = at.block;
   alignas(64) float scores[kRows][kTokensPerBlock];
-  row_scores<Vector, kRows>(task, queries, first_query + query, block.keys, block.ahead, scores);
+  row_scores<Vector, kRows>(task, queries.all, queries.first + query, block.keys, block.ahead,
+                            scores);
   // Row by row in each step: the chains of several rows hide what one of them waits for.
   float max[kRows];
   for (int64_t r = 0; r < kRows; ++r) {
@@ -305,18 +312,15 @@ void add_integer_rows(const AttentionTask& task, const IntegerQueries& queries, 
 }
 
 template <typename Vector, typename Softmax, int kRows>
-void add_integer_rows_of(const AttentionTask& task, const IntegerQueries& queries,
-                         int64_t first_query, IntegerBlock& at, const Active& active,
-                         int64_t& query, QueryTile& tile) {
+void add_integer_rows_of(const AttentionTask& task, const TileQueries& queries, IntegerBlock& at,
+                         const Active& active, int64_t& query, QueryTile& tile) {
   for (; query + kRows <= active.end; query += kRows) {
-    add_integer_rows<Vector, Softmax, kRows>(task, queries, first_query, at, active.masked, query,
-                                             tile);
+    add_integer_rows<Vector, Softmax, kRows>(task, queries, at, active.masked, query, tile);
     at.block.ahead = 0;  // the first queries have asked for the next block
   }
   if constexpr (kRows > 1) {
     if (query < active.end) {
-      add_integer_rows_of<Vector, Softmax, kRows - 1>(task, queries, first_query, at, active, query,
-                                                      tile);
+      add_integer_rows_of<Vector, Softmax, kRows - 1>(task, queries, at, active, query, tile);
     }
   }
 }

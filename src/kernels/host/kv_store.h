@@ -1,0 +1,25 @@
+// The writing of keys and values into their blocks, one head of one row at a time. Plain C++ for
+// every variant, as host/rotary.h.
+#pragma once
+
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+
+namespace tidemill::host {
+
+// Writes one key (value) of one kv head where the row's position says. The row that ends its
+// sequence's part of the step also zeroes the slots behind it if the block was begun in this step:
+// a recycled block may hold NaN, and NaN times a zero probability is NaN.
+void store_key(const float* key, const AttentionShape& shape, const TokenRows& rows, int64_t row,
+               int64_t kv_head, KvLayer cache);
+void store_value(const float* value, const AttentionShape& shape, const TokenRows& rows,
+                 int64_t row, int64_t kv_head, KvLayer cache);
+
+// The same for a cache of bf16, rounded already.
+void store_key(const uint16_t* key, const AttentionShape& shape, const TokenRows& rows, int64_t row,
+               int64_t kv_head, KvLayer cache);
+void store_value(const uint16_t* value, const AttentionShape& shape, const TokenRows& rows,
+                 int64_t row, int64_t kv_head, KvLayer cache);
+
+}  // namespace tidemill::host
