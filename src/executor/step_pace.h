@@ -22,7 +22,9 @@ class StepPace {
 
   // In seconds. Of the limit so much is kept back that 99 steps of 100 stay within 1.12 of it.
   StepCosts costs() const;
-  void observe(const StepPlan& plan, double seconds);
+  // `delay`: so much of it some worker has waited for its core, which somebody else had. The more,
+  // the less such a step says of what steps cost; that times vary it says all the same.
+  void observe(const StepPlan& plan, double seconds, double delay = 0.0);
 
   double predict(const StepPlan& plan) const { return cost_of(plan.work(), costs()); }
 
@@ -30,7 +32,8 @@ class StepPace {
   static constexpr size_t kCount = 5;
   using Numbers = std::array<double, kCount>;
 
-  void correct(const Numbers& work, double seconds);
+  void correct(const Numbers& work, double seconds, double delay);
+  void forbid_negative();
 
   double limit_;
   Numbers costs_{};                         // in the order of StepCosts
