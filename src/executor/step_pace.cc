@@ -57,6 +57,12 @@ void StepPace::observe(const StepPlan& plan, double seconds, double delay) {
           seconds, delay);
 }
 
+std::optional<StepVerdict> StepPace::judge(double seconds, double delay) const {
+  if (limit_ <= 0.0) return std::nullopt;
+  return StepVerdict{.over = seconds > kOverLimit * limit_,
+                     .disturbed = delay > kDisturbedShare * seconds};
+}
+
 // The filter's step, in units: x = work * units, so that all costs are of the size of one.
 void StepPace::correct(const Numbers& work, double seconds, double delay) {
   Numbers x{};

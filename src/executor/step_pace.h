@@ -10,10 +10,20 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "scheduler/step_plan.h"
 
 namespace tidemill {
+
+// Of steps with a limit: whether one took longer than it should, and whether strangers had a part
+// in that. 99 of 100 that they left alone are meant to be within.
+struct StepVerdict {
+  bool over = false;
+  bool disturbed = false;
+};
+inline constexpr double kOverLimit = 1.15;       // of the limit
+inline constexpr double kDisturbedShare = 0.03;  // of a step, for which a worker had no core
 
 class StepPace {
  public:
@@ -25,6 +35,9 @@ class StepPace {
   // `delay`: so much of it some worker has waited for its core, which somebody else had. The more,
   // the less such a step says of what steps cost; that times vary it says all the same.
   void observe(const StepPlan& plan, double seconds, double delay = 0.0);
+
+  // Nothing where there is no limit.
+  std::optional<StepVerdict> judge(double seconds, double delay) const;
 
   double predict(const StepPlan& plan) const { return cost_of(plan.work(), costs()); }
 

@@ -253,6 +253,16 @@ TEST(StepPace, WithoutALimitThereAreNoCosts) {
   EXPECT_EQ(pace.costs().prompt_token, 0.0);
 }
 
+TEST(StepPace, AStepIsJudgedByTheLimitAndByWhoHadTheCore) {
+  EXPECT_FALSE(StepPace(0).judge(1.0, 1.0));
+  const StepPace pace(100);
+  EXPECT_FALSE(pace.judge(0.114, 0.0)->over);
+  EXPECT_TRUE(pace.judge(0.116, 0.0)->over);
+  EXPECT_FALSE(pace.judge(0.116, 0.003)->disturbed);
+  EXPECT_TRUE(pace.judge(0.116, 0.004)->disturbed);
+  EXPECT_TRUE(pace.judge(0.050, 0.004)->disturbed);
+}
+
 TEST(StepPace, TheFirstChunkIsSmall) {
   const StepCosts costs = StepPace(50).costs();
   EXPECT_GT(costs.limit, 0.0);
