@@ -13,6 +13,12 @@ constexpr double kFirstKeys = 64.0 * 4096.0;
 // small rather than too large.
 constexpr double kFirstFixed = 0.125;  // of the limit
 
+// Steps that are all alike do not tell what their parts cost, and much larger ones may take much
+// longer than is thought: from step to step prompts get at most so many times the tokens.
+constexpr double kGrowth = 2.0;
+constexpr double kLeastReached = 32.0;
+constexpr double kReachedStays = 0.95;  // from one step with prompts to the next
+
 constexpr double kNoise = 0.05;        // of a measured time, as a share of it
 constexpr double kDrift = 0.01;        // of a cost from step to step, in units
 constexpr double kMostSpread = 0.5;    // what one step may add: a hiccup is not the rule
@@ -42,7 +48,8 @@ StepCosts StepPace::costs() const {
           .decode_token = costs_[1],
           .decode_key = costs_[2],
           .prompt_token = costs_[3],
-          .prompt_key = costs_[4]};
+          .prompt_key = costs_[4],
+          .most_prompt_tokens = kGrowth * std::max(reached_, kLeastReached)};
 }
 
 // Of what times vary by, only what is above counts, and twice: as much where both sides are alike,
@@ -53,6 +60,9 @@ void StepPace::observe(const StepPlan& plan, double seconds, double delay) {
   const double above = std::clamp(error, 0.0, kMostSpread);
   spread_ += kSpreadShare * (2.0 * above * above - spread_);
   const StepWork work = plan.work();
+  if (work.prompt_tokens > 0.0) {
+    reached_ = std::max(work.prompt_tokens, kReachedStays * reached_);
+  }
   correct({1.0, work.decode_tokens, work.decode_keys, work.prompt_tokens, work.prompt_keys},
           seconds, delay);
 }

@@ -5,7 +5,8 @@
 //   fixed + decode tokens and their keys + prompt tokens and their keys,
 // each by a cost of its own. The five costs are followed by a Kalman filter: each step corrects
 // those that it says something about, and those that it does not become less certain, within
-// bounds. What steps vary by beyond that is measured, too, and kept as a distance from the limit.
+// bounds. Prompts' tokens in a step grow by doubling. What steps vary by beyond that is measured,
+// too, and kept as a distance from the limit.
 #pragma once
 
 #include <array>
@@ -52,6 +53,7 @@ class StepPace {
   Numbers costs_{};                         // in the order of StepCosts
   Numbers units_{};                         // of each: what is uncertain about it at first
   std::array<Numbers, kCount> variance_{};  // of costs_ / units_
+  double reached_ = 0.0;                    // prompt tokens of a step lately
   double spread_;  // mean square of what a step's time differs by, as a share of it
 };
 

@@ -218,6 +218,29 @@ TEST(StepPace, AfterAFewChunksLargerOnesAreNotUnderestimated) {
   }
 }
 
+// A long prompt's last steps are all alike. What somebody adds to all of them may be put down to
+// anything; so the next prompt begins with not much more than they had.
+TEST(StepPace, TokensOfPromptsGrowByDoublingAndAreForgottenSlowly) {
+  Machine machine{.costs = kSmall};
+  StepPace pace(160);
+  const auto observe = [&](int32_t tokens) {
+    const StepPlan plan{.rows = {{.first_position = 0, .num_tokens = tokens}}};
+    pace.observe(plan, machine.seconds(plan));
+  };
+  EXPECT_EQ(pace.costs().most_prompt_tokens, 64.0);
+  observe(64);
+  EXPECT_EQ(pace.costs().most_prompt_tokens, 128.0);
+  observe(100);
+  EXPECT_EQ(pace.costs().most_prompt_tokens, 200.0);
+  observe(5);
+  EXPECT_EQ(pace.costs().most_prompt_tokens, 190.0);
+  const StepPlan decode{.rows = {{.first_position = 9, .num_tokens = 1, .num_score_rows = 1}}};
+  for (int i = 0; i < 1000; ++i) pace.observe(decode, machine.seconds(decode));
+  EXPECT_EQ(pace.costs().most_prompt_tokens, 190.0);
+  for (int i = 0; i < 100; ++i) observe(32);
+  EXPECT_EQ(pace.costs().most_prompt_tokens, 64.0);
+}
+
 // One step in eight loses 50 ms to somebody else, as beside a task of real time: what a step costs
 // is learned from the others, and that much is kept back of the limit all the same.
 TEST(StepPace, StepsThatWaitedForTheirCoreSayLittleOfWhatStepsCost) {

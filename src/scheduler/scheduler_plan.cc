@@ -64,9 +64,12 @@ int32_t Scheduler::State::prompt_budget(const PlanDraft& plan, int32_t begin) co
   const double time = std::max(0.0, costs.limit - cost_of(plan.work(), costs));
   const double square = costs.prompt_key / 2.0;
   const double linear = costs.prompt_token + costs.prompt_key * (begin + 0.5);
-  const double tokens =
-      square > 0.0 ? 2.0 * time / (linear + std::sqrt(linear * linear + 4.0 * square * time))
-                   : (linear > 0.0 ? time / linear : left);
+  double tokens = square > 0.0
+                      ? 2.0 * time / (linear + std::sqrt(linear * linear + 4.0 * square * time))
+                      : (linear > 0.0 ? time / linear : left);
+  if (costs.most_prompt_tokens > 0.0) {
+    tokens = std::min(tokens, std::max(0.0, costs.most_prompt_tokens - plan.work().prompt_tokens));
+  }
   const int32_t least = plan.has_chunk() ? 0 : kBlockTokens;
   return std::min(left, std::max(least, static_cast<int32_t>(std::min<double>(tokens, left))));
 }

@@ -165,7 +165,8 @@ void SchedulerRun::change_costs() {
             .decode_token = draw(0.05),
             .decode_key = draw(0.0005),
             .prompt_token = draw(random_.one_in(6) ? 1.0 : 0.02),
-            .prompt_key = draw(0.0001)};
+            .prompt_key = draw(0.0001),
+            .most_prompt_tokens = random_.one_in(3) ? draw(300.0) : 0.0};
 }
 
 bool SchedulerRun::step() {

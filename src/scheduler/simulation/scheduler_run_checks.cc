@@ -158,6 +158,9 @@ void SchedulerRun::check_waiting(const SimulatedClient* head, const StepPlan& pl
 void SchedulerRun::check_time(const StepPlan& plan) {
   const StepWork work = plan.work();
   if (costs_.limit <= 0.0 || work.prompt_tokens == 0.0) return;
+  require(costs_.most_prompt_tokens == 0.0 ||
+              work.prompt_tokens <= std::max<double>(costs_.most_prompt_tokens, kBlockTokens),
+          "prompts take {} tokens of {}", work.prompt_tokens, costs_.most_prompt_tokens);
   if (costs_.prompt_token == 0.0 && costs_.prompt_key == 0.0) return;
   double one_more = 0.0;
   for (const PlanRow& row : plan.rows) {
@@ -196,6 +199,8 @@ void SchedulerRun::check_places(const SimulatedClient& head, const StepPlan& pla
     with_it.prompt_tokens += static_cast<double>(pending);
     with_it.prompt_keys += 0.5 * static_cast<double>(pending * (pending + 1));
     if (cost_of(with_it, costs_) > 0.99 * costs_.limit) return;
+    const double most = costs_.most_prompt_tokens;
+    if (most > 0.0 && with_it.prompt_tokens > most) return;
   }
   for (const SimulatedClient* of : alive_) {
     const bool left_out =
