@@ -11,8 +11,7 @@ struct CoreTime {
   double waited = 0.0;  // seconds; 0 where the kernel does not say it (schedstat of proc(5))
 };
 
-// The clock of one thread: that of its first read(). The others that call it read the same thread's
-// wait. One thread at a time.
+// The clock of one thread, which is the one that reads it first, and which alone may read it then.
 class CoreClock {
  public:
   CoreClock() = default;
