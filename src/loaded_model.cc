@@ -257,7 +257,8 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   options.scheduler.groups = {{.num_blocks = plan.num_blocks}};
   options.scheduler.window = architecture.sliding_window;
   executor_ = std::make_unique<Executor>(
-      std::make_unique<NetworkRunner>(kernels, workers, *model_, limits, plan.num_blocks),
+      std::make_unique<NetworkRunner>(kernels, workers, *model_, limits, plan.num_blocks,
+                                      /*watches_cores=*/options.max_step_ms > 0),
       make_text_parts(files, architecture, settings.model), options, metrics,
       served_names(settings.model).front());
   facts_ = make_facts(settings.model, *executor_,

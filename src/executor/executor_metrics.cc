@@ -141,6 +141,18 @@ ExecutorMetrics::ExecutorMetrics(MetricsRegistry& registry, const std::string& m
     step_seconds_[i] = &registry.histogram("tidemill:step_seconds", "Time of one step.",
                                            kStepSeconds, make.with("phase", phases[i]));
   }
+  const char* truth[] = {"false", "true"};
+  for (int over = 0; over < 2; ++over) {
+    for (int disturbed = 0; disturbed < 2; ++disturbed) {
+      Labels labels = make.with("over", truth[over]);
+      labels.emplace_back("disturbed", truth[disturbed]);
+      limited_steps_[over][disturbed] = &registry.counter(
+          "tidemill:limited_steps_total",
+          "Steps under max_step_ms: those that took more than 1.15 of it, and those that other "
+          "programs kept from a core for more than 0.03 of their time.",
+          labels);
+    }
+  }
   Labels config = {{"block_size", "32"},
                    {"num_gpu_blocks", std::to_string(num_blocks)},
                    {"cache_dtype", "auto"},
@@ -165,6 +177,10 @@ void ExecutorMetrics::step(int64_t prefill_tokens, int64_t decode_tokens, double
   step_tokens_.observe(static_cast<double>(prefill_tokens + decode_tokens));
   const int phase = decode_tokens == 0 ? 0 : prefill_tokens == 0 ? 1 : 2;
   step_seconds_[phase]->observe(step_seconds);
+}
+
+void ExecutorMetrics::limited_step(const StepVerdict& verdict) {
+  limited_steps_[verdict.over][verdict.disturbed]->add();
 }
 
 void ExecutorMetrics::first_token(const RequestTimes& times) {

@@ -7,6 +7,7 @@
 
 #include "base/metrics.h"
 #include "executor/response_stream.h"
+#include "executor/step_pace.h"
 #include "scheduler/scheduler.h"
 
 namespace tidemill {
@@ -33,6 +34,7 @@ class ExecutorMetrics {
   void request_admitted(int64_t num_choices, int64_t prompt_tokens);
   // A step of that many tokens, prefill among them or not.
   void step(int64_t prefill_tokens, int64_t decode_tokens, double seconds);
+  void limited_step(const StepVerdict& verdict);  // of max_step_ms
   void first_token(const RequestTimes& times);
   void next_token(double gap_seconds);
   void sequence_ended(const EndedSequence& ended);
@@ -72,6 +74,7 @@ class ExecutorMetrics {
   Histogram& decode_time_;
   Histogram& inference_time_;
   Histogram* step_seconds_[3];
+  Counter* limited_steps_[2][2];  // [over][disturbed]
   SchedulerCounts last_;
 };
 

@@ -19,7 +19,7 @@ namespace tidemill {
 class RunningNetwork {
  public:
   RunningNetwork(uint64_t model_seed, WorkerPool& workers, int64_t num_blocks,
-                 SchedulerOptions scheduler)
+                 SchedulerOptions scheduler, bool watches_cores = false)
       : engine_(model_seed), model_(engine_.dir()) {
     scheduler.groups = {{.num_blocks = num_blocks}};
     const DecoderLimits limits{.max_model_len = kRandomModelLen,
@@ -27,7 +27,7 @@ class RunningNetwork {
                                .max_score_rows = scheduler.max_score_rows()};
     executor_ = std::make_unique<Executor>(
         std::make_unique<NetworkRunner>(select_kernels("reference"), workers, model_, limits,
-                                        num_blocks),
+                                        num_blocks, watches_cores),
         TextParts{}, ExecutorOptions{.scheduler = scheduler, .max_model_len = kRandomModelLen},
         metrics_, "random");
   }

@@ -50,35 +50,56 @@ RowResult result_of(const PlanRow& row, std::span<Sampled> sampled,
 }  // namespace
 
 NetworkRunner::NetworkRunner(const Kernels& kernels, WorkerPool& workers, const Model& model,
-                             const DecoderLimits& limits, int64_t num_blocks)
+                             const DecoderLimits& limits, int64_t num_blocks, bool watches_cores)
     : kernels_(kernels),
       workers_(workers),
       model_(model),
       cache_(kernels, model.architecture(), model.compute_types().cache(), num_blocks),
-      decoder_(kernels, model, cache_, communicator_, limits) {}
+      decoder_(kernels, model, cache_, communicator_, limits),
+      clocks_(watches_cores ? static_cast<size_t>(workers.num_threads()) : 0),
+      times_(clocks_.size()) {}
 
 int32_t NetworkRunner::vocab_size() const {
   return static_cast<int32_t>(model_.architecture().vocab_size);
 }
 
-StepResult NetworkRunner::run(const StepInput& input) {
-  const auto score_rows = static_cast<int64_t>(input.sampling.size());
-  sampled_.assign(input.sampling.size(), std::nullopt);
-  workers_.run_present([&](Lane& lane) {
-    decoder_.forward(lane, input.forward);
-    const Tensor logits = decoder_.logits();
-    const Range rows = lane.share(score_rows);
-    for (int64_t row = rows.begin; row < rows.end; ++row) {
-      const auto* values = static_cast<const float*>(logits.data) + row * logits.stride;
-      const auto index = static_cast<size_t>(row);
-      try {
-        sampled_[index] = choose_token(kernels_, values, logits.cols, input.sampling[index],
-                                       input.changes(index));
-      } catch (const std::bad_alloc&) {
-        // Stays absent: the row fails, and a section must not throw.
-      }
+void NetworkRunner::compute(Lane& lane, const StepInput& input) {
+  decoder_.forward(lane, input.forward);
+  const Tensor logits = decoder_.logits();
+  const Range rows = lane.share(static_cast<int64_t>(input.sampling.size()));
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    const auto* values = static_cast<const float*>(logits.data) + row * logits.stride;
+    const auto index = static_cast<size_t>(row);
+    try {
+      sampled_[index] =
+          choose_token(kernels_, values, logits.cols, input.sampling[index], input.changes(index));
+    } catch (const std::bad_alloc&) {
+      // Stays absent: the row fails, and a section must not throw.
     }
+  }
+}
+
+void NetworkRunner::run_watched(const StepInput& input) {
+  const double cpu_begin = process_cpu_seconds();
+  times_.assign(clocks_.size(), {});  // of who sits out: nothing
+  workers_.run_present([&](Lane& lane) {
+    const auto worker = static_cast<size_t>(lane.worker());
+    CoreClock& clock = clocks_[worker];
+    const CoreTime begin = clock.read();
+    compute(lane, input);
+    const CoreTime end = clock.read();
+    times_[worker] = {.ran = end.ran - begin.ran, .waited = end.waited - begin.waited};
   });
+  delay_ = kept_from_core(times_, process_cpu_seconds() - cpu_begin);
+}
+
+StepResult NetworkRunner::run(const StepInput& input) {
+  sampled_.assign(input.sampling.size(), std::nullopt);
+  if (clocks_.empty()) {
+    workers_.run_present([&](Lane& lane) { compute(lane, input); });
+  } else {
+    run_watched(input);
+  }
   if (model_.has_failed()) {
     throw std::runtime_error(
         "the file of the weights cannot be read any more (I/O error): it was made shorter while it "

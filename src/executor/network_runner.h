@@ -10,20 +10,26 @@
 #include "model/kv_cache.h"
 #include "model/load.h"
 #include "parallel/communicator.h"
+#include "parallel/core_time.h"
 #include "parallel/worker_pool.h"
 
 namespace tidemill {
 
 class NetworkRunner : public StepRunner {
  public:
+  // `watches_cores`: says its delay(), for a few system calls of each worker per step.
   NetworkRunner(const Kernels& kernels, WorkerPool& workers, const Model& model,
-                const DecoderLimits& limits, int64_t num_blocks);
+                const DecoderLimits& limits, int64_t num_blocks, bool watches_cores = false);
 
   void enter_thread() override;
   StepResult run(const StepInput& input) override;
   int32_t vocab_size() const override;
+  double delay() const override { return delay_; }
 
  private:
+  void compute(Lane& lane, const StepInput& input);
+  void run_watched(const StepInput& input);
+
   const Kernels& kernels_;
   WorkerPool& workers_;
   const Model& model_;
@@ -32,6 +38,9 @@ class NetworkRunner : public StepRunner {
   Decoder decoder_;
   // Of the step, one per score row; absent where there was no memory to choose.
   std::vector<std::optional<SampledToken>> sampled_;
+  std::vector<CoreClock> clocks_;  // one per worker; none where nobody looks
+  std::vector<CoreTime> times_;    // of the step before, the same
+  double delay_ = 0.0;
 };
 
 }  // namespace tidemill

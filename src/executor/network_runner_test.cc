@@ -46,6 +46,13 @@ TEST_P(NetworkRunnerTest, Q_7_AnAnswerIsTheSameBitsAloneInACrowdAndAfterPreempti
   EXPECT_GT(tight.preemptions(), 0);
 }
 
+TEST_P(NetworkRunnerTest, WhoWatchesCoresComputesTheSame) {
+  Running running(1, workers_, 64, {});
+  Running watching(1, workers_, 64, {}, /*watches_cores=*/true);
+  const Answer answer = read(running.submit(random_prompt(50, 1), GetParam()));
+  EXPECT_EQ(read(watching.submit(random_prompt(50, 1), GetParam())), answer);
+}
+
 TEST_P(NetworkRunnerTest, APrefixThatIsFoundChangesNothing) {
   Running running(1, workers_, 64, {});
   const Answer cold = read(running.submit(random_prompt(100, 1), GetParam()));

@@ -170,7 +170,8 @@ std::optional<StepLoop::Computed> StepLoop::compute() {
   const double seconds = std::chrono::duration<double>(now_() - begin).count();
   const auto decode_tokens = static_cast<int64_t>(plan.work().decode_tokens);
   metrics_.step(plan.num_tokens() - decode_tokens, decode_tokens, seconds);
-  pace_.observe(plan, seconds);
+  pace_.observe(plan, seconds, runner_.delay());
+  if (const auto verdict = pace_.judge(seconds, runner_.delay())) metrics_.limited_step(*verdict);
   tally_.step(plan, seconds);
   return computed;
 }

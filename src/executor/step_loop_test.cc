@@ -103,6 +103,15 @@ TEST_F(StepLoopTest, MailForSequencesThatHaveEndedIsIgnored) {
   EXPECT_EQ(read_all(*send(2)).size(), 3u);
 }
 
+int64_t limited_steps(const std::string& page) {
+  const std::string name = "\ntidemill:limited_steps_total{";
+  int64_t sum = 0;
+  for (size_t at = page.find(name); at != std::string::npos; at = page.find(name, at + 1)) {
+    sum += std::stoll(page.substr(page.find("} ", at) + 2));
+  }
+  return sum;
+}
+
 class LimitedStepLoop : public StepLoopTest {
  protected:
   LimitedStepLoop() : StepLoopTest({.reply = {1, 2, 3}}, /*max_step_ms=*/1) {}
@@ -113,6 +122,7 @@ TEST_F(StepLoopTest, WithoutALimitAPromptIsComputedInOneStep) {
   run();
   read_all(*send(1, std::vector<TokenId>(200, 7)));
   EXPECT_THAT(registry_.text(), testing::ContainsRegex("iteration_tokens_total_count[^\n]* 3\n"));
+  EXPECT_EQ(limited_steps(registry_.text()), 0);
 }
 TEST_F(LimitedStepLoop, APromptIsCutToTheTimeOfAStep) {
   run();
@@ -120,6 +130,7 @@ TEST_F(LimitedStepLoop, APromptIsCutToTheTimeOfAStep) {
   const std::string page = registry_.text();
   EXPECT_THAT(page, testing::ContainsRegex("iteration_tokens_total_sum[^\n]* 202\n"));
   EXPECT_THAT(page, testing::Not(testing::ContainsRegex("iteration_tokens_total_count[^\n]* 3\n")));
+  EXPECT_GT(limited_steps(page), 3);
 }
 
 TEST_F(FailingStepLoop, WhoWasLetInJustBeforeHasTheErrorToo) {

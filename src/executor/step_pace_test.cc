@@ -196,11 +196,94 @@ TEST(StepPace, LongDecodingForgetsNothingOfPrompts) {
   EXPECT_NEAR(pace.predict(chunk), seconds, 0.15 * seconds);
 }
 
+// A server's first requests: chunks of one size say nothing of what larger ones take, and what they
+// took is neither thought to be every step's, nor are all costs but one found to be nothing.
+TEST(StepPace, AfterAFewChunksLargerOnesAreNotUnderestimated) {
+  Machine machine{.costs = kSmall, .noise = 0.03};
+  StepPace pace(160);
+  const auto chunk_at = [](int32_t position, int32_t tokens) {
+    return StepPlan{.rows = {{.first_position = position, .num_tokens = tokens}}};
+  };
+  StepPlan cold = chunk_at(0, 64);
+  pace.observe(cold, 0.23);  // pages that are touched for the first time
+  for (int32_t i = 0; i < 14; ++i) {
+    const StepPlan plan = chunk_at(64 + 32 * i, 32);
+    pace.observe(plan, machine.seconds(plan));
+  }
+  machine.noise = 0.0;
+  for (const int32_t tokens : {32, 64, 128, 256, 544}) {
+    const StepPlan plan = chunk_at(0, tokens);
+    EXPECT_GE(pace.predict(plan), 0.9 * machine.seconds(plan)) << tokens;
+    EXPECT_LE(pace.predict(plan), 2.0 * machine.seconds(plan)) << tokens;
+  }
+}
+
+// A long prompt's last steps are all alike. What somebody adds to all of them may be put down to
+// anything; so the next prompt begins with not much more than they had.
+TEST(StepPace, TokensOfPromptsGrowByDoublingAndAreForgottenSlowly) {
+  Machine machine{.costs = kSmall};
+  StepPace pace(160);
+  const auto observe = [&](int32_t tokens) {
+    const StepPlan plan{.rows = {{.first_position = 0, .num_tokens = tokens}}};
+    pace.observe(plan, machine.seconds(plan));
+  };
+  EXPECT_EQ(pace.costs().most_prompt_tokens, 64.0);
+  observe(64);
+  EXPECT_EQ(pace.costs().most_prompt_tokens, 128.0);
+  observe(100);
+  EXPECT_EQ(pace.costs().most_prompt_tokens, 200.0);
+  observe(5);
+  EXPECT_EQ(pace.costs().most_prompt_tokens, 190.0);
+  const StepPlan decode{.rows = {{.first_position = 9, .num_tokens = 1, .num_score_rows = 1}}};
+  for (int i = 0; i < 1000; ++i) pace.observe(decode, machine.seconds(decode));
+  EXPECT_EQ(pace.costs().most_prompt_tokens, 190.0);
+  for (int i = 0; i < 100; ++i) observe(32);
+  EXPECT_EQ(pace.costs().most_prompt_tokens, 64.0);
+}
+
+// One step in eight loses 50 ms to somebody else, as beside a task of real time: what a step costs
+// is learned from the others, and that much is kept back of the limit all the same.
+TEST(StepPace, StepsThatWaitedForTheirCoreSayLittleOfWhatStepsCost) {
+  Machine machine{.costs = kSmall, .noise = 0.01};
+  StepPace pace(160);
+  StepPlan plan{.rows = {{.first_position = 700, .num_tokens = 96}}};
+  for (int i = 0; i < 64; ++i) {
+    plan.rows.push_back({.first_position = 700, .num_tokens = 1, .num_score_rows = 1});
+  }
+  for (int i = 0; i < 400; ++i) {
+    const double delay = i % 8 == 0 ? 0.05 : 0.0;
+    plan.rows[0].num_tokens = 32 * (1 + i % 5);
+    pace.observe(plan, machine.seconds(plan) + delay, delay);
+  }
+  machine.noise = 0.0;
+  EXPECT_NEAR(pace.predict(plan), machine.seconds(plan), 0.03 * machine.seconds(plan));
+  EXPECT_LT(pace.costs().limit, 0.150);
+  EXPECT_GT(pace.costs().limit, 0.080);
+}
+
+// Where every step is delayed, that is what steps take.
+TEST(StepPace, DelaysOfEveryStepAreLearned) {
+  StepPace pace(160);
+  const StepPlan plan{.rows = {{.first_position = 0, .num_tokens = 64}}};
+  for (int i = 0; i < 300; ++i) pace.observe(plan, 0.1, 0.06);
+  EXPECT_NEAR(pace.predict(plan), 0.1, 0.003);
+}
+
 TEST(StepPace, WithoutALimitThereAreNoCosts) {
   StepPace pace(0);
   pace.observe({.rows = {{.num_tokens = 10}}}, 1.0);
   EXPECT_EQ(pace.costs().limit, 0.0);
   EXPECT_EQ(pace.costs().prompt_token, 0.0);
+}
+
+TEST(StepPace, AStepIsJudgedByTheLimitAndByWhoHadTheCore) {
+  EXPECT_FALSE(StepPace(0).judge(1.0, 1.0));
+  const StepPace pace(100);
+  EXPECT_FALSE(pace.judge(0.114, 0.0)->over);
+  EXPECT_TRUE(pace.judge(0.116, 0.0)->over);
+  EXPECT_FALSE(pace.judge(0.116, 0.003)->disturbed);
+  EXPECT_TRUE(pace.judge(0.116, 0.004)->disturbed);
+  EXPECT_TRUE(pace.judge(0.050, 0.004)->disturbed);
 }
 
 TEST(StepPace, TheFirstChunkIsSmall) {

@@ -21,6 +21,10 @@ class StepRunner {
   // its error record first.
   virtual StepResult run(const StepInput& input) = 0;
 
+  // Of the run before: seconds for which strangers kept a worker from its core. 0 where nobody
+  // looks.
+  virtual double delay() const { return 0.0; }
+
   virtual int32_t vocab_size() const = 0;
 };
 

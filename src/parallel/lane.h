@@ -19,9 +19,14 @@ struct Range {
 
 class Lane {
  public:
-  Lane(int index, int count, Barrier* barrier) : index_(index), count_(count), barrier_(barrier) {}
+  Lane(int index, int count, Barrier* barrier) : Lane(index, count, barrier, index) {}
+  Lane(int index, int count, Barrier* barrier, int worker)
+      : index_(index), count_(count), worker_(worker), barrier_(barrier) {}
 
   int index() const { return index_; }
+  // Of the pool's workers, the one that this is: always the same thread, but for worker 0, which is
+  // the caller. As index() where nobody sits out (attendance.h).
+  int worker() const { return worker_; }
   int count() const { return count_; }
 
   // Returns when every worker of the section has called it; writes before are visible after.
@@ -36,6 +41,7 @@ class Lane {
  private:
   int index_;
   int count_;
+  int worker_;
   Barrier* barrier_;  // owned by the pool; unused when alone
 };
 

@@ -182,7 +182,7 @@ void WorkerPool::State::compute(int index) {
         "worker {} would compute with denormals: a section before changed MXCSR to {:#x}", index,
         _mm_getcsr());
   Seat& seat = seats[static_cast<size_t>(index)];
-  Lane lane(seat.lane, num_lanes, &barrier);
+  Lane lane(seat.lane, num_lanes, &barrier, index);
   const auto times =
       options.times_switched != nullptr ? options.times_switched : times_switched_away;
   const int64_t before = counts_switches ? times() : 0;

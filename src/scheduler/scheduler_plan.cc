@@ -76,7 +76,10 @@ int32_t Scheduler::State::prompt_budget(const PlanDraft& plan, int32_t begin) co
   const int32_t left = prompt_budget_left(plan);
   if (costs.limit <= 0.0) return left;
   const double time = std::max(0.0, costs.limit - cost_of(plan.work(), costs));
-  const double tokens = tokens_within(time, begin, options.window, costs);
+  double tokens = tokens_within(time, begin, options.window, costs);
+  if (costs.most_prompt_tokens > 0.0) {
+    tokens = std::min(tokens, std::max(0.0, costs.most_prompt_tokens - plan.work().prompt_tokens));
+  }
   const int32_t least = plan.has_chunk() ? 0 : kBlockTokens;
   return std::min(left, std::max(least, static_cast<int32_t>(std::min<double>(tokens, left))));
 }

@@ -14,6 +14,9 @@ struct StepCosts {
   double decode_key = 0.0;
   double prompt_token = 0.0;
   double prompt_key = 0.0;
+  // Of all prompts in a step whose time is limited, but for the block that it always takes; 0: as
+  // many as fit.
+  double most_prompt_tokens = 0.0;
 };
 
 // What a plan computes, in what costs are counted by.

@@ -171,6 +171,20 @@ TEST_F(LimitedSteps, ASecondPromptOnlyTakesWhatTheFirstLeaves) {
   EXPECT_LE(cost_of(plan.work(), kCosts), kCosts.limit);
 }
 
+TEST_F(LimitedSteps, PromptsTogetherTakeNoMoreTokensThanTheyMay) {
+  add(40, 4);
+  add(4096, 4);
+  add(4096, 4);
+  StepCosts costs = kCosts;
+  costs.most_prompt_tokens = 140.0;
+  const StepPlan plan = step(costs);
+  ASSERT_EQ(plan.rows.size(), 2u);
+  EXPECT_EQ(plan.rows[0].num_tokens, 40);
+  EXPECT_EQ(plan.rows[1].num_tokens, 96);
+  costs.most_prompt_tokens = 1.0;
+  EXPECT_EQ(num_prompt_tokens(step(costs)), kBlockTokens);
+}
+
 TEST_F(LimitedSteps, CostsOfNothingLimitNothing) {
   add(4096, 4);
   EXPECT_EQ(num_prompt_tokens(step({.limit = 1.0})), 2048);

@@ -374,6 +374,7 @@ TEST_F(ServerTest, ME_4_AllFamiliesAreThereBeforeAModelIs) {
        {"# TYPE vllm:num_requests_running gauge\n", "# TYPE vllm:request_success_total counter\n",
         "# TYPE vllm:time_to_first_token_seconds histogram\n",
         "# TYPE vllm:request_prompt_tokens histogram\n", "# TYPE tidemill:step_seconds histogram\n",
+        "# TYPE tidemill:limited_steps_total counter\n",
         "tidemill:model_state{model=\"m\",state=\"loading\"} 1\n",
         "tidemill:model_state{model=\"m\",state=\"ready\"} 0\n",
         "tidemill:model_load_seconds{model=\"m\",phase=\"all\"} 0\n",

@@ -39,6 +39,7 @@ ExecutorOptions random_options(SimulationRandom& random, bool own_drafts) {
     scheduler.free_tokens = static_cast<int32_t>(random.one_of({0, 8, 64}));
   }
   if (random.one_in(3)) scheduler.mixed_step_tokens = static_cast<int32_t>(random.between(1, 256));
+  if (random.one_in(3)) options.max_step_ms = random.one_of({5, 40, 160});
   return options;
 }
 
@@ -65,6 +66,10 @@ FrontRun::FrontRun(uint64_t seed, FrontFault fault, StarvedTurn starved)
                                 .failures = random_.one_of({0, 200, 20})};
   if (random_.one_in(12)) runner.throws_at_step = random_.between(1, 400);
   runner.repeats_itself = repeats_;
+  if (options_.max_step_ms > 0) {
+    runner.law = random_law(random_, static_cast<double>(options_.max_step_ms) * 1e-3,
+                            options_.scheduler.max_sequences);
+  }
   auto made =
       std::make_unique<SimulatedRunner>(options_.scheduler.groups, runner, clock_, random_.next());
   runner_ = made.get();
@@ -365,6 +370,12 @@ void FrontRun::check_counters() const {
   require(count("vllm:request_success_total") == submitted_ + at_once_,
           "I15: {} sequences came and {} have ended", submitted_ + at_once_,
           count("vllm:request_success_total"));
+  const int64_t limited = count("tidemill:limited_steps_total");
+  if (options_.max_step_ms == 0) require(limited == 0, "{} steps had a limit", limited);
+  if (options_.max_step_ms > 0 && !broken_ && !starved_) {
+    require(limited == runner_->num_steps, "of {} steps {} were counted", runner_->num_steps,
+            limited);
+  }
 }
 
 FrontReport FrontRun::run() {
@@ -372,6 +383,7 @@ FrontReport FrontRun::run() {
   quiet_phase();
   report_.steps = runner_->num_steps;
   report_.accepted_drafts = runner_->num_drafts;
+  report_.judged = runner_->judged;
   return report_;
 }
 

@@ -25,6 +25,9 @@ void FrontReport::add(const FrontReport& other) {
   broken += other.broken;
   starved += other.starved;
   out_of_memory += other.out_of_memory;
+  judged.all += other.judged.all;
+  judged.over += other.judged.over;
+  judged.used += other.judged.used;
   most_unread = std::max(most_unread, other.most_unread);
 }
 

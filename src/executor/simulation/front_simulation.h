@@ -7,12 +7,14 @@
 // has left or whose time is over has a row in a step; refusals come exactly where
 // the queue is full, the prompt too long, the model draining or broken; what lies unread is
 // bounded. At last everything ends within a computed bound, nothing is held, and the
-// counters add up (I15).
+// counters add up (I15). Some runs limit the time of steps, whose costs the loop has to learn: of
+// all of them together 99 in 100 steps that nobody disturbed are within.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 
+#include "executor/simulation/simulated_runner.h"
 #include "scheduler/simulation/scheduler_simulation.h"
 
 namespace tidemill {
@@ -38,6 +40,7 @@ struct FrontReport {
   int64_t starved = 0;        // turns of the loop in which an allocation failed
   int64_t out_of_memory = 0;  // requests that this has cost
   int64_t most_unread = 0;
+  JudgedSteps judged;  // of the runs whose steps have a limit
 
   void add(const FrontReport& other);
 };

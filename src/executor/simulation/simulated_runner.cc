@@ -20,7 +20,25 @@ uint64_t extend_by(uint64_t history, const List& list) {
   return history;
 }
 
+constexpr int64_t kStepsToLearn = 50;
+
 }  // namespace
+
+StepLaw random_law(SimulationRandom& random, double limit, int32_t max_sequences) {
+  const auto part = [&](int64_t least, int64_t most) {
+    return limit / static_cast<double>(random.between(least, most));
+  };
+  StepLaw law{.costs = {.limit = limit}};
+  law.costs.fixed = part(8, 100);
+  law.costs.decode_token = part(4, 64) / max_sequences;
+  law.costs.decode_key = part(16, 256) / (1000.0 * max_sequences);
+  law.costs.prompt_token = part(50, 200);
+  law.costs.prompt_key = law.costs.prompt_token / static_cast<double>(random.between(2000, 20'000));
+  law.noise = random.one_of({0, 30, 100, 200});
+  law.hiccups = random.one_of({0, 8, 100});
+  law.hiccup = limit * random.one_of({0.3, 1.0, 10.0});
+  return law;
+}
 
 TokenId chosen_behind(History history, const SamplingParams& params, int32_t choice,
                       const LogitChanges& changes) {
@@ -160,6 +178,39 @@ StepResult SimulatedRunner::run(const StepInput& input) {
   }
 }
 
+void SimulatedRunner::take_time(const StepPlan& plan) {
+  if (!options_.law) {
+    clock_.advance(std::chrono::microseconds(random_.between(1, options_.step_us)));
+    return;
+  }
+  const StepLaw& law = *options_.law;
+  const StepWork work = plan.work();
+  // The sum of three: nearly as noise is, and the same on every machine.
+  const int64_t noise = random_.between(-law.noise, law.noise) +
+                        random_.between(-law.noise, law.noise) +
+                        random_.between(-law.noise, law.noise);
+  const double alone = cost_of(work, law.costs) * (1.0 + static_cast<double>(noise) / 3000.0);
+  delay_ = law.hiccups > 0 && random_.one_in(law.hiccups)
+               ? law.hiccup * static_cast<double>(random_.between(1, 100)) * 1e-2
+               : 0.0;
+  if (delay_ == 0.0 && num_steps > kStepsToLearn) judge(work, alone);
+  clock_.advance(std::chrono::microseconds(static_cast<int64_t>((alone + delay_) * 1e6) + 1));
+}
+
+void SimulatedRunner::judge(const StepWork& work, double seconds) {
+  const StepCosts& costs = options_.law->costs;
+  if (work.prompt_tokens == 0.0) return;
+  StepWork least = work;
+  if (work.prompt_tokens > kBlockTokens) {
+    least.prompt_keys *= kBlockTokens / work.prompt_tokens;
+    least.prompt_tokens = kBlockTokens;
+  }
+  if (cost_of(least, costs) > 0.8 * costs.limit) return;
+  ++judged.all;
+  judged.over += seconds > 1.15 * costs.limit;
+  judged.used += seconds > 0.75 * costs.limit;
+}
+
 StepResult SimulatedRunner::compute_step(const StepInput& input) {
   StepResult result;
   size_t first = 0;
@@ -175,7 +226,7 @@ StepResult SimulatedRunner::compute_step(const StepInput& input) {
     first += static_cast<size_t>(row.num_tokens);
     score += static_cast<size_t>(row.num_score_rows);
   }
-  clock_.advance(std::chrono::microseconds(random_.between(1, options_.step_us)));
+  take_time(input.plan);
   if (options_.throws_at_step == num_steps) throw std::runtime_error("the simulated model stops");
   return result;
 }

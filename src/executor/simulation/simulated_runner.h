@@ -26,8 +26,29 @@ TokenId chosen_behind(History history, const SamplingParams& params, int32_t cho
 // Of a token behind that history; sums of them are exact.
 float logprob_behind(History history, TokenId token);
 
+// What steps take on a machine that nobody knows: costs in seconds, which times vary about, and
+// hiccups, in which somebody else has a core. For a limit that can be held.
+struct StepLaw {
+  StepCosts costs;      // the limit that somebody has set, too
+  int64_t noise = 0;    // three deviations, in thousandths
+  int64_t hiccups = 0;  // one step in so many; 0: none
+  double hiccup = 0.0;  // the longest
+};
+
+// By a limit of so many seconds: for so many sequences, each as long as a simulation has any.
+StepLaw random_law(SimulationRandom& random, double limit, int32_t max_sequences);
+
+// Of steps with prompts in them that hiccups left alone, behind the first fifty, and that a block
+// of a prompt fits into.
+struct JudgedSteps {
+  int64_t all = 0;
+  int64_t over = 0;  // by more than 0.15 of the limit
+  int64_t used = 0;  // took more than 0.75 of it
+};
+
 struct SimulatedRunnerOptions {
-  int64_t step_us = 1000;                 // the longest
+  int64_t step_us = 1000;  // the longest, where there is no law
+  std::optional<StepLaw> law;
   int64_t failures = 0;                   // one row in so many fails; 0: none
   std::optional<int64_t> throws_at_step;  // the step at which the model stops working
   bool repeats_itself = false;            // every text: see history.h
@@ -40,11 +61,13 @@ class SimulatedRunner : public StepRunner {
 
   StepResult run(const StepInput& input) override;
   int32_t vocab_size() const override;
+  double delay() const override { return delay_; }
 
   std::function<void(const PlanRow&)> on_row;  // called for each, before any is computed
   // The salt of a sequence's request: whoever reads what was written under another one is found.
   std::function<std::string_view(SequenceId)> salt_of;
   std::unordered_map<SequenceId, RowFailure> failed;
+  JudgedSteps judged;
   int64_t num_steps = 0;
   int64_t num_drafts = 0;  // that were right
   // The step at which it stops working; beyond all steps where it does not.
@@ -57,6 +80,8 @@ class SimulatedRunner : public StepRunner {
     TokenId token = -1;
   };
   Slot& slot(const ForwardInput& input, size_t group, size_t token, int32_t position);
+  void take_time(const StepPlan& plan);
+  void judge(const StepWork& work, double seconds);
   StepResult compute_step(const StepInput& input);
   // Of the row's tokens; `first` is the row's first in the step's arrays.
   std::vector<History> compute(const ForwardInput& input, const PlanRow& row, size_t first);
@@ -69,6 +94,7 @@ class SimulatedRunner : public StepRunner {
   const SimulatedRunnerOptions options_;
   VirtualClock& clock_;
   SimulationRandom random_;
+  double delay_ = 0.0;
   std::vector<std::vector<Slot>> slots_;  // [group][block * 32 + slot]
 };
 

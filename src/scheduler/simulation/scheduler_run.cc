@@ -25,6 +25,7 @@ SchedulerRun::SchedulerRun(uint64_t seed, SimulationFault fault)
   most_alive_ = static_cast<size_t>(random_.one_of({4, 16, 64}));
   // The full audit looks at every block: after each event where there are few.
   const int64_t blocks = options_.groups.front().num_blocks;
+  limited_ = random_.one_in(3);
   events_per_audit_ = blocks <= 8 ? 1 : blocks / 2 * random_.one_of({1, 4});
 }
 
@@ -154,12 +155,27 @@ void SchedulerRun::propose_for(SimulatedClient& of) {
   audit();
 }
 
+// Whoever measures what steps cost may find anything: that they take no time, or that none fits.
+void SchedulerRun::change_costs() {
+  const auto draw = [&](double most) {
+    return random_.one_in(6) ? 0.0 : most * static_cast<double>(random_.up_to(1000)) * 1e-3;
+  };
+  costs_ = {.limit = random_.one_in(12) ? 0.0 : 1.0,
+            .fixed = draw(random_.one_in(6) ? 2.0 : 0.4),
+            .decode_token = draw(0.05),
+            .decode_key = draw(0.0005),
+            .prompt_token = draw(random_.one_in(6) ? 1.0 : 0.02),
+            .prompt_key = draw(0.0001),
+            .most_prompt_tokens = random_.one_in(3) ? draw(300.0) : 0.0};
+}
+
 bool SchedulerRun::step() {
   const auto oldest = std::find_if(alive_.begin(), alive_.end(), [](const SimulatedClient* of) {
     return !of->paused() && of->state == ClientState::kRunning;
   });
   const SequenceId oldest_running = oldest == alive_.end() ? 0 : (*oldest)->request.id;
-  const StepPlan plan = scheduler_.next_step();
+  if (limited_ && random_.one_in(16)) change_costs();
+  const StepPlan plan = scheduler_.next_step(costs_);
   ++report_.steps;
   for (const PlanRow& row : plan.rows) {
     SimulatedClient& of = client(row.sequence);
@@ -172,6 +188,7 @@ bool SchedulerRun::step() {
   }
   require(plan.num_score_rows() <= options_.max_score_rows(), "{} score rows in a step of {}",
           plan.num_score_rows(), options_.max_score_rows());
+  check_time(plan);
   see_changes(oldest_running);
   check_queue(plan);
   audit(plan);

@@ -60,6 +60,8 @@ class SchedulerRun {
 
   // A step.
   void see_changes(SequenceId oldest_running);
+  void change_costs();
+  void check_time(const StepPlan& plan);
   void check_scores(const SimulatedClient& client, const PlanRow& row) const;
   void check_victims() const;
   void check_queue(const StepPlan& plan);
@@ -101,6 +103,8 @@ class SchedulerRun {
   int64_t cancels_in_step_;  // one step in so many; 0: none
   int64_t failures_;         // one row in so many
   size_t most_alive_;
+  bool limited_;     // the time of steps
+  StepCosts costs_;  // as somebody has measured them so far
 
   Scheduler scheduler_;
   SimulatedMemory memory_;

@@ -152,6 +152,30 @@ void SchedulerRun::check_waiting(const SimulatedClient* head, const StepPlan& pl
   if (head != nullptr && report_.events >= next_audit_) check_places(*head, plan);
 }
 
+// Prompts take the time that a step has left, but for a block of one, so that they go on. A prompt
+// of which one token is pending is taken for a prompt and is as dear as a decode. Prompts that cost
+// nothing are not cut.
+void SchedulerRun::check_time(const StepPlan& plan) {
+  const StepWork work = plan.work();
+  if (costs_.limit <= 0.0 || work.prompt_tokens == 0.0) return;
+  require(costs_.most_prompt_tokens == 0.0 ||
+              work.prompt_tokens <= std::max<double>(costs_.most_prompt_tokens, kBlockTokens),
+          "prompts take {} tokens of {}", work.prompt_tokens, costs_.most_prompt_tokens);
+  if (costs_.prompt_token == 0.0 && costs_.prompt_key == 0.0) return;
+  double one_more = 0.0;
+  for (const PlanRow& row : plan.rows) {
+    if (row.num_tokens > 1 || !row.is_decode()) continue;
+    one_more =
+        std::max(one_more, costs_.decode_token +
+                               costs_.decode_key * static_cast<double>(row.num_keys(plan.window)));
+  }
+  const bool is_within = cost_of(work, costs_) <= costs_.limit * (1.0 + 1e-9) + one_more;
+  ++(is_within ? report_.timed_chunks : report_.least_chunks);
+  require(is_within || work.prompt_tokens <= kBlockTokens,
+          "prompts take {} tokens in a step that takes {:.3f} of its time", work.prompt_tokens,
+          cost_of(work, costs_) / costs_.limit);
+}
+
 // a place is not left empty when the first that waits has room for it. What prompts that are
 // scored take beyond a row each, and beyond a sixteenth of the tokens, is room, too. Only where
 // room is simple to tell: blocks in one group, without a window.
@@ -170,6 +194,14 @@ void SchedulerRun::check_places(const SimulatedClient& head, const StepPlan& pla
   if (plan.rows.size() >= static_cast<size_t>(options_.max_sequences) || pending > budget ||
       plan.num_score_rows() - more_rows >= options_.max_score_rows()) {
     return;
+  }
+  if (costs_.limit > 0.0) {
+    StepWork with_it = plan.work();
+    with_it.prompt_tokens += static_cast<double>(pending);
+    with_it.prompt_keys += 0.5 * static_cast<double>(pending * (pending + 1));
+    if (cost_of(with_it, costs_) > 0.99 * costs_.limit) return;
+    const double most = costs_.most_prompt_tokens;
+    if (most > 0.0 && with_it.prompt_tokens > most) return;
   }
   for (const SimulatedClient* of : alive_) {
     const bool left_out =

@@ -25,6 +25,8 @@ void SimulationReport::add(const SimulationReport& other) {
   scored_prompts += other.scored_prompts;
   scored_in_parts += other.scored_in_parts;
   scored_later += other.scored_later;
+  timed_chunks += other.timed_chunks;
+  least_chunks += other.least_chunks;
   overtakings += other.overtakings;
   longest_wait = std::max(longest_wait, other.longest_wait);
 }

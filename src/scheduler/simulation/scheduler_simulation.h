@@ -61,6 +61,8 @@ struct SimulationReport {
   int64_t scored_prompts = 0;   // whole ones
   int64_t scored_in_parts = 0;  // rows that went on with a prompt
   int64_t scored_later = 0;     // rows of sequences that had been preempted with a part of it
+  int64_t timed_chunks = 0;     // steps with prompts in them that had to fit into a time
+  int64_t least_chunks = 0;     // and those that could not
   int64_t overtakings = 0;      // sequences let in before an older one of a higher number
   int64_t longest_wait = 0;     // steps that a sequence at the head of the queue has waited
 
