@@ -63,7 +63,7 @@ Model::Model(const std::filesystem::path& engine_dir, const ModelOptions& option
   const Binder binder(manifest_, file_.bytes(), options);
   embedding_ = binder.weight("embedding");
   head_ = architecture().tied_head ? embedding_ : binder.weight("head");
-  head_.input_parts = 2;  // rounding what the logits are made of costs most
+  head_.input_parts = kHeadInputParts;
   final_norm_ = binder.vector("final_norm");
   for (int64_t i = 0; i < architecture().num_layers; ++i) {
     layers_.push_back(bind_layer(binder, i));
