@@ -139,7 +139,8 @@ void Table::product(const Product& product, const std::vector<PackedWeight>& wei
                           .silu_times_up = product.silu_times_up};
   Work work{.tokens = static_cast<double>(rows),
             .bytes = static_cast<double>(packed_bytes(first.format, first.n, first.k))};
-  work.operations.*product.part = 2.0 * static_cast<double>(rows * first.n * first.k);
+  work.operations.*product.part =
+      2.0 * static_cast<double>(rows * first.n * first.k * input_form(first).parts);
   size_t next = 0;
   const Figures figures = between_probes(work, [&](int64_t calls) {
     workers_.run([&](Lane& lane) {

@@ -38,6 +38,18 @@ TEST(StepWork, CountsEveryWeightOnceAndTheEmbeddingOnlyWhereItIsTheHead) {
   }
 }
 
+TEST(StepWork, AnInputOfTwoRunsIsMultipliedTwice) {
+  const Manifest manifest = manifest_of(true, PackedFormat::kInt8PerChannel);
+  const ModelCost bytes = cost_with(manifest);
+  EXPECT_DOUBLE_EQ(bytes.body_operations, 2 * kBodyWeights);
+  EXPECT_DOUBLE_EQ(bytes.head_operations, 2 * 2 * kHeadWeights) << "its input keeps 16 bits";
+  const ModelCost words = cost_with(manifest, {.activation_bits = 16});
+  EXPECT_DOUBLE_EQ(words.body_operations, 2 * 2 * kBodyWeights);
+  EXPECT_DOUBLE_EQ(words.head_operations, 2 * 2 * kHeadWeights);
+  // What is read does not change.
+  EXPECT_DOUBLE_EQ(words.weight_bytes, bytes.weight_bytes);
+}
+
 TEST(StepWork, KeysAndValuesOfAPositionAreThoseOfAllLayers) {
   EXPECT_DOUBLE_EQ(cost_with(manifest_of(true)).kv_bytes, 2 * 2 * 2 * 16 * 2);
   EXPECT_DOUBLE_EQ(cost_with(manifest_of(true, PackedFormat::kF32)).kv_bytes, 2 * 2 * 2 * 16 * 4);
