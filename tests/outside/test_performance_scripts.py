@@ -29,8 +29,21 @@ def test_tables_hold_every_cell_and_what_was_left_out(tmp_path):
            "9 / 1 / 2 |" in tables
     assert "| 64 | 4096 | left out: its prompts alone take some 187 s; cell_seconds is 120 |" in tables
     assert "| `attention of 1024` | bf16 | 16 |" in tables
-    assert "| `rms_norm` | bf16 | 1 | 0.2 |  |  |  | 9 / 0 / 0 |" in tables
+    assert "| `rms_norm` | bf16 | 1 | 0.20 |  |  |  | 9 / 0 / 0 |" in tables
     assert "SmolLM2 bf16, avx512" in tables and "AMD EPYC" in tables
+
+
+def test_what_a_step_is_beside_products_and_attention_is_a_table(tmp_path):
+    document = json.loads(KERNELS.read_text())
+    document["rest_of_steps"] = [{
+        "sequences": 16, "context": 512, "us": 110.4, "limit_us": 11040.0, "share": 0.01,
+        "meetings": 304, "meeting_us": 0.45,
+        "parts": [{"kernel": "embed", "times": 1, "us": 20.4},
+                  {"kernel": "rms_norm", "times": 60, "us": 1.5}]}]
+    (tmp_path / "kernels.json").write_text(json.dumps(document))
+    run(TABLES, "--out", tmp_path, tmp_path / "kernels.json")
+    assert "| 16 | 512 | 110 | 11040 | **1.0 %** | 1 x `embed` 20.40, 60 x `rms_norm` 1.50 | " \
+           "304 x 0.45 |" in (tmp_path / "tables.md").read_text()
 
 
 def test_plots_are_svg_with_a_line_and_its_limit(tmp_path):
