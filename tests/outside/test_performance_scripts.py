@@ -115,6 +115,49 @@ def test_floors_are_half_of_what_was_measured(tmp_path):
     assert recorded["avx512/AuthenticAMD"]["bf16"]["decode 4"] == 0.4
 
 
+@pytest.fixture
+def fake_bench(tmp_path):
+    """A program that measures nothing and says what it was told to quantise."""
+    program = tmp_path / "bench.py"
+    program.write_text(f"""#!{sys.executable}
+import json, sys
+document = json.load(open({str(GRID)!r}))
+document["cells"] = [cell for cell in document["cells"]
+                     if (cell["phase"], cell["concurrency"]) == ("decode", 4)]
+flags = sys.argv
+if "--quantize" in flags:
+    document["model"]["format"] = flags[flags.index("--quantize") + 1]
+print(json.dumps(document))
+""")
+    program.chmod(0o755)
+    return program
+
+
+def test_each_format_is_judged_by_floors_of_its_own(tmp_path, fake_bench):
+    def judged(w8a8, code):
+        (tmp_path / "floors.json").write_text(json.dumps({
+            "schema": "tidemill-floors/1",
+            "floors": {"avx512/AuthenticAMD": {"bf16": {"decode 4": 0.4},
+                                               "w8a8": {"decode 4": w8a8}}}}))
+        return run(FLOORS, "--binary", fake_bench, "model", "--formats", "bf16,int8,int4",
+                   "--floors", tmp_path / "floors.json", code=code).stdout
+    said = judged(0.5, 0)
+    assert "bf16:\ndecode 4: 0.80 of the limit, above its floor of 0.40" in said
+    assert "w8a8:\ndecode 4: 0.80 of the limit, above its floor of 0.50" in said
+    assert "int4:\ndecode 4: 0.80 of the limit, recorded only: no floor" in said
+    assert "once more:" in judged(0.9, 1)  # one that fails is enough
+
+
+def test_floors_of_several_formats_are_one_table(fake_bench):
+    said = run(FLOORS, "--binary", fake_bench, "model", "--formats", "bf16,int4", "--record").stdout
+    assert set(json.loads(said)["avx512/AuthenticAMD"]) == {"bf16", "int4"}
+
+
+def test_a_format_that_is_not_known_is_refused():
+    said = run(FLOORS, "model", "--formats", "bf16,int3", code=2).stderr
+    assert "int3: it must be some of bf16, int8, int4" in said
+
+
 def test_the_floors_of_the_tree_are_shares():
     floors = json.loads((ROOT / "tests/floors.json").read_text())
     assert floors["schema"] == "tidemill-floors/1" and floors["floors"]
