@@ -2,13 +2,15 @@
 """Whether the program is clearly slower than it was, by shares of what the machine can do now.
 
   scripts/performance_floors.py --binary build/tidemill MODEL [bench's flags]
+  scripts/performance_floors.py --binary build/tidemill MODEL --formats bf16,int8,int4
   scripts/performance_floors.py --document FILE.json            judges what was measured before
   ... --record                                                  prints floors for this machine
 
 tests/floors.json holds floors by instruction set, processor vendor and format. Seconds are never
 compared, only shares of a limit that was probed in the same seconds. A cell whose probes did not
 agree, or whose cores somebody else used, is shown and not judged; so is all of a machine that has no
-floors. What is below its floor is measured once more, and fails when it is below again.
+floors. --formats measures the model once in each of these formats, and fails when one fails; some
+twenty-five seconds each. What is below its floor is measured once more, and fails when it is below again.
 """
 import argparse
 import json
@@ -21,6 +23,11 @@ FLOORS = ROOT / "tests/floors.json"
 SCHEMA = "tidemill-floors/1"
 QUICK = ["--concurrency", "1,16", "--prompt-tokens", "64", "--decode-tokens", "72",
          "--cell-seconds", "4", "--kv-cache-bytes", "268435456", "--log-level", "warning"]
+FORMATS = {  # what --formats may name, as bench's flags
+    "bf16": ["--dtype", "bf16"],
+    "int8": ["--dtype", "bf16", "--quantize", "w8a8"],
+    "int4": ["--dtype", "bf16", "--quantize", "int4"],
+}
 LEAST_CPU_SHARE = 0.97  # below, somebody else had the cores
 LEAST_STEADY_ROUNDS = 3
 GENEROUS = 0.5  # a floor is so much of what was measured
@@ -85,38 +92,69 @@ def recorded(document):
     return {machine_of(document): {document["model"]["format"]: cells}}
 
 
+def formats_of(text):
+    names = text.split(",")
+    if unknown := [name for name in names if name not in FORMATS]:
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(unknown)}: it must be some of {', '.join(FORMATS)}, separated by commas")
+    return names
+
+
+def merged(records):
+    """Floors of several formats of one machine, as one table."""
+    table = {}
+    for record in records:
+        for machine, formats in record.items():
+            table.setdefault(machine, {}).update(formats)
+    return table
+
+
+def run_until_judged(get, floors, may_repeat, save):
+    """Names of cells that are below their floor; twice, where it may be measured once more."""
+    below_before = None
+    while True:
+        document = get()
+        if save:
+            save.write_text(json.dumps(document, indent=1) + "\n")
+        lines, below = judge(document, floors)
+        print(f"{document['model']['format']}:")
+        print("\n".join(lines), flush=True)
+        if below_before is not None:
+            return [name for name in below if name in below_before]
+        if not below or not may_repeat:
+            return below
+        below_before = below
+        print("once more:")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?")
     parser.add_argument("--binary", default=ROOT / "build-test/tidemill")
     parser.add_argument("--document", type=pathlib.Path)
     parser.add_argument("--floors", type=pathlib.Path, default=FLOORS)
+    parser.add_argument("--formats", type=formats_of, help="some of " + ", ".join(FORMATS))
     parser.add_argument("--save", type=pathlib.Path, help="write the last document there")
     parser.add_argument("--record", action="store_true")
     arguments, flags = parser.parse_known_args()
     if (arguments.document is None) == (arguments.model is None):
         parser.error("give MODEL or --document, one of them")
+    if arguments.formats and arguments.document:
+        parser.error("--formats says what to measure, and --document is measured already")
     floors = json.loads(arguments.floors.read_text())
     if floors.get("schema") != SCHEMA:
         raise SystemExit(f"{arguments.floors}: schema is {floors.get('schema')}, not {SCHEMA}.")
-    again = arguments.model is not None and not arguments.record
-    below_before = None
-    while True:
-        document = (json.loads(arguments.document.read_text()) if arguments.document
-                    else measure(arguments.binary, arguments.model, flags))
-        if arguments.save:
-            arguments.save.write_text(json.dumps(document, indent=1) + "\n")
-        if arguments.record:
-            print(json.dumps(recorded(document), indent=2))
-            return 0
-        lines, below = judge(document, floors)
-        print("\n".join(lines))
-        if below_before is not None:
-            below = [name for name in below if name in below_before]
-        if not below or not again:
-            break
-        below_before, again = below, False
-        print("once more:")
+    if arguments.document:
+        sources = [lambda: json.loads(arguments.document.read_text())]
+    else:
+        sources = [lambda more=more: measure(arguments.binary, arguments.model, [*more, *flags])
+                   for more in [FORMATS[name] for name in arguments.formats or []] or [[]]]
+    if arguments.record:
+        print(json.dumps(merged(recorded(get()) for get in sources), indent=2))
+        return 0
+    below = []
+    for get in sources:
+        below += run_until_judged(get, floors, arguments.model is not None, arguments.save)
     return 1 if below else 0
 
 

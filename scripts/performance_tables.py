@@ -91,7 +91,7 @@ def kernel_rows(document):
     rows = []
     for line in document["kernels"]:
         name = line["kernel"] + (f" of {line['context']}" if "context" in line else "")
-        row = [f"`{name}`", line["format"], str(line["rows"]), f"{median(line, 'call_ms') * 1000:.1f}"]
+        row = [f"`{name}`", line["format"], str(line["rows"]), f"{median(line, 'call_ms') * 1000:.{1 if 'share' in line else 2}f}"]
         if "share" in line:
             row += [f"{median(line, 'share_of_memory'):.2f}", arithmetic_of(line),
                     shown(line["share"])]
@@ -101,6 +101,19 @@ def kernel_rows(document):
     return rows
 
 
+def rest_rows(document):
+    rows = []
+    for rest in document.get("rest_of_steps", []):
+        parts = ", ".join(f"{part['times']} x `{part['kernel']}` {part['us']:.2f}"
+                          for part in rest["parts"])
+        rows.append([str(rest["sequences"]), str(rest["context"]), f"{rest['us']:.0f}",
+                     f"{rest['limit_us']:.0f}", f"**{100 * rest['share']:.1f} %**", parts,
+                     f"{rest['meetings']} x {rest['meeting_us']:.2f}"])
+    return rows
+
+
+REST_HEADS = ["sequences", "tokens", "µs", "limit of the step, µs", "of that limit",
+              "parts, µs each", "meetings of the step, µs each"]
 CELL_HEADS = ["sequences", "tokens", "tokens/s", "step", "probes", "of memory", "of arithmetic",
               "of the limit (least-most)", "rounds / dropped / disturbed"]
 KERNEL_HEADS = ["kernel", "format", "rows", "µs", "of memory", "of arithmetic",
@@ -118,6 +131,8 @@ def tables_of(document):
             lines += [f"### {phase.capitalize()}", ""] + table(CELL_HEADS, rows)
     if rows := kernel_rows(document):
         lines += ["### Kernels", ""] + table(KERNEL_HEADS, rows)
+    if rows := rest_rows(document):
+        lines += ["### A decode step beside products and attention", ""] + table(REST_HEADS, rows)
     return lines
 
 

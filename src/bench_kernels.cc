@@ -39,12 +39,16 @@ int bench_kernels(const SettingsReport& report) {
     std::fflush(stdout);
   }
   const KernelTableOptions options{.line_seconds = settings.verb.cell_seconds};
-  measure_kernels(kernels, model, workers, probe, options, [&](const KernelLine& line) {
+  const auto show = [&](const KernelLine& line) {
     document.add(line);
     if (json) return;
     std::puts(kernel_line(line).c_str());
     std::fflush(stdout);
-  });
+  };
+  for (const StepRest& rest : measure_kernels(kernels, model, workers, probe, options, show)) {
+    document.add(rest);
+    if (!json) std::puts(rest_lines(rest).c_str());
+  }
   if (json) std::puts(document.json().c_str());
   return 0;
 }

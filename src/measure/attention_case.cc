@@ -12,14 +12,10 @@ namespace tidemill {
 namespace {
 
 constexpr int kSmallNumber = 0x3c;  // two or four of these bytes are a bf16, an f32 of some 0.01
+constexpr float kCosine = 0.8f;
+constexpr float kSine = 0.6f;
 
 int64_t blocks_of(int64_t context) { return (context - 1) / kTokensPerBlock + 1; }
-
-int64_t layer_bytes(const Model& model, int64_t sequences, int64_t context) {
-  const Architecture& a = model.architecture();
-  return sequences * blocks_of(context) *
-         (kv_bytes_per_block(a, model.compute_types().cache()) / a.num_layers);
-}
 
 AttentionShape shape_of(const Architecture& a) {
   return {.num_heads = a.num_heads,
@@ -36,17 +32,24 @@ DType out_type(const Model& model) {
 
 }  // namespace
 
-bool AttentionCase::fits(const Model& model, int64_t sequences, int64_t context,
-                         const Buffer& arena) {
-  return layer_bytes(model, sequences, context) <= static_cast<int64_t>(arena.bytes());
+int64_t AttentionCase::layer_bytes(const Model& model, int64_t sequences, int64_t context) {
+  const Architecture& a = model.architecture();
+  return sequences * blocks_of(context) *
+         (kv_bytes_per_block(a, model.compute_types().cache()) / a.num_layers);
 }
 
 AttentionCase::AttentionCase(const Kernels& kernels, const Model& model, int64_t sequences,
                              int64_t context, Buffer& arena, std::mt19937_64& random)
     : shape_(shape_of(model.architecture())),
+      qkv_(kernels, DType::kF32, sequences, model.architecture().qkv_size(), random),
       q_(kernels, model.compute_types().queries(), sequences, shape_.num_heads * shape_.head_dim,
          random),
-      out_(kernels, out_type(model), sequences, shape_.num_heads * shape_.head_dim, random) {
+      out_(kernels, out_type(model), sequences, shape_.num_heads * shape_.head_dim, random),
+      cos_(static_cast<size_t>(context * shape_.head_dim / 2), kCosine),
+      sin_(cos_.size(), kSine),
+      q_norm_(model.layers().front().q_norm),
+      k_norm_(model.layers().front().k_norm),
+      norm_epsilon_(model.architecture().norm_epsilon) {
   const int64_t table = blocks_of(context);
   block_ids_.resize(static_cast<size_t>(sequences * table));
   std::iota(block_ids_.begin(), block_ids_.end(), 0);
@@ -73,20 +76,53 @@ AttentionCase::AttentionCase(const Kernels& kernels, const Model& model, int64_t
       kernels.allocate(static_cast<size_t>(attention_memory_bytes(shape_, sequences, context)));
 }
 
-void AttentionCase::run(const Kernels& kernels, WorkerPool& workers, int64_t calls) {
-  const TokenRows rows{.count = q_.view().rows,
-                       .positions = positions_.data(),
-                       .table_begins = table_begins_.data(),
-                       .block_ids = block_ids_.data()};
-  const AttentionMemory memory{memory_.data(), static_cast<int64_t>(memory_.bytes())};
+TokenRows AttentionCase::rows() const {
+  return {.count = q_.view().rows,
+          .positions = positions_.data(),
+          .table_begins = table_begins_.data(),
+          .block_ids = block_ids_.data()};
+}
+
+AttentionMemory AttentionCase::memory() {
+  return {memory_.data(), static_cast<int64_t>(memory_.bytes())};
+}
+
+const KvLayer& AttentionCase::layer(int64_t call) const {
+  return layers_[(next_ + static_cast<size_t>(call)) % layers_.size()];
+}
+
+void AttentionCase::pass(int64_t calls) {
+  next_ = (next_ + static_cast<size_t>(calls)) % layers_.size();
+}
+
+void AttentionCase::plan(const Kernels& kernels, WorkerPool& workers, int64_t calls) {
   workers.run([&](Lane& lane) {
-    kernels.plan_attention(lane, shape_, rows, memory);
+    for (int64_t i = 0; i < calls; ++i) kernels.plan_attention(lane, shape_, rows(), memory());
+  });
+}
+
+void AttentionCase::rotate_and_store(const Kernels& kernels, WorkerPool& workers, int64_t calls) {
+  const Rotary rotary{.cos = cos_.data(),
+                      .sin = sin_.data(),
+                      .q_norm = q_norm_,
+                      .k_norm = k_norm_,
+                      .norm_epsilon = norm_epsilon_};
+  workers.run([&](Lane& lane) {
     for (int64_t i = 0; i < calls; ++i) {
-      const KvLayer& layer = layers_[(next_ + static_cast<size_t>(i)) % layers_.size()];
-      kernels.attention(lane, q_.view(), shape_, rows, layer, memory, out_.view());
+      kernels.rotate_and_store(lane, qkv_.view(), shape_, rotary, rows(), q_.view(), layer(i));
     }
   });
-  next_ = (next_ + static_cast<size_t>(calls)) % layers_.size();
+  pass(calls);
+}
+
+void AttentionCase::run(const Kernels& kernels, WorkerPool& workers, int64_t calls) {
+  workers.run([&](Lane& lane) {
+    kernels.plan_attention(lane, shape_, rows(), memory());
+    for (int64_t i = 0; i < calls; ++i) {
+      kernels.attention(lane, q_.view(), shape_, rows(), layer(i), memory(), out_.view());
+    }
+  });
+  pass(calls);
 }
 
 }  // namespace tidemill

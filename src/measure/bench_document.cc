@@ -121,6 +121,21 @@ void BenchDocument::add(const KernelLine& line) {
   kernels_.emplace_back(std::move(out));
 }
 
+void BenchDocument::add(const StepRest& rest) {
+  JsonArray parts;
+  for (const StepPart& part : rest.parts) {
+    parts.push_back(JsonObject{{"kernel", part.kernel}, {"times", part.times}, {"us", part.us}});
+  }
+  rests_.push_back(JsonObject{{"sequences", rest.sequences},
+                              {"context", rest.context},
+                              {"us", rest.us()},
+                              {"limit_us", rest.limit_us},
+                              {"share", rest.share()},
+                              {"meetings", rest.meetings},
+                              {"meeting_us", rest.meeting_us},
+                              {"parts", std::move(parts)}});
+}
+
 void BenchDocument::add(const LeftOut& cell) {
   left_out_.push_back(JsonObject{{"phase", cell.phase},
                                  {"concurrency", cell.concurrency},
@@ -132,6 +147,7 @@ std::string BenchDocument::json() const {
   JsonObject out = members_;
   out.emplace_back("cells", cells_);
   out.emplace_back("kernels", kernels_);
+  out.emplace_back("rest_of_steps", rests_);
   out.emplace_back("left_out", left_out_);
   return to_json(JsonValue(std::move(out)));
 }
@@ -156,7 +172,7 @@ std::string left_out_line(const LeftOut& cell) {
 }
 
 std::string kernel_heading() {
-  return fmt::format("{}{:<18} {:<14} {:>4} {:>10} {:>8} {:>8} {:>9} {:>9} {:>18} {:>10}", kLegend,
+  return fmt::format("{}{:<23} {:<14} {:>4} {:>10} {:>8} {:>8} {:>9} {:>9} {:>18} {:>10}", kLegend,
                      "kernel", "format", "rows", "us", "GB/s", "GFLOP/s", "of memory", "of arith.",
                      "of limit", "rounds");
 }
@@ -166,7 +182,7 @@ std::string kernel_line(const KernelLine& line) {
   const std::string name =
       line.context > 0 ? fmt::format("{} of {}", line.kernel, line.context) : line.kernel;
   const std::string begin =
-      fmt::format("{:<18} {:<14} {:>4} {:>10.1f}", name, line.format.empty() ? "f32" : line.format,
+      fmt::format("{:<23} {:<14} {:>4} {:>10.2f}", name, line.format.empty() ? "f32" : line.format,
                   line.rows, f.call_ms.median * 1e3);
   if (!line.has_limit) {
     return fmt::format("{} {:>8} {:>8} {:>9} {:>9} {:>18} {:>10}", begin, "-", "-", "-", "-", "-",
@@ -175,6 +191,20 @@ std::string kernel_line(const KernelLine& line) {
   return fmt::format("{} {:>8.1f} {:>8.1f} {:>9.2f} {:>9} {:>18} {:>10}", begin,
                      f.gb_per_second.median, f.gflop_per_second.median, f.share_of_memory.median,
                      arithmetic_of(f), shown(f.share), rounds_of(f));
+}
+
+std::string rest_lines(const StepRest& rest) {
+  std::string parts;
+  for (const StepPart& part : rest.parts) {
+    parts += fmt::format("{}{} x {} {:.2f}", parts.empty() ? "" : ", ", part.times, part.kernel,
+                         part.us);
+  }
+  return fmt::format(
+      "a decode step of {} sequences behind {} tokens: {:.1f} us beside products and attention, "
+      "{:.3f} of\nthe {:.0f} us that its limit is ({}); {} meetings in all, {:.2f} us each: {:.0f} "
+      "us",
+      rest.sequences, rest.context, rest.us(), rest.share(), rest.limit_us, parts, rest.meetings,
+      rest.meeting_us, static_cast<double>(rest.meetings) * rest.meeting_us);
 }
 
 }  // namespace tidemill

@@ -7,8 +7,9 @@
 #include <string_view>
 
 #include "base/json.h"
-#include "measure/kernel_table.h"
+#include "measure/kernel_line.h"
 #include "measure/rounds.h"
+#include "measure/step_rest.h"
 #include "measure/step_work.h"
 
 namespace tidemill {
@@ -43,12 +44,13 @@ class BenchDocument {
   void add(const BenchCell& cell);
   void add(const KernelLine& line);
   void add(const LeftOut& cell);
+  void add(const StepRest& rest);
 
   std::string json() const;
 
  private:
   JsonObject members_;
-  JsonArray cells_, kernels_, left_out_;
+  JsonArray cells_, kernels_, rests_, left_out_;
 };
 
 JsonValue to_json(const Figures& figures, bool has_limit);
@@ -59,5 +61,6 @@ std::string cell_line(const BenchCell& cell);
 std::string left_out_line(const LeftOut& cell);
 std::string kernel_heading();
 std::string kernel_line(const KernelLine& line);
+std::string rest_lines(const StepRest& rest);
 
 }  // namespace tidemill

@@ -15,6 +15,10 @@ namespace {
 
 constexpr int64_t kProductRows[] = {1, 4, 16, 64, 256};
 constexpr int64_t kSmallRows[] = {1, 16, 64};
+// Of decode steps whose rest is told (design: the table of targets), and how far they have come.
+constexpr int64_t kStepRows[] = {1, 16};
+constexpr int64_t kStepContext = 512;
+constexpr int64_t kDrawnTokens = 1 << 14;
 constexpr int64_t kMostCalls = int64_t{1} << 20;
 
 // One kind of product of the network: the weights of all layers, and what happens behind it.
@@ -52,21 +56,39 @@ class Table {
         workers_(workers),
         probe_(probe),
         options_(options),
-        show_(show),
+        show_to_(show),
         arena_(kernels.allocate(static_cast<size_t>(arena_bytes()))) {}
 
   void products();
   void attention(int64_t sequences, int64_t context);
+  void workers();
+  void embedding();
+  void around_attention();
   void norms();
   void roundings();
   void sampling(const char* name, const SamplingParams& params);
+  std::vector<StepRest> rests() const;
 
  private:
-  // The largest weight has to fit, too.
+  void show(const KernelLine& line) {
+    lines_.push_back(line);
+    show_to_(line);
+  }
+  // What works in caches: a time and no limit.
+  void timed(KernelLine line, const std::function<void(int64_t calls)>& run);
+  // `run` makes one call, in a section.
+  void timed_in_section(const KernelLine& line, const std::function<void(Lane& lane)>& run);
+  void norm(const char* name, const float* scale, const PackedWeight& next, int64_t rows);
+  void rounding(const char* name, const PackedWeight& next, int64_t rows);
+  int64_t step_context() const {
+    return std::min(kStepContext, model_.architecture().max_positions);
+  }
+  // The largest weight has to fit, too, and a layer of the step whose rest is told.
   int64_t arena_bytes() const {
     const PackedWeight& head = model_.head();
-    return std::max(options_.arena_bytes,
-                    static_cast<int64_t>(packed_bytes(head.format, head.n, head.k)));
+    return std::max({options_.arena_bytes,
+                     static_cast<int64_t>(packed_bytes(head.format, head.n, head.k)),
+                     AttentionCase::layer_bytes(model_, kStepRows[1], step_context())});
   }
   void product(const Product& product, const std::vector<PackedWeight>& weights, int64_t rows);
   // `run(calls)` makes so many calls; `work` is that of one.
@@ -78,7 +100,8 @@ class Table {
   WorkerPool& workers_;
   MachineProbe& probe_;
   const KernelTableOptions options_;
-  const std::function<void(const KernelLine&)>& show_;
+  const std::function<void(const KernelLine&)>& show_to_;
+  std::vector<KernelLine> lines_;
   Buffer arena_;
   std::mt19937_64 random_{1};
 };
@@ -139,7 +162,8 @@ void Table::product(const Product& product, const std::vector<PackedWeight>& wei
                           .silu_times_up = product.silu_times_up};
   Work work{.tokens = static_cast<double>(rows),
             .bytes = static_cast<double>(packed_bytes(first.format, first.n, first.k))};
-  work.operations.*product.part = 2.0 * static_cast<double>(rows * first.n * first.k);
+  work.operations.*product.part =
+      2.0 * static_cast<double>(rows * first.n * first.k * input_form(first).parts);
   size_t next = 0;
   const Figures figures = between_probes(work, [&](int64_t calls) {
     workers_.run([&](Lane& lane) {
@@ -150,69 +174,126 @@ void Table::product(const Product& product, const std::vector<PackedWeight>& wei
     });
     next = (next + static_cast<size_t>(calls)) % weights.size();
   });
-  show_(
-      {.kernel = product.name, .format = name_of(first.format), .rows = rows, .figures = figures});
+  show({.kernel = product.name, .format = name_of(first.format), .rows = rows, .figures = figures});
 }
 
 void Table::attention(int64_t sequences, int64_t context) {
   if (context > model_.architecture().max_positions) return;
-  if (!AttentionCase::fits(model_, sequences, context, arena_)) return;
+  const int64_t bytes = AttentionCase::layer_bytes(model_, sequences, context);
+  if (bytes > static_cast<int64_t>(arena_.bytes())) return;
   AttentionCase step(kernels_, model_, sequences, context, arena_, random_);
   const Work work{.tokens = static_cast<double>(sequences),
                   .bytes = step.bytes(),
                   .operations = {.attention = step.operations()}};
   const Figures figures =
       between_probes(work, [&](int64_t calls) { step.run(kernels_, workers_, calls); });
-  show_({.kernel = "attention",
-         .format = name_of(model_.compute_types().cache()),
-         .rows = sequences,
-         .context = context,
-         .figures = figures});
+  show({.kernel = "attention",
+        .format = name_of(model_.compute_types().cache()),
+        .rows = sequences,
+        .context = context,
+        .figures = figures});
 }
 
-// The norm before q|k|v, with what rounds its rows for that product.
+void Table::timed(KernelLine line, const std::function<void(int64_t calls)>& run) {
+  line.figures = between_probes({.tokens = static_cast<double>(line.rows)}, run);
+  line.has_limit = false;
+  show(line);
+}
+
+void Table::timed_in_section(const KernelLine& line, const std::function<void(Lane& lane)>& run) {
+  timed(line, [&](int64_t calls) {
+    workers_.run([&](Lane& lane) {
+      for (int64_t i = 0; i < calls; ++i) run(lane);
+    });
+  });
+}
+
+void Table::workers() {
+  const int64_t count = workers_.num_threads();
+  timed({.kernel = "section", .rows = count}, [&](int64_t calls) {
+    for (int64_t i = 0; i < calls; ++i) workers_.run([](Lane&) {});
+  });
+  timed({.kernel = "barrier", .rows = count}, [&](int64_t calls) {
+    workers_.run([&](Lane& lane) {
+      for (int64_t i = 0; i < calls; ++i) lane.meet();
+    });
+  });
+}
+
+// Rows of the table from memory, as tokens come.
+void Table::embedding() {
+  const PackedWeight& weight = model_.embedding();
+  std::vector<int32_t> ids(kDrawnTokens);
+  for (int32_t& id : ids) {
+    id = static_cast<int32_t>(random_() % static_cast<uint64_t>(model_.architecture().vocab_size));
+  }
+  for (const int64_t rows : kStepRows) {
+    const OwnedRows out(kernels_, DType::kF32, rows, weight.k, random_);
+    const int64_t sets = kDrawnTokens / rows;
+    timed({.kernel = "embed", .format = name_of(weight.format), .rows = rows}, [&](int64_t calls) {
+      workers_.run([&](Lane& lane) {
+        for (int64_t i = 0; i < calls; ++i) {
+          kernels_.embed(lane, weight, ids.data() + i % sets * rows, out.view());
+        }
+      });
+    });
+  }
+}
+
+void Table::around_attention() {
+  const int64_t context = step_context();
+  for (const int64_t rows : kStepRows) {
+    AttentionCase step(kernels_, model_, rows, context, arena_, random_);
+    timed({.kernel = "plan_attention", .rows = rows, .context = context},
+          [&](int64_t calls) { step.plan(kernels_, workers_, calls); });
+    timed({.kernel = "rotate_and_store",
+           .format = name_of(model_.compute_types().cache()),
+           .rows = rows,
+           .context = context},
+          [&](int64_t calls) { step.rotate_and_store(kernels_, workers_, calls); });
+  }
+}
+
+// With what rounds its rows for the product with `next`.
+void Table::norm(const char* name, const float* scale, const PackedWeight& next, int64_t rows) {
+  const float epsilon = model_.architecture().norm_epsilon;
+  const OwnedRows in(kernels_, DType::kF32, rows, next.k, random_);
+  const OwnedRows out = OwnedRows::inputs_of(kernels_, next, rows, workers_, random_);
+  timed_in_section(
+      {.kernel = name,
+       .format = is_integer(next.format) ? "int8" : name_of(next.format),
+       .rows = rows},
+      [&](Lane& lane) { kernels_.rms_norm(lane, in.view(), nullptr, scale, epsilon, out.view()); });
+}
+
 void Table::norms() {
   const LayerWeights& layer = model_.layers().front();
-  const float epsilon = model_.architecture().norm_epsilon;
-  for (const int64_t rows : kSmallRows) {
-    const OwnedRows in(kernels_, DType::kF32, rows, layer.qkv.k, random_);
-    const OwnedRows out = OwnedRows::inputs_of(kernels_, layer.qkv, rows, workers_, random_);
-    const Figures figures =
-        between_probes({.tokens = static_cast<double>(rows)}, [&](int64_t calls) {
-          workers_.run([&](Lane& lane) {
-            for (int64_t i = 0; i < calls; ++i) {
-              kernels_.rms_norm(lane, in.view(), nullptr, layer.attention_norm, epsilon,
-                                out.view());
-            }
-          });
-        });
-    show_({.kernel = "rms_norm",
-           .format = is_integer(layer.qkv.format) ? "int8" : name_of(layer.qkv.format),
-           .rows = rows,
-           .figures = figures,
-           .has_limit = false});
+  for (const int64_t rows : kSmallRows) norm("rms_norm", layer.attention_norm, layer.qkv, rows);
+  for (const int64_t rows : kStepRows) {
+    norm("final_norm", model_.final_norm(), model_.head(), rows);
   }
 }
 
-// Of what the down projection reads.
+void Table::rounding(const char* name, const PackedWeight& next, int64_t rows) {
+  if (!is_integer(next.format)) return;
+  const OwnedRows in(kernels_, DType::kF32, rows, next.k, random_);
+  const OwnedRows out = OwnedRows::inputs_of(kernels_, next, rows, workers_, random_);
+  timed_in_section({.kernel = name, .format = "int8", .rows = rows},
+                   [&](Lane& lane) { kernels_.quantize(lane, in.view(), out.view()); });
+}
+
 void Table::roundings() {
-  const PackedWeight& down = model_.layers().front().down;
-  if (!is_integer(down.format)) return;
-  for (const int64_t rows : kSmallRows) {
-    const OwnedRows in(kernels_, DType::kF32, rows, down.k, random_);
-    const OwnedRows out = OwnedRows::inputs_of(kernels_, down, rows, workers_, random_);
-    const Figures figures =
-        between_probes({.tokens = static_cast<double>(rows)}, [&](int64_t calls) {
-          workers_.run([&](Lane& lane) {
-            for (int64_t i = 0; i < calls; ++i) kernels_.quantize(lane, in.view(), out.view());
-          });
-        });
-    show_({.kernel = "quantize",
-           .format = "int8",
-           .rows = rows,
-           .figures = figures,
-           .has_limit = false});
+  const LayerWeights& layer = model_.layers().front();
+  for (const int64_t rows : kStepRows) rounding("quantize_attended", layer.output, rows);
+  for (const int64_t rows : kSmallRows) rounding("quantize", layer.down, rows);
+}
+
+std::vector<StepRest> Table::rests() const {
+  std::vector<StepRest> rests;
+  for (const int64_t rows : kStepRows) {
+    rests.push_back(rest_of_step(model_, lines_, rows, step_context()));
   }
+  return rests;
 }
 
 // Rows are shared among the workers, as in a step.
@@ -243,24 +324,29 @@ void Table::sampling(const char* name, const SamplingParams& params) {
             }
           });
         });
-    show_({.kernel = name, .rows = rows, .figures = figures, .has_limit = false});
+    show({.kernel = name, .rows = rows, .figures = figures, .has_limit = false});
   }
 }
 
 }  // namespace
 
-void measure_kernels(const Kernels& kernels, const Model& model, WorkerPool& workers,
-                     MachineProbe& probe, const KernelTableOptions& options,
-                     const std::function<void(const KernelLine&)>& show) {
+std::vector<StepRest> measure_kernels(const Kernels& kernels, const Model& model,
+                                      WorkerPool& workers, MachineProbe& probe,
+                                      const KernelTableOptions& options,
+                                      const std::function<void(const KernelLine&)>& show) {
   workers.pin_caller();  // as who computes steps: not on another worker's core
   Table table(kernels, model, workers, probe, options, show);
   table.products();
   table.attention(1, 4096);
   table.attention(16, 1024);
+  table.workers();
+  table.embedding();
+  table.around_attention();
   table.norms();
   table.roundings();
   table.sampling("choose_greedy", {.temperature = 0.0f});
   table.sampling("choose_top_k_top_p", {.temperature = 0.8f, .top_k = 50, .top_p = 0.9f});
+  return table.rests();
 }
 
 }  // namespace tidemill

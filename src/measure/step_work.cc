@@ -14,6 +14,12 @@ double seen(const ModelCost& cost, double positions) {
   return cost.window == 0 ? positions : std::min(positions, static_cast<double>(cost.window));
 }
 
+// Multiplications and additions of one row's product.
+double operations_of(const EngineTensor& tensor, int32_t input_parts) {
+  const int32_t parts = is_integer(tensor.format) ? input_parts : 1;
+  return 2.0 * static_cast<double>(tensor.n * tensor.k) * parts;
+}
+
 }  // namespace
 
 ModelCost cost_of(const Manifest& manifest, const ComputeTypes& types) {
@@ -25,14 +31,13 @@ ModelCost cost_of(const Manifest& manifest, const ComputeTypes& types) {
                   static_cast<double>(kTokensPerBlock),
       .window = a.sliding_window};
   for (const EngineTensor& tensor : manifest.tensors) {
-    const double operations = 2.0 * static_cast<double>(tensor.n * tensor.k);
     const bool is_embedding = tensor.name == kEmbedding;
     if (tensor.name == kHead || (is_embedding && a.tied_head)) {
-      cost.head_operations = operations;
+      cost.head_operations = operations_of(tensor, kHeadInputParts);
     } else if (is_embedding) {
       continue;  // of it a step reads a row for each token
     } else {
-      cost.body_operations += operations;
+      cost.body_operations += operations_of(tensor, types.integer_parts);
     }
     cost.weight_bytes += static_cast<double>(tensor.bytes);
   }

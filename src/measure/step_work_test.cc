@@ -38,6 +38,28 @@ TEST(StepWork, CountsEveryWeightOnceAndTheEmbeddingOnlyWhereItIsTheHead) {
   }
 }
 
+TEST(StepWork, AnInputOfTwoRunsIsMultipliedTwice) {
+  const Manifest manifest = manifest_of(true, PackedFormat::kInt8PerChannel);
+  const ModelCost bytes = cost_with(manifest);
+  EXPECT_DOUBLE_EQ(bytes.body_operations, 2 * kBodyWeights);
+  EXPECT_DOUBLE_EQ(bytes.head_operations, 2 * 2 * kHeadWeights) << "its input keeps 16 bits";
+  const ModelCost words = cost_with(manifest, {.activation_bits = 16});
+  EXPECT_DOUBLE_EQ(words.body_operations, 2 * 2 * kBodyWeights);
+  EXPECT_DOUBLE_EQ(words.head_operations, 2 * 2 * kHeadWeights);
+  // What is read does not change.
+  EXPECT_DOUBLE_EQ(words.weight_bytes, bytes.weight_bytes);
+}
+
+TEST(StepWork, BytesOfGroupsHoldTheirScales) {
+  const Manifest manifest = manifest_of(true, {Numbers::kInt4, Offsets::kZero, 64});
+  const double norms = 4.0 * 64 * (2 * 2 + 1);
+  // A group of 64 of 16 channels: 512 bytes of nibbles, 64 of scales and zero points. The head is
+  // int8 with a line of scales for each panel.
+  EXPECT_DOUBLE_EQ(
+      cost_with(manifest).weight_bytes,
+      kBodyWeights * (512 + 64) / 1024.0 + kHeadWeights * (1024 + 64) / 1024.0 + norms);
+}
+
 TEST(StepWork, KeysAndValuesOfAPositionAreThoseOfAllLayers) {
   EXPECT_DOUBLE_EQ(cost_with(manifest_of(true)).kv_bytes, 2 * 2 * 2 * 16 * 2);
   EXPECT_DOUBLE_EQ(cost_with(manifest_of(true, PackedFormat::kF32)).kv_bytes, 2 * 2 * 2 * 16 * 4);

@@ -72,6 +72,10 @@ struct ModelOptions {
   bool int8_cache = false;  // keys and values are int8 (kv_layout.h), not floats
 };
 
+// Of the head where it is of integers, whatever activation_bits is: rounding what the logits are
+// made of costs most.
+inline constexpr int32_t kHeadInputParts = 2;
+
 // What a network of such weights is computed in.
 struct ComputeTypes {
   DType floats = DType::kBf16;  // inputs of float products; queries, keys and values but for int8

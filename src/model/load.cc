@@ -72,7 +72,7 @@ void Model::bind(std::span<const std::byte> weights) {
   const Binder binder(manifest_, weights, options_);
   embedding_ = binder.weight("embedding");
   head_ = architecture().tied_head ? embedding_ : binder.weight("head");
-  head_.input_parts = 2;  // rounding what the logits are made of costs most
+  head_.input_parts = kHeadInputParts;
   final_norm_ = binder.vector("final_norm");
   layers_.clear();
   for (int64_t i = 0; i < architecture().num_layers; ++i) {

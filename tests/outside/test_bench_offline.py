@@ -83,16 +83,59 @@ def test_the_grid_says_which_cells_it_leaves_out_and_why(tmp_path):
                or "cell_seconds" in cell["reason"] for cell in result["left_out"])
 
 
-def test_kernels_are_those_of_a_step_on_the_models_own_shapes(tmp_path):
-    result = document(tmp_path, "--kernels")
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    """The kernels' document of a model of floats, and of integers: half a minute each."""
+    cache = tmp_path_factory.mktemp("cache")
+    return {name: document(cache, "--kernels", *flags)
+            for name, flags in [("floats", []), ("integers", ["--quantize", "int8"])]}
+
+
+def test_kernels_are_those_of_a_step_on_the_models_own_shapes(kernels):
+    result = kernels["floats"]
     lines = {(line["kernel"], line["rows"]): line for line in result["kernels"]}
     for product in ("qkv", "output", "gate_up", "down", "head"):
         for rows in (1, 4, 16, 64, 256):
             line = lines[product, rows]
             check(line)
             assert line["format"] == ("bf16" if result["model"]["format"] == "bf16" else "f32")
-    for name in ("rms_norm", "choose_greedy", "choose_top_k_top_p"):
-        assert lines[name, 1]["call_ms"]["median"] > 0 and "share" not in lines[name, 1]
+    threads = result["machine"]["threads"]
+    for name, rows in [("rms_norm", 1), ("choose_greedy", 1), ("choose_top_k_top_p", 1),
+                       ("embed", 16), ("plan_attention", 16), ("rotate_and_store", 16),
+                       ("final_norm", 16), ("section", threads), ("barrier", threads)]:
+        assert lines[name, rows]["call_ms"]["median"] > 0 and "share" not in lines[name, rows]
+
+
+def test_what_a_step_is_beside_products_and_attention_is_the_sum_of_its_parts(kernels):
+    result = kernels["integers"]
+    lines = {(line["kernel"], line["rows"]): line for line in result["kernels"]}
+    layers = result["model"]["layers"]
+    assert [rest["sequences"] for rest in result["rest_of_steps"]] == [1, 16]
+    for rest in result["rest_of_steps"]:
+        times = {part["kernel"]: part["times"] for part in rest["parts"]}
+        assert times["rms_norm"] == 2 * layers and times["quantize_attended"] == layers
+        for part in rest["parts"]:
+            rows = result["machine"]["threads"] if part["kernel"] == "section" else rest["sequences"]
+            line = lines[part["kernel"], rows]
+            assert part["us"] == pytest.approx(1000 * line["call_ms"]["median"])
+        total = sum(part["times"] * part["us"] for part in rest["parts"])
+        assert rest["us"] == pytest.approx(total)
+        assert rest["share"] == pytest.approx(total / rest["limit_us"])
+        assert rest["meetings"] == 10 * layers + 4
+
+
+@pytest.mark.parametrize("numbers, of_head", [("floats", 1), ("integers", 2)])
+def test_a_heads_input_of_sixteen_bits_is_multiplied_twice(kernels, numbers, of_head):
+    result = kernels[numbers]
+    config = json.loads((TINY / "config.json").read_text())
+    hidden, vocabulary = config["hidden_size"], config["vocab_size"]
+    lines = {line["kernel"]: line for line in result["kernels"] if line["rows"] == 4}
+    for name, weights, parts in [("head", hidden * vocabulary, of_head),
+                                 ("down", hidden * config["intermediate_size"], 1)]:
+        line = lines[name]
+        operations = line["gflop_per_second"]["max"] * 1e6 * line["call_ms"]["min"]
+        assert operations == pytest.approx(2 * 4 * weights * parts), name
+    assert result["model"]["head_operations"] == 2 * hidden * vocabulary * of_head
 
 
 def test_lines_for_people(tmp_path):

@@ -29,8 +29,21 @@ def test_tables_hold_every_cell_and_what_was_left_out(tmp_path):
            "9 / 1 / 2 |" in tables
     assert "| 64 | 4096 | left out: its prompts alone take some 187 s; cell_seconds is 120 |" in tables
     assert "| `attention of 1024` | bf16 | 16 |" in tables
-    assert "| `rms_norm` | bf16 | 1 | 0.2 |  |  |  | 9 / 0 / 0 |" in tables
+    assert "| `rms_norm` | bf16 | 1 | 0.20 |  |  |  | 9 / 0 / 0 |" in tables
     assert "SmolLM2 bf16, avx512" in tables and "AMD EPYC" in tables
+
+
+def test_what_a_step_is_beside_products_and_attention_is_a_table(tmp_path):
+    document = json.loads(KERNELS.read_text())
+    document["rest_of_steps"] = [{
+        "sequences": 16, "context": 512, "us": 110.4, "limit_us": 11040.0, "share": 0.01,
+        "meetings": 304, "meeting_us": 0.45,
+        "parts": [{"kernel": "embed", "times": 1, "us": 20.4},
+                  {"kernel": "rms_norm", "times": 60, "us": 1.5}]}]
+    (tmp_path / "kernels.json").write_text(json.dumps(document))
+    run(TABLES, "--out", tmp_path, tmp_path / "kernels.json")
+    assert "| 16 | 512 | 110 | 11040 | **1.0 %** | 1 x `embed` 20.40, 60 x `rms_norm` 1.50 | " \
+           "304 x 0.45 |" in (tmp_path / "tables.md").read_text()
 
 
 def test_plots_are_svg_with_a_line_and_its_limit(tmp_path):
@@ -100,6 +113,49 @@ def test_what_cannot_be_judged_is_recorded(judge, changes, reason):
 def test_floors_are_half_of_what_was_measured(tmp_path):
     recorded = json.loads(run(FLOORS, "--document", GRID, "--record").stdout)
     assert recorded["avx512/AuthenticAMD"]["bf16"]["decode 4"] == 0.4
+
+
+@pytest.fixture
+def fake_bench(tmp_path):
+    """A program that measures nothing and says what it was told to quantise."""
+    program = tmp_path / "bench.py"
+    program.write_text(f"""#!{sys.executable}
+import json, sys
+document = json.load(open({str(GRID)!r}))
+document["cells"] = [cell for cell in document["cells"]
+                     if (cell["phase"], cell["concurrency"]) == ("decode", 4)]
+flags = sys.argv
+if "--quantize" in flags:
+    document["model"]["format"] = flags[flags.index("--quantize") + 1]
+print(json.dumps(document))
+""")
+    program.chmod(0o755)
+    return program
+
+
+def test_each_format_is_judged_by_floors_of_its_own(tmp_path, fake_bench):
+    def judged(w8a8, code):
+        (tmp_path / "floors.json").write_text(json.dumps({
+            "schema": "tidemill-floors/1",
+            "floors": {"avx512/AuthenticAMD": {"bf16": {"decode 4": 0.4},
+                                               "w8a8": {"decode 4": w8a8}}}}))
+        return run(FLOORS, "--binary", fake_bench, "model", "--formats", "bf16,int8,int4",
+                   "--floors", tmp_path / "floors.json", code=code).stdout
+    said = judged(0.5, 0)
+    assert "bf16:\ndecode 4: 0.80 of the limit, above its floor of 0.40" in said
+    assert "w8a8:\ndecode 4: 0.80 of the limit, above its floor of 0.50" in said
+    assert "int4:\ndecode 4: 0.80 of the limit, recorded only: no floor" in said
+    assert "once more:" in judged(0.9, 1)  # one that fails is enough
+
+
+def test_floors_of_several_formats_are_one_table(fake_bench):
+    said = run(FLOORS, "--binary", fake_bench, "model", "--formats", "bf16,int4", "--record").stdout
+    assert set(json.loads(said)["avx512/AuthenticAMD"]) == {"bf16", "int4"}
+
+
+def test_a_format_that_is_not_known_is_refused():
+    said = run(FLOORS, "model", "--formats", "bf16,int3", code=2).stderr
+    assert "int3: it must be some of bf16, int8, int4" in said
 
 
 def test_the_floors_of_the_tree_are_shares():
