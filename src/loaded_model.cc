@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <new>
 #include <span>
 #include <stdexcept>
 
@@ -76,7 +77,7 @@ ReadLimits read_limits(const MachineCalibration& machine, std::span<const Packed
   return limits;
 }
 
-// What one token needs of every weight that a step reads.
+// What a step reads: the head, then the layers.
 std::vector<PackedWeight> weights_of(const Model& model) {
   std::vector<PackedWeight> weights = {model.head()};
   for (const LayerWeights& layer : model.layers()) {
@@ -87,7 +88,7 @@ std::vector<PackedWeight> weights_of(const Model& model) {
   return weights;
 }
 
-// As weight_memory says. Weights of an engine in memory would be there twice.
+// As weight_memory says. Weights of an engine that was compiled into memory would be there twice.
 void place_weights(const std::string& weight_memory, bool in_memory, const Kernels& kernels,
                    WorkerPool& workers, Model& model) {
   if (weight_memory == "mapped") return;
@@ -98,8 +99,13 @@ void place_weights(const std::string& weight_memory, bool in_memory, const Kerne
         "/sys/kernel/mm/transparent_hugepage/enabled is never, or is missing. Let its "
         "administrator write madvise there, or use weight_memory=auto.");
   }
-  if (weight_memory == "auto" && (!given || in_memory)) return;
-  model.copy_weights(kernels, workers);
+  if (weight_memory == "huge_pages") return model.copy_weights(kernels, workers);
+  if (!given || in_memory) return;
+  try {
+    model.copy_weights(kernels, workers);
+  } catch (const std::bad_alloc&) {
+    log_info("weights stay mapped: the system gives no {} bytes for a copy", model.weight_bytes());
+  }
 }
 
 // What a calibration is good for: how many tokens a step takes. With one that others disturbed
@@ -113,7 +119,9 @@ void choose_step_sizes(const MachineCalibration& machine, const Model& model,
     options.level_tokens = level_tokens(*machine.numbers, weights);
   }
   if (options.mixed_step_tokens == 0) {
-    const double of_token = machine.is_sound() ? seconds_per_token(*machine.numbers, weights) : 0.0;
+    // Of a prompt's tokens one goes through the head.
+    const auto layers = std::span(weights).subspan(1);
+    const double of_token = machine.is_sound() ? seconds_per_token(*machine.numbers, layers) : 0.0;
     options.mixed_step_tokens = mixed_step_tokens(options.free_tokens, of_token);
   }
 }
@@ -237,7 +245,9 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   const MemoryWishes wishes = memory_wishes(settings, architecture);
   const DecoderLimits& limits = wishes.limits;
   // Weights on a disk are in the page cache, which counts as room; in memory, they are taken.
-  const int64_t taken = opened.in_memory ? model_->weight_bytes() : 0;
+  const bool in_memory = opened.in_memory != nullptr;
+  const bool are_copied = settings.model.weight_memory == "huge_pages";
+  const int64_t taken = in_memory && !are_copied ? model_->weight_bytes() : 0;
   const MemoryPlan plan = plan_memory(architecture, model_->compute_types(), model_->weight_bytes(),
                                       wishes, available_memory() + taken);
   if (const std::string refusal = plan.refusal(); !refusal.empty()) {
@@ -246,8 +256,7 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   say_plan(plan);
   heap_room_ = plan.available_bytes - plan.weight_bytes - plan.workspace_bytes - plan.kv_bytes();
   set_memory_metrics(metrics, plan);
-  place_weights(settings.model.weight_memory, opened.in_memory != nullptr, kernels, workers,
-                *model_);
+  place_weights(settings.model.weight_memory, in_memory, kernels, workers, *model_);
   ExecutorOptions options = settings.executor;
   options.max_model_len = limits.max_model_len;
   const MachineCalibration machine = machine_calibration(settings.model, kernels, workers);

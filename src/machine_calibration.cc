@@ -136,12 +136,12 @@ Keeper keeper_in(const ModelSettings& settings) {
     const EngineCache cache(dir);
   } catch (const std::exception& error) {
     keeper.obstacle = error.what();
-    if (!may_be_read(dir)) keeper.memory.reset();
+    if (!may_be_read(dir) || !may_be_read(calibration_dir_of(dir))) keeper.memory.reset();
   }
   return keeper;
 }
 
-// Undisturbed numbers; what keeps them from being kept is said.
+// Unless others disturbed them; what keeps numbers from being kept is said.
 void keep(Keeper keeper, const CalibrationKey& key, const Calibration& measured) {
   if (keeper.obstacle.empty()) {
     if (measured.disturbed || keeper.memory->remember(key, measured)) return;
@@ -221,6 +221,8 @@ fs::path CalibrationMemory::path_of(const CalibrationKey& key) const {
 }
 
 std::optional<Calibration> CalibrationMemory::recall(const CalibrationKey& key) const {
+  std::error_code error;
+  if (!fs::is_regular_file(path_of(key), error)) return std::nullopt;
   try {
     std::optional<CalibrationFile> file = read_file(path_of(key));
     if (file && file->key == json_of(key)) return std::move(file->calibration);

@@ -71,7 +71,9 @@ fs::path calibration_dir_of(const fs::path& cache_dir) { return cache_dir / "cal
 
 bool may_be_read(const fs::path& cache_dir) {
   struct stat status {};
-  return ::lstat(cache_dir.c_str(), &status) == 0 && S_ISDIR(status.st_mode) &&
+  // With a slash at its end, a link would be followed.
+  const fs::path dir = cache_dir.has_filename() ? cache_dir : cache_dir.parent_path();
+  return ::lstat(dir.c_str(), &status) == 0 && S_ISDIR(status.st_mode) &&
          (status.st_uid == ::geteuid() || status.st_uid == 0) &&
          (status.st_mode & kOthersWrite) == 0;
 }

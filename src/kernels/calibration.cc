@@ -229,7 +229,7 @@ double seconds_per_token(const Calibration& calibration, std::span<const PackedW
     const double rate = calibration.attainable(weight.format);
     if (rate <= 0.0) return 0.0;
     seconds += 2.0 * static_cast<double>(weight.n * weight.k) *
-               static_cast<double>(weight.input_parts) / rate;
+               static_cast<double>(input_form(weight).parts) / rate;
   }
   return seconds;
 }
@@ -246,10 +246,11 @@ double free_tokens(const Calibration& calibration, std::span<const PackedWeight>
 
 int32_t mixed_step_tokens(double free_tokens, double seconds_per_token) {
   constexpr double kLong = 0.15;  // seconds
-  constexpr double kStep = 32.0;
-  if (128.0 * seconds_per_token > kLong) return 64;
-  return static_cast<int32_t>(
-      std::clamp(std::floor(8.0 * free_tokens / kStep) * kStep, 128.0, 512.0));
+  const auto tokens = [](double count, double least) {
+    return static_cast<int32_t>(std::clamp(std::floor(count / 32.0) * 32.0, least, 512.0));
+  };
+  if (128.0 * seconds_per_token > kLong) return tokens(free_tokens, 64.0);
+  return tokens(8.0 * free_tokens, 128.0);
 }
 
 int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeight> weights) {
@@ -258,7 +259,7 @@ int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeigh
     double sum = 0.0;
     for (const PackedWeight& weight : weights) {
       const ProductTimes* times = calibration.nearest(weight.format);
-      const int64_t rows = tokens * weight.input_parts;
+      const int64_t rows = tokens * input_form(weight).parts;
       const auto r = std::find(kCalibratedRows.begin(), kCalibratedRows.end(), rows);
       if (times == nullptr || r == kCalibratedRows.end()) return 0.0;
       const double per_byte =

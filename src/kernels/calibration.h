@@ -43,7 +43,7 @@ struct Calibration {
   bool operator==(const Calibration&) const = default;
 };
 
-// Of the products of a token, among many in a step. 0: unknown.
+// That these products take for a token, among many in a step. 0: unknown.
 double seconds_per_token(const Calibration& calibration, std::span<const PackedWeight> weights);
 
 // T*: so many tokens in a step take hardly longer than one, because their arithmetic is done while
@@ -54,10 +54,10 @@ double free_tokens(const Calibration& calibration, std::span<const PackedWeight>
 // those of one token: what is computed beside one and thrown away costs no more. 0: unknown.
 int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeight> weights);
 
-// Tokens of a step that has decodes, whose readers wait for the prompts in it, of what the two
-// above say (0: unknown): eight times what is free, 128 to 512, so that each costs hardly more than
-// among many. Where 128 take long, 64: a row of a large model has so much arithmetic that fewer of
-// them use it as well.
+// Tokens of a step that has decodes, whose readers wait for the prompts in it (0: unknown). Eight
+// times what is free, 128 to 512, so that each costs hardly more than among many. Where 128 take
+// longer than 0.15 s, 64 or what is free: products of a large model are efficient with 64 rows,
+// too.
 int32_t mixed_step_tokens(double free_tokens, double seconds_per_token);
 
 struct CalibrationOptions {

@@ -49,12 +49,21 @@ TEST(Calibration, FreeTokensOfSeveralWeightsAreOfTheirBytesAndOperationsTogether
   EXPECT_NEAR(free_tokens(genoa(), both), free_tokens(genoa(), one) * 2 / 3, 1e-9);
 }
 
+TEST(Calibration, WeightsOfFloatsAreMultipliedOnceHoweverManyPartsIntegersHave) {
+  PackedWeight bf16 = weight_of(PackedFormat::kBf16);
+  const double once = free_tokens(genoa(), std::span(&bf16, 1));
+  bf16.input_parts = 2;
+  EXPECT_EQ(free_tokens(genoa(), std::span(&bf16, 1)), once);
+}
+
 TEST(Calibration, AStepWithDecodesTakesEightTimesWhatIsFreeAndLessOfALargeModel) {
   EXPECT_EQ(mixed_step_tokens(0, 0), 128);  // nothing is known
   EXPECT_EQ(mixed_step_tokens(7, 0.3e-3), 128);
   EXPECT_EQ(mixed_step_tokens(25, 0.3e-3), 192);
   EXPECT_EQ(mixed_step_tokens(200, 0.1e-3), 512);
   EXPECT_EQ(mixed_step_tokens(7, 2.4e-3), 64);
+  EXPECT_EQ(mixed_step_tokens(165, 3e-3), 160);
+  EXPECT_EQ(mixed_step_tokens(9000, 3e-3), 512);
 }
 
 TEST(Calibration, WithoutANumberThereIsNoGuess) {
@@ -96,7 +105,8 @@ TEST(Calibration, LevelTokensTakeAsLongAsOneInEveryWeight) {
   EXPECT_EQ(level_tokens(calibration, even), 8);
   const PackedWeight both[] = {even[0], weight_of(PackedFormat::kInt8PerChannel)};
   EXPECT_EQ(level_tokens(calibration, both), 2) << "beyond the first that takes longer none counts";
-  PackedWeight twice = even[0];
+  calibration.products[1].seconds_per_byte = bf16.seconds_per_byte;
+  PackedWeight twice = both[1];
   twice.input_parts = 2;  // 4 rows of 2 tokens, 8 of 4, beside 2 rows of one
   EXPECT_EQ(level_tokens(calibration, {&twice, 1}), 4);
   EXPECT_EQ(level_tokens(Calibration{}, even), 0);

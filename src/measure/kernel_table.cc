@@ -220,7 +220,7 @@ void Table::workers() {
   });
 }
 
-// Rows of the table from memory, as tokens come.
+// Rows of the table as tokens come: from cache, or from memory where the table is larger.
 void Table::embedding() {
   const PackedWeight& weight = model_.embedding();
   std::vector<int32_t> ids(kDrawnTokens);

@@ -70,18 +70,19 @@ Model::Model(const std::filesystem::path& engine_dir, const ModelOptions& option
 
 void Model::bind(std::span<const std::byte> weights) {
   const Binder binder(manifest_, weights, options_);
+  std::vector<LayerWeights> layers;
+  for (int64_t i = 0; i < architecture().num_layers; ++i) layers.push_back(bind_layer(binder, i));
+  layers_ = std::move(layers);
   embedding_ = binder.weight("embedding");
   head_ = architecture().tied_head ? embedding_ : binder.weight("head");
   head_.input_parts = kHeadInputParts;
   final_norm_ = binder.vector("final_norm");
-  layers_.clear();
-  for (int64_t i = 0; i < architecture().num_layers; ++i) {
-    layers_.push_back(bind_layer(binder, i));
-  }
 }
 
 void Model::copy_weights(const Kernels& kernels, WorkerPool& workers) {
   const std::span<const std::byte> from = file_.bytes();
+  CHECK(static_cast<int64_t>(from.size()) == weight_bytes(), "{} bytes of {}", from.size(),
+        weight_bytes());
   Buffer copy = kernels.allocate(from.size());
   auto* to = static_cast<std::byte*>(copy.data());
   workers.run([&](Lane& lane) {

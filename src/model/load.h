@@ -1,6 +1,6 @@
 // A compiled model in memory: the engine directory mapped read-only, or its weights copied into
 // memory of huge pages, checked, and bound to layers.
-// Immutable; shared by reference among whoever computes with it.
+// Immutable but for copy_weights(); shared by reference among whoever computes with it.
 #pragma once
 
 #include <filesystem>
@@ -39,8 +39,8 @@ class Model {
 
   // Copies the weights from the file, which is not mapped any more afterwards, into memory that
   // `kernels` allocates: each worker the shares that it will read. Pages of 4 KiB cost a step with
-  // some rows a tenth of its time. Not while somebody computes. Throws std::bad_alloc, and
-  // std::runtime_error when the file cannot be read; the model is as before then.
+  // some rows a tenth of its time. Not while somebody computes or holds a weight. Throws
+  // std::bad_alloc, and std::runtime_error when the file cannot be read; the model is as before.
   void copy_weights(const Kernels& kernels, WorkerPool& workers);
 
   const Manifest& manifest() const { return manifest_; }

@@ -12,8 +12,8 @@ constexpr double kTrial = 0.1;   // the same of workers that are tried again
 constexpr int kMinSections = 4;
 // Without the worker a step is expected to take at most so much of the time that it takes with it.
 constexpr double kWorthIt = 0.9;
-// A stranger takes a core for some milliseconds at a time, some hundred times a second.
-constexpr double kMinSwitchesPerSecond = 20.0;
+// Of the time for which others waited for it, what it must have waited for its core itself.
+constexpr double kTakenShare = 0.5;
 constexpr double kFirstPause = 5.0;  // doubled when the next trial fails
 constexpr double kLongestPause = 60.0;
 
@@ -40,7 +40,7 @@ std::optional<Attendance::Change> Attendance::observe(double begin, double end,
   ++sections_;
   for (size_t lane = 0; lane < lanes_.size(); ++lane) {
     lanes_[lane].seconds_lost += lanes[lane].seconds_lost;
-    lanes_[lane].times_switched += lanes[lane].times_switched;
+    lanes_[lane].seconds_waited += lanes[lane].seconds_waited;
   }
   if (seconds_ >= (on_trial_ ? kTrial : kWindow) && sections_ >= kMinSections) {
     const std::optional<Change> change = judge(end);
@@ -60,11 +60,11 @@ std::optional<Attendance::Change> Attendance::judge(double now) {
       [](const OfLane& a, const OfLane& b) { return a.seconds_lost < b.seconds_lost; });
   const double share = std::min(most->seconds_lost / seconds_, 1.0);
   const auto count = static_cast<double>(present_.size());
-  const bool counted = must_count_switches();
+  const bool measured = must_measure_waits();
   const bool worth_it = (1.0 - share) * count / (count - 1.0) <= kWorthIt;
-  suspicious_ = worth_it && !counted;
-  const bool taken = static_cast<double>(most->times_switched) >= kMinSwitchesPerSecond * seconds_;
-  if (!worth_it || !counted || !taken) return std::nullopt;
+  suspicious_ = worth_it && !measured;
+  const bool taken = most->seconds_waited >= kTakenShare * most->seconds_lost;
+  if (!worth_it || !measured || !taken) return std::nullopt;
   return dismiss(static_cast<size_t>(most - lanes_.begin()), share, now);
 }
 

@@ -8,10 +8,9 @@
 // worker that sits out in its stead.
 //
 // A worker may also be waited for because it has more to do. So before it is sent away the system
-// is asked, for a while, how often it took the core from the workers.
+// is asked, for a while, how long the workers waited for their cores.
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -27,18 +26,18 @@ class Attendance {
   int core_of(int index) const { return cores_[static_cast<size_t>(index)]; }
 
   struct Change {
-    int core = 0;                // of which nobody computes from now on; if `back`, does again
+    int core = 0;  // where nobody is in such sections from now on or, if `back`, somebody again
     double share_lost = 0.0;     // of the time, in which the others slept until it came
     double pause_seconds = 0.0;  // until it is tried again
     bool back = false;
   };
 
-  // Whether the next section has to count how often its workers lose their cores.
-  bool must_count_switches() const { return on_trial_ || suspicious_; }
+  // Whether the workers' waiting for their cores has to be measured in the next section.
+  bool must_measure_waits() const { return on_trial_ || suspicious_; }
 
   struct OfLane {
-    double seconds_lost = 0.0;   // in which others slept until this lane came to a meeting
-    int64_t times_switched = 0;  // away from its core, while it had work; 0 if not counted
+    double seconds_lost = 0.0;    // in which others slept until this lane came to a meeting
+    double seconds_waited = 0.0;  // for a core, while it had work; 0 if not measured
   };
 
   // A section of `present()` that ran from `begin` to `end`, in seconds of any clock.
@@ -57,7 +56,7 @@ class Attendance {
   double seconds_ = 0.0;
   int sections_ = 0;
   std::vector<OfLane> lanes_;
-  bool suspicious_ = false;  // since the last judgement switches have been counted
+  bool suspicious_ = false;  // since the last judgement waits have been measured
   // Of those that sit out.
   double retry_at_ = 0.0;
   double pause_ = 0.0;

@@ -22,7 +22,7 @@ class Machine {
   double lost = 0.7;          // share of a section in which the others wait for such a one
   std::optional<int> serial;  // a worker that has more to do than the others
   std::vector<Attendance::Change> changes;
-  int64_t num_counted = 0;  // sections in which switches were counted
+  int64_t num_measured = 0;  // sections in which waits were measured
 
   void run(double seconds) {
     for (const double end = now_ + seconds; now_ < end;) section();
@@ -32,14 +32,14 @@ class Machine {
 
  private:
   void section() {
-    const bool counts = attendance_.must_count_switches();
-    num_counted += counts ? 1 : 0;
+    const bool measures = attendance_.must_measure_waits();
+    num_measured += measures ? 1 : 0;
     std::vector<Attendance::OfLane> lanes(present().size());
     for (size_t lane = 0; lane < lanes.size(); ++lane) {
       const int worker = present()[lane];
       const bool is_taken = taken.count(attendance_.core_of(worker)) > 0;
       if (is_taken || serial == worker) lanes[lane].seconds_lost = lost * kSection;
-      if (is_taken && counts) lanes[lane].times_switched = 3;
+      if (is_taken && measures) lanes[lane].seconds_waited = 0.9 * lost * kSection;
     }
     const auto change = attendance_.observe(now_, now_ + kSection, lanes);
     if (change) changes.push_back(*change);
@@ -56,7 +56,7 @@ TEST(Attendance, EverybodyTakesPartWhileNobodyIsWaitedFor) {
   machine.run(30.0);
   EXPECT_THAT(machine.present(), ElementsAre(0, 1, 2));
   EXPECT_TRUE(machine.changes.empty());
-  EXPECT_EQ(machine.num_counted, 0);  // no call of the system in a step
+  EXPECT_EQ(machine.num_measured, 0);  // no call of the system in a step
 }
 
 TEST(Attendance, WhoseCoreIsTakenSitsOutAndComesBackWhenItIsFree) {
@@ -128,7 +128,7 @@ TEST(Attendance, WhoOnlyHasMoreToDoStays) {
   machine.run(30.0);
   EXPECT_EQ(machine.present().size(), 8U);
   EXPECT_TRUE(machine.changes.empty());
-  EXPECT_GT(machine.num_counted, 0);
+  EXPECT_GT(machine.num_measured, 0);
 }
 
 }  // namespace

@@ -20,10 +20,11 @@ int64_t nanoseconds_now() {
 void Barrier::set_count(int count) {
   count_ = count;
   for (Lost& lost : lost_) lost.seconds = 0.0;
+  asleep_since_.store(0, std::memory_order_relaxed);
 }
 
-// A sleeper that announced itself too late is seen in the generation behind: then it tells of some
-// microseconds.
+// A sleeper that says so when its generation is complete already is counted in the next one, of the
+// same section.
 void Barrier::account_for(int lane) {
   const int64_t since = asleep_since_.load(std::memory_order_relaxed);
   if (since == 0) return;
@@ -33,8 +34,10 @@ void Barrier::account_for(int lane) {
 }
 
 void Barrier::wait(int lane) {
+  // Read before others can know of this arrival: behind the last one the count may change.
+  const int32_t count = count_;
   const uint32_t generation = generation_.load(std::memory_order_acquire);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count_) {
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count) {
     arrived_.store(0, std::memory_order_relaxed);
     account_for(lane);
     // Sequentially consistent, as is the sleeper's announcement: one of the two sees the other.

@@ -133,50 +133,57 @@ TEST(WorkerPool, KeepsEachWorkerOnItsCoreAndTheCallerWhereItWas) {
   EXPECT_EQ(seen[2], std::vector<int>{cores[2 % cores.size()]});
 }
 
-int64_t always_more() {
-  static std::atomic<int64_t> times{0};
-  return ++times;
+// A thread that never had its core.
+double always_more() {
+  static std::atomic<double> seconds{0.0};
+  return seconds += 10.0;
 }
 
-// The caller finds worker 1 missing, its core is worker 0's now, and all are back for other work.
 TEST(WorkerPool, WhoIsAwaySitsOutOfSectionsOfThePresent) {
-  const std::vector<int> cores = usable_cores();
-  WorkerPool pool({.num_threads = 3, .times_switched = always_more});
-  const auto thread_of_worker = [&](int worker) {
-    std::thread::id id;
-    pool.run([&](Lane& lane) {
-      if (lane.index() == worker) id = std::this_thread::get_id();
-    });
-    return id;
-  };
-  const std::thread::id away = thread_of_worker(1);
-  int lanes = 3;
-  for (int section = 0; section < 3000 && lanes == 3; ++section) {
-    pool.run_present([&](Lane& lane) {
-      if (lane.index() == 0) lanes = lane.count();
-      if (std::this_thread::get_id() == away) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  if (usable_cores().size() < 2) GTEST_SKIP() << "not here: a second core";
+  WorkerPool pool({.num_threads = 2, .seconds_waited = always_more});
+  std::thread([&] {
+    const auto run_until_one_is_left = [&](int most) {
+      int lanes = 2;
+      for (int section = 0; section < most && lanes == 2; ++section) {
+        pool.run_present([&](Lane& lane) {
+          if (lane.index() == 0) lanes = lane.count();
+          if (lane.worker() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+          lane.meet();
+        });
       }
-      lane.meet();
-    });
-  }
-  EXPECT_EQ(lanes, 2);
-  std::atomic<int> runs{0};
-  std::atomic<bool> was_away{true};
-  pool.run_present([&](Lane&) {
-    ++runs;
-    if (std::this_thread::get_id() == away) was_away = false;
-  });
-  EXPECT_EQ(runs, 2);
-  EXPECT_TRUE(was_away);
-  EXPECT_EQ(thread_of_worker(1), away);
+      return lanes;
+    };
+    EXPECT_EQ(run_until_one_is_left(400), 2) << "a caller that has no core of its own stays";
+    pool.pin_caller();
+    EXPECT_EQ(run_until_one_is_left(3000), 1);
+    std::atomic<int> all{0};
+    pool.run([&](Lane&) { ++all; });  // asks for everybody
+    EXPECT_EQ(all, 2);
+    EXPECT_EQ(run_until_one_is_left(1), 1);
+  }).join();
+}
+
+TEST(WorkerPool, WhoSharesCoresWithOtherWorkersNeverSitsOut) {
+  WorkerPool pool(
+      {.num_threads = static_cast<int>(usable_cores().size()) + 1, .seconds_waited = always_more});
+  std::thread([&] {
+    pool.pin_caller();
+    for (int section = 0; section < 400; ++section) {
+      pool.run_present([&](Lane& lane) {
+        if (lane.index() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        EXPECT_EQ(lane.count(), pool.num_threads());
+        lane.meet();
+      });
+    }
+  }).join();
 }
 
 // What takes the caller's core takes it from nobody: the caller goes to another.
 TEST(WorkerPool, ACallerWhoseCoreIsTakenMovesToAnother) {
   const std::vector<int> cores = usable_cores();
   if (cores.size() < 2) GTEST_SKIP() << "not here: a second core";
-  WorkerPool pool({.num_threads = 2, .times_switched = always_more});
+  WorkerPool pool({.num_threads = 2, .seconds_waited = always_more});
   std::thread([&] {
     pool.pin_caller();
     int lanes = 2;
@@ -184,7 +191,7 @@ TEST(WorkerPool, ACallerWhoseCoreIsTakenMovesToAnother) {
       pool.run_present([&](Lane& lane) {
         if (lane.index() == 0) {
           lanes = lane.count();
-          std::this_thread::sleep_for(std::chrono::milliseconds(5));
+          std::this_thread::sleep_for(std::chrono::milliseconds(20));
         }
         lane.meet();
       });

@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <sys/resource.h>
 #include <xmmintrin.h>
 
 #include <atomic>
@@ -15,6 +14,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "parallel/attendance.h"
+#include "parallel/core_time.h"
 #include "parallel/futex.h"
 
 namespace tidemill {
@@ -31,25 +31,23 @@ void pin_to(int cpu) {
   (void)pthread_setaffinity_np(pthread_self(), bytes, sets.data());
 }
 
-// How often the system took the core from the calling thread, which would have gone on.
-int64_t times_switched_away() {
-  rusage usage{};
-  getrusage(RUSAGE_THREAD, &usage);
-  return usage.ru_nivcsw;
+double seconds_waited_here() {
+  thread_local CoreClock clock;
+  return clock.read().waited;
 }
 
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-void log_change(const Attendance::Change& change) {
+void log_change(const Attendance::Change& change, int cpu) {
   if (change.back) {
-    log_debug("the worker of core {} takes part again", change.core);
+    log_debug("the worker of CPU {} takes part again", cpu);
   } else {
     log_info(
-        "others use core {}: its worker was waited for {:.0f} % of the time; the other workers "
+        "others use CPU {}: its worker was waited for {:.0f} % of the time; the other workers "
         "go on without it and try it again in {:.0f} s",
-        change.core, 100.0 * change.share_lost, change.pause_seconds);
+        cpu, 100.0 * change.share_lost, change.pause_seconds);
   }
 }
 
@@ -79,6 +77,8 @@ struct WorkerPool::State {
   ~State();  // also of a pool that could not start all its threads
 
   void start_threads();
+  // The CPU that is the pool's core `index`.
+  int cpu_of(int index) const { return cores[static_cast<size_t>(index) % cores.size()]; }
   void pin_to_core(int index) const;
   void pin_caller();
   // To its core by the attendance. On its own thread, before it takes part.
@@ -90,8 +90,8 @@ struct WorkerPool::State {
   void compute(int index);
   void run(const std::function<void(Lane&)>& section, bool only_present);
   void take_account(double begin, double end);
-  // Sleeps until a section newer than `seen` exists; its number.
-  uint32_t next_section(uint32_t seen);
+  // Waits until a section newer than `seen` exists; its number. At once asleep if `spins` is not.
+  uint32_t next_section(uint32_t seen, bool spins);
 
   const WorkerPoolOptions options;
   const std::vector<int> cores;
@@ -109,16 +109,16 @@ struct WorkerPool::State {
   // cannot end without it.
   Attendance attendance;
   const std::vector<int> everybody;
-  std::atomic<bool> caller_is_pinned{false};
+  std::atomic<bool> has_pinned_caller{false};
   std::atomic<int> core_of_caller{0};
   struct alignas(128) Seat {
     std::atomic<uint32_t> called_to{0};  // the newest section that this worker takes part in
     int lane = 0;
-    int core = -1;               // where it was pinned; its own
-    int64_t times_switched = 0;  // in the section, where that is counted; read when it has ended
+    int core = -1;                // where it was pinned; its own
+    double seconds_waited = 0.0;  // in the section; read when it has ended
   };
-  std::vector<Seat> seats;       // by worker
-  bool counts_switches = false;  // in the section that runs
+  std::vector<Seat> seats;      // by worker
+  bool measures_waits = false;  // in the section that runs
   std::vector<Attendance::OfLane> account;
   std::atomic<bool> stopping{false};
   alignas(128) std::atomic<uint32_t> section_number{0};
@@ -126,9 +126,10 @@ struct WorkerPool::State {
   std::vector<std::thread> threads;
 };
 
-uint32_t WorkerPool::State::next_section(uint32_t seen) {
+uint32_t WorkerPool::State::next_section(uint32_t seen, bool spins) {
   using Clock = std::chrono::steady_clock;
-  const auto deadline = Clock::now() + std::chrono::microseconds(options.idle_spin_us);
+  const int spin_us = spins ? options.idle_spin_us : 0;
+  const auto deadline = Clock::now() + std::chrono::microseconds(spin_us);
   do {
     for (int i = 0; i < 64; ++i) {
       const uint32_t number = section_number.load(std::memory_order_acquire);
@@ -147,11 +148,11 @@ uint32_t WorkerPool::State::next_section(uint32_t seen) {
 }
 
 void WorkerPool::State::pin_to_core(int index) const {
-  if (options.pin) pin_to(cores[static_cast<size_t>(index) % cores.size()]);
+  if (options.pin) pin_to(cpu_of(index));
 }
 
 void WorkerPool::State::pin_caller() {
-  caller_is_pinned = true;
+  has_pinned_caller = true;
   pin_to_core(core_of_caller);
 }
 
@@ -165,13 +166,15 @@ void WorkerPool::State::pin_worker(int index) {
 
 void WorkerPool::State::work(int index) {
   _mm_setcsr(_mm_getcsr() | kFlushDenormals);
+  bool takes_part = true;
   for (uint32_t seen = 0;;) {
-    seen = next_section(seen);
+    seen = next_section(seen, takes_part);
     if (stopping.load(std::memory_order_acquire)) return;
     // Who sits out may wake late, when the next section is being prepared: it looks at nothing
     // else.
     const Seat& seat = seats[static_cast<size_t>(index)];
-    if (seat.called_to.load(std::memory_order_acquire) != seen) continue;
+    takes_part = seat.called_to.load(std::memory_order_acquire) == seen;
+    if (!takes_part) continue;
     pin_worker(index);
     compute(index);
   }
@@ -183,11 +186,11 @@ void WorkerPool::State::compute(int index) {
         _mm_getcsr());
   Seat& seat = seats[static_cast<size_t>(index)];
   Lane lane(seat.lane, num_lanes, &barrier, index);
-  const auto times =
-      options.times_switched != nullptr ? options.times_switched : times_switched_away;
-  const int64_t before = counts_switches ? times() : 0;
+  const auto waited =
+      options.seconds_waited != nullptr ? options.seconds_waited : seconds_waited_here;
+  const double before = measures_waits ? waited() : 0.0;
   (*section)(lane);
-  if (counts_switches) seat.times_switched = times() - before;
+  seat.seconds_waited = measures_waits ? waited() - before : 0.0;
   lane.meet();
 }
 
@@ -210,13 +213,13 @@ void WorkerPool::State::take_account(double begin, double end) {
     const int worker = attendance.present()[static_cast<size_t>(lane)];
     account[static_cast<size_t>(lane)] = {
         .seconds_lost = barrier.seconds_lost(lane),
-        .times_switched = seats[static_cast<size_t>(worker)].times_switched};
+        .seconds_waited = seats[static_cast<size_t>(worker)].seconds_waited};
   }
   const auto change = attendance.observe(begin, end, account);
   if (!change) return;
-  log_change(*change);
+  log_change(*change, cpu_of(change->core));
   core_of_caller = attendance.core_of(0);
-  if (caller_is_pinned) pin_caller();
+  pin_caller();
 }
 
 void WorkerPool::State::start_threads() {
@@ -259,11 +262,14 @@ void WorkerPool::State::run(const std::function<void(Lane&)>& work, bool only_pr
   turn.unlock();
   const FlushDenormals flush;
   section = &work;
-  const double begin = only_present ? seconds_now() : 0.0;
-  counts_switches = only_present && attendance.must_count_switches();
-  call(only_present ? attendance.present() : everybody);
+  // Who has no core of its own cannot leave it to others.
+  const bool by_attendance = only_present && options.pin && has_pinned_caller &&
+                             static_cast<size_t>(num_threads) <= cores.size();
+  const double begin = by_attendance ? seconds_now() : 0.0;
+  measures_waits = by_attendance && attendance.must_measure_waits();
+  call(by_attendance ? attendance.present() : everybody);
   compute(0);
-  if (only_present) take_account(begin, seconds_now());
+  if (by_attendance) take_account(begin, seconds_now());
 }
 
 void WorkerPool::run(const std::function<void(Lane&)>& section) { state_->run(section, false); }

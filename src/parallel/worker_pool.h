@@ -6,7 +6,6 @@
 // serialised). A section may be run by one thread at a time per pool; a second caller waits.
 #pragma once
 
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -20,8 +19,8 @@ struct WorkerPoolOptions {
   int num_threads = 0;    // 0: one for each of usable_cores() (topology.h)
   bool pin = true;        // each worker to its core
   int idle_spin_us = 50;  // how long workers spin for the next section before they sleep
-  // How often the system has taken the core from the calling thread; null: what it says itself.
-  int64_t (*times_switched)() = nullptr;
+  // How long the calling thread has waited for a core; null: what the system says (core_time.h).
+  double (*seconds_waited)() = nullptr;
 };
 
 class WorkerPool {
@@ -46,7 +45,8 @@ class WorkerPool {
 
   // The same without the workers that would hold up the others since a stranger uses their cores
   // (attendance.h), for sections that are one of many alike: a step. Lanes are as many as workers
-  // that take part.
+  // that take part. For one thread, which has called pin_caller(). All take part where workers are
+  // not pinned, or are more than cores.
   void run_present(const std::function<void(Lane&)>& section);
 
  private:

@@ -47,7 +47,7 @@ constexpr Option kOptions[] = {
     no_effect("enable_streaming", kModel, "each request chooses with its field stream"),
     no_effect("load_format", kModel, "the files say what they are"),
     no_effect("device_map", kModel, "there is one device"),
-    no_effect("low_cpu_mem_usage", kModel, "weights are always mapped"),
+    no_effect("low_cpu_mem_usage", kModel, "weight_memory says where weights are"),
     no_effect("batch_size", kServer, "batching is continuous, never static"),
     no_effect("max_batch_delay", kServer, "no request waits for others"),
     no_effect("max_idle_time", kServer, "workers are not scaled"),

@@ -81,9 +81,9 @@ constexpr Option kOptions[] = {
      kComputes},
     {"weight_memory", kModel, kDoesIt, IN(model.weight_memory), one_of(kWeightMemories),
      "Where weights are while the model is served: mapped, in the page cache, which programs "
-     "share; "
-     "huge_pages, in a copy of this process's own, which steps of some rows read a tenth faster; "
-     "auto copies them where the system gives huge pages and the engine is on a disk.",
+     "share; huge_pages, in a copy of this process's own, which steps of a few rows read a tenth "
+     "faster; auto copies them where the system gives huge pages and the engine was not compiled "
+     "into memory.",
      "serve generate chat bench"},
     {"chat_template", kModel, kDoesIt, IN(model.chat_template), any(),
      "File with a chat template that replaces the checkpoint's.", kTalks},
@@ -118,9 +118,8 @@ constexpr Option kOptions[] = {
     {"mixed_step_tokens", kModel, kDoesIt, IN(executor.scheduler.mixed_step_tokens),
      between(0, 65536),
      "Token budget of a step that has decodes, whose next tokens wait for the prompts in it; at "
-     "least 64 go to a prompt. 0: eight times what the calibration found free, from 128 to 512, "
-     "and 64 of a model "
-     "whose prompts of 128 tokens take longer than 0.15 s.",
+     "least 64 go to a prompt. 0: eight times what the calibration found free, from 128 to 512; "
+     "where a prompt of 128 tokens takes longer than 0.15 s, 64 or what is free.",
      kTalks},
     {"max_step_ms", kModel, kDoesIt, IN(executor.max_step_ms), between(0, 60000),
      "Milliseconds of a step that prompts are cut into chunks for: what decodes leave of it, at "
