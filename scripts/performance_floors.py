@@ -8,9 +8,10 @@
 
 tests/floors.json holds floors by instruction set, processor vendor and format. Seconds are never
 compared, only shares of a limit that was probed in the same seconds. A cell whose probes did not
-agree, or whose cores somebody else used, is shown and not judged; so is all of a machine that has no
-floors. --formats measures the model once in each of these formats, and fails when one fails; some
-twenty-five seconds each. What is below its floor is measured once more, and fails when it is below again.
+agree, or whose cores somebody else used, is shown and not judged; so is all of a machine that has
+no floors. --formats measures the model once in each of these formats, and fails when one fails;
+some twenty-five seconds each. What is below its floor is measured once more, and fails when it is
+below again. --save FILE keeps what was measured last; it goes with one format.
 """
 import argparse
 import json
@@ -109,13 +110,20 @@ def merged(records):
     return table
 
 
-def run_until_judged(get, floors, may_repeat, save):
+def saving(get, path):
+    """What gets the document and writes it there."""
+    def got():
+        document = get()
+        path.write_text(json.dumps(document, indent=1) + "\n")
+        return document
+    return got
+
+
+def run_until_judged(get, floors, may_repeat):
     """Names of cells that are below their floor; twice, where it may be measured once more."""
     below_before = None
     while True:
         document = get()
-        if save:
-            save.write_text(json.dumps(document, indent=1) + "\n")
         lines, below = judge(document, floors)
         print(f"{document['model']['format']}:")
         print("\n".join(lines), flush=True)
@@ -134,13 +142,16 @@ def main():
     parser.add_argument("--document", type=pathlib.Path)
     parser.add_argument("--floors", type=pathlib.Path, default=FLOORS)
     parser.add_argument("--formats", type=formats_of, help="some of " + ", ".join(FORMATS))
-    parser.add_argument("--save", type=pathlib.Path, help="write the last document there")
+    parser.add_argument("--save", type=pathlib.Path, help="write what was measured last there")
     parser.add_argument("--record", action="store_true")
     arguments, flags = parser.parse_known_args()
     if (arguments.document is None) == (arguments.model is None):
         parser.error("give MODEL or --document, one of them")
     if arguments.formats and arguments.document:
         parser.error("--formats says what to measure, and --document is measured already")
+    if arguments.save and len(arguments.formats or []) > 1:
+        parser.error("--save keeps one document, and --formats names "
+                     f"{len(arguments.formats)}: give one format at a time")
     floors = json.loads(arguments.floors.read_text())
     if floors.get("schema") != SCHEMA:
         raise SystemExit(f"{arguments.floors}: schema is {floors.get('schema')}, not {SCHEMA}.")
@@ -149,12 +160,14 @@ def main():
     else:
         sources = [lambda more=more: measure(arguments.binary, arguments.model, [*more, *flags])
                    for more in [FORMATS[name] for name in arguments.formats or []] or [[]]]
+    if arguments.save:
+        sources = [saving(get, arguments.save) for get in sources]
     if arguments.record:
         print(json.dumps(merged(recorded(get()) for get in sources), indent=2))
         return 0
     below = []
     for get in sources:
-        below += run_until_judged(get, floors, arguments.model is not None, arguments.save)
+        below += run_until_judged(get, floors, arguments.model is not None)
     return 1 if below else 0
 
 

@@ -91,7 +91,9 @@ def kernel_rows(document):
     rows = []
     for line in document["kernels"]:
         name = line["kernel"] + (f" of {line['context']}" if "context" in line else "")
-        row = [f"`{name}`", line["format"], str(line["rows"]), f"{median(line, 'call_ms') * 1000:.{1 if 'share' in line else 2}f}"]
+        digits = 1 if "share" in line else 2
+        row = [f"`{name}`", line["format"], str(line["rows"]),
+               f"{median(line, 'call_ms') * 1000:.{digits}f}"]
         if "share" in line:
             row += [f"{median(line, 'share_of_memory'):.2f}", arithmetic_of(line),
                     shown(line["share"])]

@@ -133,6 +133,17 @@ TEST_F(LimitedStepLoop, APromptIsCutToTheTimeOfAStep) {
   EXPECT_GT(limited_steps(page), 3);
 }
 
+TEST_F(StepLoopTest, StepsThatTookLongAreToldFromThoseThatWereDisturbed) {
+  metrics_.limited_step({.over = true});
+  for (int i = 0; i < 2; ++i) metrics_.limited_step({.disturbed = true});
+  const std::string page = registry_.text();
+  const std::string name = "\ntidemill:limited_steps_total{model_name=\"m\",engine=\"0\",";
+  EXPECT_THAT(page, testing::HasSubstr(name + "over=\"true\",disturbed=\"false\"} 1\n"));
+  EXPECT_THAT(page, testing::HasSubstr(name + "over=\"false\",disturbed=\"true\"} 2\n"));
+  EXPECT_THAT(page, testing::HasSubstr(name + "over=\"false\",disturbed=\"false\"} 0\n"));
+  EXPECT_THAT(page, testing::HasSubstr(name + "over=\"true\",disturbed=\"true\"} 0\n"));
+}
+
 TEST_F(FailingStepLoop, WhoWasLetInJustBeforeHasTheErrorToo) {
   run();
   EXPECT_EQ(read_all(*send(1)).back().error->kind, ErrorKind::kEngineError);

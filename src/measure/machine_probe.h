@@ -14,7 +14,7 @@ namespace tidemill {
 // that products of that format use. 0: cannot be probed.
 using ArithmeticRate = std::function<double(const PackedFormat& format)>;
 
-// Whose instructions attention multiplies with: those of its keys and values.
+// The format whose instructions attention multiplies with.
 PackedFormat attention_format(const ComputeTypes& types);
 
 class MachineProbe {

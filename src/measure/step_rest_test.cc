@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 
-#include "measure/step_work.h"
 #include "model/random_engine_dir.h"
 
 namespace tidemill {
@@ -17,11 +16,11 @@ constexpr Architecture kSmall{.hidden_size = 64,
                               .vocab_size = 160,
                               .max_positions = 256,
                               .tied_head = true};
-constexpr double kRate = 1e9;
+// Arithmetic takes longest in a step of kSmall.
+constexpr Rates kRates{.bytes = 5e9, .operations = {.body = 1e9, .head = 2e9, .attention = 3e9}};
 
-// A call of it takes so many microseconds, on a machine that does kRate of everything.
-KernelLine line(const char* kernel, int64_t rows, double us) {
-  const Rates rates{.bytes = kRate, .operations = {kRate, kRate, kRate}};
+// A call of it takes so many microseconds, on a machine of such rates.
+KernelLine line(const char* kernel, int64_t rows, double us, const Rates& rates) {
   const Round round{.work = {.tokens = static_cast<double>(rows)},
                     .seconds = us * 1e-6,
                     .before = rates,
@@ -29,13 +28,16 @@ KernelLine line(const char* kernel, int64_t rows, double us) {
   return {.kernel = kernel, .rows = rows, .figures = figures_of({round})};
 }
 
-std::vector<KernelLine> lines() {
-  return {line("section", 2, 10),          line("barrier", 2, 0.5),
-          line("plan_attention", 1, 999),  line("plan_attention", 16, 20),
-          line("embed", 16, 30),           line("rms_norm", 16, 1),
-          line("rotate_and_store", 16, 2), line("quantize_attended", 16, 3),
-          line("quantize", 16, 5),         line("final_norm", 16, 7),
-          line("choose_greedy", 16, 40)};
+std::vector<KernelLine> lines(const Rates& rates = kRates) {
+  const auto of = [&](const char* kernel, int64_t rows, double us) {
+    return line(kernel, rows, us, rates);
+  };
+  return {of("section", 2, 10),          of("barrier", 2, 0.5),
+          of("plan_attention", 1, 999),  of("plan_attention", 16, 20),
+          of("embed", 16, 30),           of("rms_norm", 16, 1),
+          of("rotate_and_store", 16, 2), of("quantize_attended", 16, 3),
+          of("quantize", 16, 5),         of("final_norm", 16, 7),
+          of("choose_greedy", 16, 40)};
 }
 
 TEST(StepRest, EveryPartCountsAsOftenAsItStandsInAStep) {
@@ -55,14 +57,28 @@ TEST(StepRest, IntegersAreRoundedTwiceInALayer) {
   EXPECT_EQ(rest.meetings, 1 + 1 + 3 * 5 + 1 + 5 * 3 + 1);
 }
 
+// By rates that all differ: each part of the step must stand over its own.
 TEST(StepRest, ItsShareIsOfTheWholeStepsLimit) {
   const RandomEngineDir engine(kSmall, PackedFormat::kBf16, 1, 1.0f);
   const Model model(engine.dir());
+  constexpr double kUs = 10 + 20 + 30 + 6 * 1 + 3 * 2 + 7 + 40;
+  constexpr double kLayerWeights = 128 * 64 + 64 * 64 + 256 * 64 + 64 * 128;
+  constexpr double kBody = 16 * 2 * 3 * kLayerWeights;
+  constexpr double kHead = 16 * 2 * 160 * 64;
+  constexpr double kAttention = 16 * 100 * 4 * 4 * 16 * 3;
+  constexpr double kArithmeticUs = kBody / 1e3 + kHead / 2e3 + kAttention / 3e3;
   const StepRest rest = rest_of_step(model, lines(), 16, 100);
-  const Work work = decode_work(cost_of(model.manifest(), model.compute_types()), 16, 100, 1);
-  const Rates rates{.bytes = kRate, .operations = {kRate, kRate, kRate}};
-  EXPECT_NEAR(rest.limit_us, limit_of(work, rates).seconds() * 1e6, 1e-6 * rest.limit_us);
-  EXPECT_DOUBLE_EQ(rest.share(), rest.us() / rest.limit_us);
+  EXPECT_NEAR(rest.limit_us, kArithmeticUs, 1e-6 * kArithmeticUs);
+  EXPECT_NEAR(rest.share(), kUs / kArithmeticUs, 1e-9);
+
+  Rates slow_memory = kRates;
+  slow_memory.bytes = 1e8;
+  constexpr double kNorms = 4 * 64 * (2 * 3 + 1);
+  constexpr double kKeysAndValues = 16 * 100 * 2 * 3 * 2 * 16 * 2;
+  constexpr double kMemoryUs = (2 * (3 * kLayerWeights + 160 * 64) + kNorms + kKeysAndValues) / 1e2;
+  static_assert(kMemoryUs > kArithmeticUs);
+  const StepRest bound = rest_of_step(model, lines(slow_memory), 16, 100);
+  EXPECT_NEAR(bound.share(), kUs / kMemoryUs, 1e-9);
 }
 
 }  // namespace

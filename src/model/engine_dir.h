@@ -1,7 +1,8 @@
 // The engine directory: a model compiled for us, on disk.
 //
 //   engine.json      what it is: architecture, format, packing version, ranks, digests, tensors
-//   rank0.weights    packed weights, each on a 4096-byte boundary, mapped read-only
+//   rank0.weights    packed weights, each on a 4096-byte boundary; mapped read-only, or copied into
+//                    huge pages
 //   tokenizer.json   when the checkpoint has a tokenizer
 //   text.json        special tokens, chat template, generation defaults
 //

@@ -115,7 +115,8 @@ def test_what_a_step_is_beside_products_and_attention_is_the_sum_of_its_parts(ke
         times = {part["kernel"]: part["times"] for part in rest["parts"]}
         assert times["rms_norm"] == 2 * layers and times["quantize_attended"] == layers
         for part in rest["parts"]:
-            rows = result["machine"]["threads"] if part["kernel"] == "section" else rest["sequences"]
+            is_section = part["kernel"] == "section"
+            rows = result["machine"]["threads"] if is_section else rest["sequences"]
             line = lines[part["kernel"], rows]
             assert part["us"] == pytest.approx(1000 * line["call_ms"]["median"])
         total = sum(part["times"] * part["us"] for part in rest["parts"])

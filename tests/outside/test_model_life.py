@@ -184,6 +184,59 @@ def test_M_2_an_engine_that_is_cut_while_it_runs_is_an_error_and_not_a_crash(
     assert httpx.get(server.url + "/ping").status_code == 500
 
 
+def gives_huge_pages():
+    enabled = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return enabled.exists() and bool({"[always]", "[madvise]"} & set(enabled.read_text().split()))
+
+
+needs_huge_pages = pytest.mark.skipif(not gives_huge_pages(), reason="no huge pages here")
+
+
+@pytest.mark.parametrize("memory", [
+    "auto", pytest.param("huge_pages", marks=needs_huge_pages)])
+def test_weights_say_the_same_wherever_they_are(serve, model, tmp_path, memory):
+    arguments = [str(model), "--cache-dir", str(tmp_path / "cache"), "--dtype", "fp32"]
+    mapped = serve(*arguments, "--weight-memory", "mapped")
+    expected = complete(mapped)
+    assert mapped.stop() == 0
+    assert complete(serve(*arguments, "--weight-memory", memory)) == expected
+
+
+@needs_huge_pages
+@pytest.mark.parametrize("memory", ["auto", "huge_pages"])
+def test_M_2_an_engine_that_was_copied_may_be_cut_while_it_runs(serve, model, tmp_path, memory):
+    server = serve(str(model), "--cache-dir", str(tmp_path / "cache"), "--dtype", "fp32",
+                   "--weight-memory", memory)
+    before = complete(server)
+    engine, = (tmp_path / "cache/engines").iterdir()
+    os.truncate(engine / "rank0.weights", 4096)
+    assert complete(server) == before
+    assert httpx.get(server.url + "/ping").status_code == 200
+    assert server.stop() == 0
+
+
+@pytest.fixture
+def without_huge_pages(tmp_path):
+    """What stands before a command, so that its system gives no huge pages."""
+    if not gives_huge_pages():
+        return []
+    never = tmp_path / "never"
+    never.write_text("always madvise [never]\n")
+    bound = f"mount --bind {never} /sys/kernel/mm/transparent_hugepage/enabled && exec \"$@\""
+    command = ["unshare", "-rm", "sh", "-c", bound, "sh"]
+    probe = subprocess.run([*command, "true"], capture_output=True, text=True)
+    if probe.returncode != 0:
+        pytest.skip(f"no mount namespaces here: {probe.stderr}")
+    return command
+
+
+def test_huge_pages_that_no_system_gives_are_refused_by_name(model, tmp_path, without_huge_pages):
+    said = run("serve", model, "--cache-dir", tmp_path / "cache", "--host", "127.0.0.1", "--port",
+               0, "--weight-memory", "huge_pages", code=1, wrapped=without_huge_pages).stderr
+    assert "weight_memory=huge_pages, but this system gives none" in said
+    assert "use weight_memory=auto" in said
+
+
 def test_X_5_the_memory_plan_is_said_before_anything_is_allocated(serve, model, tmp_path):
     server = serve(str(model), "--cache-dir", str(tmp_path / "cache"), "--dtype", "fp32")
     log = server.log.read_text()

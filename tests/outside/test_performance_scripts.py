@@ -153,6 +153,21 @@ def test_floors_of_several_formats_are_one_table(fake_bench):
     assert set(json.loads(said)["avx512/AuthenticAMD"]) == {"bf16", "int4"}
 
 
+@pytest.mark.parametrize("flags", [[], ["--record"]])
+def test_what_was_measured_is_saved(tmp_path, fake_bench, flags):
+    run(FLOORS, "--binary", fake_bench, "model", "--formats", "int4", "--save",
+        tmp_path / "saved.json", *flags)
+    saved = json.loads((tmp_path / "saved.json").read_text())
+    assert saved["model"]["format"] == "int4" and len(saved["cells"]) == 1
+
+
+def test_one_file_does_not_hold_several_formats(tmp_path):
+    said = run(FLOORS, "model", "--formats", "bf16,int4", "--save", tmp_path / "saved.json",
+               code=2).stderr
+    assert "--save keeps one document, and --formats names 2: give one format at a time" in said
+    assert not (tmp_path / "saved.json").exists()
+
+
 def test_a_format_that_is_not_known_is_refused():
     said = run(FLOORS, "model", "--formats", "bf16,int3", code=2).stderr
     assert "int3: it must be some of bf16, int8, int4" in said

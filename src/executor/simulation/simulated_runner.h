@@ -35,7 +35,7 @@ struct StepLaw {
   double hiccup = 0.0;  // the longest
 };
 
-// By a limit of so many seconds: for so many sequences, each as long as a simulation has any.
+// Costs by which decodes of `max_sequences` sequences leave room within `limit` seconds.
 StepLaw random_law(SimulationRandom& random, double limit, int32_t max_sequences);
 
 // Of steps with prompts in them that hiccups left alone, behind the first fifty, and that a block

@@ -152,9 +152,9 @@ void SchedulerRun::check_waiting(const SimulatedClient* head, const StepPlan& pl
   if (head != nullptr && report_.events >= next_audit_) check_places(*head, plan);
 }
 
-// Prompts take the time that a step has left, but for a block of one, so that they go on. A prompt
-// of which one token is pending is taken for a prompt and is as dear as a decode. Prompts that cost
-// nothing are not cut.
+// Prompts take the time that a step has left, but for a block of one, so that they go on. The last
+// token of a prompt is planned as a prompt's and costs what a decode does, hence one more. Prompts
+// that cost nothing are not cut.
 void SchedulerRun::check_time(const StepPlan& plan) {
   const StepWork work = plan.work();
   if (costs_.limit <= 0.0 || work.prompt_tokens == 0.0) return;
