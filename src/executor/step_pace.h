@@ -31,7 +31,7 @@ class StepPace {
   // Most milliseconds of a step; 0: there is no limit, and nothing is learned.
   explicit StepPace(int64_t max_step_ms);
 
-  // In seconds. Of the limit so much is kept back that 99 steps of 100 stay within 1.12 of it.
+  // In seconds. Of the limit so much is kept back that 99 steps of 100 stay within 1.08 of it.
   StepCosts costs() const;
   // `delay`: so much of it some worker has waited for its core, which somebody else had. The more,
   // the less such a step says of what steps cost; that times vary it says all the same.
