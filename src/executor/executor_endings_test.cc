@@ -27,14 +27,26 @@ class Gate {
   }
   void pass() {
     std::unique_lock lock(mutex_);
+    if (open_for_ == 0) {
+      waits_ = true;
+      closed_.notify_all();
+    }
     opened_.wait(lock, [this] { return open_for_ > 0; });
+    waits_ = false;
     --open_for_;
+  }
+  // Until the loop stands before the closed gate.
+  void wait_for_arrival() {
+    std::unique_lock lock(mutex_);
+    closed_.wait(lock, [this] { return waits_ && open_for_ == 0; });
   }
 
  private:
   std::mutex mutex_;
   std::condition_variable opened_;
+  std::condition_variable closed_;
   int64_t open_for_ = 0;
+  bool waits_ = false;  // somebody is in pass(), and open_for_ was 0
 };
 
 class GatedRunner : public StepRunner {
@@ -232,6 +244,7 @@ TEST_F(Endings, S_2_WhereAStepDoesNotComeBackAnotherThreadAnswers) {
   streams.push_back(submit(fields("a")));
   let_steps_through(3);
   for (int64_t tokens = 0; tokens < 3; tokens = streams[0].completion_tokens()) streams[0].wait();
+  gate_.wait_for_arrival();  // before that, the loop itself would answer and be idle
   streams.push_back(submit(std::move(two)));
   streams.push_back(submit(fields("c")));
   const Error error{.kind = ErrorKind::kDraining, .field = "", .message = "time is up."};
