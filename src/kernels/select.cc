@@ -38,9 +38,9 @@ constexpr Inner with_bf16(Inner inner) {
         AttentionInner{sizeof(state_type),   variant::attend_f32,  variant::attend_bf16,       \
                        variant::attend_int8, variant::clear_state, variant::merge_state,       \
                        variant::finish_state},                                                 \
-        variant::normalize, variant::finish, variant::finish_silu, variant::to_bf16,           \
-        variant::quantize, variant::summarize, variant::sum_exp, variant::collect,             \
-        variant::read_memory, variant::multiply_f32, variant::multiply_bf16,                   \
+        variant::normalize, variant::rotate, variant::finish, variant::finish_silu,            \
+        variant::to_bf16, variant::quantize, variant::summarize, variant::sum_exp,             \
+        variant::collect, variant::read_memory, variant::multiply_f32, variant::multiply_bf16, \
         variant::multiply_bytes                                                                \
   }
 constexpr Inner kReference = TIDEMILL_INNER(reference, double);

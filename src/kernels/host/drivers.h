@@ -168,6 +168,19 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
   lane.meet();
 }
 
+// out = the head of a row, normalised where there is a norm, rotated by its position.
+template <const Inner& kInner>
+void rotate_head(const float* head, const float* norm, const Rotary& rotary, int64_t dim,
+                 int32_t position, float* out) {
+  float normed[kMaxHeadDim];
+  if (norm != nullptr) {
+    norm_head(head, norm, rotary.norm_epsilon, dim, normed);
+    head = normed;
+  }
+  const int64_t angles = position * (dim / 2);
+  kInner.rotate(head, rotary.cos + angles, rotary.sin + angles, dim / 2, out);
+}
+
 template <const Inner& kInner>
 void rotate_and_store(Lane& lane, Tensor qkv, const AttentionShape& shape, const Rotary& rotary,
                       const TokenRows& rows, Tensor q_out, KvLayer cache) {
@@ -178,16 +191,20 @@ void rotate_and_store(Lane& lane, Tensor qkv, const AttentionShape& shape, const
   for (int64_t unit = units.begin; unit < units.end; ++unit) {
     const int64_t row = unit / heads;
     const int64_t head = unit % heads;
+    if (unit == units.begin) fetch_slot(shape, rows, row, cache);
+    if (unit == units.begin || head == 0) fetch_slot(shape, rows, row + 1, cache);
     const float* source = float_row(qkv, row) + head * shape.head_dim;
     if (head < shape.num_heads) {
-      rotate_head(source, rotary.q_norm, rotary, shape, rows.positions[row], values);
+      rotate_head<kInner>(source, rotary.q_norm, rotary, shape.head_dim, rows.positions[row],
+                          values);
       store<kInner>(values, shape.head_dim, q_out, row, head * shape.head_dim);
       continue;
     }
     const bool is_key = head < shape.num_heads + shape.num_kv_heads;
     const int64_t kv_head = head - shape.num_heads - (is_key ? 0 : shape.num_kv_heads);
     if (is_key) {
-      rotate_head(source, rotary.k_norm, rotary, shape, rows.positions[row], values);
+      rotate_head<kInner>(source, rotary.k_norm, rotary, shape.head_dim, rows.positions[row],
+                          values);
       source = values;
     }
     if (cache.type == DType::kBf16) {

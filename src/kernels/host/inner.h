@@ -76,6 +76,10 @@ struct Inner {
   AttentionInner attention;
   // out[i] = in[i] * scale[i] * r with r = 1 / sqrt(mean of squares + epsilon); count floats.
   void (*normalize)(const float* in, const float* scale, int64_t count, float epsilon, float* out);
+  // out = in rotated by angles: j pairs with j + half (RoFormer, Su et al. 2021). Each product is
+  // rounded, then their sum: the same bits in every variant. cos and sin have `half` numbers, in
+  // and out 2 * half and nothing in common.
+  void (*rotate)(const float* in, const float* cos, const float* sin, int64_t half, float* out);
   // Sums, then bias, then residual.
   void (*finish)(const FinishedTile& tile);
   // Sums and bias; then of each two panels, gate and up, 16 columns: silu(gate) * up. The bias is
@@ -115,6 +119,7 @@ struct Inner {
   void product_int8(const ProductTile& tile);                                                    \
   void product_int4(const ProductTile& tile);                                                    \
   void normalize(const float* in, const float* scale, int64_t count, float epsilon, float* out); \
+  void rotate(const float* in, const float* cos, const float* sin, int64_t half, float* out);    \
   void finish(const FinishedTile& tile);                                                         \
   void finish_silu(const FinishedTile& tile);                                                    \
   void to_bf16(const float* in, int64_t count, uint16_t* out);                                   \

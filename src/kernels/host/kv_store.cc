@@ -5,6 +5,7 @@
 
 #include "base/float16.h"
 #include "base/round_up.h"
+#include "kernels/element_bytes.h"
 #include "kernels/kv_layout.h"
 
 namespace tidemill::host {
@@ -166,7 +167,43 @@ void store(const uint16_t* values, Side side, const AttentionShape& shape, const
   store_token(write, side, run_offset(side, shape, kv_head, cache.type), shape, rows, row, cache);
 }
 
+constexpr int64_t kLine = 64;           // bytes
+constexpr int64_t kTokensPerHalf = 16;  // whose keys share lines
+
+// PREFETCHW, which GCC has no other way to: files for every x86-64 are compiled without it, though
+// a processor that lacks it takes it for nothing.
+void fetch_to_write(const unsigned char* first, int64_t count, int64_t stride) {
+  for (int64_t i = 0; i < count; ++i) {
+    __asm__ volatile("prefetchw %0" : : "m"(first[i * stride]));
+  }
+}
+
+// The row before it has written to the same half of a block.
+bool has_neighbour(const TokenRows& rows, int64_t row) {
+  return row > 0 && rows.positions[row] % kTokensPerHalf != 0 &&
+         rows.table_begins[row] == rows.table_begins[row - 1] &&
+         rows.positions[row] == rows.positions[row - 1] + 1;
+}
+
 }  // namespace
+
+void fetch_slot(const AttentionShape& shape, const TokenRows& rows, int64_t row, KvLayer cache) {
+  if (row >= rows.count) return;
+  const int64_t element = element_bytes(cache.type);
+  const int64_t position = rows.positions[row];
+  const int64_t slot = position % kTokensPerBlock;
+  const int32_t block = rows.block_ids[rows.table_begins[row] + position / kTokensPerBlock];
+  const unsigned char* data = cache.data + static_cast<size_t>(block) * cache.block_stride;
+  const int64_t key_lines = (shape.head_dim * element + 3) / 4;  // one for each word of 4 bytes
+  const int64_t key = slot / kTokensPerHalf * key_lines * kLine;
+  const int64_t value = slot * element / 4 * kLine;
+  for (int64_t head = 0; head < shape.num_kv_heads; ++head) {
+    const auto run = [&](Side side) { return data + run_offset(side, shape, head, cache.type); };
+    if (!has_neighbour(rows, row)) fetch_to_write(run(Side::kKey) + key, key_lines, kLine);
+    fetch_to_write(run(Side::kValue) + value, (shape.head_dim + 15) / 16,
+                   kTokensPerBlock * 16 * element);
+  }
+}
 
 void store_key(const float* key, const AttentionShape& shape, const TokenRows& rows, int64_t row,
                int64_t kv_head, KvLayer cache) {

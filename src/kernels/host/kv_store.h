@@ -8,6 +8,10 @@
 
 namespace tidemill::host {
 
+// Asks for the lines that the row's keys and values will be written to, so that the stores need not
+// wait for memory. Nothing if there is no such row.
+void fetch_slot(const AttentionShape& shape, const TokenRows& rows, int64_t row, KvLayer cache);
+
 // Writes one key (value) of one kv head where the row's position says. The row that ends its
 // sequence's part of the step also zeroes the slots behind it if the block was begun in this step:
 // a recycled block may hold NaN, and NaN times a zero probability is NaN.

@@ -14,25 +14,11 @@ constexpr size_t kHugePageBytes = size_t{2} << 20;
 
 }  // namespace
 
-void rotate_head(const float* source, const float* norm, const Rotary& rotary,
-                 const AttentionShape& shape, int32_t position, float* out) {
-  const int64_t dim = shape.head_dim;
-  float normed[kMaxHeadDim];
-  if (norm != nullptr) {
-    double squares = 0.0;
-    for (int64_t d = 0; d < dim; ++d) squares += static_cast<double>(source[d]) * source[d];
-    const auto factor =
-        static_cast<float>(1.0 / sqrt(squares / static_cast<double>(dim) + rotary.norm_epsilon));
-    for (int64_t d = 0; d < dim; ++d) normed[d] = source[d] * factor * norm[d];
-    source = normed;
-  }
-  const int64_t half = dim / 2;
-  const float* cos = rotary.cos + position * half;
-  const float* sin = rotary.sin + position * half;
-  for (int64_t j = 0; j < half; ++j) {
-    out[j] = source[j] * cos[j] - source[j + half] * sin[j];
-    out[j + half] = source[j + half] * cos[j] + source[j] * sin[j];
-  }
+void norm_head(const float* in, const float* norm, float epsilon, int64_t dim, float* out) {
+  double squares = 0.0;
+  for (int64_t d = 0; d < dim; ++d) squares += static_cast<double>(in[d]) * in[d];
+  const auto factor = static_cast<float>(1.0 / sqrt(squares / static_cast<double>(dim) + epsilon));
+  for (int64_t d = 0; d < dim; ++d) out[d] = in[d] * factor * norm[d];
 }
 
 Buffer allocate(size_t bytes) {

@@ -1,5 +1,4 @@
-// Rotary embedding, one head of one row at a time. Plain C++ for every variant: a few hundred
-// numbers per token and layer.
+// What the drivers need beside a variant's inner loops: the norm of a head, memory.
 #pragma once
 
 #include <stdint.h>
@@ -12,10 +11,9 @@ namespace tidemill::host {
 // The largest row that rms_norm rounds to bf16: twice the widest hidden size that is accepted.
 inline constexpr int64_t kMaxRowFloats = 65536;
 
-// out = rotated (norm ? normalised : plain) source; head_dim floats. Half-rotate: j pairs with
-// j + head_dim / 2 (RoFormer, Su et al. 2021).
-void rotate_head(const float* source, const float* norm, const Rotary& rotary,
-                 const AttentionShape& shape, int32_t position, float* out);
+// out[d] = in[d] * norm[d] / sqrt(mean of squares + epsilon), d < dim: the norm that some networks
+// have on each head of queries and keys. Plain C++ for every variant.
+void norm_head(const float* in, const float* norm, float epsilon, int64_t dim, float* out);
 
 // 64-byte aligned and zeroed; pages are not touched until they are used.
 Buffer allocate(size_t bytes);

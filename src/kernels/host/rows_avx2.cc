@@ -42,6 +42,19 @@ void normalize(const float* in, const float* scale, int64_t count, float epsilon
   }
 }
 
+void rotate(const float* in, const float* cos, const float* sin, int64_t half, float* out) {
+  for (int64_t j = 0; j < half; j += 8) {
+    const __m256i mask = lanes_left(half - j);
+    const __m256 a = _mm256_maskload_ps(in + j, mask);
+    const __m256 b = _mm256_maskload_ps(in + j + half, mask);
+    const __m256 c = _mm256_maskload_ps(cos + j, mask);
+    const __m256 s = _mm256_maskload_ps(sin + j, mask);
+    _mm256_maskstore_ps(out + j, mask, _mm256_sub_ps(_mm256_mul_ps(a, c), _mm256_mul_ps(b, s)));
+    _mm256_maskstore_ps(out + j + half, mask,
+                        _mm256_add_ps(_mm256_mul_ps(b, c), _mm256_mul_ps(a, s)));
+  }
+}
+
 void to_bf16(const float* in, int64_t count, uint16_t* out) {
   int64_t i = 0;
   for (; i + 8 <= count; i += 8) {

@@ -32,6 +32,19 @@ void normalize(const float* in, const float* scale, int64_t count, float epsilon
   }
 }
 
+void rotate(const float* in, const float* cos, const float* sin, int64_t half, float* out) {
+  for (int64_t j = 0; j < half; j += 16) {
+    const __mmask16 mask = lanes_left(half - j);
+    const __m512 a = _mm512_maskz_loadu_ps(mask, in + j);
+    const __m512 b = _mm512_maskz_loadu_ps(mask, in + j + half);
+    const __m512 c = _mm512_maskz_loadu_ps(mask, cos + j);
+    const __m512 s = _mm512_maskz_loadu_ps(mask, sin + j);
+    _mm512_mask_storeu_ps(out + j, mask, _mm512_sub_ps(_mm512_mul_ps(a, c), _mm512_mul_ps(b, s)));
+    _mm512_mask_storeu_ps(out + j + half, mask,
+                          _mm512_add_ps(_mm512_mul_ps(b, c), _mm512_mul_ps(a, s)));
+  }
+}
+
 namespace {
 
 // Of a row of the tile, the sums of the channels from `c` on with their bias.

@@ -15,6 +15,13 @@ void normalize(const float* in, const float* scale, int64_t count, float epsilon
   for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(in[i] * factor * scale[i]);
 }
 
+void rotate(const float* in, const float* cos, const float* sin, int64_t half, float* out) {
+  for (int64_t j = 0; j < half; ++j) {
+    out[j] = in[j] * cos[j] - in[j + half] * sin[j];
+    out[j + half] = in[j + half] * cos[j] + in[j] * sin[j];
+  }
+}
+
 namespace {
 
 // Of a row of the tile, the sum of channel c with its bias.
