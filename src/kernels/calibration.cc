@@ -87,8 +87,8 @@ class Bench {
       lane.meet();  // waking the others is not reading
       if (lane.index() == 0) start = Clock::now();
       if (lane.index() >= num_lanes) return;
-      Lane part(lane.index(), num_lanes, nullptr);
-      const Range range = part.share(slice_ / kReadGrain * kReadGrain, kReadGrain);
+      const Range range =
+          Lane::share_of(lane.index(), num_lanes, slice_ / kReadGrain * kReadGrain, kReadGrain);
       sum += kernels_.read_memory(at(begin + range.begin), range.size());
     });
     return static_cast<double>(slice_ / kReadGrain * kReadGrain) / seconds_since(start);

@@ -260,18 +260,25 @@ int64_t Decoder::rows_of_strips(int64_t num_rows) {
   return round_up(rows, kTileRows);
 }
 
-// Many rows: each lane takes rows of its own from one attention to the next, a strip at a time, so
-// that what a strip's products leave for each other stays in the core's own cache. They meet only
-// around the attention, where rows see each other.
+// Rows of scratch space for each lane: a share, the largest if there is room.
+int64_t Decoder::scratch_rows(int64_t num_rows, int64_t num_lanes) const {
+  const int64_t largest = (num_rows + num_lanes - 1) / num_lanes;
+  return largest * num_lanes <= limits_.max_step_tokens ? largest : num_rows / num_lanes;
+}
+
+// Many rows: each lane takes rows from one attention to the next, a strip at a time, so that what a
+// strip's products leave for each other stays in the core's own cache. They meet only around the
+// attention, where rows see each other.
 void Decoder::layers_by_strips(Lane& lane, const TokenRows& rows) {
   const std::vector<LayerWeights>& layers = model_.layers();
-  const Range own = lane.share(rows.count);
-  const int64_t strip_rows = rows_of_strips(own.size());
-  Lane alone(0, 1, nullptr);
+  const int64_t scratch = scratch_rows(rows.count, lane.count());
+  const int64_t strip_rows = std::min(rows_of_strips(scratch), scratch);
+  Lane alone;
   const auto for_each_strip = [&](const auto& work) {
-    for (int64_t row = own.begin; row < own.end; row += strip_rows) {
-      work(Strip{{row, std::min(row + strip_rows, own.end)}, own.begin});
-    }
+    const auto share = [&](int owner) { return Lane::share_of(owner, lane.count(), rows.count); };
+    lane.share_out(share, {.most = strip_rows, .least = strip_rows}, [&](Range strip) {
+      work(Strip{strip, lane.index() * scratch});
+    });
     lane.meet();
   };
   for_each_strip([&](const Strip& strip) { project_in(alone, layers[0], strip); });

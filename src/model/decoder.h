@@ -72,6 +72,7 @@ class Decoder {
   // Strips read a layer's weights again and again: they have to stay in the shared cache.
   static constexpr int64_t kMaxLayerBytes = int64_t{12} << 20;
 
+  int64_t scratch_rows(int64_t num_rows, int64_t num_lanes) const;
   bool goes_by_strips(const Lane& lane, int64_t num_rows) const;
   void layers_together(Lane& lane, const TokenRows& rows);
   static int64_t rows_of_strips(int64_t num_rows);

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "parallel/barrier.h"
+#include "parallel/work_cursors.h"
 
 namespace tidemill {
 
@@ -19,9 +20,11 @@ struct Range {
 
 class Lane {
  public:
-  Lane(int index, int count, Barrier* barrier) : Lane(index, count, barrier, index) {}
-  Lane(int index, int count, Barrier* barrier, int worker)
-      : index_(index), count_(count), worker_(worker), barrier_(barrier) {}
+  // One that is alone: it has all the work and never waits.
+  Lane() = default;
+  // Lane `index` of `count` that meet at `barrier` and share `cursors`, made for as many.
+  Lane(int index, int count, Barrier& barrier, WorkCursors& cursors, int worker)
+      : index_(index), count_(count), worker_(worker), barrier_(&barrier), cursors_(&cursors) {}
 
   int index() const { return index_; }
   // Of the pool's workers, the one that this is: always the same thread, but for worker 0, which is
@@ -36,13 +39,41 @@ class Lane {
 
   // This worker's contiguous part of [0, total), cut at multiples of `grain`. The parts cover the
   // whole, in order of index; a part may be empty.
-  Range share(int64_t total, int64_t grain = 1) const;
+  Range share(int64_t total, int64_t grain = 1) const {
+    return share_of(index_, count_, total, grain);
+  }
+  static Range share_of(int index, int count, int64_t total, int64_t grain = 1);
+
+  // work(Range) for pieces of all lanes' shares until none is left: those of this lane's own, from
+  // its begin on, then such as the next few lanes have not begun. share(lane) is a Range, the same
+  // for whoever asks. Each item is in one piece of one lane; whose is not the same every time. All
+  // lanes of the section call it, with the same arguments, and meet before the next call.
+  template <typename Share, typename Work>
+  void share_out(const Share& share, PieceSize size, const Work& work) {
+    constexpr int kHelped = 3;  // others; to ask more of them costs more than they have left
+    begin_sharing();
+    for (int i = 0; i <= kHelped && i < count_; ++i) {
+      const int owner = (index_ + i) % count_;
+      const Range all = share(owner);
+      for (Range piece; take(owner, all.size(), size, piece);) {
+        work(Range{all.begin + piece.begin, all.begin + piece.end});
+      }
+    }
+    ++num_shared_out_;
+  }
 
  private:
-  int index_;
-  int count_;
-  int worker_;
-  Barrier* barrier_;  // owned by the pool; unused when alone
+  void begin_sharing();
+  // The next piece of the first `count` items of a lane's share, behind `piece`; false: none left.
+  bool take(int owner, int64_t count, PieceSize size, Range& piece);
+
+  int index_ = 0;
+  int count_ = 1;
+  int worker_ = 0;
+  uint32_t num_shared_out_ = 0;
+  // Owned by the pool; null when alone.
+  Barrier* barrier_ = nullptr;
+  WorkCursors* cursors_ = nullptr;
 };
 
 }  // namespace tidemill

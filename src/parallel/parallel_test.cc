@@ -26,7 +26,7 @@ TEST(Lane, SharesCoverEverythingOnceInOrder) {
       for (const int64_t grain : {1, 2, 16}) {
         int64_t next = 0;
         for (int index = 0; index < count; ++index) {
-          const Range range = Lane(index, count, nullptr).share(total, grain);
+          const Range range = Lane::share_of(index, count, total, grain);
           EXPECT_EQ(range.begin, next);
           EXPECT_TRUE(range.end % grain == 0 || range.end == total);
           next = range.end;
@@ -48,6 +48,72 @@ TEST_P(Pool, EveryWorkerRunsEverySectionOnce) {
     pool_.run([&](Lane& lane) { ++runs[static_cast<size_t>(lane.index())]; });
   }
   EXPECT_EQ(runs, std::vector<int>(static_cast<size_t>(GetParam()), 500));
+}
+
+// Twice in a section and again in the next one: cursors are used anew each time.
+TEST_P(Pool, WorkThatIsSharedOutIsDoneOnce) {
+  for (const int64_t total : {0, 1, 7, 64, 1000}) {
+    for (const PieceSize size : {PieceSize{1, 1}, PieceSize{8, 4}, PieceSize{5000, 5000}}) {
+      for (const int times : {1, 2, 3}) {
+        std::vector<std::atomic<int>> done(static_cast<size_t>(total));
+        pool_.run([&](Lane& lane) {
+          for (int i = 0; i < times; ++i) {
+            const auto share = [&](int owner) {
+              return Lane::share_of(owner, lane.count(), total);
+            };
+            lane.share_out(share, size, [&](Range piece) {
+              EXPECT_LE(piece.size(), size.most);
+              for (int64_t item = piece.begin; item < piece.end; ++item) {
+                ++done[static_cast<size_t>(item)];
+              }
+            });
+            lane.meet();
+          }
+        });
+        for (const std::atomic<int>& count : done) ASSERT_EQ(count, times);
+      }
+    }
+  }
+}
+
+// The first lane goes on with its second piece only when the others have done all else: without
+// help it would wait for ever.
+TEST_P(Pool, WhoIsDoneTakesWhatOthersHaveNotBegun) {
+  if (GetParam() == 1) GTEST_SKIP() << "nobody to help";
+  constexpr int64_t kEach = 10;
+  const int64_t total = GetParam() * kEach;
+  std::atomic<int64_t> done{0};
+  int64_t by_first = 0;
+  pool_.run([&](Lane& lane) {
+    const auto share = [&](int owner) { return Lane::share_of(owner, lane.count(), total); };
+    lane.share_out(share, {}, [&](Range) {
+      if (lane.index() == 0) {
+        ++by_first;
+        while (done < total - 1) std::this_thread::yield();
+      }
+      ++done;
+    });
+  });
+  EXPECT_EQ(done, total);
+  EXPECT_EQ(by_first, 1);
+}
+
+TEST(Lane, AloneItHasAllPiecesInOrder) {
+  Lane lane;
+  std::vector<int64_t> sizes;
+  int64_t next = 0;
+  lane.share_out(
+      [](int) {
+        return Range{3, 24};
+      },
+      {.most = 8, .least = 4},
+      [&](Range piece) {
+        EXPECT_EQ(piece.begin, next == 0 ? 3 : next);
+        next = piece.end;
+        sizes.push_back(piece.size());
+      });
+  EXPECT_EQ(next, 24);
+  EXPECT_THAT(sizes, testing::ElementsAre(8, 4, 4, 4, 1));
 }
 
 TEST_P(Pool, SectionsOfThePresentAndOfAllTakeTurns) {

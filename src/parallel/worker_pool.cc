@@ -69,6 +69,7 @@ struct WorkerPool::State {
       : options(pool_options),
         cores(std::move(pool_cores)),
         barrier(count),
+        cursors(count),
         num_threads(count),
         attendance(count),
         everybody(attendance.present()),
@@ -96,6 +97,7 @@ struct WorkerPool::State {
   const WorkerPoolOptions options;
   const std::vector<int> cores;
   Barrier barrier;
+  WorkCursors cursors;
   const int num_threads;
   // One section at a time. Who waits for `callers` holds `next_caller`: whoever runs section behind
   // section queues behind him.
@@ -185,7 +187,7 @@ void WorkerPool::State::compute(int index) {
         "worker {} would compute with denormals: a section before changed MXCSR to {:#x}", index,
         _mm_getcsr());
   Seat& seat = seats[static_cast<size_t>(index)];
-  Lane lane(seat.lane, num_lanes, &barrier, index);
+  Lane lane(seat.lane, num_lanes, barrier, cursors, index);
   const auto waited =
       options.seconds_waited != nullptr ? options.seconds_waited : seconds_waited_here;
   const double before = measures_waits ? waited() : 0.0;
@@ -197,6 +199,7 @@ void WorkerPool::State::compute(int index) {
 void WorkerPool::State::call(const std::vector<int>& workers) {
   num_lanes = static_cast<int>(workers.size());
   barrier.set_count(num_lanes);
+  cursors.reset();
   const uint32_t number = section_number.load(std::memory_order_relaxed) + 1;
   for (int lane = 0; lane < num_lanes; ++lane) {
     Seat& seat = seats[static_cast<size_t>(workers[static_cast<size_t>(lane)])];

@@ -203,12 +203,17 @@ void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRow
   const AttentionPlan& plan = attention_plan(memory);
   const AttentionCall call{q, shape, rows, cache, plan, out};
   alignas(64) unsigned char totals[AttentionUnit<kInner>::kMaxStatesBytes];
-  if (rows.count > 0) {
+  if (rows.count > 0 && plan.has_cut_unit) {
     attend_between<kInner>(call, plan.cuts[lane.index()], plan.cuts[lane.index() + 1], totals);
-    if (plan.has_cut_unit) {
-      lane.meet();
-      merge_cut_unit<kInner>(call, lane.index(), lane.count(), totals);
-    }
+    lane.meet();
+    merge_cut_unit<kInner>(call, lane.index(), lane.count(), totals);
+  } else if (rows.count > 0) {
+    const auto share = [&](int owner) {
+      return Range{plan.cuts[owner].unit, plan.cuts[owner + 1].unit};
+    };
+    lane.share_out(share, {.most = 1, .least = 1}, [&](Range units) {
+      attend_between<kInner>(call, {units.begin, 0, 0}, {units.end, 0, 0}, totals);
+    });
   }
   lane.meet();
 }

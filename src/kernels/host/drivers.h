@@ -127,14 +127,15 @@ constexpr int64_t max_rows_of(Numbers numbers) {
   return kTileRows;
 }
 
-// Each lane takes a contiguous range of panels; a group of panels is read from memory once and used
-// by all rows while it is in the cache. A tile counts the runs of its input: a row in two parts is
-// two of them.
+// Each lane takes a contiguous range of panels, and helps others when it is done; a group of panels
+// is read from memory once and used by all rows while it is in the cache. A tile counts the runs of
+// its input: a row in two parts is two of them.
 template <const Inner& kInner>
 void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& epilogue,
             Tensor out) {
   static_assert(kInner.max_rows_integers % 2 == 0, "both runs of a row are in one tile");
-  const Range panels = lane.share(num_panels(weight.n), 2);  // gate and up stay together
+  constexpr int64_t kGrain = 2;  // gate and up stay together
+  const int64_t all_panels = num_panels(weight.n);
   const auto panel_stride = static_cast<int64_t>(panel_bytes(weight.format, weight.k));
   const auto product = product_of<kInner>(weight.format.numbers);
   const int64_t parts = in.form.parts;
@@ -143,10 +144,10 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
   const int64_t max_runs = max_rows_of<kInner>(weight.format.numbers);
   constexpr int64_t kMaxRows = std::max(kInner.max_rows_bf16, kInner.max_rows_integers);
   alignas(64) float sums[kMaxRows * kRowSums];
-  for (int64_t panel = panels.begin; panel < panels.end; panel += kTilePanels) {
-    const unsigned char* group = weight.data + panel * panel_stride;
-    const unsigned char* next_group = group + kTilePanels * panel_stride;
-    const int64_t num_next_panels = panels.end - panel - kTilePanels;
+  const auto multiply = [&](Range panels) {
+    const unsigned char* group = weight.data + panels.begin * panel_stride;
+    const unsigned char* next_group = weight.data + panels.end * panel_stride;
+    const int64_t num_next_panels = all_panels - panels.end;
     for (int64_t run = 0; run < runs; run += max_runs) {
       const ProductTile tile{
           .in = static_cast<const unsigned char*>(in.data) + run * run_bytes,
@@ -155,13 +156,26 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
           .panels = group,
           .ahead = ahead_of(next_group, num_next_panels, panel_stride, run, max_runs),
           .panel_stride = panel_stride,
-          .num_panels = std::min<int64_t>(kTilePanels, panels.end - panel),
+          .num_panels = panels.size(),
           .num_steps = num_number_rows(weight.format, weight.k),
           .sums = sums,
           .format = weight.format,
           .num_inputs = padded_k(weight.format, weight.k)};
       product(tile);
-      finish_tile<kInner>(tile, parts, run / parts, panel, epilogue, out);
+      finish_tile<kInner>(tile, parts, run / parts, panels.begin, epilogue, out);
+    }
+  };
+  if (runs > kTileRows) {
+    constexpr PieceSize kPieces{.most = kTilePanels, .least = kTilePanels / 2};
+    const auto share = [&](int owner) {
+      return Lane::share_of(owner, lane.count(), all_panels, kGrain);
+    };
+    lane.share_out(share, kPieces, multiply);
+  } else {
+    // Memory is the limit: whoever reads another's panels starts a stream that ends at once.
+    const Range own = lane.share(all_panels, kGrain);
+    for (int64_t panel = own.begin; panel < own.end; panel += kTilePanels) {
+      multiply({panel, std::min(panel + kTilePanels, own.end)});
     }
   }
   if (kInner.end_product != nullptr) kInner.end_product();
