@@ -108,8 +108,8 @@ void place_weights(const std::string& weight_memory, bool in_memory, const Kerne
   }
 }
 
-// What a calibration is good for: how many tokens a step takes. With one that others disturbed
-// nothing is known, and the numbers are those that do well on most machines.
+// What a calibration is good for: how many tokens a step takes. One that others disturbed tells a
+// large model from a small one, and no more: the numbers are those that do well on most machines.
 void choose_step_sizes(const MachineCalibration& machine, const Model& model,
                        SchedulerOptions& options) {
   const std::vector<PackedWeight> weights = weights_of(model);
@@ -121,9 +121,10 @@ void choose_step_sizes(const MachineCalibration& machine, const Model& model,
   if (options.mixed_step_tokens == 0) {
     // Of a prompt's tokens one goes through the head.
     const auto layers = std::span(weights).subspan(1);
-    const double of_token = machine.is_sound() ? seconds_per_token(*machine.numbers, layers) : 0.0;
+    const double of_token = machine.numbers ? seconds_per_token(*machine.numbers, layers) : 0.0;
     options.mixed_step_tokens = mixed_step_tokens(options.free_tokens, of_token);
   }
+  options.min_chunk_tokens = chunk_of_mixed_step(options.mixed_step_tokens);
 }
 
 void say_calibration(const MachineCalibration& machine, const SchedulerOptions& options) {

@@ -15,6 +15,7 @@ class MixedSteps : public testing::Test {
       : scheduler_({.max_sequences = 256,
                     .max_step_tokens = 512,
                     .mixed_step_tokens = mixed_step_tokens,
+                    .min_chunk_tokens = chunk_of_mixed_step(mixed_step_tokens),
                     .prefix_cache = false,
                     .groups = {{.num_blocks = 10'000}}}) {}
 
@@ -64,6 +65,30 @@ TEST_F(MixedSteps, APromptProgressesBesideAnyNumberOfDecodes) {
   add(300);
   add(300);
   for (const int64_t chunk : {64, 64, 64}) EXPECT_EQ(step().num_tokens(), 150 + chunk);
+}
+
+class SmallMixedSteps : public MixedSteps {
+ protected:
+  SmallMixedSteps() : MixedSteps(64) {}
+};
+
+TEST_F(SmallMixedSteps, ChunksAreSmallerToo) {
+  add_decodes(16);
+  add(300);
+  EXPECT_EQ(step().num_tokens(), 16 + 32) << "whole blocks of 48";
+}
+
+TEST_F(SmallMixedSteps, HalfOfTheBudgetGoesToAPromptBesideAnyNumberOfDecodes) {
+  add_decodes(56);
+  add(300);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(step().num_tokens(), 56 + 32);
+}
+
+TEST(ChunkOfMixedStep, IsHalfOfItWithinBounds) {
+  EXPECT_EQ(chunk_of_mixed_step(0), 32);
+  EXPECT_EQ(chunk_of_mixed_step(96), 48);
+  EXPECT_EQ(chunk_of_mixed_step(128), 64);
+  EXPECT_EQ(chunk_of_mixed_step(65536), 64);
 }
 
 TEST_F(MixedSteps, ABudgetBeyondThatOfAStepDoesNotRaiseIt) {

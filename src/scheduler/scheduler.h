@@ -34,6 +34,11 @@ struct KvGroupOptions {
   int64_t window = 0;  // 0: every position is kept; else blocks wholly before the window are freed
 };
 
+// The least that a prompt goes on by in a step of mixed_step_tokens: half of it, 32 to 64 tokens.
+inline int32_t chunk_of_mixed_step(int32_t mixed_step_tokens) {
+  return std::clamp(mixed_step_tokens / 2, 32, 64);
+}
+
 struct SchedulerOptions {
   int32_t max_sequences = 32;     // that run in one step (max_rolling_batch_size)
   int32_t max_step_tokens = 512;  // token budget of a step
