@@ -16,6 +16,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/thread_name.h"
 #include "loaded_model.h"
 #include "progress_bar.h"
 #include "server/heap_guard.h"
@@ -119,6 +120,7 @@ class SignalThread {
 
  private:
   void wait(Ending& ending) {
+    name_thread("signals");
     const sigset_t set = ending_signals();
     for (int count = 0;;) {
       int signal = 0;
@@ -182,6 +184,7 @@ class Loading {
 
  private:
   bool load() {
+    name_thread("loading");
     ProgressBar bar(stderr, ProgressBar::OnSignal::kNothing);
     const Progress show = bar.callback();
     const auto deadline =

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/check.h"
+#include "base/thread_name.h"
 #include "executor/encode_prompt.h"
 #include "executor/executor_metrics.h"
 #include "executor/step_loop.h"
@@ -73,6 +74,7 @@ struct Executor::State {
     if (!driver.own_thread) return;
     watchdog.emplace(gauges, options, model_name);
     thread = std::thread([this] {
+      name_thread("step loop");
       runner->enter_thread();
       loop.run();
       loop_ended.set_value();

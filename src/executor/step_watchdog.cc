@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "base/log.h"
+#include "base/thread_name.h"
 
 namespace tidemill {
 namespace {
@@ -51,6 +52,7 @@ StepWatchdog::~StepWatchdog() {
 }
 
 void StepWatchdog::watch() {
+  name_thread("watchdog");
   const milliseconds interval =
       std::clamp(milliseconds(options_.step_watchdog_ms) / 10, kLeastInterval, kMostInterval);
   std::unique_lock lock(mutex_);

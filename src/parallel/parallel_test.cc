@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <xmmintrin.h>
@@ -10,6 +11,7 @@
 #include <limits>
 #include <numeric>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -132,6 +134,18 @@ TEST_P(Pool, SectionsOfThePresentAndOfAllTakeTurns) {
     wrong += present != lanes;
   }
   EXPECT_EQ(wrong, 0);
+}
+
+TEST_P(Pool, WorkersHaveNamesForToolsOfTheSystem) {
+  std::vector<std::string> names(static_cast<size_t>(GetParam()));
+  pool_.run([&](Lane& lane) {
+    char name[16] = {};
+    pthread_getname_np(pthread_self(), name, sizeof name);
+    names[static_cast<size_t>(lane.worker())] = name;
+  });
+  for (int i = 1; i < GetParam(); ++i) {
+    EXPECT_EQ(names[static_cast<size_t>(i)], "worker " + std::to_string(i));
+  }
 }
 
 TEST_P(Pool, WritesBeforeAMeetingAreSeenAfterIt) {

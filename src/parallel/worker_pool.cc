@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/thread_name.h"
 #include "parallel/attendance.h"
 #include "parallel/core_time.h"
 #include "parallel/futex.h"
@@ -167,6 +168,7 @@ void WorkerPool::State::pin_worker(int index) {
 }
 
 void WorkerPool::State::work(int index) {
+  name_thread(format("worker {}", index));
   _mm_setcsr(_mm_getcsr() | kFlushDenormals);
   bool takes_part = true;
   for (uint32_t seen = 0;;) {

@@ -10,6 +10,9 @@
 #include <thread>
 #include <vector>
 
+#include "base/check.h"
+#include "base/thread_name.h"
+
 namespace tidemill {
 namespace {
 
@@ -46,7 +49,10 @@ struct TextPool::State {
 
 TextPool::TextPool(int num_threads) : state_(std::make_unique<State>()) {
   for (int i = 0; i < num_threads; ++i) {
-    state_->threads.emplace_back([state = state_.get()] { state->work(); });
+    state_->threads.emplace_back([state = state_.get(), i] {
+      name_thread(format("text {}", i));
+      state->work();
+    });
   }
 }
 
