@@ -64,9 +64,19 @@ struct Bf16Ops : SoftmaxOps512 {
   static void pack(const AttentionTask& task, const QueryTile& tile, void* packed) {
     const int64_t pairs = (task.head_dim + 1) / 2;
     auto* out = static_cast<int32_t*>(packed);
-    for (int64_t i = 0; i < kTile; ++i) {
-      const int32_t* q = pairs_of(tile.q[i < tile.count ? i : 0]);
-      for (int64_t pair = 0; pair < pairs; ++pair) out[pair * kTile + i] = q[pair];
+    const int32_t* q[kTile];
+    for (int64_t i = 0; i < kTile; ++i) q[i] = pairs_of(tile.q[i < tile.count ? i : 0]);
+    int64_t pair = 0;
+    for (; pair + 16 <= pairs; pair += 16) {
+      __m512i words[16];
+      TIDEMILL_UNROLL_16
+      for (int i = 0; i < 16; ++i) words[i] = _mm512_loadu_si512(q[i] + pair);
+      transpose512(words);
+      TIDEMILL_UNROLL_16
+      for (int i = 0; i < 16; ++i) _mm512_store_si512(out + (pair + i) * kTile, words[i]);
+    }
+    for (; pair < pairs; ++pair) {
+      for (int64_t i = 0; i < kTile; ++i) out[pair * kTile + i] = q[i][pair];
     }
   }
 

@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include "kernels/host/unroll.h"
+
 namespace tidemill {
 namespace {
 
@@ -51,6 +53,38 @@ inline __m256i to_bf16_512(__m512 v) {
   const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
   const __m512i kept = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(kept, 16));
+}
+
+// Word c of row r becomes word r of row c.
+inline void transpose512(__m512i (&rows)[16]) {
+  __m512i pairs[16];
+  TIDEMILL_UNROLL_16
+  for (int i = 0; i < 16; i += 2) {
+    pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+    pairs[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+  }
+  // Part L of quads[4 k + j]: words 4 L + j of the rows 4 k to 4 k + 3.
+  __m512i quads[16];
+  TIDEMILL_UNROLL_16
+  for (int i = 0; i < 16; i += 4) {
+    quads[i] = _mm512_unpacklo_epi64(pairs[i], pairs[i + 2]);
+    quads[i + 1] = _mm512_unpackhi_epi64(pairs[i], pairs[i + 2]);
+    quads[i + 2] = _mm512_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+    quads[i + 3] = _mm512_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+  }
+  constexpr int kEven = 0x88;  // parts 0 and 2 of either
+  constexpr int kOdd = 0xdd;
+  TIDEMILL_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    const __m512i upper_even = _mm512_shuffle_i32x4(quads[j], quads[4 + j], kEven);
+    const __m512i lower_even = _mm512_shuffle_i32x4(quads[8 + j], quads[12 + j], kEven);
+    const __m512i upper_odd = _mm512_shuffle_i32x4(quads[j], quads[4 + j], kOdd);
+    const __m512i lower_odd = _mm512_shuffle_i32x4(quads[8 + j], quads[12 + j], kOdd);
+    rows[j] = _mm512_shuffle_i32x4(upper_even, lower_even, kEven);
+    rows[4 + j] = _mm512_shuffle_i32x4(upper_odd, lower_odd, kEven);
+    rows[8 + j] = _mm512_shuffle_i32x4(upper_even, lower_even, kOdd);
+    rows[12 + j] = _mm512_shuffle_i32x4(upper_odd, lower_odd, kOdd);
+  }
 }
 
 }  // namespace
