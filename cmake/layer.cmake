@@ -103,7 +103,7 @@ function(layer_isa_flags sources)
       # GCC 12 warns falsely about uninitialised values inside its AVX-512 headers.
       set_source_files_properties(${source} PROPERTIES
         COMPILE_OPTIONS "${TIDEMILL_ISA_FLAGS_${CMAKE_MATCH_1}};-Wno-uninitialized;-ffp-contract=off")
-    elseif(source MATCHES "kernels/(select|host/(kv_store|rotary))\\.cc$")
+    elseif(source MATCHES "kernels/(select|host/(kv_store|driver_parts))\\.cc$")
       # Loops over a row; at -O2 GCC 12 leaves alone what needs a check or a remainder.
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-O3;-ffp-contract=off")
     endif()

@@ -6,7 +6,8 @@ throughput that a client's streams leave of that without HTTP.
 
 Rounds in turn: `tidemill bench MODEL`, which decodes as many sequences without HTTP, and a server
 with as many streams of `tidemill bench --url`. Of the server the threads are told apart by their
-names: "step loop" and "worker N" compute, everything else is the front.
+names: "step loop" and "worker N" compute, everything else is the front. Both are measured while all
+streams decode; the client, and what reads /metrics, run on the same cores.
 """
 
 import argparse
@@ -21,7 +22,8 @@ import urllib.request
 from pathlib import Path
 
 TICK = os.sysconf("SC_CLK_TCK")
-PROMPT_TOKENS, DECODE_TOKENS = 128, 256
+PROMPT_TOKENS, DECODE_TOKENS = 128, 512
+READY_SECONDS = 600
 
 
 def seconds_by_thread(pid: int) -> dict[str, float]:
@@ -43,7 +45,8 @@ def free_port() -> int:
 
 
 def wait_until_ready(url: str, server: subprocess.Popen) -> None:
-    while True:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
         if server.poll() is not None:
             raise SystemExit(f"the server ended with {server.returncode}.")
         try:
@@ -53,6 +56,11 @@ def wait_until_ready(url: str, server: subprocess.Popen) -> None:
         except OSError:
             pass
         time.sleep(0.1)
+    raise SystemExit(f"the server was not ready within {READY_SECONDS} s.")
+
+
+def metric(page: str, name: str) -> float:
+    return sum(float(v) for v in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", page, re.MULTILINE))
 
 
 def bench(command: list[str]) -> dict:
@@ -69,19 +77,46 @@ def without_http(binary: str, model: str, streams: int, settings: list[str]) -> 
     return decode[0]["tokens_per_second"]["median"]
 
 
+class Sample:
+    """What the server has done by now."""
+
+    def __init__(self, url: str, pid: int):
+        with urllib.request.urlopen(url + "/metrics", timeout=30) as answer:
+            page = answer.read().decode()
+        self.time = time.monotonic()
+        self.prompt_tokens = metric(page, "vllm:prompt_tokens_total")
+        self.tokens = metric(page, "vllm:generation_tokens_total")
+        self.running = metric(page, "vllm:num_requests_running")
+        self.seconds = seconds_by_thread(pid)
+
+
 def with_http(url: str, server: subprocess.Popen, streams: int, seed: int) -> dict[str, float]:
-    """Of the same as streams of a client: tokens per second, and seconds of a core by thread."""
+    """Of as many streams of a client, while all of them decode: tokens per second, and what share
+    of a core the front took."""
     command = [server.args[0], "bench", "--url", url, "--concurrency", str(streams), "--json"]
     command += ["--num-prompts", str(streams), "--num-warmups", "0", "--ignore-eos", "true"]
     command += ["--random-input-len", str(PROMPT_TOKENS), "--seed", str(seed)]
     command += ["--random-output-len", str(DECODE_TOKENS)]
-    before, begin = seconds_by_thread(server.pid), time.monotonic()
-    report = bench(command)
-    wall = time.monotonic() - begin
-    spent = {name: s - before.get(name, 0.0) for name, s in seconds_by_thread(server.pid).items()}
-    front = sum(s for name, s in spent.items() if not re.fullmatch(r"step loop|worker \d+", name))
+    client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    samples = []
+    while client.poll() is None:
+        samples.append(Sample(url, server.pid))
+        time.sleep(0.2)
+    report = json.loads(client.stdout.read())
+    # All prompts are computed, and nobody has ended.
+    last_prompt = samples[-1].prompt_tokens
+    full = [s for s in samples if s.running == streams and s.prompt_tokens == last_prompt]
+    if len(full) < 3:
+        raise SystemExit(f"{streams} streams never decoded together; use longer answers.")
+    first, last = full[0], full[-1]
+    wall = last.time - first.time
+    front = sum(
+        seconds - first.seconds.get(name, 0.0)
+        for name, seconds in last.seconds.items()
+        if not re.fullmatch(r"step loop|worker \d+", name)
+    )
     return {
-        "tokens": 1000.0 * streams / report["mean_tpot_ms"],
+        "tokens": (last.tokens - first.tokens) / wall,
         "front": front / wall,
         "client": report["client_busy_share"],
     }
@@ -100,6 +135,7 @@ def main() -> None:
         alone = without_http(arguments.binary, arguments.model, arguments.streams, settings)
         command = [arguments.binary, "serve", arguments.model, *settings]
         command += ["--port", url.rpartition(":")[2], "--log-level", "warning"]
+        command += ["--speculative", "off"]  # as bench has it
         server = subprocess.Popen(command)
         try:
             wait_until_ready(url, server)

@@ -273,14 +273,14 @@ MachineCalibration machine_calibration(const ModelSettings& settings, const Kern
     });
     Calibration measured = task.get();
     keep(keeper, key, measured);
-    if (measured.disturbed) return {std::move(measured), "measured beside others, so not gone by"};
+    if (measured.disturbed) return {std::move(measured), "measured beside others"};
     return {std::move(measured), "measured"};
   } catch (const std::bad_alloc&) {
     return {{}, "too little memory to measure in"};
   }
 }
 
-// Beside others, strange values are no wonder and nobody goes by them.
+// Beside others, strange values are no wonder: little is decided by them.
 std::optional<CalibrationRemark> remark_on(const MachineCalibration& machine) {
   if (!machine.numbers) return std::nullopt;
   if (machine.numbers->disturbed) {

@@ -50,7 +50,8 @@ struct MachineCalibration {
   std::optional<Calibration> numbers;  // none with calibration=off, and for `reference`
   std::string origin;                  // where they come from, for the log
 
-  // Nobody disturbed them: something may be judged and chosen by them.
+  // Nobody disturbed them: something may be judged and chosen by them, beyond whether a model is
+  // large.
   bool is_sound() const { return numbers && !numbers->disturbed; }
 };
 // By settings.model.calibration. Measuring takes half a second, and happens once: undisturbed

@@ -165,6 +165,39 @@ TEST_P(DecoderRows, AreTheSameBitsInStripsOfAnyLane) {
   }
 }
 
+// An odd number of rows that fills the step, several strips for each lane: there is scratch space
+// for shares of the smaller size only.
+TEST_P(DecoderRows, AreTheSameBitsInStripsOfAFullStep) {
+  constexpr int64_t kRows = 257;
+  const RandomEngineDir engine = random_engine(PackedFormat::kInt8PerChannel);
+  const Model model(engine.dir());
+  std::vector<Part> parts;
+  for (int64_t begin = 0; begin < kRows; begin += kMaxTokens) {
+    const auto sequence = static_cast<int>(begin / kMaxTokens);
+    parts.push_back({sequence, 0, std::min(kMaxTokens, kRows - begin)});
+  }
+  const ForwardInput input = input_of(parts);
+  std::vector<std::vector<float>> logits;
+  for (const int num_threads : {1, 2, 3}) {
+    WorkerPool pool({.num_threads = num_threads, .pin = false});
+    KvCache cache(*GetParam(), model.architecture(), model.compute_types().cache(), 16);
+    Communicator communicator;
+    Decoder decoder(
+        *GetParam(), model, cache, communicator,
+        {.max_model_len = kMaxTokens, .max_step_tokens = kRows, .max_score_rows = kRows});
+    for (int run = 0; run < 3; ++run) {
+      pool.run([&](Lane& lane) { decoder.forward(lane, input); });
+      std::vector<float>& all = logits.emplace_back();
+      for (int64_t row = 0; row < decoder.logits().rows; ++row) {
+        const float* begin =
+            static_cast<const float*>(decoder.logits().data) + row * decoder.logits().stride;
+        all.insert(all.end(), begin, begin + decoder.logits().cols);
+      }
+    }
+  }
+  for (const std::vector<float>& other : logits) EXPECT_EQ(other, logits[0]);
+}
+
 // The comparisons above must be able to fail.
 TEST_P(DecoderRows, DependOnTheTokensBefore) {
   EXPECT_NE(last_logits({{{0, 0, 71}}}, 1), last_logits({{{1, 0, 71}}}, 1));

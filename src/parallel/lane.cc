@@ -11,7 +11,7 @@ Range Lane::share_of(int index, int count, int64_t total, int64_t grain) {
   return {.begin = std::min(begin, total), .end = std::min(end, total)};
 }
 
-// The others have left the call before last, which used the same cursors as the next one will.
+// The call before this one used the cursors of the next one, and all have left it.
 void Lane::begin_sharing() {
   if (count_ == 1) return;
   cursors_->taken(num_shared_out_ + 1, index_).store(0, std::memory_order_relaxed);

@@ -44,10 +44,10 @@ class Lane {
   }
   static Range share_of(int index, int count, int64_t total, int64_t grain = 1);
 
-  // work(Range) for pieces of all lanes' shares until none is left: those of this lane's own, from
-  // its begin on, then such as the next few lanes have not begun. share(lane) is a Range, the same
-  // for whoever asks. Each item is in one piece of one lane; whose is not the same every time. All
-  // lanes of the section call it, with the same arguments, and meet before the next call.
+  // work(Range) for pieces of this lane's share, from its begin on, then for such of the next few
+  // lanes' as they have not begun. share(lane) is a Range, the same for whoever asks. Each item is
+  // in one piece of one lane; whose is not the same every time. All lanes of the section call it,
+  // with the same arguments, and meet before the next call.
   template <typename Share, typename Work>
   void share_out(const Share& share, PieceSize size, const Work& work) {
     constexpr int kHelped = 3;  // others; to ask more of them costs more than they have left

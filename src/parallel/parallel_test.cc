@@ -85,9 +85,10 @@ TEST_P(Pool, WhoIsDoneTakesWhatOthersHaveNotBegun) {
   constexpr int64_t kEach = 10;
   const int64_t total = GetParam() * kEach;
   std::atomic<int64_t> done{0};
-  int64_t by_first = 0;
+  std::atomic<int64_t> by_first{0};
   pool_.run([&](Lane& lane) {
     const auto share = [&](int owner) { return Lane::share_of(owner, lane.count(), total); };
+    while (lane.index() != 0 && by_first == 0) std::this_thread::yield();
     lane.share_out(share, {}, [&](Range) {
       if (lane.index() == 0) {
         ++by_first;

@@ -9,9 +9,9 @@
 namespace tidemill {
 namespace {
 
-class MixedSteps : public testing::Test {
- protected:
-  explicit MixedSteps(int32_t mixed_step_tokens = 128)
+class Steps {
+ public:
+  explicit Steps(int32_t mixed_step_tokens)
       : scheduler_({.max_sequences = 256,
                     .max_step_tokens = 512,
                     .mixed_step_tokens = mixed_step_tokens,
@@ -41,8 +41,14 @@ class MixedSteps : public testing::Test {
     EXPECT_EQ(step().num_tokens(), count);
   }
 
+ private:
   Scheduler scheduler_;
   SequenceId id_ = 0;
+};
+
+class MixedSteps : public testing::Test, protected Steps {
+ protected:
+  explicit MixedSteps(int32_t mixed_step_tokens = 128) : Steps(mixed_step_tokens) {}
 };
 
 TEST_F(MixedSteps, PromptsAloneTakeTheWholeStep) {
@@ -84,11 +90,18 @@ TEST_F(SmallMixedSteps, HalfOfTheBudgetGoesToAPromptBesideAnyNumberOfDecodes) {
   for (int i = 0; i < 3; ++i) EXPECT_EQ(step().num_tokens(), 56 + 32);
 }
 
-TEST(ChunkOfMixedStep, IsHalfOfItWithinBounds) {
-  EXPECT_EQ(chunk_of_mixed_step(0), 32);
-  EXPECT_EQ(chunk_of_mixed_step(96), 48);
-  EXPECT_EQ(chunk_of_mixed_step(128), 64);
-  EXPECT_EQ(chunk_of_mixed_step(65536), 64);
+// A chunk is whole blocks: what is left of any budget has to hold the least of them.
+TEST(MixedStepsOfAnySize, PromptsProgressBesideAnyNumberOfDecodes) {
+  for (int32_t mixed = 1; mixed <= 200; mixed += 3) {
+    for (const int decodes : {1, 7, 17, 33, 64, 120}) {
+      SCOPED_TRACE(testing::Message() << mixed << " tokens, " << decodes << " decodes");
+      Steps steps(mixed);
+      steps.add_decodes(decodes);
+      steps.add(300);
+      EXPECT_GT(steps.step().num_tokens(), decodes);
+      EXPECT_GT(steps.step().num_tokens(), decodes);
+    }
+  }
 }
 
 TEST_F(MixedSteps, ABudgetBeyondThatOfAStepDoesNotRaiseIt) {

@@ -34,9 +34,10 @@ struct KvGroupOptions {
   int64_t window = 0;  // 0: every position is kept; else blocks wholly before the window are freed
 };
 
-// The least that a prompt goes on by in a step of mixed_step_tokens: half of it, 32 to 64 tokens.
-inline int32_t chunk_of_mixed_step(int32_t mixed_step_tokens) {
-  return std::clamp(mixed_step_tokens / 2, 32, 64);
+// min_chunk_tokens for that budget of steps with decodes: half of it in whole blocks, 32 or 64
+// tokens. 0: any other budget.
+constexpr int32_t chunk_of_mixed_step(int32_t mixed_step_tokens) {
+  return mixed_step_tokens == 0 || mixed_step_tokens >= 128 ? 64 : 32;
 }
 
 struct SchedulerOptions {

@@ -117,8 +117,9 @@ constexpr Option kOptions[] = {
      between(1, 65536), "Token budget of a step: decodes first, then chunks of prompts.", kPlans},
     {"mixed_step_tokens", kModel, kDoesIt, IN(executor.scheduler.mixed_step_tokens),
      between(0, 65536),
-     "Token budget of a step that has decodes, whose next tokens wait for the prompts in it; half "
-     "of it, 32 to 64, go to a prompt however many decodes there are. 0: eight times what the "
+     "Token budget of a step that has decodes, whose next tokens wait for the prompts in it; 64, "
+     "or 32 of less than 128, go to a prompt however many decodes there are. 0: eight times what "
+     "the "
      "calibration found free, from 128 to 512; "
      "where a prompt of 128 tokens takes longer than 0.15 s, 64 or what is free.",
      kTalks},

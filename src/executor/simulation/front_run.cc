@@ -39,6 +39,7 @@ ExecutorOptions random_options(SimulationRandom& random, bool own_drafts) {
     scheduler.free_tokens = static_cast<int32_t>(random.one_of({0, 8, 64}));
   }
   if (random.one_in(3)) scheduler.mixed_step_tokens = static_cast<int32_t>(random.between(1, 256));
+  scheduler.min_chunk_tokens = chunk_of_mixed_step(scheduler.mixed_step_tokens);
   if (random.one_in(3)) options.max_step_ms = random.one_of({5, 40, 160});
   return options;
 }

@@ -67,6 +67,7 @@ struct Bf16Ops : SoftmaxOps512 {
     const int32_t* q[kTile];
     for (int64_t i = 0; i < kTile; ++i) q[i] = pairs_of(tile.q[i < tile.count ? i : 0]);
     int64_t pair = 0;
+    static_assert(kTile == 16);
     for (; pair + 16 <= pairs; pair += 16) {
       __m512i words[16];
       TIDEMILL_UNROLL_16

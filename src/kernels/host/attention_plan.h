@@ -4,8 +4,9 @@
 // sequences with the same blocks at the head of their tables. A unit of work is one stack and one
 // kv head (or, where more query heads share it than a task holds, a slice of them): unit u is stack
 // u % num_stacks of slice u / num_stacks, so that a lane stays with a head as long as it can. Lanes
-// take units in order. Where that leaves them unequal, a unit is cut between two partitions:
-// whoever has its beginning merges what the others leave in `slots`.
+// take units in order, and help each other. Where shares of whole units would be unequal, a unit is
+// cut between two partitions, and lanes keep to their own: whoever has its beginning merges what the
+// others leave in `slots`.
 //
 // None of this changes a bit: a query's partitions are computed alike and merged in order,
 // whoever computes them and whoever shares the reading.

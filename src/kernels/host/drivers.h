@@ -9,9 +9,9 @@
 
 #include "kernels/element_bytes.h"
 #include "kernels/host/attention_driver.h"
+#include "kernels/host/driver_parts.h"
 #include "kernels/host/inner.h"
 #include "kernels/host/kv_store.h"
-#include "kernels/host/rotary.h"
 #include "kernels/host/store_row.h"
 #include "kernels/kernels.h"
 #include "parallel/lane.h"
@@ -136,6 +136,7 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
   static_assert(kInner.max_rows_integers % 2 == 0, "both runs of a row are in one tile");
   constexpr int64_t kGrain = 2;  // gate and up stay together
   const int64_t all_panels = num_panels(weight.n);
+  const Range own = lane.share(all_panels, kGrain);
   const auto panel_stride = static_cast<int64_t>(panel_bytes(weight.format, weight.k));
   const auto product = product_of<kInner>(weight.format.numbers);
   const int64_t parts = in.form.parts;
@@ -147,7 +148,8 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
   const auto multiply = [&](Range panels) {
     const unsigned char* group = weight.data + panels.begin * panel_stride;
     const unsigned char* next_group = weight.data + panels.end * panel_stride;
-    const int64_t num_next_panels = all_panels - panels.end;
+    const bool is_own = panels.begin >= own.begin && panels.end <= own.end;
+    const int64_t num_next_panels = is_own ? own.end - panels.end : 0;
     for (int64_t run = 0; run < runs; run += max_runs) {
       const ProductTile tile{
           .in = static_cast<const unsigned char*>(in.data) + run * run_bytes,
@@ -173,7 +175,6 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
     lane.share_out(share, kPieces, multiply);
   } else {
     // Memory is the limit: whoever reads another's panels starts a stream that ends at once.
-    const Range own = lane.share(all_panels, kGrain);
     for (int64_t panel = own.begin; panel < own.end; panel += kTilePanels) {
       multiply({panel, std::min(panel + kTilePanels, own.end)});
     }
@@ -205,8 +206,12 @@ void rotate_and_store(Lane& lane, Tensor qkv, const AttentionShape& shape, const
   for (int64_t unit = units.begin; unit < units.end; ++unit) {
     const int64_t row = unit / heads;
     const int64_t head = unit % heads;
-    if (unit == units.begin) fetch_slot(shape, rows, row, cache);
-    if (unit == units.begin || head == 0) fetch_slot(shape, rows, row + 1, cache);
+    // A row ahead, and only where this lane writes keys: else it would take lines from one that
+    // does.
+    const int64_t first_key = row * heads + shape.num_heads;
+    if (unit == units.begin && first_key < units.end) fetch_slot(shape, rows, row, cache);
+    const bool begins = unit == units.begin || head == 0;
+    if (begins && first_key + heads < units.end) fetch_slot(shape, rows, row + 1, cache);
     const float* source = float_row(qkv, row) + head * shape.head_dim;
     if (head < shape.num_heads) {
       rotate_head<kInner>(source, rotary.q_norm, rotary, shape.head_dim, rows.positions[row],

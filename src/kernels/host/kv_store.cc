@@ -170,8 +170,8 @@ void store(const uint16_t* values, Side side, const AttentionShape& shape, const
 constexpr int64_t kLine = 64;           // bytes
 constexpr int64_t kTokensPerHalf = 16;  // whose keys share lines
 
-// PREFETCHW, which GCC has no other way to: files for every x86-64 are compiled without it, though
-// a processor that lacks it takes it for nothing.
+// PREFETCHW. Files for every x86-64 are compiled without it, and __builtin_prefetch would then
+// fetch to read; a processor that lacks it takes it for nothing.
 void fetch_to_write(const unsigned char* first, int64_t count, int64_t stride) {
   for (int64_t i = 0; i < count; ++i) {
     __asm__ volatile("prefetchw %0" : : "m"(first[i * stride]));

@@ -1,5 +1,5 @@
 // The writing of keys and values into their blocks, one head of one row at a time. Plain C++ for
-// every variant, as host/rotary.h.
+// every variant, as host/driver_parts.h.
 #pragma once
 
 #include <stdint.h>
@@ -8,8 +8,9 @@
 
 namespace tidemill::host {
 
-// Asks for the lines that the row's keys and values will be written to, so that the stores need not
-// wait for memory. Nothing if there is no such row.
+// Asks for the lines that the row's keys and values will be written to (but for the scales of
+// integers, a line for each run), so that the stores need not wait for memory. Nothing if there is
+// no such row.
 void fetch_slot(const AttentionShape& shape, const TokenRows& rows, int64_t row, KvLayer cache);
 
 // Writes one key (value) of one kv head where the row's position says. The row that ends its

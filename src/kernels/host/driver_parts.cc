@@ -1,4 +1,4 @@
-#include "kernels/host/rotary.h"
+#include "kernels/host/driver_parts.h"
 
 #include <math.h>
 #include <sys/mman.h>
