@@ -23,6 +23,7 @@ from pathlib import Path
 
 TICK = os.sysconf("SC_CLK_TCK")
 PROMPT_TOKENS, DECODE_TOKENS = 128, 512
+ROUND_TOKENS = 64  # of a round without HTTP
 READY_SECONDS = 600
 
 
@@ -69,9 +70,10 @@ def bench(command: list[str]) -> dict:
 
 
 def without_http(binary: str, model: str, streams: int, settings: list[str]) -> float:
-    """Tokens per second of so many sequences that decode behind a short prompt."""
+    """Tokens per second of so many sequences, at the mean context of the streams."""
+    context = PROMPT_TOKENS + DECODE_TOKENS // 2 - ROUND_TOKENS // 2
     command = [binary, "bench", model, *settings, "--concurrency", str(streams)]
-    command += ["--prompt-tokens", str(PROMPT_TOKENS), "--decode-tokens", str(DECODE_TOKENS)]
+    command += ["--prompt-tokens", str(context), "--decode-tokens", str(ROUND_TOKENS)]
     cells = bench([*command, "--json"])["cells"]
     decode = [c for c in cells if c["phase"] == "decode" and c["concurrency"] == streams]
     return decode[0]["tokens_per_second"]["median"]
