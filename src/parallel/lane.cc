@@ -20,7 +20,7 @@ void Lane::begin_sharing() {
 bool Lane::take(int owner, int64_t count, PieceSize size, Range& piece) {
   const auto piece_at = [&](int64_t begin) {
     const int64_t left = count - begin;
-    return std::min(left, left > 2 * size.most ? size.most : size.least);
+    return std::min(left, count_ == 1 || left > 2 * size.most ? size.most : size.least);
   };
   if (count_ == 1) {
     piece = {piece.end, piece.end + piece_at(piece.end)};

@@ -116,7 +116,7 @@ TEST(Lane, AloneItHasAllPiecesInOrder) {
         sizes.push_back(piece.size());
       });
   EXPECT_EQ(next, 24);
-  EXPECT_THAT(sizes, testing::ElementsAre(8, 4, 4, 4, 1));
+  EXPECT_THAT(sizes, testing::ElementsAre(8, 8, 5));
 }
 
 TEST_P(Pool, SectionsOfThePresentAndOfAllTakeTurns) {
