@@ -1,6 +1,6 @@
 // How far the lanes of a section have come with their shares of some work, so that who is done can
 // take over what others have not begun (work stealing). On machines that are shared one core is now
-// and then at half the speed of the others: its hardware thread's sibling belongs to somebody else.
+// and then at half the speed of the others, as when its other hardware thread is somebody else's.
 //
 // Owned by the pool; used through Lane::share_out.
 #pragma once
