@@ -11,9 +11,11 @@ set(own_headers
   kernels/packed_weight.h
   kernels/quantized_rows.h
   kernels/tensor.h
+  kernels/host/amx/attention_loop.h
   kernels/host/amx/integer_loop.h
   kernels/host/amx/integer_portions.h
   kernels/host/amx/integer_scales.h
+  kernels/host/amx/plain_tiles.h
   kernels/host/amx/product_loop.h
   kernels/host/amx/products.h
   kernels/host/amx/tile_blocks.h

@@ -61,7 +61,8 @@ constexpr Inner with_amx(Inner inner) {
   inner.product_bf16 = amx::product_bf16;
   inner.product_int8 = amx::product_int8;
   inner.product_int4 = amx::product_int4;
-  inner.end_product = amx::release_tiles;
+  inner.attention.attend_bf16 = amx::attend_bf16;
+  inner.end_share = amx::release_tiles;
   inner.multiply_bf16 = amx::multiply_bf16;
   inner.multiply_bytes = amx::multiply_bytes;
   return with_tiles(inner);
@@ -81,10 +82,16 @@ constexpr Inner with_emulated_amx_and_avx512(Inner inner) {
   return with_tiles(inner);
 }
 
+constexpr Inner with_emulated_attention(Inner inner) {
+  inner.attention.attend_bf16 = amx_emulated::attend_bf16_with_avx512;
+  return inner;
+}
+
 constexpr Inner kAmx = with_amx(kAvx512Bf16);
 constexpr Inner kAmxEmulated = with_emulated_amx(kReference);
 constexpr Inner kAmxEmulatedAvx2 = with_emulated_amx(kAvx2);
 constexpr Inner kAmxEmulatedAvx512 = with_emulated_amx_and_avx512(kAvx512);
+constexpr Inner kAmxEmulatedAvx512Bf16 = with_emulated_attention(kAmxEmulatedAvx512);
 
 constexpr Kernels kReferenceKernels = host::make_kernels<kReference>(
     "reference", "plain C++, sums in double: the meaning of the rest");
@@ -97,13 +104,15 @@ constexpr Kernels kAvx512VnniKernels =
 constexpr Kernels kAvx512Bf16Kernels =
     host::make_kernels<kAvx512Bf16>("avx512", "AVX-512 with VNNI and VDPBF16PS");
 constexpr Kernels kAmxKernels =
-    host::make_kernels<kAmx>("amx", "tile instructions for products, AVX-512 for the rest");
+    host::make_kernels<kAmx>("amx", "tile instructions for products and attention, AVX-512 for the rest");
 constexpr const char* kEmulated = "for tests: amx with its tiles in plain C++";
 constexpr Kernels kAmxEmulatedKernels = host::make_kernels<kAmxEmulated>("amx_emulated", kEmulated);
 constexpr Kernels kAmxEmulatedAvx2Kernels =
     host::make_kernels<kAmxEmulatedAvx2>("amx_emulated", kEmulated);
 constexpr Kernels kAmxEmulatedAvx512Kernels =
     host::make_kernels<kAmxEmulatedAvx512>("amx_emulated", kEmulated);
+constexpr Kernels kAmxEmulatedAvx512Bf16Kernels =
+    host::make_kernels<kAmxEmulatedAvx512Bf16>("amx_emulated", kEmulated);
 
 struct Registers {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -201,6 +210,7 @@ namespace {
 
 // The one with the kernels beside it that are fastest here.
 const Kernels* emulated_amx() {
+  if (missing_for_avx512().empty() && has_avx512_bf16()) return &kAmxEmulatedAvx512Bf16Kernels;
   if (missing_for_avx512().empty()) return &kAmxEmulatedAvx512Kernels;
   return missing_for_avx2().empty() ? &kAmxEmulatedAvx2Kernels : &kAmxEmulatedKernels;
 }

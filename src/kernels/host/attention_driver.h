@@ -205,6 +205,7 @@ void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRow
   alignas(64) unsigned char totals[AttentionUnit<kInner>::kMaxStatesBytes];
   if (rows.count > 0 && plan.has_cut_unit) {
     attend_between<kInner>(call, plan.cuts[lane.index()], plan.cuts[lane.index() + 1], totals);
+    if (kInner.end_share != nullptr) kInner.end_share();
     lane.meet();
     merge_cut_unit<kInner>(call, lane.index(), lane.count(), totals);
   } else if (rows.count > 0) {
@@ -214,6 +215,7 @@ void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRow
     lane.share_out(share, {.most = 1, .least = 1}, [&](Range units) {
       attend_between<kInner>(call, {units.begin, 0, 0}, {units.end, 0, 0}, totals);
     });
+    if (kInner.end_share != nullptr) kInner.end_share();
   }
   lane.meet();
 }

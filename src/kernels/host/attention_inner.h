@@ -15,6 +15,11 @@ namespace tidemill {
 inline constexpr int64_t kPartitionTokens = 512;
 inline constexpr int64_t kPartitionBlocks = kPartitionTokens / kTokensPerBlock;
 
+// A query's maximum may grow by groups of so many blocks, counted from position 0: of each group,
+// all blocks that a query attends to are in one task.
+inline constexpr int64_t kGroupBlocks = 4;
+static_assert(kPartitionBlocks % kGroupBlocks == 0);
+
 // Most queries of a task. Four tiles of 16: enough that reading a block costs little beside their
 // arithmetic, few enough that their states stay in L2 beside it.
 inline constexpr int64_t kTaskQueries = 64;

@@ -108,10 +108,12 @@ class Planner {
 
   int64_t max_rows() const { return std::max<int64_t>(1, kTaskQueries / heads_); }
 
-  // Whole blocks that a row attends to and that its sequence has in common with another's.
+  // Whole groups of blocks that a row attends to and that its sequence has in common with
+  // another's, in blocks.
   int64_t common_blocks(int64_t a, int64_t b) const {
     const int64_t most = (std::min(position(a), position(b)) + 1) / kTokensPerBlock;
-    return std::mismatch(table(a), table(a) + most, table(b)).first - table(a);
+    const int64_t common = std::mismatch(table(a), table(a) + most, table(b)).first - table(a);
+    return common / kGroupBlocks * kGroupBlocks;
   }
 
   // Tables in alphabetical order: those with the longest common heads are neighbours.

@@ -179,7 +179,7 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
       multiply({panel, std::min(panel + kTilePanels, own.end)});
     }
   }
-  if (kInner.end_product != nullptr) kInner.end_product();
+  if (kInner.end_share != nullptr) kInner.end_share();
   lane.meet();
 }
 

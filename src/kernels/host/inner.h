@@ -107,8 +107,9 @@ struct Inner {
   // one call); the sums of a call live on the lane's stack.
   int64_t max_rows_bf16 = kTileRows;
   int64_t max_rows_integers = kTileRows;
-  // What a lane calls when its share of a product is done, before it may sleep; null: nothing.
-  void (*end_product)() = nullptr;
+  // What a lane calls when its share of a product or of attention is done, before it may sleep;
+  // null: nothing.
+  void (*end_share)() = nullptr;
 };
 
 // Defined in the files of that suffix.

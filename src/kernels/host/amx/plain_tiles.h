@@ -16,40 +16,43 @@
 namespace tidemill {
 
 // One thread's tiles; as members, so that a test may have several.
+//
+// Inline code is of one line and always inlined: files for wider instruction sets include this, and
+// must not leave any that the linker could keep for others.
 class PlainTiles {
  public:
   void configure(const TileShapes& shapes);
   void release();
 
   template <int kTile>
-  void zero() {
+  [[gnu::always_inline]] void zero() {
     zero(kTile);
   }
   template <int kTile>
-  void load(const void* rows, int64_t stride) {
+  [[gnu::always_inline]] void load(const void* rows, int64_t stride) {
     load(kTile, rows, stride);
   }
   template <int kTile>
-  void store(void* rows, int64_t stride) {
+  [[gnu::always_inline]] void store(void* rows, int64_t stride) {
     store(kTile, rows, stride);
   }
   template <int kC, int kA, int kB>
-  void dot_bf16() {
+  [[gnu::always_inline]] void dot_bf16() {
     dot_bf16(kC, kA, kB);
   }
   template <int kC, int kA, int kB>
-  void dot_su() {
+  [[gnu::always_inline]] void dot_su() {
     dot_bytes(kC, kA, kB, {.a_signed = true, .b_signed = false});
   }
   template <int kC, int kA, int kB>
-  void dot_ss() {
+  [[gnu::always_inline]] void dot_ss() {
     dot_bytes(kC, kA, kB, {.a_signed = true, .b_signed = true});
   }
   template <int kC, int kA, int kB>
-  void dot_us() {
+  [[gnu::always_inline]] void dot_us() {
     dot_bytes(kC, kA, kB, {.a_signed = false, .b_signed = true});
   }
-  static void fetch(const void*) {}
+  [[gnu::always_inline]] static void fetch(const void*) {}
 
   // The same by number, for who reads it from an instruction (trapped_tiles.h).
   struct Signs {

@@ -1,4 +1,5 @@
-// What the variant "amx" adds to avx512: products on tiles, and their twin in plain C++ for tests.
+// What the variant "amx" adds to avx512: products and attention on tiles, and their twins in plain
+// C++ for tests.
 // Plain data and declarations only, as inner.h explains.
 //
 // The arithmetic of its bf16 products: an output is the sum, from zero, over blocks of 32 inputs in
@@ -45,6 +46,7 @@ void product_int8(const ProductTile& tile);
 void product_int4(const ProductTile& tile);
 void product_int8_by(Blocking blocking, const ProductTile& tile);
 void product_int4_by(Blocking blocking, const ProductTile& tile);
+void attend_bf16(const AttentionTask& task);
 // Gives up what this thread has in tiles, if anything.
 void release_tiles();
 }  // namespace amx
@@ -60,6 +62,7 @@ void product_int8_with_avx512(const ProductTile& tile);
 void product_int4_with_avx512(const ProductTile& tile);
 void product_int8_by(Blocking blocking, const ProductTile& tile);
 void product_int4_by(Blocking blocking, const ProductTile& tile);
+void attend_bf16_with_avx512(const AttentionTask& task);  // and its bf16 instructions
 }  // namespace amx_emulated
 
 }  // namespace tidemill

@@ -203,7 +203,7 @@ constexpr Inner kCounting = [] {
   inner.finish = reference::finish;
   inner.to_bf16 = reference::to_bf16;
   inner.max_rows_bf16 = kAmxRows;
-  inner.end_product = count_end;
+  inner.end_share = count_end;
   return inner;
 }();
 

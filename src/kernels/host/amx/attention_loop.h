@@ -1,0 +1,654 @@
+// Attention over a bf16 cache on tiles: a block's keys and values are B tiles as they lie, queries
+// and probabilities are A tiles, and AVX-512 makes the ones of the others. Few queries take AVX-512
+// for the products, too, in the order in which a tile adds (products.h): a query's bits do not
+// depend on how many others walk the block with it.
+//
+// What differs from attention_loop.h of the folder above: the maximum grows by groups of blocks, so
+// that sums stay in their tiles for so long; exp(x) is 2^(x log2(e)), the factor going into that of
+// the scores; and the sum of probabilities is one more column of values, which are 1, so it adds
+// what was rounded to bf16.
+//
+// In an unnamed namespace, as that header explains.
+#pragma once
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "kernels/host/amx/tile_blocks.h"
+#include "kernels/host/attention_avx512_ops.h"
+#include "kernels/host/unroll.h"
+
+namespace tidemill {
+namespace {
+
+// Fewer walk a block by vectors.
+constexpr int kMaxRowQueries = 3;
+constexpr int64_t kPairsPerTile = kTileHeight;
+constexpr int64_t kSumColumn = 1;  // of a state's header, as attention_inner.h has it
+
+// 2^x, relative error below 3e-6 (a polynomial of 2^x - 1 over [0, 1), exact at 0); probabilities
+// keep eight bits. Denormal results are zero, as a worker's MXCSR says.
+inline __m512 power_of_two(__m512 x) {
+  constexpr int kMinusFloor = 0x09;
+  const __m512 r = _mm512_reduce_ps(x, kMinusFloor);
+  __m512 p = _mm512_set1_ps(1.3426684e-2f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.2242474e-2f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4128020e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9304484e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(p, x);
+}
+
+inline float power_of_two(float x) { return _mm512_cvtss_f32(power_of_two(_mm512_set1_ps(x))); }
+
+constexpr float kLog2OfE = 1.44269504f;
+
+// 32 probabilities, zero or normal numbers, as bf16 in order.
+inline __m512i rounded(__m512 first, __m512 second) {
+  return (__m512i)_mm512_cvtne2ps_pbh(second, first);
+}
+
+// Element r: the largest of v[r].
+inline __m512 max_of_each(__m512 (&v)[16]) {
+  TIDEMILL_UNROLL
+  for (int r = 0; r < 8; ++r) {
+    v[r] = _mm512_max_ps(_mm512_shuffle_f32x4(v[r], v[r + 8], 0x44),
+                         _mm512_shuffle_f32x4(v[r], v[r + 8], 0xee));
+  }
+  TIDEMILL_UNROLL
+  for (int r = 0; r < 4; ++r) {
+    v[r] = _mm512_max_ps(_mm512_shuffle_f32x4(v[r], v[r + 4], 0x88),
+                         _mm512_shuffle_f32x4(v[r], v[r + 4], 0xdd));
+  }
+  TIDEMILL_UNROLL
+  for (int r = 0; r < 2; ++r) {
+    v[r] = _mm512_max_ps(_mm512_shuffle_ps(v[r], v[r + 2], 0x44),
+                         _mm512_shuffle_ps(v[r], v[r + 2], 0xee));
+  }
+  const __m512 mixed = _mm512_max_ps(_mm512_shuffle_ps(v[0], v[1], 0x88),
+                                     _mm512_shuffle_ps(v[0], v[1], 0xdd));
+  // Its elements are those of rows 0 2 1 3, 8 10 9 11, 4 6 5 7, 12 14 13 15.
+  return _mm512_permutexvar_ps(
+      _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15), mixed);
+}
+
+// Which of 16 tokens a query does not attend to.
+inline __mmask16 outside(int64_t position, int32_t first, int32_t last) {
+  const __m512i at =
+      _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(position)),
+                       _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+  return _mm512_cmplt_epi32_mask(at, _mm512_set1_epi32(first)) |
+         _mm512_cmpgt_epi32_mask(at, _mm512_set1_epi32(last));
+}
+
+inline __m512 masked_to(float value, __mmask16 some, __m512 v) {
+  return _mm512_mask_mov_ps(v, some, _mm512_set1_ps(value));
+}
+
+// Sums over up to 16 pairs of bf16 as a tile adds them: the even products and the odd ones apart,
+// each by fused multiply-add from zero.
+template <int kRows, int kColumns>
+struct PairSums {
+  __m512 even[kRows][kColumns];
+  __m512 odd[kRows][kColumns];
+
+  void clear() {
+    TIDEMILL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      TIDEMILL_UNROLL
+      for (int c = 0; c < kColumns; ++c) even[r][c] = odd[r][c] = _mm512_setzero_ps();
+    }
+  }
+
+  // A pair of each row times a line of 16 pairs of each column.
+  void add(const int32_t (&pairs)[kRows], const __m512i (&lines)[kColumns]) {
+    const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+    __m512 even_lines[kColumns];
+    __m512 odd_lines[kColumns];
+    TIDEMILL_UNROLL
+    for (int c = 0; c < kColumns; ++c) {
+      even_lines[c] = _mm512_castsi512_ps(_mm512_slli_epi32(lines[c], 16));
+      odd_lines[c] = _mm512_castsi512_ps(_mm512_and_si512(lines[c], upper));
+    }
+    TIDEMILL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const __m512i pair = _mm512_set1_epi32(pairs[r]);
+      const __m512 even_x = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16));
+      const __m512 odd_x = _mm512_castsi512_ps(_mm512_and_si512(pair, upper));
+      TIDEMILL_UNROLL
+      for (int c = 0; c < kColumns; ++c) {
+        even[r][c] = _mm512_fmadd_ps(even_x, even_lines[c], even[r][c]);
+        odd[r][c] = _mm512_fmadd_ps(odd_x, odd_lines[c], odd[r][c]);
+      }
+    }
+  }
+
+  __m512 total(int r, int c) const { return _mm512_add_ps(even[r][c], odd[r][c]); }
+};
+
+// Blocks of a group that a task walks, one behind the other.
+struct Group {
+  int64_t position;  // the first block's first token's
+  int64_t count;     // of blocks
+  const unsigned char* keys[kGroupBlocks];
+  const unsigned char* values[kGroupBlocks];
+  const unsigned char* next_keys[kGroupBlocks];  // those to fetch while values are read; or null
+
+  int64_t position_of(int64_t block) const { return position + block * kTokensPerBlock; }
+};
+
+inline Group group_at(const AttentionTask& task, int64_t begin) {
+  const int64_t next = (begin / kGroupBlocks + 1) * kGroupBlocks;
+  const int64_t end = next < task.end ? next : task.end;
+  Group group;
+  group.position = begin * kTokensPerBlock;
+  group.count = end - begin;
+  for (int64_t b = 0; b < group.count; ++b) {
+    const int64_t offset = task.block_ids[begin + b] * task.block_stride;
+    const int64_t later = end + b;
+    group.keys[b] = task.keys + offset;
+    group.values[b] = task.values + offset;
+    group.next_keys[b] = later < task.known_end
+                             ? task.keys + task.block_ids[later] * task.block_stride
+                             : nullptr;
+  }
+  return group;
+}
+
+// Lines that are wanted soon, one for each that is read.
+inline void fetch(const unsigned char* from, int64_t line) {
+  if (from != nullptr) prefetch(from + line * 64);
+}
+
+// Raw products of kRows queries with a block's keys: two halves of [head_dim / 2 pairs][16
+// tokens][2].
+template <int kRows>
+void multiply_keys(const AttentionTask& task, const void* const* q, const unsigned char* keys,
+                   const unsigned char* wanted, float (*scores)[kGroupBlocks * kTokensPerBlock],
+                   int64_t column) {
+  const int64_t pairs = (task.head_dim + 1) / 2;
+  __m512 sums[kRows][2];
+  TIDEMILL_UNROLL
+  for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+  for (int64_t first = 0; first < pairs; first += kPairsPerTile) {
+    const int64_t end = pairs - first < kPairsPerTile ? pairs : first + kPairsPerTile;
+    PairSums<kRows, 2> part;
+    part.clear();
+    for (int64_t pair = first; pair < end; ++pair) {
+      fetch(wanted, pair);
+      fetch(wanted, pairs + pair);
+      int32_t x[kRows];
+      TIDEMILL_UNROLL
+      for (int r = 0; r < kRows; ++r) x[r] = static_cast<const int32_t*>(q[r])[pair];
+      part.add(x, {_mm512_loadu_si512(keys + pair * 64),
+                   _mm512_loadu_si512(keys + (pairs + pair) * 64)});
+    }
+    TIDEMILL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      sums[r][0] = _mm512_add_ps(sums[r][0], part.total(r, 0));
+      sums[r][1] = _mm512_add_ps(sums[r][1], part.total(r, 1));
+    }
+  }
+  TIDEMILL_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    _mm512_store_ps(scores[r] + column, sums[r][0]);
+    _mm512_store_ps(scores[r] + column + 16, sums[r][1]);
+  }
+}
+
+// Values of the sums' column, as a tile.
+struct Ones {
+  alignas(64) unsigned char lines[kTileBytes];
+};
+constexpr Ones make_ones() {
+  Ones ones{};
+  for (int64_t pair = 0; pair < kPairsPerTile; ++pair) {
+    unsigned char* two = ones.lines + pair * 64 + kSumColumn * 4;
+    two[0] = two[2] = 0x80;  // 1 as bf16: 0x3f80
+    two[1] = two[3] = 0x3f;
+  }
+  return ones;
+}
+constexpr Ones kOnes = make_ones();
+
+// Queries query .. query + kRows of a tile.
+template <int kRows>
+void add_rows_by_pairs(const AttentionTask& task, const Group& group, int64_t query,
+                       QueryTile& tile) {
+  constexpr int64_t kTokens = kGroupBlocks * kTokensPerBlock;
+  alignas(64) float scores[kRows][kTokens];
+  alignas(64) int32_t pairs[kRows][kTokens / 2];
+  for (int64_t b = 0; b < group.count; ++b) {
+    multiply_keys<kRows>(task, tile.q + query, group.keys[b], group.values[b], scores,
+                         b * kTokensPerBlock);
+  }
+  const int64_t num_halves = group.count * 2;
+  for (int r = 0; r < kRows; ++r) {
+    const int64_t i = query + r;
+    __mmask16 unseen[2 * kGroupBlocks];
+    __m512 largest = _mm512_set1_ps(kMasked);
+    for (int64_t h = 0; h < num_halves; ++h) {
+      unseen[h] = outside(group.position + h * 16, tile.first[i], tile.last[i]);
+      largest = _mm512_max_ps(
+          largest, masked_to(kMasked, unseen[h], _mm512_load_ps(scores[r] + h * 16)));
+    }
+    const float group_max = max512(largest) * task.scale;
+    const float max = group_max > tile.max[i] ? group_max : tile.max[i];
+    tile.factor[i] = power_of_two((tile.max[i] - max) * kLog2OfE);
+    tile.max[i] = max;
+    const __m512 unit = _mm512_set1_ps(task.scale * kLog2OfE);
+    const __m512 shift = _mm512_set1_ps(max * kLog2OfE);
+    for (int64_t b = 0; b < group.count; ++b) {
+      __m512 p[2];
+      for (int half = 0; half < 2; ++half) {
+        const __m512 raw = _mm512_load_ps(scores[r] + b * kTokensPerBlock + half * 16);
+        p[half] = masked_to(0.0f, unseen[2 * b + half],
+                            power_of_two(_mm512_fmsub_ps(raw, unit, shift)));
+      }
+      _mm512_store_si512(pairs[r] + b * kPairsPerTile, rounded(p[0], p[1]));
+    }
+  }
+  // `line(b, step)`: 16 pairs of values of the column.
+  const auto add_column = [&](int64_t column, __mmask16 scaled, const auto& line) {
+    __m512 sums[kRows];
+    TIDEMILL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const __m512 before =
+          _mm512_load_ps(tile.states + (query + r) * tile.stride + column * 16);
+      sums[r] = _mm512_mask_mul_ps(before, scaled, before, _mm512_set1_ps(tile.factor[query + r]));
+    }
+    for (int64_t b = 0; b < group.count; ++b) {
+      PairSums<kRows, 1> part;
+      part.clear();
+      for (int64_t step = 0; step < kPairsPerTile; ++step) {
+        int32_t x[kRows];
+        TIDEMILL_UNROLL
+        for (int r = 0; r < kRows; ++r) x[r] = pairs[r][b * kPairsPerTile + step];
+        part.add(x, {line(b, step)});
+      }
+      TIDEMILL_UNROLL
+      for (int r = 0; r < kRows; ++r) sums[r] = _mm512_add_ps(sums[r], part.total(r, 0));
+    }
+    TIDEMILL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      _mm512_store_ps(tile.states + (query + r) * tile.stride + column * 16, sums[r]);
+    }
+  };
+  add_column(0, 1 << kSumColumn, [](int64_t, int64_t step) {
+    return _mm512_load_si512(kOnes.lines + step * 64);
+  });
+  const int64_t columns = padded_head_dim(task.head_dim) / 16;
+  for (int64_t column = 0; column < columns; ++column) {
+    add_column(column + 1, 0xffff, [&](int64_t b, int64_t step) {
+      const int64_t at = column * kPairsPerTile + step;
+      fetch(group.next_keys[b], at);
+      return _mm512_loadu_si512(group.values[b] + at * 64);
+    });
+  }
+}
+
+template <int kRows>
+void add_rows_by_pairs(const AttentionTask& task, const Group& group, const Active& active,
+                       QueryTile& tile) {
+  if (active.end - active.begin == kRows) {
+    add_rows_by_pairs<kRows>(task, group, active.begin, tile);
+  } else if constexpr (kRows > 1) {
+    add_rows_by_pairs<kRows - 1>(task, group, active, tile);
+  }
+}
+
+// Which tile is what. Queries and keys of less than 32 dims, at the end of a head, have their own.
+constexpr int kSumTiles = 4;   // 0 to 3: scores of two blocks, or four columns of values
+constexpr int kInputTile = 4;  // queries or probabilities
+constexpr int kBlockTile = 5;  // keys or values
+constexpr int kLastQueryTile = 6;
+constexpr int kLastKeyTile = 7;
+
+inline TileShapes attention_shapes(int64_t num_queries, int64_t head_dim) {
+  TileShapes shapes{};
+  shapes.palette = 1;
+  const auto set = [&shapes](int tile, int64_t rows, int64_t bytes) {
+    shapes.num_rows[tile] = static_cast<uint8_t>(rows);
+    shapes.row_bytes[tile] = static_cast<uint16_t>(bytes);
+  };
+  for (int tile = 0; tile < kSumTiles; ++tile) set(tile, num_queries, 64);
+  set(kInputTile, num_queries, 64);
+  set(kBlockTile, kTileHeight, 64);
+  const int64_t last_pairs = (head_dim + 1) / 2 % kPairsPerTile;
+  if (last_pairs == 0) return shapes;
+  set(kLastQueryTile, num_queries, last_pairs * 4);
+  set(kLastKeyTile, last_pairs, 64);
+  return shapes;
+}
+
+// A tile of queries and the blocks of a group that it walks.
+struct TileStep {
+  QueryTile* tile = nullptr;
+  const unsigned char* packed = nullptr;  // the tile's queries: [query][packed_stride]
+  const Group* group = nullptr;
+  int64_t begin = 0, end = 0;  // of the group's blocks
+  bool fetches = false;        // it is the first to read them
+};
+
+inline int64_t packed_stride(int64_t head_dim) { return (head_dim * 2 + 63) / 64 * 64; }
+
+inline void pack_queries(const AttentionTask& task, const QueryTile& tile, unsigned char* packed) {
+  const int64_t words = (task.head_dim + 1) / 2;
+  for (int64_t i = 0; i < tile.count; ++i, packed += packed_stride(task.head_dim)) {
+    const auto* q = static_cast<const int32_t*>(tile.q[i]);
+    for (int64_t w = 0; w < words; w += 16) {
+      const auto some = static_cast<__mmask16>(words - w < 16 ? (1 << (words - w)) - 1 : 0xffff);
+      _mm512_store_si512(packed + w * 4, _mm512_maskz_loadu_epi32(some, q + w));
+    }
+  }
+}
+
+// The steps of a task in order, three at once: while one's probabilities are made, the next one's
+// scores and the values of the one before are multiplied. So no tile is loaded from what has just
+// been stored. The work of tiles is cut into portions that lie between those of the vector unit: the
+// processor looks a few hundred instructions ahead, and keeps both busy.
+template <typename Tiles>
+class TileWalk {
+ public:
+  explicit TileWalk(const AttentionTask& task)
+      : task_(task), columns_(1 + padded_head_dim(task.head_dim) / 16) {}
+
+  void add(const TileStep& step) {
+    if (shaped_for_ != step.tile->count) {
+      finish();
+      shaped_for_ = step.tile->count;
+      tiles_.configure(attention_shapes(shaped_for_, task_.head_dim));
+      for (auto& slot : scores_) {  // rows without a query are read, too
+        for (int64_t i = shaped_for_ * kTokens; i < kTile * kTokens; ++i) slot[i] = 0.0f;
+      }
+    }
+    advance(step);
+  }
+
+  // Nothing is under way any more.
+  void finish() {
+    while (scored_.tile != nullptr || rounded_.tile != nullptr) advance({});
+  }
+
+ private:
+  static constexpr int64_t kTokens = kGroupBlocks * kTokensPerBlock;
+  static constexpr int64_t kBlocksAtOnce = 2;
+  static constexpr int64_t kColumnsAtOnce = 2;
+
+  void advance(const TileStep& step) {
+    turn_ ^= 1;
+    scoring_ = step;
+    next_block_ = step.begin;
+    next_column_ = 0;
+    const int64_t num_portions = (step.end - step.begin + kBlocksAtOnce - 1) / kBlocksAtOnce +
+                                 (num_columns() + kColumnsAtOnce - 1) / kColumnsAtOnce;
+    const int64_t num_blocks = scored_.end - scored_.begin;
+    int64_t done = 0;
+    const auto multiply_until = [&](int64_t part) {  // parts 0 .. num_blocks of the other work
+      for (; done * (num_blocks + 1) < num_portions * (part + 1); ++done) multiply_a_portion();
+    };
+    multiply_until(0);
+    if (scored_.tile != nullptr) round_step(multiply_until);
+    rounded_ = scored_;
+    scored_ = step;
+  }
+
+  int64_t num_columns() const { return rounded_.tile == nullptr ? 0 : columns_; }
+
+  void multiply_a_portion() {
+    if (next_block_ < scoring_.end) {
+      const int64_t left = scoring_.end - next_block_;
+      if (left >= kBlocksAtOnce) {
+        multiply_keys<kBlocksAtOnce>();
+      } else {
+        multiply_keys<1>();
+      }
+    } else if (columns_ - next_column_ >= kColumnsAtOnce) {
+      add_columns<kColumnsAtOnce>();
+    } else {
+      add_columns<1>();
+    }
+  }
+
+  static void fetch_lines(const unsigned char* from, int64_t begin, int64_t end) {
+    for (int64_t line = begin; line < end; ++line) fetch(from, line);
+  }
+
+  // 32 dims of queries times those of kBlocks blocks' keys, or what a head's last dims are.
+  template <int kBlocks, int kQ, int kK>
+  void multiply_dims(const unsigned char* q, const unsigned char* const* keys, int64_t offset,
+                     int64_t half_bytes) {
+    tiles_.template load<kQ>(q, packed_stride(task_.head_dim));
+    each<0, kBlocks * 2>([&](auto c) {
+      tiles_.template load<kK>(keys[c.value / 2] + offset + c.value % 2 * half_bytes, 64);
+      tiles_.template dot_bf16<c.value, kQ, kK>();
+      tiles_.template zero<kK>();
+    });
+    tiles_.template zero<kQ>();
+  }
+
+  // Scores of the next blocks, not yet scaled: [query][token of the group].
+  template <int kBlocks>
+  void multiply_keys() {
+    const int64_t pairs = (task_.head_dim + 1) / 2;
+    const int64_t half_bytes = pairs * 64;
+    const unsigned char* const* keys = scoring_.group->keys + next_block_;
+    if (scoring_.fetches) {
+      for (int b = 0; b < kBlocks; ++b) {
+        fetch_lines(scoring_.group->values[next_block_ + b], 0, padded_head_dim(task_.head_dim));
+      }
+    }
+    each<0, kBlocks * 2>([&](auto c) { tiles_.template zero<c.value>(); });
+    int64_t pair = 0;
+    for (; pair + kPairsPerTile <= pairs; pair += kPairsPerTile) {
+      multiply_dims<kBlocks, kInputTile, kBlockTile>(scoring_.packed + pair * 4, keys, pair * 64,
+                                                     half_bytes);
+    }
+    if (pair < pairs) {
+      multiply_dims<kBlocks, kLastQueryTile, kLastKeyTile>(scoring_.packed + pair * 4, keys,
+                                                           pair * 64, half_bytes);
+    }
+    float* scores = scores_[turn_] + next_block_ * kTokensPerBlock;
+    each<0, kBlocks * 2>(
+        [&](auto c) { tiles_.template store<c.value>(scores + c.value * 16, kTokens * 4); });
+    next_block_ += kBlocks;
+  }
+
+  // The next columns of all states; column 0 is that of the sums.
+  template <int kColumns>
+  void add_columns() {
+    const TileStep& step = rounded_;
+    const int64_t stride = step.tile->stride * 4;
+    float* states = step.tile->states + next_column_ * 16;
+    each<0, kColumns>([&](auto c) { tiles_.template load<c.value>(states + c.value * 16, stride); });
+    for (int64_t b = step.begin; b < step.end; ++b) {
+      if (step.fetches) {  // as many lines of keys as there are of values
+        const int64_t line = next_column_ * kTileHeight;
+        fetch_lines(step.group->next_keys[b], line, line + kColumns * kTileHeight);
+      }
+      tiles_.template load<kInputTile>(probabilities_[turn_] + b * kTileBytes, 64);
+      each<0, kColumns>([&](auto c) {
+        const int64_t values = next_column_ + c.value - 1;
+        tiles_.template load<kBlockTile>(
+            values < 0 ? kOnes.lines : step.group->values[b] + values * kTileBytes, 64);
+        tiles_.template dot_bf16<c.value, kInputTile, kBlockTile>();
+        tiles_.template zero<kBlockTile>();
+      });
+      tiles_.template zero<kInputTile>();
+    }
+    each<0, kColumns>([&](auto c) {
+      tiles_.template store<c.value>(states + c.value * 16, stride);
+      tiles_.template zero<c.value>();
+    });
+    next_column_ += kColumns;
+  }
+
+  // Whether some of the tile's queries do not attend to all of a block.
+  static bool is_masked(const TileStep& step, int64_t block) {
+    const QueryTile& tile = *step.tile;
+    const int64_t position = step.group->position_of(block);
+    return tile.first[tile.count - 1] > position ||
+           tile.last[0] < position + kTokensPerBlock - 1;
+  }
+
+  template <bool kMasks>
+  static __mmask16 outside_of(const TileStep& step, int64_t block, int query, int half) {
+    if constexpr (!kMasks) return 0;
+    return outside(step.group->position_of(block) + half * 16, step.tile->first[query],
+                   step.tile->last[query]);
+  }
+
+  // Of the step whose scores are made.
+  __m512 raw_at(int64_t block, int query, int half) const {
+    return _mm512_load_ps(scores_[turn_ ^ 1] + query * kTokens + block * kTokensPerBlock +
+                          half * 16);
+  }
+
+  template <bool kMasks>
+  void add_maxima(int64_t block, __m512 (&largest)[16]) const {
+    TIDEMILL_UNROLL_16
+    for (int i = 0; i < 16; ++i) {
+      const __m512 first =
+          masked_to(kMasked, outside_of<kMasks>(scored_, block, i, 0), raw_at(block, i, 0));
+      const __m512 second =
+          masked_to(kMasked, outside_of<kMasks>(scored_, block, i, 1), raw_at(block, i, 1));
+      largest[i] = _mm512_max_ps(largest[i], _mm512_max_ps(first, second));
+    }
+  }
+
+  template <bool kMasks>
+  void round_block(int64_t block, const float* shifts) {
+    const __m512 unit = _mm512_set1_ps(task_.scale * kLog2OfE);
+    unsigned char* out = probabilities_[turn_ ^ 1] + block * kTileBytes;
+    TIDEMILL_UNROLL_16
+    for (int i = 0; i < 16; ++i) {
+      const __m512 shift = _mm512_set1_ps(shifts[i]);
+      __m512 p[2];
+      TIDEMILL_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const __m512 x = _mm512_fmsub_ps(raw_at(block, i, half), unit, shift);
+        p[half] = masked_to(0.0f, outside_of<kMasks>(scored_, block, i, half), power_of_two(x));
+      }
+      _mm512_store_si512(out + i * 64, rounded(p[0], p[1]));
+    }
+  }
+
+  // Maxima, what they multiply states by, and probabilities: a tile for each block.
+  template <typename MultiplyUntil>
+  void round_step(const MultiplyUntil& multiply_until) {
+    const TileStep& step = scored_;
+    QueryTile& tile = *step.tile;
+    __m512 largest[16];
+    TIDEMILL_UNROLL_16
+    for (int i = 0; i < 16; ++i) largest[i] = _mm512_set1_ps(kMasked);
+    for (int64_t b = step.begin; b < step.end; ++b) {
+      if (is_masked(step, b)) {
+        add_maxima<true>(b, largest);
+      } else {
+        add_maxima<false>(b, largest);
+      }
+    }
+    const __m512 log2_of_e = _mm512_set1_ps(kLog2OfE);
+    const __m512 group_max = _mm512_mul_ps(max_of_each(largest), _mm512_set1_ps(task_.scale));
+    const __m512 old_max = _mm512_load_ps(tile.max);
+    const __m512 max = _mm512_max_ps(group_max, old_max);
+    const __m512 growth = _mm512_mul_ps(_mm512_sub_ps(old_max, max), log2_of_e);
+    _mm512_store_ps(tile.factor, power_of_two(growth));
+    _mm512_store_ps(tile.max, max);
+    alignas(64) float shifts[kTile];
+    _mm512_store_ps(shifts, _mm512_mul_ps(max, log2_of_e));
+    for (int64_t b = step.begin; b < step.end; ++b) {
+      multiply_until(b - step.begin + 1);
+      if (is_masked(step, b)) {
+        round_block<true>(b, shifts);
+      } else {
+        round_block<false>(b, shifts);
+      }
+    }
+    scale_states(tile);
+  }
+
+  // A factor of one leaves a state as it is.
+  static void scale_states(const QueryTile& tile) {
+    const __m512 factors = _mm512_load_ps(tile.factor);
+    const __mmask16 changed = _mm512_cmp_ps_mask(factors, _mm512_set1_ps(1.0f), _CMP_NEQ_UQ);
+    auto left = static_cast<unsigned>(changed) & ((1u << tile.count) - 1);
+    for (; left != 0; left &= left - 1) {
+      const int query = __builtin_ctz(left);
+      const __m512 factor = _mm512_set1_ps(tile.factor[query]);
+      float* state = tile.states + query * tile.stride;
+      state[kSumColumn] *= tile.factor[query];
+      for (int64_t d = kStateHeader; d < tile.stride; d += 16) {
+        _mm512_store_ps(state + d, _mm512_mul_ps(_mm512_load_ps(state + d), factor));
+      }
+    }
+  }
+
+  const AttentionTask& task_;
+  const int64_t columns_;  // of states
+  Tiles tiles_;
+  int64_t shaped_for_ = 0;  // queries; 0: tiles have no shapes yet
+  TileStep scoring_;        // scores are being made, in their slot of this turn
+  TileStep scored_;         // probabilities are being made of the last turn's
+  TileStep rounded_;        // values are being added with probabilities in their slot of this turn
+  int turn_ = 0;
+  int64_t next_block_ = 0, next_column_ = 0;  // of tiles' work in this turn
+  alignas(64) float scores_[2][kTile * kTokens];
+  alignas(64) unsigned char probabilities_[2][kGroupBlocks * kTileBytes];
+};
+
+// The tile's queries that attend to any of a group.
+inline Active active_in(const QueryTile& tile, const Group& group) {
+  const int64_t last = group.position_of(group.count) - 1;
+  Active active;
+  while (active.begin < tile.count && tile.last[active.begin] < group.position) ++active.begin;
+  active.end = active.begin;
+  while (active.end < tile.count && tile.first[active.end] <= last) ++active.end;
+  return active;
+}
+
+// The sums are where they belong already.
+inline void store_maxima(const QueryTile& tile) {
+  for (int64_t i = 0; i < tile.count; ++i) tile.states[i * tile.stride] = tile.max[i];
+}
+
+template <typename Tiles>
+void attend_on_tiles(const AttentionTask& task) {
+  const int64_t num_tiles = (task.num_queries + kTile - 1) / kTile;
+  QueryTile tiles[kTaskTiles];
+  bool is_packed[kTaskTiles] = {};
+  alignas(64) unsigned char packed[kTaskTiles][kTile * kMaxHeadDim * 2];
+  TileWalk<Tiles> walk(task);
+  Group groups[3];  // of the steps under way
+  for (int64_t t = 0; t < num_tiles; ++t) load_tile(task, t * kTile, tiles[t]);
+  int64_t index = task.begin;
+  for (int turn = 0; index < task.end; turn = (turn + 1) % 3) {
+    Group& group = groups[turn] = group_at(task, index);
+    index += group.count;
+    bool fetches = true;
+    for (int64_t t = 0; t < num_tiles; ++t) {
+      QueryTile& tile = tiles[t];
+      const Active active = active_in(tile, group);
+      const int64_t num_active = active.end - active.begin;
+      if (num_active == 0) continue;
+      if (num_active <= kMaxRowQueries) {
+        walk.finish();
+        add_rows_by_pairs<kMaxRowQueries>(task, group, active, tile);
+      } else {
+        if (!is_packed[t]) pack_queries(task, tile, packed[t]);
+        is_packed[t] = true;
+        TileStep step{.tile = &tile, .packed = packed[t], .group = &group, .fetches = fetches};
+        step.end = group.count;
+        while (group.position_of(step.begin + 1) <= tile.first[0]) ++step.begin;
+        while (group.position_of(step.end - 1) > tile.last[tile.count - 1]) --step.end;
+        walk.add(step);
+      }
+      fetches = false;
+    }
+  }
+  walk.finish();
+  for (int64_t t = 0; t < num_tiles; ++t) store_maxima(tiles[t]);
+}
+
+}  // namespace
+}  // namespace tidemill
