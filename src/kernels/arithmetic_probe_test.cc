@@ -75,11 +75,11 @@ TEST(ArithmeticProbe, OfTilesDoesTheDotsThatItCounts) {
   if (!runs_here("avx512")) GTEST_SKIP() << "no AVX-512, which stands beside the tiles";
   std::optional<test::TrappedTiles> trapped;
   if (!runs_here("amx")) trapped.emplace();
-  EXPECT_EQ(amx::multiply_bf16(2), 2 * 3 * 2 * 16 * 16 * 32);
-  EXPECT_EQ(amx::multiply_bytes(2), 2 * 3 * 2 * 16 * 16 * 64);
-  // For both: configure, three zeroes, release, and twice four loads, three dots, four zeroes.
+  EXPECT_EQ(amx::multiply_bf16(2), 2 * 4 * 2 * 16 * 16 * 32);
+  EXPECT_EQ(amx::multiply_bytes(2), 2 * 4 * 2 * 16 * 16 * 64);
+  // For both: configure, four zeroes, release, and twice four loads, four dots, four zeroes.
   if (trapped) {
-    EXPECT_EQ(trapped->num_executed(), 2 * (5 + 2 * 11));
+    EXPECT_EQ(trapped->num_executed(), 2 * (6 + 2 * 12));
   }
 }
 

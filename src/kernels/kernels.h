@@ -66,9 +66,18 @@ struct Rotary {
   float norm_epsilon = 0.0f;
 };
 
+// Rows that a core takes from product to product alone, where a step has many.
+struct StripSize {
+  // So many that a panel is used often before the next is read, so few that their floats stay in
+  // the core's own cache.
+  int64_t rows = 48;
+  int64_t multiple_of = 12;  // rows of a whole tile
+};
+
 struct Kernels {
   const char* name = "";         // "reference", "avx2", "avx512", "amx"
   const char* description = "";  // one line for `inspect`
+  StripSize strip;
 
   // 64-byte aligned, zeroed; huge pages where they help. Throws std::bad_alloc.
   Buffer (*allocate)(size_t bytes) = nullptr;

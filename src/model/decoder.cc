@@ -250,14 +250,15 @@ void Decoder::layers_together(Lane& lane, const TokenRows& rows) {
 
 bool Decoder::goes_by_strips(const Lane& lane, int64_t num_rows) const {
   return layer_bytes_ <= kMaxLayerBytes && communicator_.num_ranks() == 1 &&
-         num_rows >= kStripRows * lane.count();
+         num_rows >= kernels_.strip.rows * lane.count();
 }
 
-// As many strips as come nearest to kStripRows each, all of one size.
-int64_t Decoder::rows_of_strips(int64_t num_rows) {
-  const int64_t num_strips = std::max<int64_t>(1, (num_rows + kStripRows / 2) / kStripRows);
+// As many strips as come nearest to the variant's size, all of one.
+int64_t Decoder::rows_of_strips(int64_t num_rows) const {
+  const int64_t wanted = kernels_.strip.rows;
+  const int64_t num_strips = std::max<int64_t>(1, (num_rows + wanted / 2) / wanted);
   const int64_t rows = (num_rows + num_strips - 1) / num_strips;
-  return round_up(rows, kTileRows);
+  return round_up(rows, kernels_.strip.multiple_of);
 }
 
 // Rows of scratch space for each lane: a share, the largest if there is room.

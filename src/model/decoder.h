@@ -65,17 +65,13 @@ class Decoder {
     Range rows;
     int64_t scratch = 0;
   };
-  // Rows of a strip: so many that a panel is used often before the next is read, so few that their
-  // floats stay in a core's own cache. Whole tiles of the fastest variant without AMX.
-  static constexpr int64_t kStripRows = 48;
-  static constexpr int64_t kTileRows = 12;
   // Strips read a layer's weights again and again: they have to stay in the shared cache.
   static constexpr int64_t kMaxLayerBytes = int64_t{12} << 20;
 
   int64_t scratch_rows(int64_t num_rows, int64_t num_lanes) const;
   bool goes_by_strips(const Lane& lane, int64_t num_rows) const;
   void layers_together(Lane& lane, const TokenRows& rows);
-  static int64_t rows_of_strips(int64_t num_rows);
+  int64_t rows_of_strips(int64_t num_rows) const;
   void layers_by_strips(Lane& lane, const TokenRows& rows);
 
   void project_in(Lane& lane, const LayerWeights& weights, const Strip& strip);

@@ -89,7 +89,7 @@ void finish_tile(const ProductTile& tile, int64_t parts, int64_t first_row, int6
 // groups have room there. A variant of larger tiles is told where the group behind begins.
 inline const unsigned char* ahead_of(const unsigned char* next_group, int64_t num_next_panels,
                                      int64_t panel_stride, int64_t row, int64_t max_rows) {
-  if (max_rows > kTileRows) return num_next_panels > 0 ? next_group : nullptr;
+  if (max_rows > kTileRows) return row == 0 && num_next_panels > 0 ? next_group : nullptr;
   constexpr int64_t kMaxGroupBytes = 400 * 1024;  // two of them in 1 MiB of L2
   constexpr int64_t kPanelsPerTile = kTilePanels / 4 * kPanelsAhead;
   const int64_t first = (row / kTileRows - 1) * kPanelsPerTile;
@@ -260,9 +260,10 @@ int64_t multiply_peak(Numbers numbers, int64_t rounds) {
 }
 
 template <const Inner& kInner>
-constexpr Kernels make_kernels(const char* name, const char* description) {
+constexpr Kernels make_kernels(const char* name, const char* description, StripSize strip = {}) {
   return {.name = name,
           .description = description,
+          .strip = strip,
           .allocate = allocate,
           .embed = embed,
           .rms_norm = rms_norm<kInner>,

@@ -48,12 +48,11 @@ void store32(const __m256i (&values)[4], bool nibble_order, unsigned char* out) 
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), bytes);
 }
 
-// The eight numbers from `i` on, over the scale, at most +-largest.
+// The eight numbers from `i` on as integers, at most +-largest.
 __m256i rounded(const QuantizedGroup& group, int64_t i, int32_t largest) {
   const __m256i mask = lanes_left(group.broken ? 0 : group.count - i);
   const __m256 x = _mm256_maskload_ps(group.in + i, mask);
-  const __m256i q =
-      _mm256_cvtps_epi32(_mm256_div_ps(x, _mm256_set1_ps(group.broken ? 1.0f : group.scale)));
+  const __m256i q = _mm256_cvtps_epi32(_mm256_mul_ps(x, _mm256_set1_ps(group.factor)));
   return _mm256_max_epi32(_mm256_min_epi32(q, _mm256_set1_epi32(largest)),
                           _mm256_set1_epi32(-largest));
 }

@@ -42,11 +42,11 @@ void store16(__m512i values, bool nibble_order, unsigned char* out) {
                    ordered(_mm512_cvtepi32_epi8(values), nibble_order));
 }
 
-// The 16 numbers from `i` on, over the scale. Over it the group's largest number is the largest
-// integer, and nothing is beyond.
+// The 16 numbers from `i` on as integers: the group's largest number is the largest integer, and
+// nothing is beyond.
 __m512i rounded(const QuantizedGroup& group, int64_t i) {
   const __m512 x = numbers_at(group.in, i, group.broken ? 0 : group.count);
-  return _mm512_cvtps_epi32(_mm512_div_ps(x, _mm512_set1_ps(group.divisor)));
+  return _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(group.factor)));
 }
 
 struct Ops {

@@ -18,8 +18,8 @@ struct QuantizedGroup {
   int64_t index;
   bool nibble_order;
   float scale;
-  bool broken;    // its scale is NaN and its integers are zero
-  float divisor;  // the scale; 1 if broken
+  bool broken;   // its scale is NaN and its integers are zero
+  float factor;  // of a number to be an integer; 1 if broken
 };
 
 // Where the group's integers and the row's scales go.
@@ -51,7 +51,7 @@ void quantize_row(const float* in, int64_t count, const QuantizedForm& form, int
     max = broken ? __builtin_nanf("") : max > kMinAbsMax ? max : kMinAbsMax;
     const QuantizedGroup group{
         in + begin,        numbers,       places, index,
-        form.nibble_order, max / largest, broken, broken ? 1.0f : max / largest};
+        form.nibble_order, max / largest, broken, broken ? 1.0f : largest / max};
     const QuantizedRun first{out + begin, out + padded};
     if (form.parts == 1) {
       Ops::round_group(group, first);

@@ -40,9 +40,10 @@ void quantize(const float* in, int64_t count, const QuantizedForm& form, int64_t
     const int64_t left = count - begin < per_group ? count - begin : per_group;
     const float max = abs_max(in + begin, left > 0 ? left : 0);
     const float scale = max / largest;
+    const float factor = largest / max;
     GroupScale scales[2] = {{form.parts == 2 ? scale * 256.0f : scale, 0}, {scale, 0}};
     for (int64_t i = 0; i < left && max == max; ++i) {
-      const auto value = static_cast<int32_t>(clamped(rintf(in[begin + i] / scale), largest));
+      const auto value = static_cast<int32_t>(clamped(rintf(in[begin + i] * factor), largest));
       const int32_t low = static_cast<signed char>(value & 255);
       const int32_t parts[2] = {form.parts == 2 ? (value - low) / 256 : value, low};
       for (int64_t part = 0; part < form.parts; ++part) {

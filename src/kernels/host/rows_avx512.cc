@@ -90,7 +90,7 @@ void finish_silu(const FinishedTile& given) {
       const __m512 x = sums_at(tile, row, 2 * c, kAll);
       const __m512 up = sums_at(tile, row, 2 * c + 16, kAll);
       const __m512 e = exp512(_mm512_sub_ps(_mm512_setzero_ps(), x));
-      const __m512 silu = _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0f), e));
+      const __m512 silu = _mm512_mul_ps(x, reciprocal512(_mm512_add_ps(_mm512_set1_ps(1.0f), e)));
       store(tile, row, c, lanes_left(tile.num_cols - c), _mm512_mul_ps(silu, up));
     }
   }

@@ -30,6 +30,13 @@ inline __m512 exp512(__m512 x) {
 
 inline float exp512_one(float x) { return _mm512_cvtss_f32(exp512(_mm512_set1_ps(x))); }
 
+// 1 / x of a number from 1 on, to the last bit or the one before: a step of Newton's behind 14 bits
+// takes a fifth of a division's time.
+inline __m512 reciprocal512(__m512 x) {
+  const __m512 r = _mm512_rcp14_ps(x);
+  return _mm512_mul_ps(r, _mm512_fnmadd_ps(x, r, _mm512_set1_ps(2.0f)));
+}
+
 // Halves are added to halves: one order for every sum over lanes.
 inline float sum512(__m512 v) {
   const __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));

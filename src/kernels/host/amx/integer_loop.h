@@ -58,7 +58,10 @@ class IntegerProduct {
   template <int kRowTiles, int kPanels>
   void run() {
     PortionWalk walk(product_, Weights::kInputsPerRow);
-    const int64_t per_pass = tiles_per_pass(walk);
+    const int64_t per_pass =
+        streams_ ? walk.num_tiles()
+                 // A pass of whole groups: their totals stand where the sums of a part would.
+                 : equal_passes(walk.num_tiles(), walk.tiles_per_group(), kRowTiles);
     while (walk.num_tiles() > 0) {
       Pass pass = next_pass(walk, per_pass);
       each_kind_of_block<kRowTiles, kPanels>(
@@ -74,13 +77,12 @@ class IntegerProduct {
   using I = typename V::I;
 
   // Unpacked int4 is used at once, two tiles of each panel in turn, or by several blocks of rows:
-  // then it is a whole pass of a set of panels.
+  // then it is a whole pass of all panels.
   static constexpr int64_t kRingTiles = 2;
   static constexpr int64_t kMaxSetPanels = 4;
   static constexpr int64_t kRingSlotBytes = kMaxSetPanels * kRingTiles * kTileBytes;
-  static constexpr int64_t kPassPanels = 2;  // with several blocks
-  static constexpr int64_t kPassPanelBytes = kTilesPerPass * kTileBytes + 64;  // no power of two
-  static constexpr int64_t kPassBytes = kPassPanels * kPassPanelBytes;
+  static constexpr int64_t kPassPanelBytes = kMaxTilesPerPass * kTileBytes + 64;  // no power of two
+  static constexpr int64_t kPassBytes = kTilePanels * kPassPanelBytes;
   static_assert(2 * kRingSlotBytes <= kPassBytes);
   static constexpr int64_t kMaxSums = 4;  // tiles of a block
 
@@ -92,23 +94,12 @@ class IntegerProduct {
     const unsigned char* next;  // where the panels of the next pass begin; null: nothing is wanted
   };
 
-  // Panels that are multiplied together, and what is under way for them.
-  struct Set {
-    int64_t panel;
-    bool unpacked;  // a pass of them
-    Fetcher& fetcher;
+  // What goes on beside products.
+  struct Beside {
+    Fetcher fetcher;
     WaitingSums<Weights::kMiddle, V> waiting;
+    bool unpacked;  // a pass of all panels
   };
-
-  int64_t tiles_per_pass(const PortionWalk& walk) const {
-    const int64_t num_tiles = walk.num_tiles();
-    if (streams_) return num_tiles;
-    const int64_t num_passes = (num_tiles + kTilesPerPass - 1) / kTilesPerPass;
-    const int64_t per_pass = (num_tiles + num_passes - 1) / num_passes;
-    // A pass of whole groups: their totals stand where the sums of a part would.
-    const int64_t per_group = walk.tiles_per_group();
-    return (per_pass + per_group - 1) / per_group * per_group;
-  }
 
   static int64_t begin_of(PortionWalk walk) {
     Portion portion;
@@ -145,35 +136,40 @@ class IntegerProduct {
     static_assert(kRowTiles * kPanels <= kMaxSums && kPanels <= kMaxSetPanels);
     using TilePlan = Plan<kRowTiles, kPanels>;
     tiles_.configure(TilePlan::shapes(rows.last_rows, pass.walk.tile_inputs() / 4));
-    Fetcher fetcher{.next = pass.next,
-                    .panel_stride = product_.panel_stride,
-                    .num_panels = product_.num_panels,
-                    .num_rows = pass.num_rows,
-                    .num_steps = pass.num_tiles * num_blocks<kPanels>(product_.num_panels, rows),
-                    .credit = 0};
-    each_set_of_panels<kPanels>(product_.num_panels, [&](auto used, int64_t panel) {
-      Set set{panel, is_unpacked_whole(pass, rows), fetcher, {product_, panel}};
-      if (set.unpacked) unpack_pass<used.value>(pass, panel);
-      for (int64_t b = 0; b < rows.count; ++b) {
-        constexpr int64_t kBlockRows = kRowTiles * kTileHeight;
-        multiply_block<TilePlan, kRowTiles, used.value>(pass, set, rows.first_row + b * kBlockRows,
+    Beside beside{.fetcher = {.next = pass.next,
+                              .panel_stride = product_.panel_stride,
+                              .num_panels = product_.num_panels,
+                              .num_rows = pass.num_rows,
+                              .num_steps = pass.num_tiles *
+                                           num_blocks<kPanels>(product_.num_panels, rows),
+                              .credit = 0},
+                  .waiting = WaitingSums<Weights::kMiddle, V>(product_),
+                  .unpacked = is_unpacked_whole(pass, rows)};
+    if (beside.unpacked) unpack_pass(pass);
+    constexpr int64_t kBlockRows = kRowTiles * kTileHeight;
+    for (int64_t b = 0; b < rows.count; ++b) {
+      each_set_of_panels<kPanels>(product_.num_panels, [&](auto used, int64_t panel) {
+        multiply_block<TilePlan, kRowTiles, used.value>(pass, beside, panel,
+                                                        rows.first_row + b * kBlockRows,
                                                         kBlockRows - kTileHeight + rows.last_rows);
-      }
-      set.waiting.template apply_scales<used.value>(1);
-    });
+      });
+    }
+    beside.waiting.finish();
   }
 
   static bool is_unpacked_whole(const Pass& pass, const RowBlocks& rows) {
-    return Weights::kPacked && rows.count > 1 && pass.num_tiles <= kTilesPerPass;
+    return Weights::kPacked && rows.count > 1 && pass.num_tiles <= kMaxTilesPerPass;
   }
 
   template <typename TilePlan, int kRowTiles, int kUsed>
-  void multiply_block(const Pass& pass, Set& set, int64_t row, int64_t num_rows) {
+  void multiply_block(const Pass& pass, Beside& beside, int64_t panel, int64_t row,
+                      int64_t num_rows) {
     constexpr int64_t kPartialStride = kTilePanels * 64;
     const SumsPlace partial{
-        reinterpret_cast<unsigned char*>(product_.sums) + row * kPartialStride + set.panel * 64,
+        reinterpret_cast<unsigned char*>(product_.sums) + row * kPartialStride + panel * 64,
         kPartialStride};
-    const bool in_turn = Weights::kPacked && !set.unpacked;
+    if (beside.waiting.num_panels() != kUsed) beside.waiting.finish();
+    const bool in_turn = Weights::kPacked && !beside.unpacked;
     const int64_t max_tiles = in_turn ? kRingTiles : pass.num_tiles;
     PortionWalk walk = pass.walk;
     Portion portion;
@@ -181,23 +177,30 @@ class IntegerProduct {
     bool is_any = walk.next(max_tiles, portion);
     unsigned char* unpacked = unpacked_;
     unsigned char* unpacked_behind = unpacked_ + kRingSlotBytes;
-    if (in_turn) unpack<kUsed>(set.panel, portion, unpacked, kRingTiles * kTileBytes);
+    if (in_turn) unpack(panel, kUsed, portion, unpacked, kRingTiles * kTileBytes);
     if (!portion.starts) load_sums<TilePlan, kRowTiles, kUsed>(tiles_, partial);
     while (is_any) {
       is_any = walk.next(max_tiles, behind);
       if (in_turn && is_any) {
-        unpack<kUsed>(set.panel, behind, unpacked_behind, kRingTiles * kTileBytes);
+        unpack(panel, kUsed, behind, unpacked_behind, kRingTiles * kTileBytes);
       }
       if (portion.starts) zero_sums<TilePlan, kRowTiles, kUsed>(tiles_);
-      const Operands operands = operands_of(pass, set, portion, in_turn ? unpacked : nullptr, row);
+      Operands operands = operands_of(pass, portion, panel, row);
+      if (in_turn) {
+        operands.weights = unpacked;
+        operands.weights_stride = kRingTiles * kTileBytes;
+      } else if (beside.unpacked) {
+        operands.weights = unpacked_at(pass, portion, panel);
+        operands.weights_stride = kPassPanelBytes;
+      }
       add_products<Weights, TilePlan, kRowTiles, kUsed>(tiles_, operands, [&](int64_t t) {
-        set.fetcher.template advance<Tiles>();
-        set.waiting.template apply_scales<kUsed>(portion.tiles_to_sum - t);
+        beside.fetcher.template advance<Tiles>();
+        beside.waiting.template apply_scales<kUsed>(portion.tiles_to_sum - t);
       });
       if (portion.ends) {
         store_sums<TilePlan, kRowTiles, kUsed>(tiles_, {sums_[slot_], kUsed * 64});
-        if (streams_) fetch_scales<kUsed>(set.panel, portion);
-        set.waiting.add(sums_[slot_], row, num_rows, portion);
+        if (streams_) fetch_scales<kUsed>(panel, portion);
+        beside.waiting.add(sums_[slot_], {row, num_rows}, {panel, kUsed}, portion);
         slot_ = 1 - slot_;
       } else if (!is_any) {
         store_sums<TilePlan, kRowTiles, kUsed>(tiles_, partial);
@@ -209,36 +212,38 @@ class IntegerProduct {
     }
   }
 
-  Operands operands_of(const Pass& pass, const Set& set, const Portion& portion,
-                       const unsigned char* in_turn, int64_t row) const {
-    Operands operands{.in = product_.in + row * product_.in_stride + portion.inputs,
-                      .in_stride = product_.in_stride,
-                      .weights = product_.panels + set.panel * product_.panel_stride + portion.rows,
-                      .weights_stride = product_.panel_stride,
-                      .rows_per_tile = pass.walk.tile_inputs() / 4,
-                      .num_tiles = portion.num_tiles,
-                      .streams = streams_ && !Weights::kPacked};
-    if (in_turn != nullptr) {
-      operands.weights = in_turn;
-      operands.weights_stride = kRingTiles * kTileBytes;
-    } else if (set.unpacked) {
-      operands.weights = unpacked_ + (portion.inputs - pass.first_input) * kPanelChannels;
-      operands.weights_stride = kPassPanelBytes;
-    }
-    return operands;
+  Operands operands_of(const Pass& pass, const Portion& portion, int64_t panel,
+                       int64_t row) const {
+    return {.in = product_.in + row * product_.in_stride + portion.inputs,
+            .in_stride = product_.in_stride,
+            .weights = product_.panels + panel * product_.panel_stride + portion.rows,
+            .weights_stride = product_.panel_stride,
+            .rows_per_tile = pass.walk.tile_inputs() / 4,
+            .num_tiles = portion.num_tiles,
+            .streams = streams_ && !Weights::kPacked,
+            .panel_end = product_.panel_stride - portion.rows};
+  }
+
+  // Where a portion of a pass that is unpacked as a whole begins.
+  unsigned char* unpacked_at(const Pass& pass, const Portion& portion, int64_t panel) {
+    return unpacked_ + panel * kPassPanelBytes +
+           (portion.inputs - pass.first_input) * kPanelChannels;
   }
 
   // A row of eight inputs becomes two of four bytes each, in the order in which the activations
   // lie.
-  template <int kUsed>
-  void unpack(int64_t panel, const Portion& portion, unsigned char* to, int64_t to_stride) {
+  void unpack(int64_t panel, int64_t num_panels, const Portion& portion, unsigned char* to,
+              int64_t to_stride) {
     if constexpr (Weights::kPacked) {
       const I middle = V::set1_byte(has_middle_ ? Weights::kMiddleOfWeights : int8_t{0});
-      for (int p = 0; p < kUsed; ++p) {
+      for (int64_t p = 0; p < num_panels; ++p) {
         const unsigned char* from =
             product_.panels + (panel + p) * product_.panel_stride + portion.rows;
         for (int64_t row = 0; row < portion.num_rows; ++row) {
-          if (streams_) Tiles::fetch(from + row * 64 + kStreamBytes);
+          if (streams_) {
+            fetch_stream<Tiles>(from + row * 64, 1, from - portion.rows + product_.panel_stride,
+                                product_.panel_stride, num_panels);
+          }
           const I packed = V::load(from + row * 64);
           unsigned char* target = to + p * to_stride + row * 128;
           V::store_bytes(target, V::subtract_bytes(V::low_nibbles(packed), middle));
@@ -249,15 +254,10 @@ class IntegerProduct {
     }
   }
 
-  template <int kUsed>
-  void unpack_pass(const Pass& pass, int64_t panel) {
-    if constexpr (kUsed <= kPassPanels) {
-      PortionWalk walk = pass.walk;
-      for (Portion portion; walk.next(pass.num_tiles, portion);) {
-        unpack<kUsed>(panel, portion,
-                      unpacked_ + (portion.inputs - pass.first_input) * kPanelChannels,
-                      kPassPanelBytes);
-      }
+  void unpack_pass(const Pass& pass) {
+    PortionWalk walk = pass.walk;
+    for (Portion portion; walk.next(pass.num_tiles, portion);) {
+      unpack(0, product_.num_panels, portion, unpacked_at(pass, portion, 0), kPassPanelBytes);
     }
   }
 
@@ -266,8 +266,9 @@ class IntegerProduct {
   void fetch_scales(int64_t panel, const Portion& portion) const {
     if (portion.scales % 64 != 0) return;
     for (int p = 0; p < kUsed; ++p) {
-      Tiles::fetch(product_.panels + (panel + p) * product_.panel_stride + portion.scales +
-                   kStreamBytes);
+      const unsigned char* begin = product_.panels + (panel + p) * product_.panel_stride;
+      fetch_stream<Tiles>(begin + portion.scales, 1, begin + product_.panel_stride,
+                          product_.panel_stride, kUsed);
     }
   }
 

@@ -19,18 +19,38 @@ namespace {
 template <int32_t kMiddle, typename V>
 class WaitingSums {
  public:
-  WaitingSums(const ProductTile& product, int64_t panel) : product_(product), panel_(panel) {}
+  explicit WaitingSums(const ProductTile& product) : product_(product) {}
+
+  struct Part {
+    int64_t first, count;
+  };
 
   // Of a row the panels stand side by side, 64 bytes each. What waited before is done.
-  void add(const unsigned char* sums, int64_t first_row, int64_t num_rows, const Portion& portion) {
+  void add(const unsigned char* sums, Part rows, Part panels, const Portion& portion) {
     sums_ = sums;
-    first_row_ = first_row;
-    num_left_ = num_rows;
+    first_row_ = rows.first;
+    num_left_ = rows.count;
+    panel_ = panels.first;
+    num_panels_ = panels.count;
     group_ = portion.group;
     scales_ = portion.scales;
   }
 
-  // To an equal share of what waits, when so many steps are left for it.
+  int64_t num_panels() const { return num_panels_; }
+
+  // Nothing waits any more.
+  void finish() {
+    switch (num_panels_) {
+      case 1:
+        return apply_scales<1>(1);
+      case 2:
+        return apply_scales<2>(1);
+      case 4:
+        return apply_scales<4>(1);
+    }
+  }
+
+  // To an equal share of what waits, kUsed panels, when so many steps are left for it.
   template <int kUsed>
   void apply_scales(int64_t steps_left) {
     const int64_t count = (num_left_ + steps_left - 1) / steps_left;
@@ -98,8 +118,9 @@ class WaitingSums {
   }
 
   const ProductTile& product_;
-  const int64_t panel_;
   const unsigned char* sums_ = nullptr;
+  int64_t panel_ = 0;
+  int64_t num_panels_ = 0;
   int64_t first_row_ = 0;
   int64_t num_left_ = 0;
   int64_t group_ = 0;

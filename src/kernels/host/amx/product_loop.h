@@ -38,9 +38,9 @@ void sweep_bf16(Tiles& tiles, const ProductTile& product, const Bf16Pass& pass,
                   .num_rows = kTileHeight,
                   .num_steps = num_blocks<kPanels>(product.num_panels, rows),
                   .credit = 0};
-  each_set_of_panels<kPanels>(product.num_panels, [&](auto used, int64_t panel) {
-    for (int64_t b = 0; b < rows.count; ++b) {
-      const int64_t row = rows.first_row + b * kRowTiles * kTileHeight;
+  for (int64_t b = 0; b < rows.count; ++b) {
+    const int64_t row = rows.first_row + b * kRowTiles * kTileHeight;
+    each_set_of_panels<kPanels>(product.num_panels, [&](auto used, int64_t panel) {
       const SumsPlace sums{
           reinterpret_cast<unsigned char*>(product.sums) + row * kSumsStride + panel * 64,
           kSumsStride};
@@ -56,12 +56,13 @@ void sweep_bf16(Tiles& tiles, const ProductTile& product, const Bf16Pass& pass,
           .weights_stride = product.panel_stride,
           .rows_per_tile = kTileHeight,
           .num_tiles = pass.num_tiles,
-          .streams = pass.streams};
+          .streams = pass.streams,
+          .panel_end = product.panel_stride - pass.first_tile * kTileBytes};
       add_products<Bf16Dot, TilePlan, kRowTiles, used.value>(
           tiles, operands, [&](int64_t) { fetcher.template advance<Tiles>(); });
       store_sums<TilePlan, kRowTiles, used.value>(tiles, sums);
-    }
-  });
+    });
+  }
 }
 
 // A single tile of rows makes one pass, in which its four panels are four streams. More rows have
@@ -70,9 +71,9 @@ template <typename Tiles>
 void multiply_bf16(Blocking blocking, Tiles& tiles, const ProductTile& product) {
   const int64_t num_tiles = product.num_steps / kTileHeight;
   const bool streams = product.num_rows <= kTileHeight;
-  const int64_t num_passes = streams ? 1 : (num_tiles + kTilesPerPass - 1) / kTilesPerPass;
-  const int64_t per_pass = (num_tiles + num_passes - 1) / num_passes;
   with_blocking(blocking, [&](auto row_tiles, auto panels) {
+    const int64_t per_pass =
+        streams ? num_tiles : equal_passes(num_tiles, 1, row_tiles.value);
     for (int64_t first = 0; first < num_tiles; first += per_pass) {
       const int64_t left = num_tiles - first;
       Bf16Pass pass{first, left < per_pass ? left : per_pass, nullptr, streams};

@@ -21,7 +21,7 @@ enum class Blocking : uint8_t { k3x1, k2x2, k2x1 };
 //
 // bf16 and int8 per channel: of a prototype on a Sapphire Rapids core, weights from L2, this was
 // the fastest beside an awake hyper-thread and as fast as any beside a sleeping one.
-inline constexpr Blocking kDefaultBlocking = Blocking::k3x1;
+inline constexpr Blocking kDefaultBlocking = Blocking::k2x2;
 // Integers in groups: for each group and 16 x 16 sums the vector unit has some 24 to 40 cycles of
 // scales to apply, the tiles 16 or 32 of products (groups of up to 64, of 128). What that reads of
 // a row is read once for two panels here.
@@ -35,7 +35,7 @@ inline constexpr int64_t kFewRowsInt4 = 8;
 
 // Most rows of a tile that the driver asks for: a multiple of every blocking. 1,024 inputs of bf16
 // or 2,048 of int8 of them, a group of panels and their sums fit into 1 MiB of L2.
-inline constexpr int64_t kAmxRows = 288;
+inline constexpr int64_t kAmxRows = 192;
 
 // Tile instructions, and AVX-512 for few rows.
 namespace amx {

@@ -184,35 +184,42 @@ void multiply_noting(Blocking blocking, const ProductTile& tile) {
 }
 
 TEST(TileIntegers, ManyRowsFetchEveryLineThatComesNextOnce) {
-  // Of one pass, and of two: where K is cut, in inputs.
   struct Fetching {
     PackedFormat format;
     Shape shape;
-    int64_t cut;
   };
   for (const Fetching& test_case :
-       {Fetching{int8(0), {97, 5, 576}, 0}, Fetching{int8(0), {33, 3, 2112}, 17 * 64},
-        Fetching{int4(128, Offsets::kZero), {70, 5, 576}, 0},
-        Fetching{int4(128, Offsets::kZero), {288, 3, 2176}, 9 * 128},
-        Fetching{int8(32), {17, 8, 128}, 0}}) {
+       {Fetching{int8(0), {97, 5, 576}}, Fetching{int8(0), {33, 3, 2112}},
+        Fetching{int4(128, Offsets::kZero), {70, 5, 576}},
+        Fetching{int4(128, Offsets::kZero), {288, 3, 2176}}, Fetching{int8(32), {17, 8, 128}}}) {
     IntegerOperands operands(test_case.format, test_case.shape);
     const int64_t stride = operands.panel_stride();
     const int64_t num_panels = test_case.shape.panels;
     const std::vector<unsigned char> ahead(static_cast<size_t>(stride * num_panels));
-    // Groups before the cut, and their rows of scales.
-    const int64_t per_row = operands.is_int4() ? 8 : 4;
     const int64_t group = test_case.format.group;
-    const int64_t cut = (test_case.cut / per_row + (group == 0 ? 0 : test_case.cut / group)) * 64;
+    const int64_t tile_inputs = group % 64 == 0 ? 64 : 32;
+    const int64_t num_tiles = (test_case.shape.k + tile_inputs - 1) / tile_inputs;
+    // Where a pass begins: groups before it have rows of scales, too.
+    const auto begin_of = [&](int64_t tiles) {
+      const int64_t inputs = tiles * tile_inputs;
+      return (inputs / (operands.is_int4() ? 8 : 4) + (group == 0 ? 0 : inputs / group)) * 64;
+    };
     for (const Blocking blocking : kBlockings) {
       operands.multiply(
           [&](const ProductTile& tile) { multiply_noting<PlainVector>(blocking, tile); },
           ahead.data());
+      const int64_t per_pass = equal_passes(num_tiles, group == 0 ? 1 : group / tile_inputs,
+                                            blocking == Blocking::k3x1 ? 3 : 2);
       std::vector<const unsigned char*> wanted;
-      if (cut > 0) {
-        // As many lines as the first pass has, whatever the second has.
-        wanted = lines_of(operands.panels(), stride, num_panels, cut, 2 * cut);
+      int64_t first = 0;
+      for (; first + per_pass < num_tiles; first += per_pass) {
+        // As many lines as this pass has, whatever the next one has.
+        const int64_t next = begin_of(first + per_pass);
+        const auto lines = lines_of(operands.panels(), stride, num_panels, next,
+                                    2 * next - begin_of(first));
+        wanted.insert(wanted.end(), lines.begin(), lines.end());
       }
-      const auto last = lines_of(ahead.data(), stride, num_panels, 0, stride - cut);
+      const auto last = lines_of(ahead.data(), stride, num_panels, 0, stride - begin_of(first));
       wanted.insert(wanted.end(), last.begin(), last.end());
       EXPECT_EQ(NotingTiles::fetched(), wanted) << operands.what(blocking);
     }
@@ -228,8 +235,15 @@ TEST(TileIntegers, FewRowsFetchEveryLineOfTheirStreamsOnce) {
         [&](const ProductTile& tile) { multiply_noting<PlainVector>(Blocking::k2x2, tile); });
     std::vector<const unsigned char*> fetched = NotingTiles::fetched();
     std::sort(fetched.begin(), fetched.end());
-    std::vector<const unsigned char*> wanted =
-        lines_of(operands.panels(), stride, 6, kStreamBytes, stride + kStreamBytes);
+    // Four panels side by side, then two alone: behind a panel's end comes that of the next set.
+    std::vector<const unsigned char*> wanted;
+    for (int64_t panel = 0; panel < 6; ++panel) {
+      const int64_t in_set = panel < 4 ? 4 : 1;
+      for (int64_t at = kStreamBytes; at < stride + kStreamBytes; at += 64) {
+        const int64_t skipped = at < stride ? 0 : (in_set - 1) * stride;
+        wanted.push_back(operands.panels() + panel * stride + at + skipped);
+      }
+    }
     std::sort(wanted.begin(), wanted.end());
     EXPECT_EQ(fetched, wanted) << operands.what(Blocking::k2x2);
   }

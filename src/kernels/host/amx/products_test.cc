@@ -136,8 +136,8 @@ TEST(TileProducts, ManyRowsFetchEveryLineThatComesNextOnce) {
         NotingTiles tiles;
         multiply_bf16(blocking, tiles, tile);
         // Passes of the same length, the last one perhaps shorter.
-        const int64_t passes = (tile.num_steps / 16 + kTilesPerPass - 1) / kTilesPerPass;
-        const int64_t steps = (tile.num_steps / 16 + passes - 1) / passes * 16;
+        const int row_tiles = blocking == Blocking::k3x1 ? 3 : 2;
+        const int64_t steps = equal_passes(tile.num_steps / 16, 1, row_tiles) * 16;
         for (int64_t first = 0; first < tile.num_steps; first += steps) {
           const bool is_last = first + steps >= tile.num_steps;
           const unsigned char* next = is_last ? tile.ahead : tile.panels + (first + steps) * 64;

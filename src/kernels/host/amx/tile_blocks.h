@@ -12,9 +12,20 @@
 namespace tidemill {
 namespace {
 
-// A call's panels are read in passes of at most so many B tiles of each: while all rows pass over
-// these 32 KiB of each of eight panels, those, the next pass and the inputs stay in 2 MiB of L2.
-constexpr int64_t kTilesPerPass = 32;
+// K is walked in passes, so that the inputs of a block of rows stay in L1 while all panels of the
+// call pass over them; panels come from L2, one behind the other, where the next pass waits.
+constexpr int64_t kInputBytesPerPass = 40 * 1024;
+constexpr int64_t kMaxTilesPerPass = kInputBytesPerPass / (2 * kTileBytes);
+constexpr int64_t tiles_per_pass(int row_tiles) {
+  return kInputBytesPerPass / (row_tiles * kTileBytes);
+}
+// What a pass is when `num_tiles` are cut into equal ones, whole groups each.
+inline int64_t equal_passes(int64_t num_tiles, int64_t per_group, int row_tiles) {
+  const int64_t most = tiles_per_pass(row_tiles);
+  const int64_t num_passes = (num_tiles + most - 1) / most;
+  const int64_t per_pass = (num_tiles + num_passes - 1) / num_passes;
+  return (per_pass + per_group - 1) / per_group * per_group;
+}
 // How far ahead in its panel a stream is fetched.
 constexpr int64_t kStreamBytes = 2048;
 
@@ -92,7 +103,21 @@ struct Operands {
   int64_t rows_per_tile;   // of B: 64 bytes each, and 4 bytes of a row of A
   int64_t num_tiles;
   bool streams;  // the weights come from memory and are used once: each is fetched ahead of itself
+  int64_t panel_end;  // bytes from `weights` to the end of their panel
 };
+
+// A panel that streams beside others, num_panels in all: for the lines from `at` on, those are
+// fetched that lie ahead of them; behind the panel's end, those of the set of panels behind this.
+template <typename Tiles>
+[[gnu::always_inline]] inline void fetch_stream(const unsigned char* at, int64_t num_lines,
+                                                const unsigned char* panel_end,
+                                                int64_t panel_stride, int64_t num_panels) {
+  const unsigned char* ahead = at + kStreamBytes;
+  int64_t line = 0;
+  for (; line < num_lines && ahead < panel_end; ++line, ahead += 64) Tiles::fetch(ahead);
+  ahead += (num_panels - 1) * panel_stride;
+  for (; line < num_lines; ++line, ahead += 64) Tiles::fetch(ahead);
+}
 
 // Adds inputs times weights to the sums, which stay in their tiles; kUsed of the plan's panels.
 // Each A and B tile is zeroed right after its last dot, and nothing is unrolled beyond that: the
@@ -110,9 +135,9 @@ template <typename Dot, typename TilePlan, int kRowTiles, int kUsed, typename Ti
           operands.weights + p.value * operands.weights_stride + t * weight_bytes;
       tiles.template load<kB>(weights, 64);
       if (operands.streams) {
-        for (int64_t row = 0; row < operands.rows_per_tile; ++row) {
-          Tiles::fetch(weights + kStreamBytes + row * 64);
-        }
+        fetch_stream<Tiles>(weights, operands.rows_per_tile,
+                            weights - t * weight_bytes + operands.panel_end,
+                            operands.weights_stride, kUsed);
       }
       each<0, kRowTiles>([&](auto r) {
         constexpr int kA = TilePlan::a(r.value);
