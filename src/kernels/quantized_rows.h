@@ -4,14 +4,14 @@
 //   int8   q[padded k]           k padded to 64; padding is zero
 //   {float scale, int32 sum}     for each group: a number is scale * q, sum is that of the group's
 //   q
-// With two parts a number is that of the first run plus that of the second: v = x * (32639 / max|x|)
-// to nearest even, in 16 bits, and s = max|x| / 32639; low byte (signed) in the second run with
-// scale s, the rest, v - low over 256, in the first with scale 256 s.
+// With two parts a number is that of the first run plus that of the second: v = x * (32639 /
+// max|x|) to nearest even, in 16 bits, and s = max|x| / 32639; low byte (signed) in the second run
+// with scale s, the rest, v - low over 256, in the first with scale 256 s.
 //
 // Rounding of one part: scale = max|x| / 127 over the group, max|x| not below 1e-5; q = x * (127 /
-// max|x|) to nearest even, never beyond +-127. A group that holds a NaN or an infinity has the scale
-// NaN: it makes the product NaN, as in the other formats, and is found there. Every variant rounds
-// the same.
+// max|x|) to nearest even, never beyond +-127. A group that holds a NaN or an infinity has the
+// scale NaN: it makes the product NaN, as in the other formats, and is found there. Every variant
+// rounds the same.
 #pragma once
 
 #include <stddef.h>

@@ -107,8 +107,8 @@ constexpr Kernels kAvx512Bf16Kernels =
 // Tiles multiply a row in a quarter of the time, so that reading panels from the shared cache pays
 // off for more rows.
 constexpr StripSize kStripOfTiles{.rows = 192, .multiple_of = 2 * kTileHeight};
-constexpr Kernels kAmxKernels =
-    host::make_kernels<kAmx>("amx", "tile instructions, AVX-512 for what is between", kStripOfTiles);
+constexpr Kernels kAmxKernels = host::make_kernels<kAmx>(
+    "amx", "tile instructions, AVX-512 for what is between", kStripOfTiles);
 constexpr const char* kEmulated = "for tests: amx with its tiles in plain C++";
 constexpr Kernels kAmxEmulatedKernels = host::make_kernels<kAmxEmulated>("amx_emulated", kEmulated);
 constexpr Kernels kAmxEmulatedAvx2Kernels =

@@ -47,53 +47,97 @@ void rotate(const float* in, const float* cos, const float* sin, int64_t half, f
 
 namespace {
 
-// Of a row of the tile, the sums of the channels from `c` on with their bias.
-__m512 sums_at(const FinishedTile& tile, int64_t row, int64_t c, __mmask16 mask) {
-  const float* sums = tile.sums + row * tile.parts * kRowSums + c;
-  __m512 x = _mm512_loadu_ps(sums);
-  if (tile.parts == 2) x = _mm512_add_ps(x, _mm512_loadu_ps(sums + kRowSums));
-  if (tile.bias != nullptr) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, tile.bias + c));
-  return x;
-}
+// What a finished tile has beside its sums; loops are made for each kind.
+template <bool kTwoParts, bool kBias, bool kResidual, bool kFloats>
+struct Finishing {
+  // Of a row of the tile, the sums of the channels from `c` on with their bias.
+  static __m512 sums_at(const FinishedTile& tile, const float* sums, int64_t c, __mmask16 mask) {
+    __m512 x = _mm512_loadu_ps(sums + c);
+    if constexpr (kTwoParts) x = _mm512_add_ps(x, _mm512_loadu_ps(sums + kRowSums + c));
+    if constexpr (kBias) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, tile.bias + c));
+    return x;
+  }
 
-void store(const FinishedTile& tile, int64_t row, int64_t c, __mmask16 mask, __m512 x) {
-  unsigned char* out = tile.out + row * tile.out_stride;
-  if (tile.type == DType::kF32) {
-    _mm512_mask_storeu_ps(reinterpret_cast<float*>(out) + c, mask, x);
+  static void store(unsigned char* out, int64_t c, __mmask16 mask, __m512 x) {
+    if constexpr (kFloats) {
+      _mm512_mask_storeu_ps(reinterpret_cast<float*>(out) + c, mask, x);
+    } else {
+      _mm256_mask_storeu_epi16(reinterpret_cast<uint16_t*>(out) + c, mask, to_bf16_512(x));
+    }
+  }
+
+  static void plain_at(const FinishedTile& tile, const float* sums, const float* residual,
+                       unsigned char* out, int64_t c, __mmask16 mask) {
+    __m512 x = sums_at(tile, sums, c, mask);
+    if constexpr (kResidual) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, residual + c));
+    store(out, c, mask, x);
+  }
+
+  static void silu_at(const FinishedTile& tile, const float* sums, unsigned char* out, int64_t c,
+                      __mmask16 mask) {
+    const __m512 x = sums_at(tile, sums, 2 * c, kAll);
+    const __m512 up = sums_at(tile, sums, 2 * c + 16, kAll);
+    const __m512 e = exp512(_mm512_sub_ps(_mm512_setzero_ps(), x));
+    const __m512 silu = _mm512_mul_ps(x, reciprocal512(_mm512_add_ps(_mm512_set1_ps(1.0f), e)));
+    store(out, c, mask, _mm512_mul_ps(silu, up));
+  }
+
+  // at(sums, residual, out, c, mask) for each vector of each row; nearly all are whole.
+  template <typename At>
+  static void each_vector(const FinishedTile& given, const At& at) {
+    const FinishedTile tile = given;  // stores could change what is given
+    const float* sums = tile.sums;
+    const float* residual = tile.residual;
+    unsigned char* out = tile.out;
+    for (int64_t row = 0; row < tile.num_rows; ++row) {
+      int64_t c = 0;
+      for (; c + 16 <= tile.num_cols; c += 16) at(tile, sums, residual, out, c, kAll);
+      if (c < tile.num_cols) at(tile, sums, residual, out, c, lanes_left(tile.num_cols - c));
+      sums += kRowSums * (kTwoParts ? 2 : 1);
+      if constexpr (kResidual) residual += tile.residual_stride;
+      out += tile.out_stride;
+    }
+  }
+
+  static void plain(const FinishedTile& given) {
+    each_vector(given, [](const FinishedTile& tile, const float* sums, const float* residual,
+                          unsigned char* out, int64_t c,
+                          __mmask16 mask) { plain_at(tile, sums, residual, out, c, mask); });
+  }
+
+  static void silu(const FinishedTile& given) {
+    each_vector(given,
+                [](const FinishedTile& tile, const float* sums, const float*, unsigned char* out,
+                   int64_t c, __mmask16 mask) { silu_at(tile, sums, out, c, mask); });
+  }
+
+ private:
+  static constexpr __mmask16 kAll = 0xffff;
+};
+
+// work(Finishing<...>{}) with what the tile has.
+template <bool... kKnown, typename Work>
+void with_kind(const FinishedTile& tile, const Work& work) {
+  constexpr int kNumKnown = sizeof...(kKnown);
+  if constexpr (kNumKnown == 4) {
+    work(Finishing<kKnown...>{});
   } else {
-    _mm256_mask_storeu_epi16(reinterpret_cast<uint16_t*>(out) + c, mask, to_bf16_512(x));
+    const bool next = kNumKnown == 0   ? tile.parts == 2
+                      : kNumKnown == 1 ? tile.bias != nullptr
+                      : kNumKnown == 2 ? tile.residual != nullptr
+                                       : tile.type == DType::kF32;
+    next ? with_kind<kKnown..., true>(tile, work) : with_kind<kKnown..., false>(tile, work);
   }
 }
 
 }  // namespace
 
-void finish(const FinishedTile& given) {
-  const FinishedTile tile = given;  // stores could change what is given
-  for (int64_t row = 0; row < tile.num_rows; ++row) {
-    for (int64_t c = 0; c < tile.num_cols; c += 16) {
-      const __mmask16 mask = lanes_left(tile.num_cols - c);
-      __m512 x = sums_at(tile, row, c, mask);
-      if (tile.residual != nullptr) {
-        const float* residual = tile.residual + row * tile.residual_stride + c;
-        x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, residual));
-      }
-      store(tile, row, c, mask, x);
-    }
-  }
+void finish(const FinishedTile& tile) {
+  with_kind(tile, [&](auto kind) { kind.plain(tile); });
 }
 
-void finish_silu(const FinishedTile& given) {
-  const FinishedTile tile = given;
-  constexpr __mmask16 kAll = 0xffff;
-  for (int64_t row = 0; row < tile.num_rows; ++row) {
-    for (int64_t c = 0; c < tile.num_cols; c += 16) {
-      const __m512 x = sums_at(tile, row, 2 * c, kAll);
-      const __m512 up = sums_at(tile, row, 2 * c + 16, kAll);
-      const __m512 e = exp512(_mm512_sub_ps(_mm512_setzero_ps(), x));
-      const __m512 silu = _mm512_mul_ps(x, reciprocal512(_mm512_add_ps(_mm512_set1_ps(1.0f), e)));
-      store(tile, row, c, lanes_left(tile.num_cols - c), _mm512_mul_ps(silu, up));
-    }
-  }
+void finish_silu(const FinishedTile& tile) {
+  with_kind(tile, [&](auto kind) { kind.silu(tile); });
 }
 
 void to_bf16(const float* in, int64_t count, uint16_t* out) {

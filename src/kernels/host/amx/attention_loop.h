@@ -65,8 +65,8 @@ inline __m512 max_of_each(__m512 (&v)[16]) {
     v[r] = _mm512_max_ps(_mm512_shuffle_ps(v[r], v[r + 2], 0x44),
                          _mm512_shuffle_ps(v[r], v[r + 2], 0xee));
   }
-  const __m512 mixed = _mm512_max_ps(_mm512_shuffle_ps(v[0], v[1], 0x88),
-                                     _mm512_shuffle_ps(v[0], v[1], 0xdd));
+  const __m512 mixed =
+      _mm512_max_ps(_mm512_shuffle_ps(v[0], v[1], 0x88), _mm512_shuffle_ps(v[0], v[1], 0xdd));
   // Its elements are those of rows 0 2 1 3, 8 10 9 11, 4 6 5 7, 12 14 13 15.
   return _mm512_permutexvar_ps(
       _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15), mixed);
@@ -148,9 +148,8 @@ inline Group group_at(const AttentionTask& task, int64_t begin) {
     const int64_t later = end + b;
     group.keys[b] = task.keys + offset;
     group.values[b] = task.values + offset;
-    group.next_keys[b] = later < task.known_end
-                             ? task.keys + task.block_ids[later] * task.block_stride
-                             : nullptr;
+    group.next_keys[b] =
+        later < task.known_end ? task.keys + task.block_ids[later] * task.block_stride : nullptr;
   }
   return group;
 }
@@ -229,8 +228,8 @@ void add_rows_by_pairs(const AttentionTask& task, const Group& group, int64_t qu
     __m512 largest = _mm512_set1_ps(kMasked);
     for (int64_t h = 0; h < num_halves; ++h) {
       unseen[h] = outside(group.position + h * 16, tile.first[i], tile.last[i]);
-      largest = _mm512_max_ps(
-          largest, masked_to(kMasked, unseen[h], _mm512_load_ps(scores[r] + h * 16)));
+      largest =
+          _mm512_max_ps(largest, masked_to(kMasked, unseen[h], _mm512_load_ps(scores[r] + h * 16)));
     }
     const float group_max = max512(largest) * task.scale;
     const float max = group_max > tile.max[i] ? group_max : tile.max[i];
@@ -242,8 +241,8 @@ void add_rows_by_pairs(const AttentionTask& task, const Group& group, int64_t qu
       __m512 p[2];
       for (int half = 0; half < 2; ++half) {
         const __m512 raw = _mm512_load_ps(scores[r] + b * kTokensPerBlock + half * 16);
-        p[half] = masked_to(0.0f, unseen[2 * b + half],
-                            power_of_two(_mm512_fmsub_ps(raw, unit, shift)));
+        p[half] =
+            masked_to(0.0f, unseen[2 * b + half], power_of_two(_mm512_fmsub_ps(raw, unit, shift)));
       }
       _mm512_store_si512(pairs[r] + b * kPairsPerTile, rounded(p[0], p[1]));
     }
@@ -253,8 +252,7 @@ void add_rows_by_pairs(const AttentionTask& task, const Group& group, int64_t qu
     __m512 sums[kRows];
     TIDEMILL_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      const __m512 before =
-          _mm512_load_ps(tile.states + (query + r) * tile.stride + column * 16);
+      const __m512 before = _mm512_load_ps(tile.states + (query + r) * tile.stride + column * 16);
       sums[r] = _mm512_mask_mul_ps(before, scaled, before, _mm512_set1_ps(tile.factor[query + r]));
     }
     for (int64_t b = 0; b < group.count; ++b) {
@@ -274,9 +272,8 @@ void add_rows_by_pairs(const AttentionTask& task, const Group& group, int64_t qu
       _mm512_store_ps(tile.states + (query + r) * tile.stride + column * 16, sums[r]);
     }
   };
-  add_column(0, 1 << kSumColumn, [](int64_t, int64_t step) {
-    return _mm512_load_si512(kOnes.lines + step * 64);
-  });
+  add_column(0, 1 << kSumColumn,
+             [](int64_t, int64_t step) { return _mm512_load_si512(kOnes.lines + step * 64); });
   const int64_t columns = padded_head_dim(task.head_dim) / 16;
   for (int64_t column = 0; column < columns; ++column) {
     add_column(column + 1, 0xffff, [&](int64_t b, int64_t step) {
@@ -345,8 +342,8 @@ inline void pack_queries(const AttentionTask& task, const QueryTile& tile, unsig
 
 // The steps of a task in order, three at once: while one's probabilities are made, the next one's
 // scores and the values of the one before are multiplied. So no tile is loaded from what has just
-// been stored. The work of tiles is cut into portions that lie between those of the vector unit: the
-// processor looks a few hundred instructions ahead, and keeps both busy.
+// been stored. The work of tiles is cut into portions that lie between those of the vector unit:
+// the processor looks a few hundred instructions ahead, and keeps both busy.
 template <typename Tiles>
 class TileWalk {
  public:
@@ -460,7 +457,8 @@ class TileWalk {
     const TileStep& step = rounded_;
     const int64_t stride = step.tile->stride * 4;
     float* states = step.tile->states + next_column_ * 16;
-    each<0, kColumns>([&](auto c) { tiles_.template load<c.value>(states + c.value * 16, stride); });
+    each<0, kColumns>(
+        [&](auto c) { tiles_.template load<c.value>(states + c.value * 16, stride); });
     for (int64_t b = step.begin; b < step.end; ++b) {
       if (step.fetches) {  // as many lines of keys as there are of values
         const int64_t line = next_column_ * kTileHeight;
@@ -487,8 +485,7 @@ class TileWalk {
   static bool is_masked(const TileStep& step, int64_t block) {
     const QueryTile& tile = *step.tile;
     const int64_t position = step.group->position_of(block);
-    return tile.first[tile.count - 1] > position ||
-           tile.last[0] < position + kTokensPerBlock - 1;
+    return tile.first[tile.count - 1] > position || tile.last[0] < position + kTokensPerBlock - 1;
   }
 
   template <bool kMasks>

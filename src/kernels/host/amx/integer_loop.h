@@ -136,15 +136,15 @@ class IntegerProduct {
     static_assert(kRowTiles * kPanels <= kMaxSums && kPanels <= kMaxSetPanels);
     using TilePlan = Plan<kRowTiles, kPanels>;
     tiles_.configure(TilePlan::shapes(rows.last_rows, pass.walk.tile_inputs() / 4));
-    Beside beside{.fetcher = {.next = pass.next,
-                              .panel_stride = product_.panel_stride,
-                              .num_panels = product_.num_panels,
-                              .num_rows = pass.num_rows,
-                              .num_steps = pass.num_tiles *
-                                           num_blocks<kPanels>(product_.num_panels, rows),
-                              .credit = 0},
-                  .waiting = WaitingSums<Weights::kMiddle, V>(product_),
-                  .unpacked = is_unpacked_whole(pass, rows)};
+    Beside beside{
+        .fetcher = {.next = pass.next,
+                    .panel_stride = product_.panel_stride,
+                    .num_panels = product_.num_panels,
+                    .num_rows = pass.num_rows,
+                    .num_steps = pass.num_tiles * num_blocks<kPanels>(product_.num_panels, rows),
+                    .credit = 0},
+        .waiting = WaitingSums<Weights::kMiddle, V>(product_),
+        .unpacked = is_unpacked_whole(pass, rows)};
     if (beside.unpacked) unpack_pass(pass);
     constexpr int64_t kBlockRows = kRowTiles * kTileHeight;
     for (int64_t b = 0; b < rows.count; ++b) {
@@ -212,8 +212,7 @@ class IntegerProduct {
     }
   }
 
-  Operands operands_of(const Pass& pass, const Portion& portion, int64_t panel,
-                       int64_t row) const {
+  Operands operands_of(const Pass& pass, const Portion& portion, int64_t panel, int64_t row) const {
     return {.in = product_.in + row * product_.in_stride + portion.inputs,
             .in_stride = product_.in_stride,
             .weights = product_.panels + panel * product_.panel_stride + portion.rows,

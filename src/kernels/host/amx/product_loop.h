@@ -72,8 +72,7 @@ void multiply_bf16(Blocking blocking, Tiles& tiles, const ProductTile& product) 
   const int64_t num_tiles = product.num_steps / kTileHeight;
   const bool streams = product.num_rows <= kTileHeight;
   with_blocking(blocking, [&](auto row_tiles, auto panels) {
-    const int64_t per_pass =
-        streams ? num_tiles : equal_passes(num_tiles, 1, row_tiles.value);
+    const int64_t per_pass = streams ? num_tiles : equal_passes(num_tiles, 1, row_tiles.value);
     for (int64_t first = 0; first < num_tiles; first += per_pass) {
       const int64_t left = num_tiles - first;
       Bf16Pass pass{first, left < per_pass ? left : per_pass, nullptr, streams};

@@ -215,8 +215,8 @@ TEST(TileIntegers, ManyRowsFetchEveryLineThatComesNextOnce) {
       for (; first + per_pass < num_tiles; first += per_pass) {
         // As many lines as this pass has, whatever the next one has.
         const int64_t next = begin_of(first + per_pass);
-        const auto lines = lines_of(operands.panels(), stride, num_panels, next,
-                                    2 * next - begin_of(first));
+        const auto lines =
+            lines_of(operands.panels(), stride, num_panels, next, 2 * next - begin_of(first));
         wanted.insert(wanted.end(), lines.begin(), lines.end());
       }
       const auto last = lines_of(ahead.data(), stride, num_panels, 0, stride - begin_of(first));

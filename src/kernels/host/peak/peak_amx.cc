@@ -25,8 +25,8 @@ constexpr Numbers make_numbers() {
     state = state * 1664525u + 1013904223u;
     const uint32_t random = state >> 16;
     const bool is_upper = i % 2 != 0;
-    numbers.bytes[i] = static_cast<unsigned char>(is_upper ? (random & 0x80u) | 0x3eu | (random & 1u)
-                                                           : random);
+    numbers.bytes[i] =
+        static_cast<unsigned char>(is_upper ? (random & 0x80u) | 0x3eu | (random & 1u) : random);
   }
   return numbers;
 }
