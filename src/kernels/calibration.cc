@@ -27,6 +27,8 @@ constexpr double kProbeSeconds = 0.004;
 constexpr double kCalm = 1.15;
 constexpr double kCpuShare = 0.97;
 constexpr double kStrange = 3.0;
+// Beside tiles, scales of groups take several times as long as the products between them.
+constexpr double kScalesOfGroups = 5.0;
 constexpr double kLevel = 1.03;  // what is no slower
 
 constexpr PackedFormat kFormats[] = {PackedFormat::kF32,
@@ -340,7 +342,8 @@ void set_strange_aside(Calibration& calibration, int num_threads) {
           peak > 0.0 ? 2.0 * rows * weights_per_byte(times.format) / peak : 0.0;
       const double limit = std::max(reading, computing);
       double& value = times.seconds_per_byte[r];
-      const bool holds = limit == 0.0 || (value >= limit / kStrange && value <= limit * kStrange);
+      const double slowest = limit * kStrange * (times.format.group > 0 ? kScalesOfGroups : 1.0);
+      const bool holds = limit == 0.0 || (value >= limit / kStrange && value <= slowest);
       keep_if(holds, value, c,
               format("seconds per byte of {} weights in groups of {}, {} rows",
                      kNames[static_cast<size_t>(times.format.numbers)], times.format.group, rows));

@@ -67,10 +67,10 @@ struct Inner {
   // Integers: each run of the input (quantized_rows.h) is a row. Within a group the sum of x * q is
   // exact. Then, groups in order, with the fused multiply-add of floats:
   //   Offsets::kNone   a = sum of x * (q - z), with the z of all channels alike: 128 or 8
-  //   else             a = sum of x * q
+  //   Offsets::kZero   the same, z being the channel's
+  //   Offsets::kOffset a = sum of x * q
   //                    total = fma(float(a) * x_scale, w_scale, total)
-  //   not kNone        total = fma(offset, x_scale * float(sum of x), total),
-  //                    offset = m or -w_scale * z
+  //   Offsets::kOffset total = fma(m, x_scale * float(sum of x), total)
   void (*product_int8)(const ProductTile& tile);
   void (*product_int4)(const ProductTile& tile);
   AttentionInner attention;

@@ -34,13 +34,14 @@ struct IntegerVector {
   static F halves_at(const unsigned char* data) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(data)));
   }
-  static F bytes_at(const unsigned char* data) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(data));
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+  static I widened_bytes(const unsigned char* data) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(data)));
   }
-  static F minus_product(F a, F b) {
-    return _mm512_xor_ps(_mm512_mul_ps(a, b), _mm512_set1_ps(-0.0f));
+  // Each of 16 bytes four times.
+  static I spread_bytes(const unsigned char* data) {
+    return _mm512_mullo_epi32(widened_bytes(data), _mm512_set1_epi32(0x01010101));
   }
+  static I multiply(I a, I b) { return _mm512_mullo_epi32(a, b); }
   static F scaled(I sums, F scale) { return _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale); }
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static void store(float* target, F value) { _mm512_storeu_ps(target, value); }

@@ -33,13 +33,10 @@ struct Vector {
   static F halves_at(const unsigned char* data) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(data)));
   }
-  static F bytes_at(const unsigned char* data) {
-    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(data));
-    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+  static I widened_bytes(const unsigned char* data) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(data)));
   }
-  static F minus_product(F a, F b) {
-    return _mm256_xor_ps(_mm256_mul_ps(a, b), _mm256_set1_ps(-0.0f));
-  }
+  static I multiply(I a, I b) { return _mm256_mullo_epi32(a, b); }
   static F scaled(I sums, F scale) { return _mm256_mul_ps(_mm256_cvtepi32_ps(sums), scale); }
   static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   static void store(float* target, F value) { _mm256_storeu_ps(target, value); }

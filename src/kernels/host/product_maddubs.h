@@ -123,21 +123,21 @@ class MaddubsTile {
       const int64_t channel = channel_of(c);
       const F scales = tile_.format.group == 0 ? V::floats_at(row + channel * 4)
                                                : V::halves_at(row + channel * 2);
-      F offsets = V::zero();
-      if (tile_.format.offsets == Offsets::kOffset) {
-        offsets = V::halves_at(row + 32 + channel * 2);
-      } else if (tile_.format.offsets == Offsets::kZero) {
-        offsets = V::minus_product(scales, V::bytes_at(row + 32 + channel));
-      }
+      const bool has_zeros = tile_.format.offsets == Offsets::kZero;
+      const bool has_offsets = tile_.format.offsets == Offsets::kOffset;
+      const I zeros = has_zeros ? V::widened_bytes(row + 32 + channel) : V::set1(0);
+      const F offsets = has_offsets ? V::halves_at(row + 32 + channel * 2) : V::zero();
       for (int r = 0; r < kRows; ++r) {
         const unsigned char* of_input = scale_of_input(tile_, r, group.index);
         const float scale = *reinterpret_cast<const float*>(of_input);
         float* target = total_of(r, c);
         F total = group.index == 0 ? V::zero() : V::floats_at(target);
-        total = V::fma(V::scaled(sums_[r][c], V::set1_float(scale)), scales, total);
-        if (tile_.format.offsets != Offsets::kNone) {
-          const auto sum = static_cast<float>(*reinterpret_cast<const int32_t*>(of_input + 4));
-          total = V::fma(offsets, V::set1_float(scale * sum), total);
+        const int32_t x_sum = *reinterpret_cast<const int32_t*>(of_input + 4);
+        I sum = sums_[r][c];
+        if (has_zeros) sum = V::add(sum, V::multiply(zeros, V::set1(-x_sum)));
+        total = V::fma(V::scaled(sum, V::set1_float(scale)), scales, total);
+        if (has_offsets) {
+          total = V::fma(offsets, V::set1_float(scale * static_cast<float>(x_sum)), total);
         }
         V::store(target, total);
       }

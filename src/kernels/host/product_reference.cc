@@ -108,7 +108,9 @@ class IntegerSum {
     GroupScale of_x;
     memcpy(&of_x, scales_, sizeof of_x);
     scales_ += sizeof of_x;
-    int32_t sum = format_.offsets == Offsets::kNone ? -Format::kMiddle * of_x.sum : 0;
+    int32_t sum = 0;
+    if (format_.offsets == Offsets::kNone) sum = -Format::kMiddle * of_x.sum;
+    if (format_.offsets == Offsets::kZero) sum = -int32_t{scales[32 + channel_]} * of_x.sum;
     for (int64_t i = 0; i < num_rows; ++i) {
       sum += Format::sum(row_ + channel_ * 4, reinterpret_cast<const signed char*>(x_));
       row_ += 64;
@@ -121,10 +123,8 @@ class IntegerSum {
       scale = half_at(scales, channel_);
     }
     total_ = fmaf(static_cast<float>(sum) * of_x.scale, scale, total_);
-    if (format_.offsets == Offsets::kNone) return;
-    const float offset = format_.offsets == Offsets::kZero
-                             ? -(scale * static_cast<float>(scales[32 + channel_]))
-                             : half_at(scales + 32, channel_);
+    if (format_.offsets != Offsets::kOffset) return;
+    const float offset = half_at(scales + 32, channel_);
     total_ = fmaf(offset, of_x.scale * static_cast<float>(of_x.sum), total_);
   }
 

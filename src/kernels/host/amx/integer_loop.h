@@ -31,8 +31,8 @@ struct Int8Weights {
   }
 };
 
-// Unpacked, and signed then: where the middle of all channels is 8 it is subtracted once from a
-// weight rather than from every row's sum.
+// Unpacked, and signed then: the middle of all channels, 8, or a channel's zero point is subtracted
+// once from a weight rather than from every row's sum.
 struct Int4Weights {
   static constexpr int64_t kInputsPerRow = 8;
   static constexpr bool kPacked = true;
@@ -234,10 +234,13 @@ class IntegerProduct {
   void unpack(int64_t panel, int64_t num_panels, const Portion& portion, unsigned char* to,
               int64_t to_stride) {
     if constexpr (Weights::kPacked) {
-      const I middle = V::set1_byte(has_middle_ ? Weights::kMiddleOfWeights : int8_t{0});
+      I middle = V::set1_byte(has_middle_ ? Weights::kMiddleOfWeights : int8_t{0});
       for (int64_t p = 0; p < num_panels; ++p) {
         const unsigned char* from =
             product_.panels + (panel + p) * product_.panel_stride + portion.rows;
+        if (product_.format.offsets == Offsets::kZero) {
+          middle = V::spread_bytes(from - portion.rows + portion.scales + 32);
+        }
         for (int64_t row = 0; row < portion.num_rows; ++row) {
           if (streams_) {
             fetch_stream<Tiles>(from + row * 64, 1, from - portion.rows + product_.panel_stride,

@@ -14,8 +14,8 @@ namespace tidemill {
 namespace {
 
 // The sums of one block of rows, one set of panels and one group, in memory, until all their rows
-// have scales. kMiddle is subtracted from weights whose middle is alike for all channels; V: see
-// IntegerProduct.
+// have scales. kMiddle: what weights were multiplied without, where it is alike for all channels;
+// then they were multiplied without zero points of their own, too. V: see IntegerProduct.
 template <int32_t kMiddle, typename V>
 class WaitingSums {
  public:
@@ -82,14 +82,14 @@ class WaitingSums {
     const ProductTile product = product_;
     F scales[kUsed];
     F offsets[kUsed];
+    I zeros[kUsed];
+    constexpr bool kSubtractsZeros = kOffsets == Offsets::kZero && kMiddle != 0;
     TIDEMILL_UNROLL
     for (int p = 0; p < kUsed; ++p) {
       const unsigned char* row = product.panels + (panel_ + p) * product.panel_stride + scales_;
       scales[p] = product.format.group == 0 ? V::floats_at(row) : V::halves_at(row);
       if constexpr (kOffsets == Offsets::kOffset) offsets[p] = V::halves_at(row + 32);
-      if constexpr (kOffsets == Offsets::kZero) {
-        offsets[p] = V::minus_product(scales[p], V::bytes_at(row + 32));
-      }
+      if constexpr (kSubtractsZeros) zeros[p] = V::widened_bytes(row + 32);
     }
     const unsigned char* of_input = scale_of_input(product, first_row_, group_);
     const unsigned char* sums = sums_;
@@ -99,16 +99,17 @@ class WaitingSums {
       const F x_scale = V::set1_float(*reinterpret_cast<const float*>(of_input));
       const int32_t x_sum = *reinterpret_cast<const int32_t*>(of_input + 4);
       F x_offset = V::zero();
-      if constexpr (kOffsets != Offsets::kNone) x_offset = V::scaled(V::set1(x_sum), x_scale);
+      if constexpr (kOffsets == Offsets::kOffset) x_offset = V::scaled(V::set1(x_sum), x_scale);
       TIDEMILL_UNROLL
       for (int p = 0; p < kUsed; ++p) {
         I sum = V::load(sums + p * 64);
         if constexpr (kOffsets == Offsets::kNone && kMiddle != 0) {
           sum = V::add(sum, V::set1(-kMiddle * x_sum));
         }
+        if constexpr (kSubtractsZeros) sum = V::add(sum, V::multiply(zeros[p], V::set1(-x_sum)));
         F total = from_zero ? V::zero() : V::floats_at(totals + p * 16);
         total = V::fma(V::scaled(sum, x_scale), scales[p], total);
-        if constexpr (kOffsets != Offsets::kNone) total = V::fma(offsets[p], x_offset, total);
+        if constexpr (kOffsets == Offsets::kOffset) total = V::fma(offsets[p], x_offset, total);
         V::store(totals + p * 16, total);
       }
       of_input += product.in_stride;

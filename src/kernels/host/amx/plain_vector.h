@@ -80,13 +80,22 @@ struct PlainVector {
     }
     return result;
   }
-  static F bytes_at(const unsigned char* data) {
-    F result;
-    for (int c = 0; c < 16; ++c) result.values[c] = static_cast<float>(data[c]);
+  static I widened_bytes(const unsigned char* data) {
+    I result{};
+    for (int c = 0; c < 16; ++c) result.bytes[c * 4] = data[c];
     return result;
   }
-  static F minus_product(F a, const F& b) {
-    for (int c = 0; c < 16; ++c) a.values[c] = -(a.values[c] * b.values[c]);
+  static I spread_bytes(const unsigned char* data) {
+    I result;
+    for (int i = 0; i < 64; ++i) result.bytes[i] = data[i / 4];
+    return result;
+  }
+  static I multiply(I a, const I& b) {
+    for (int c = 0; c < 16; ++c) {
+      const uint32_t product =
+          static_cast<uint32_t>(int_at(a, c)) * static_cast<uint32_t>(int_at(b, c));
+      memcpy(a.bytes + c * 4, &product, sizeof product);
+    }
     return a;
   }
   static F scaled(const I& sums, F scale) {
