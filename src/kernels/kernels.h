@@ -111,8 +111,9 @@ struct Kernels {
   void (*plan_attention)(Lane& lane, const AttentionShape& shape, const TokenRows& rows,
                          const AttentionMemory& memory) = nullptr;
   // Attention of each row over positions 0..its own (inside the window), from the cache. Defined
-  // once for prefill and decode: key blocks of 32 in order, online maximum inside partitions of 512
-  // positions counted from 0, partitions merged in order. q has the cache's type, or f32 where that
+  // once for prefill and decode: key blocks of 32 in order, online maximum (block by block, or by
+  // groups of blocks counted from 0, as the variant has it) inside partitions of 512 positions
+  // counted from 0, partitions merged in order. q has the cache's type, or f32 where that
   // is int8. out: [rows, num_heads * head_dim].
   // `memory` holds the plan for these rows.
   void (*attention)(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRows& rows,

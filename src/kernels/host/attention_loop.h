@@ -89,16 +89,17 @@ inline Block block_at(const AttentionTask& task, int64_t index, int64_t distance
   return {index * kTokensPerBlock, task.keys + offset, task.values + offset, next - offset};
 }
 
-// The tile's queries that attend to any position of a block: neither bound ever falls, so that they
-// are neighbours.
+// The tile's queries that attend to any position of a block, or of more tokens: neither bound ever
+// falls, so that they are neighbours.
 struct Active {
   int64_t begin = 0;
   int64_t end = 0;
   bool masked = false;  // not all of them attend to all of it
 };
 
-inline Active active_in(const QueryTile& tile, int64_t position) {
-  const int64_t last = position + kTokensPerBlock - 1;
+inline Active active_in(const QueryTile& tile, int64_t position,
+                        int64_t num_tokens = kTokensPerBlock) {
+  const int64_t last = position + num_tokens - 1;
   Active active;
   while (active.begin < tile.count && tile.last[active.begin] < position) ++active.begin;
   active.end = active.begin;

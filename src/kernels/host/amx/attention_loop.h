@@ -594,16 +594,6 @@ class TileWalk {
   alignas(64) unsigned char probabilities_[2][kGroupBlocks * kTileBytes];
 };
 
-// The tile's queries that attend to any of a group.
-inline Active active_in(const QueryTile& tile, const Group& group) {
-  const int64_t last = group.position_of(group.count) - 1;
-  Active active;
-  while (active.begin < tile.count && tile.last[active.begin] < group.position) ++active.begin;
-  active.end = active.begin;
-  while (active.end < tile.count && tile.first[active.end] <= last) ++active.end;
-  return active;
-}
-
 // The sums are where they belong already.
 inline void store_maxima(const QueryTile& tile) {
   for (int64_t i = 0; i < tile.count; ++i) tile.states[i * tile.stride] = tile.max[i];
@@ -619,13 +609,13 @@ void attend_on_tiles(const AttentionTask& task) {
   Group groups[3];  // of the steps under way
   for (int64_t t = 0; t < num_tiles; ++t) load_tile(task, t * kTile, tiles[t]);
   int64_t index = task.begin;
-  for (int turn = 0; index < task.end; turn = (turn + 1) % 3) {
+  for (int turn = 0; index < task.end;) {
     Group& group = groups[turn] = group_at(task, index);
     index += group.count;
     bool fetches = true;
     for (int64_t t = 0; t < num_tiles; ++t) {
       QueryTile& tile = tiles[t];
-      const Active active = active_in(tile, group);
+      const Active active = active_in(tile, group.position, group.count * kTokensPerBlock);
       const int64_t num_active = active.end - active.begin;
       if (num_active == 0) continue;
       if (num_active <= kMaxRowQueries) {
@@ -642,6 +632,7 @@ void attend_on_tiles(const AttentionTask& task) {
       }
       fetches = false;
     }
+    if (!fetches) turn = (turn + 1) % 3;
   }
   walk.finish();
   for (int64_t t = 0; t < num_tiles; ++t) store_maxima(tiles[t]);

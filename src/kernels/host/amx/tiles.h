@@ -1,7 +1,6 @@
 // The tile instructions (AMX), and nothing but them: a variant's loops are templates over a `Tiles`
 // with the members below. Here they are instructions; plain_tiles.h has the same in plain C++, so
-// that every loop is tested on every machine. How fast the loops are has not been measured: that
-// takes a processor with AMX.
+// that every loop is tested on every machine.
 //
 // Eight tiles, 0 to 7, of up to 16 rows of 64 bytes. A is a tile of inputs (a row of the product
 // each), B one of weights (16 rows of a panel), C one of sums; a dot adds A x B to C.

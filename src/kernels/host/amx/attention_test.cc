@@ -1,0 +1,116 @@
+// Attention on tiles: the processor's instructions against plain tiles, bit for bit, where there is
+// AVX-512 with bf16 beside them (instructions that the processor lacks are done by their handler).
+// What attention means is tested in kernels/attention_test.cc, for this variant, too.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+#include "kernels/host/amx/products.h"
+#include "kernels/host/amx/test_tiles.h"
+#include "kernels/test_tensors.h"
+
+namespace tidemill {
+namespace {
+
+struct Shape {
+  int64_t queries, head_dim;
+  int64_t begin, end;  // blocks
+  int32_t window;      // tokens that a query sees; 0: all before it
+};
+
+// Rows alone, tiles that are not full, heads that end within a tile, groups that are not whole.
+constexpr Shape kShapes[] = {{1, 64, 0, 5, 0},   {3, 80, 0, 7, 0},   {4, 64, 0, 4, 0},
+                             {16, 128, 0, 9, 0}, {17, 48, 0, 6, 0},  {64, 64, 0, 16, 0},
+                             {33, 96, 3, 11, 0}, {21, 64, 2, 9, 90}, {64, 72, 0, 3, 0}};
+
+// Queries of a chunk that ends with the last block, keys and values at random.
+class Task {
+ public:
+  explicit Task(const Shape& shape)
+      : shape_(shape),
+        k_bytes_(static_cast<int64_t>(k_run_bytes(DType::kBf16, shape.head_dim))),
+        v_bytes_(static_cast<int64_t>(v_run_bytes(DType::kBf16, shape.head_dim))),
+        blocks_(numbers((k_bytes_ + v_bytes_) * shape.end / 2)),
+        queries_(numbers(shape.queries * shape.head_dim + 1)) {
+    for (int64_t i = 0; i < shape.queries; ++i) {
+      q_.push_back(queries_.data() + i * shape.head_dim);
+      const auto last = static_cast<int32_t>(shape.end * kTokensPerBlock - shape.queries + i);
+      last_.push_back(last);
+      first_.push_back(shape.window == 0 ? 0 : std::max(0, last + 1 - shape.window));
+    }
+    for (int64_t i = 0; i < shape.end; ++i) ids_.push_back(static_cast<int32_t>(i));
+  }
+
+  std::vector<uint32_t> states_of(void (*attend)(const AttentionTask&)) {
+    const int64_t bytes = state_bytes(sizeof(float), shape_.head_dim);
+    const Buffer states =
+        select_kernels("auto").allocate(static_cast<size_t>(bytes * shape_.queries));
+    auto* data = static_cast<unsigned char*>(states.data());
+    test::on_lanes(1, [&](Lane&) {  // a worker's MXCSR
+      for (int64_t i = 0; i < shape_.queries; ++i) {
+        avx512::clear_state(data + i * bytes, padded_head_dim(shape_.head_dim));
+      }
+      const auto* keys = reinterpret_cast<const unsigned char*>(blocks_.data());
+      attend({.num_queries = shape_.queries,
+              .q = q_.data(),
+              .first = first_.data(),
+              .last = last_.data(),
+              .states = data,
+              .block_ids = ids_.data(),
+              .begin = shape_.begin,
+              .end = shape_.end,
+              .known_end = shape_.end,
+              .keys = keys,
+              .values = keys + k_bytes_,
+              .block_stride = k_bytes_ + v_bytes_,
+              .head_dim = shape_.head_dim,
+              .scale = 0.1f});
+      amx::release_tiles();
+    });
+    std::vector<uint32_t> bits(static_cast<size_t>(bytes * shape_.queries / 4));
+    std::memcpy(bits.data(), data, bits.size() * 4);
+    return bits;
+  }
+
+ private:
+  static std::vector<uint16_t> numbers(int64_t count) {
+    test::Random random(static_cast<uint64_t>(count));
+    std::vector<uint16_t> result;
+    for (int64_t i = 0; i < count; ++i) result.push_back(to_bf16(test::uniform(random)).bits);
+    return result;
+  }
+
+  const Shape shape_;
+  const int64_t k_bytes_, v_bytes_;
+  const std::vector<uint16_t> blocks_, queries_;
+  std::vector<const void*> q_;
+  std::vector<int32_t> first_, last_, ids_;
+};
+
+class TileAttention : public test::TileInstructions {
+ protected:
+  void SetUp() override {
+    const auto with_bf16 = [](const Kernels* kernels) {
+      return std::string_view(kernels->description).find("VDPBF16PS") != std::string_view::npos;
+    };
+    if (std::ranges::none_of(runnable_implementations(), with_bf16)) {
+      GTEST_SKIP() << "no AVX-512 with bf16, which stands beside the tiles";
+    }
+    TileInstructions::SetUp();
+  }
+};
+
+TEST_F(TileAttention, HasThePlainTilesBits) {
+  for (const Shape& shape : kShapes) {
+    Task task(shape);
+    EXPECT_EQ(task.states_of(amx::attend_bf16),
+              task.states_of(amx_emulated::attend_bf16_with_avx512))
+        << shape.queries << " queries of " << shape.head_dim;
+  }
+}
+
+}  // namespace
+}  // namespace tidemill
