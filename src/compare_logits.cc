@@ -24,8 +24,8 @@ Tolerances tolerances_of(const ReferenceOutputs& outputs, const ComputeTypes& ty
     return {.logits = outputs.precise ? 2e-4 : 2e-3, .logprobs = 1e-3, .greedy = true};
   }
   const double scale = outputs.largest_logit.value_or(kUsualLargestLogit);
-  // Activations of 8 bits: of a thousand tokens one or two are worth so much less or more, others
-  // from variant to variant, while perplexity agrees to a thousandth.
+  // With activations of 8 bits single tokens are worth so much less or more, others from variant to
+  // variant, while perplexity agrees to two thousandths.
   return {.logits = 0.05 * scale, .logprobs = types.integer_parts == 1 ? 0.6 : 0.3};
 }
 
