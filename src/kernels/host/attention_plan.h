@@ -5,8 +5,8 @@
 // kv head (or, where more query heads share it than a task holds, a slice of them): unit u is stack
 // u % num_stacks of slice u / num_stacks, so that a lane stays with a head as long as it can. Lanes
 // take units in order, and help each other. Where shares of whole units would be unequal, a unit is
-// cut between two partitions, and lanes keep to their own: whoever has its beginning merges what the
-// others leave in `slots`.
+// cut between two partitions, and lanes keep to their own: whoever has its beginning merges what
+// the others leave in `slots`.
 //
 // None of this changes a bit: a query's partitions are computed alike and merged in order,
 // whoever computes them and whoever shares the reading.
