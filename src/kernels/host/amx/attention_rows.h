@@ -14,16 +14,16 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#include "kernels/host/amx/tile_blocks.h"
+#include "kernels/host/amx/pair_sums.h"
+#include "kernels/host/amx/tiles.h"
 #include "kernels/host/attention_avx512_ops.h"
 #include "kernels/host/unroll.h"
 
 namespace tidemill {
 namespace {
 
-// Fewer walk a block by vectors.
+// Up to so many walk a group of blocks without tiles.
 constexpr int kMaxRowQueries = 3;
-constexpr int64_t kPairsPerTile = kTileHeight;
 constexpr int64_t kSumColumn = 1;  // of a state's header, as attention_inner.h has it
 
 // 2^x, relative error below 3e-6 (a polynomial of 2^x - 1 over [0, 1), exact at 0); probabilities
@@ -85,47 +85,6 @@ inline __m512 masked_to(float value, __mmask16 some, __m512 v) {
   return _mm512_mask_mov_ps(v, some, _mm512_set1_ps(value));
 }
 
-// Sums over up to 16 pairs of bf16 as a tile adds them: the even products and the odd ones apart,
-// each by fused multiply-add from zero.
-template <int kRows, int kColumns>
-struct PairSums {
-  __m512 even[kRows][kColumns];
-  __m512 odd[kRows][kColumns];
-
-  void clear() {
-    TIDEMILL_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      TIDEMILL_UNROLL
-      for (int c = 0; c < kColumns; ++c) even[r][c] = odd[r][c] = _mm512_setzero_ps();
-    }
-  }
-
-  // A pair of each row times a line of 16 pairs of each column.
-  void add(const int32_t (&pairs)[kRows], const __m512i (&lines)[kColumns]) {
-    const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
-    __m512 even_lines[kColumns];
-    __m512 odd_lines[kColumns];
-    TIDEMILL_UNROLL
-    for (int c = 0; c < kColumns; ++c) {
-      even_lines[c] = _mm512_castsi512_ps(_mm512_slli_epi32(lines[c], 16));
-      odd_lines[c] = _mm512_castsi512_ps(_mm512_and_si512(lines[c], upper));
-    }
-    TIDEMILL_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      const __m512i pair = _mm512_set1_epi32(pairs[r]);
-      const __m512 even_x = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16));
-      const __m512 odd_x = _mm512_castsi512_ps(_mm512_and_si512(pair, upper));
-      TIDEMILL_UNROLL
-      for (int c = 0; c < kColumns; ++c) {
-        even[r][c] = _mm512_fmadd_ps(even_x, even_lines[c], even[r][c]);
-        odd[r][c] = _mm512_fmadd_ps(odd_x, odd_lines[c], odd[r][c]);
-      }
-    }
-  }
-
-  __m512 total(int r, int c) const { return _mm512_add_ps(even[r][c], odd[r][c]); }
-};
-
 // Blocks of a group that a task walks, one behind the other.
 struct Group {
   int64_t position;  // the first block's first token's
@@ -177,16 +136,10 @@ void multiply_keys(const AttentionTask& task, const void* const* q, const unsign
       fetch(wanted, pair);
       fetch(wanted, pairs + pair);
       int32_t x[kRows];
-      TIDEMILL_UNROLL
-      for (int r = 0; r < kRows; ++r) x[r] = static_cast<const int32_t*>(q[r])[pair];
-      part.add(x, {_mm512_loadu_si512(keys + pair * 64),
-                   _mm512_loadu_si512(keys + (pairs + pair) * 64)});
+      pairs_at([&](int r) { return static_cast<const int32_t*>(q[r]); }, pair, x);
+      part.add(x, [&](int half) { return _mm512_loadu_si512(keys + (half * pairs + pair) * 64); });
     }
-    TIDEMILL_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      sums[r][0] = _mm512_add_ps(sums[r][0], part.total(r, 0));
-      sums[r][1] = _mm512_add_ps(sums[r][1], part.total(r, 1));
-    }
+    part.add_to(sums);
   }
   TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {
@@ -249,27 +202,26 @@ void add_rows_by_pairs(const AttentionTask& task, const Group& group, int64_t qu
   }
   // `line(b, step)`: 16 pairs of values of the column.
   const auto add_column = [&](int64_t column, __mmask16 scaled, const auto& line) {
-    __m512 sums[kRows];
+    __m512 sums[kRows][1];
     TIDEMILL_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const __m512 before = _mm512_load_ps(tile.states + (query + r) * tile.stride + column * 16);
-      sums[r] = _mm512_mask_mul_ps(before, scaled, before, _mm512_set1_ps(tile.factor[query + r]));
+      const __m512 factor = _mm512_set1_ps(tile.factor[query + r]);
+      sums[r][0] = _mm512_mask_mul_ps(before, scaled, before, factor);
     }
     for (int64_t b = 0; b < group.count; ++b) {
       PairSums<kRows, 1> part;
       part.clear();
       for (int64_t step = 0; step < kPairsPerTile; ++step) {
         int32_t x[kRows];
-        TIDEMILL_UNROLL
-        for (int r = 0; r < kRows; ++r) x[r] = pairs[r][b * kPairsPerTile + step];
-        part.add(x, {line(b, step)});
+        pairs_at([&](int r) { return pairs[r]; }, b * kPairsPerTile + step, x);
+        part.add(x, [&](int) { return line(b, step); });
       }
-      TIDEMILL_UNROLL
-      for (int r = 0; r < kRows; ++r) sums[r] = _mm512_add_ps(sums[r], part.total(r, 0));
+      part.add_to(sums);
     }
     TIDEMILL_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      _mm512_store_ps(tile.states + (query + r) * tile.stride + column * 16, sums[r]);
+      _mm512_store_ps(tile.states + (query + r) * tile.stride + column * 16, sums[r][0]);
     }
   };
   add_column(0, 1 << kSumColumn,

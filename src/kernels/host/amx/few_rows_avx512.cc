@@ -3,6 +3,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "kernels/host/amx/pair_sums.h"
 #include "kernels/host/amx/products.h"
 #include "kernels/host/inner.h"
 #include "kernels/host/product_tiles.h"
@@ -11,58 +12,30 @@
 namespace tidemill::amx {
 namespace {
 
-constexpr int64_t kStepsPerBlock = 16;  // of two inputs each
-
 template <int kRows, int kPanels>
-void clear(__m512 (&sums)[kRows][kPanels]) {
+void tile_bf16(const ProductTile& tile) {
+  __m512 sums[kRows][kPanels];
   TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {
     TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) sums[r][p] = _mm512_setzero_ps();
   }
-}
-
-template <int kRows, int kPanels>
-void tile_bf16(const ProductTile& tile) {
-  const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
-  __m512 sums[kRows][kPanels];
-  clear(sums);
-  for (int64_t first = 0; first < tile.num_steps; first += kStepsPerBlock) {
-    __m512 even[kRows][kPanels];
-    __m512 odd[kRows][kPanels];
-    clear(even);
-    clear(odd);
-    for (int64_t step = first; step < first + kStepsPerBlock; ++step) {
-      __m512 even_inputs[kRows];
-      __m512 odd_inputs[kRows];
-      TIDEMILL_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        const __m512i pair =
-            _mm512_set1_epi32(reinterpret_cast<const int32_t*>(tile.in + r * tile.in_stride)[step]);
-        even_inputs[r] = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16));
-        odd_inputs[r] = _mm512_castsi512_ps(_mm512_and_si512(pair, upper));
-      }
-      TIDEMILL_UNROLL
-      for (int p = 0; p < kPanels; ++p) {
+  const auto inputs = [&](int r) {
+    return reinterpret_cast<const int32_t*>(tile.in + r * tile.in_stride);
+  };
+  for (int64_t first = 0; first < tile.num_steps; first += kPairsPerTile) {
+    PairSums<kRows, kPanels> part;
+    part.clear();
+    for (int64_t step = first; step < first + kPairsPerTile; ++step) {
+      int32_t pairs[kRows];
+      pairs_at(inputs, step, pairs);
+      part.add(pairs, [&](int p) {
         const unsigned char* row = tile.panels + p * tile.panel_stride + step * 64;
         fetch_ahead<kPanels>(row);
-        const __m512i words = _mm512_loadu_si512(row);
-        const __m512 even_weights = _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
-        const __m512 odd_weights = _mm512_castsi512_ps(_mm512_and_si512(words, upper));
-        TIDEMILL_UNROLL
-        for (int r = 0; r < kRows; ++r) {
-          even[r][p] = _mm512_fmadd_ps(even_inputs[r], even_weights, even[r][p]);
-          odd[r][p] = _mm512_fmadd_ps(odd_inputs[r], odd_weights, odd[r][p]);
-        }
-      }
+        return _mm512_loadu_si512(row);
+      });
     }
-    TIDEMILL_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      TIDEMILL_UNROLL
-      for (int p = 0; p < kPanels; ++p) {
-        sums[r][p] = _mm512_add_ps(sums[r][p], _mm512_add_ps(even[r][p], odd[r][p]));
-      }
-    }
+    part.add_to(sums);
   }
   TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {

@@ -43,6 +43,11 @@ template <int kBegin, int kEnd, typename Body>
   }
 }
 
+inline void set_shape(TileShapes& shapes, int tile, int64_t rows, int64_t row_bytes) {
+  shapes.num_rows[tile] = static_cast<uint8_t>(rows);
+  shapes.row_bytes[tile] = static_cast<uint16_t>(row_bytes);
+}
+
 // Which tile is what when kRowTiles x kPanels sums are held at once.
 template <int kRowTiles, int kPanels>
 struct Plan {
@@ -59,16 +64,12 @@ struct Plan {
   static TileShapes shapes(int64_t last_rows, int64_t steps_per_tile) {
     TileShapes shapes{};
     shapes.palette = 1;
-    const auto set = [&shapes](int tile, int64_t rows, int64_t bytes) {
-      shapes.num_rows[tile] = static_cast<uint8_t>(rows);
-      shapes.row_bytes[tile] = static_cast<uint16_t>(bytes);
-    };
     for (int r = 0; r < kRowTiles; ++r) {
       const int64_t rows = r + 1 < kRowTiles ? kTileHeight : last_rows;
-      set(a(r), rows, steps_per_tile * 4);
-      for (int p = 0; p < kPanels; ++p) set(c(r, p), rows, 64);
+      set_shape(shapes, a(r), rows, steps_per_tile * 4);
+      for (int p = 0; p < kPanels; ++p) set_shape(shapes, c(r, p), rows, 64);
     }
-    for (int p = 0; p < kWeightTiles; ++p) set(b(p), steps_per_tile, 64);
+    for (int p = 0; p < kWeightTiles; ++p) set_shape(shapes, b(p), steps_per_tile, 64);
     return shapes;
   }
 };
