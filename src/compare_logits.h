@@ -12,8 +12,8 @@ namespace tidemill {
 // log-probabilities, and how many greedy ids agree before the first that does not. The folder:
 // reference_outputs.h.
 // Returns 0 when every difference is within the tolerance of the model's arithmetic (f32: 2e-4 and
-// 2e-3 of the two forms; bf16: 5 % of the largest logit, log-probabilities 0.3, or 0.6 with
-// activations of 8 bits), 1 otherwise.
+// 2e-3 of the two forms; bf16: 5 % of the largest logit, log-probabilities 0.3; with activations of
+// 8 bits one of a hundred log-probabilities up to 0.6), 1 otherwise.
 int compare_with_reference(const Kernels& kernels, const Model& model, WorkerPool& workers,
                            const VerbArguments& arguments);
 
