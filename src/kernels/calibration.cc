@@ -27,8 +27,9 @@ constexpr double kProbeSeconds = 0.004;
 constexpr double kCalm = 1.15;
 constexpr double kCpuShare = 0.97;
 constexpr double kStrange = 3.0;
-// Beside tiles, scales of groups take several times as long as the products between them.
-constexpr double kScalesOfGroups = 5.0;
+// Operations on floats that a group's sum takes on its way into a row: load, convert, two scales,
+// add, store. Beside tiles they take longer than the products between them.
+constexpr double kOperationsOfASum = 12.0;
 constexpr double kLevel = 1.03;  // what is no slower
 
 constexpr PackedFormat kFormats[] = {PackedFormat::kF32,
@@ -338,12 +339,14 @@ void set_strange_aside(Calibration& calibration, int num_threads) {
     for (size_t r = 0; r < kCalibratedRows.size(); ++r) {
       const auto rows = static_cast<double>(kCalibratedRows[r]);
       const double reading = c.read_by_all > 0.0 ? 1.0 / c.read_by_all : 0.0;
-      const double computing =
-          peak > 0.0 ? 2.0 * rows * weights_per_byte(times.format) / peak : 0.0;
+      const double weights = rows * weights_per_byte(times.format);  // of a byte, by all rows
+      double computing = peak > 0.0 ? 2.0 * weights / peak : 0.0;
+      if (times.format.group > 0 && c.multiplies[0] > 0.0) {
+        computing += kOperationsOfASum * weights / times.format.group / c.multiplies[0];
+      }
       const double limit = std::max(reading, computing);
       double& value = times.seconds_per_byte[r];
-      const double slowest = limit * kStrange * (times.format.group > 0 ? kScalesOfGroups : 1.0);
-      const bool holds = limit == 0.0 || (value >= limit / kStrange && value <= slowest);
+      const bool holds = limit == 0.0 || (value >= limit / kStrange && value <= limit * kStrange);
       keep_if(holds, value, c,
               format("seconds per byte of {} weights in groups of {}, {} rows",
                      kNames[static_cast<size_t>(times.format.numbers)], times.format.group, rows));

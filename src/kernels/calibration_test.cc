@@ -139,6 +139,22 @@ TEST(Calibration, StrangeValuesAreSaidAndNotUsed) {
   EXPECT_THAT(calibration.set_aside[2], HasSubstr("1 rows"));
 }
 
+// As on tiles: their products are so fast that the scales of small groups are what takes time.
+TEST(Calibration, ScalesOfGroupsAreNotStrange) {
+  Calibration calibration = genoa();
+  calibration.multiplies = {350e9, 5.5e12, 11e12, 11e12};
+  const double products = 64 * 2 / 11e12;  // of 64 rows, a byte
+  const double scales = 64 * 12 / 32 / 350e9;
+  ProductTimes groups = times_of({Numbers::kInt8, Offsets::kNone, 32}, 0.0);
+  groups.seconds_per_byte.back() = 2 * (products + scales);  // ten times the products alone
+  ProductTimes slow = times_of({Numbers::kInt8, Offsets::kNone, 128}, 0.0);
+  slow.seconds_per_byte.back() = groups.seconds_per_byte.back();  // a quarter as many scales
+  calibration.products = {groups, slow};
+  set_strange_aside(calibration, 2);
+  EXPECT_GT(calibration.products[0].seconds_per_byte.back(), 0.0);
+  EXPECT_EQ(calibration.products[1].seconds_per_byte.back(), 0.0);
+}
+
 // Small and short: that every format and number of rows is measured, not how fast it is.
 TEST(Calibration, MeasuresEveryFormatAndNumberOfRows) {
   WorkerPool workers({.num_threads = 2, .pin = false});

@@ -104,8 +104,8 @@ constexpr Kernels kAvx512VnniKernels =
     host::make_kernels<kAvx512Vnni>("avx512", "AVX-512 with VNNI; bf16 by shift and mask");
 constexpr Kernels kAvx512Bf16Kernels =
     host::make_kernels<kAvx512Bf16>("avx512", "AVX-512 with VNNI and VDPBF16PS");
-// Tiles multiply a row in a quarter of the time, so that reading panels from the shared cache pays
-// off for more rows.
+// Tiles multiply a row so much faster that a strip of 48 waits for its panels from the shared
+// cache: with 256 rows prefill of SmolLM2 had 1.1 to 1.2 times the tokens/s (docs/performance.md).
 constexpr StripSize kStripOfTiles{.rows = 192, .multiple_of = 2 * kTileHeight};
 constexpr Kernels kAmxKernels = host::make_kernels<kAmx>(
     "amx", "tile instructions, AVX-512 for what is between", kStripOfTiles);

@@ -213,6 +213,17 @@ TEST(AttentionPlan, SequencesWithTheSameHeadOfTheirTablesAreStacked) {
   EXPECT_EQ(plan.num_stacks, 3);  // too short a common head; nothing in common
 }
 
+// A maximum may grow by groups of blocks, which must not be walked in two parts.
+TEST(AttentionPlan, WhatIsSharedIsWholeGroupsOfBlocks) {
+  for (const int32_t common : {4, 5, 7, 8, 11, 43}) {
+    const Step step = step_of(1, 3).add(2000, 1, common).add(1500, 1, common);
+    const Planned planned(step, 1);
+    const AttentionPlan& plan = planned.plan();
+    ASSERT_EQ(plan.num_stacks, 1) << common;
+    EXPECT_EQ(plan.stacks[0].shared, common / kGroupBlocks * kGroupBlocks);
+  }
+}
+
 TEST(AttentionPlan, AWindowEndsAtTheRowsOwnPosition) {
   const auto first = [](int64_t window, int64_t position) {
     return first_attended(step_of(1, 2, window).shape, position);

@@ -70,12 +70,33 @@ struct InputRows {
 __m512 halves_at(const unsigned char* data) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(data)));
 }
-// What is subtracted from the weights of a group, for the channels whose scales stand in `row`.
-template <typename Numbers>
-__m512i middles_of(Offsets offsets, const unsigned char* row) {
-  if (offsets == Offsets::kNone) return _mm512_set1_epi32(1 << Numbers::kMiddleLog);
-  if (offsets == Offsets::kOffset) return _mm512_setzero_si512();
+// Zero points of the channels whose scales stand in `row`.
+__m512i zeros_at(const unsigned char* row) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 32)));
+}
+
+// What a group's sums begin with: what all weights' middle, or a channel's zero point, takes from
+// them, given each row's sum of inputs.
+template <typename Numbers, int kRows, int kPanels>
+[[gnu::always_inline]] inline void begin_sums(const ProductTile& tile, int64_t scales,
+                                              const InputRows<kRows>& sums_of_inputs,
+                                              __m512i (&sums)[kRows][kPanels]) {
+  const Offsets kind = tile.format.offsets;
+  __m512i zeros[kPanels];
+  TIDEMILL_UNROLL
+  for (int p = 0; p < kPanels; ++p) {
+    zeros[p] = kind == Offsets::kZero ? zeros_at(tile.panels + p * tile.panel_stride + scales)
+                                      : _mm512_setzero_si512();
+  }
+  TIDEMILL_UNROLL_16
+  for (int r = 0; r < kRows; ++r) {
+    const __m512i minus_inputs = _mm512_sub_epi32(_mm512_setzero_si512(), sums_of_inputs[r]);
+    TIDEMILL_UNROLL
+    for (int p = 0; p < kPanels; ++p) {
+      sums[r][p] = kind == Offsets::kNone ? _mm512_slli_epi32(minus_inputs, Numbers::kMiddleLog)
+                                          : _mm512_mullo_epi32(minus_inputs, zeros[p]);
+    }
+  }
 }
 
 // Member by member: a copy of the whole would load in registers of 32 bytes what the caller has
@@ -101,26 +122,12 @@ template <typename Numbers, int kRows, int kPanels>
 void tile_of(const ProductTile& given) {
   const ProductTile tile = copy_of(given);
   const unsigned char* ahead = panels_ahead(tile);
-  const Offsets kind = tile.format.offsets;
+  const bool has_offsets = tile.format.offsets == Offsets::kOffset;
   for (GroupWalk group(tile, Numbers::kInputsPerRow); group.next();) {
     __m512i sums[kRows][kPanels];
     InputRows<kRows> scales_of_inputs(scale_of_input(tile, 0, group.index), tile.in_stride);
     scales_of_inputs.advance(4);
-    __m512i middles[kPanels];
-    TIDEMILL_UNROLL
-    for (int p = 0; p < kPanels; ++p) {
-      const unsigned char* row = tile.panels + p * tile.panel_stride + group.scales;
-      middles[p] = middles_of<Numbers>(kind, row);
-    }
-    TIDEMILL_UNROLL_16
-    for (int r = 0; r < kRows; ++r) {
-      const __m512i minus_inputs = _mm512_sub_epi32(_mm512_setzero_si512(), scales_of_inputs[r]);
-      TIDEMILL_UNROLL
-      for (int p = 0; p < kPanels; ++p) {
-        sums[r][p] = kind == Offsets::kNone ? _mm512_slli_epi32(minus_inputs, Numbers::kMiddleLog)
-                                            : _mm512_mullo_epi32(minus_inputs, middles[p]);
-      }
-    }
+    begin_sums<Numbers>(tile, group.scales, scales_of_inputs, sums);
     const unsigned char* panels = tile.panels + group.rows;
     InputRows<kRows> x(tile.in + group.index * tile.format.group, tile.in_stride);
     for (int64_t step = 0; step < group.num_rows; ++step) {
@@ -153,7 +160,7 @@ void tile_of(const ProductTile& given) {
     for (int p = 0; p < kPanels; ++p) {
       const unsigned char* row = tile.panels + p * tile.panel_stride + group.scales;
       scales[p] = tile.format.group == 0 ? _mm512_loadu_ps(row) : halves_at(row);
-      offsets[p] = kind == Offsets::kOffset ? halves_at(row + 32) : _mm512_setzero_ps();
+      offsets[p] = has_offsets ? halves_at(row + 32) : _mm512_setzero_ps();
     }
     const InputRows<kRows> sums_of_inputs = scales_of_inputs;
     scales_of_inputs.advance(-4);
@@ -166,7 +173,7 @@ void tile_of(const ProductTile& given) {
         const __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][p]), of_input);
         const __m512 before = group.index == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(total);
         __m512 after = _mm512_fmadd_ps(sum, scales[p], before);
-        if (kind == Offsets::kOffset) {
+        if (has_offsets) {
           const __m512 of_sum = _mm512_mul_ps(of_input, _mm512_cvtepi32_ps(sums_of_inputs[r]));
           after = _mm512_fmadd_ps(offsets[p], of_sum, after);
         }

@@ -17,9 +17,8 @@ namespace tidemill {
 // Row tiles x panels whose sums are held in tiles at once. All give the same bits.
 enum class Blocking : uint8_t { k3x1, k2x2, k2x1 };
 
-// Both choices: the fastest on an Emerald Rapids (two cores of a shared virtual machine), 256 rows.
-// 3x1 takes 1.1 times as long in bf16 and int8, mostly since a row that lies across lines of memory
-// is loaded three times for each tile of weights.
+// Both choices: the fastest on an Emerald Rapids (a core of a shared virtual machine), 256 rows.
+// 3x1 takes 1.1 times as long in bf16 and int8.
 inline constexpr Blocking kDefaultBlocking = Blocking::k2x2;
 // Integers in groups: for each group and 16 x 16 sums the vector unit has some 24 to 40 cycles of
 // scales to apply, the tiles 16 or 32 of products (groups of up to 64, of 128). What that reads of
@@ -33,7 +32,7 @@ inline constexpr int64_t kFewRowsInt8 = 8;
 inline constexpr int64_t kFewRowsInt4 = 8;
 
 // Most rows of a tile that the driver asks for: a multiple of every blocking. Their sums stay in L2
-// until they are finished. 32, 48 and 96 rows take 1.05 to 1.15 times as long on that machine.
+// until they are finished. 32 rows take 1.1 times as long on that machine, 64 hardly more.
 inline constexpr int64_t kAmxRows = 192;
 
 // Tile instructions, and AVX-512 for few rows.
