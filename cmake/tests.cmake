@@ -21,15 +21,22 @@ endif()
 # processor, and one with AVX2 and nothing newer, must run the program and the lower layers. An
 # instruction that got out of its file ends them with SIGILL.
 #
-# Left out, because emulated floating point takes minutes for them: the tests of Attention with long
-# contexts (IsSoftmaxOverTheContextInRecycledBlocks, RowsBitsDoNotDependOnHowThePromptWasCut,
-# HeadsBitsDoNotDependOnItsPlaceInTheGroup, ScoresFarApartNeitherOverflowNorVanish). Because the
-# emulator does not obey limits on memory: WorkerPool.ThatCannotStartItsThreadsSaysSoAndStopsThose-
-# ItHas.
-set(long_attention "*Attention.IsSoftmax*:*Attention.RowsBits*:*Attention.HeadsBits*:*Attention.ScoresFarApart*")
-set(TIDEMILL_EMULATED_base "*")
-set(TIDEMILL_EMULATED_parallel "-WorkerPool.ThatCannotStart*")
-set(TIDEMILL_EMULATED_kernels "-${long_attention}")
+# Left out, because emulated floating point takes minutes for them:
+# - the tests of Attention with long contexts (IsSoftmaxOverTheContextInRecycledBlocks,
+#   RowsBitsDoNotDependOnHowThePromptWasCut, HeadsBitsDoNotDependOnItsPlaceInTheGroup,
+#   ScoresFarApartNeitherOverflowNorVanish), and the calibration's measurement;
+# - kernels on plain tiles (amx_emulated, TileProducts, TileIntegers): plain C++ that no server
+#   chooses, with the same bits wherever it runs. Tiles themselves stay (PlainTiles);
+# - where there is AVX2, the reference: the smallest processor has run it.
+# Because the emulator does not obey limits on memory: WorkerPool.ThatCannotStartItsThreadsSaysSo-
+# AndStopsThoseItHas.
+set(emulated_kernels_without "*Attention.IsSoftmax*:*Attention.RowsBits*:*Attention.HeadsBits*")
+string(APPEND emulated_kernels_without ":*Attention.ScoresFarApart*:Calibration.Measures*")
+string(APPEND emulated_kernels_without ":*amx_emulated*:TileProducts.*:TileIntegers.*")
+set(emulated_base "*")
+set(emulated_parallel "-WorkerPool.ThatCannotStart*")
+set(emulated_kernels_qemu64 "-${emulated_kernels_without}")
+set(emulated_kernels_Haswell "-${emulated_kernels_without}:*/reference*")
 
 # emulated_tests(processor variant): `variant` is the first that inspect must say is not here.
 function(emulated_tests processor variant)
@@ -38,10 +45,11 @@ function(emulated_tests processor variant)
     COMMAND ${QEMU_X86_64} -cpu ${processor} $<TARGET_FILE:tidemill> inspect --calibration off)
   set_tests_properties(${prefix}.inspect PROPERTIES
     PASS_REGULAR_EXPRESSION "${variant} [^\n]*not here" TIMEOUT 60)
+  set(emulated_kernels ${emulated_kernels_${processor}})
   foreach(name base parallel kernels)
     add_test(NAME ${prefix}.${name}
       COMMAND ${QEMU_X86_64} -cpu ${processor} $<TARGET_FILE:${name}_test> --gtest_brief=1
-              --gtest_filter=${TIDEMILL_EMULATED_${name}})
+              --gtest_filter=${emulated_${name}})
     # The longest of all begin first, or one core would wait for them in the end.
     set_tests_properties(${prefix}.${name} PROPERTIES TIMEOUT 600 COST 100)
   endforeach()
