@@ -24,14 +24,14 @@ endif()
 # Left out, because emulated floating point takes minutes for them:
 # - the tests of Attention with long contexts (IsSoftmaxOverTheContextInRecycledBlocks,
 #   RowsBitsDoNotDependOnHowThePromptWasCut, HeadsBitsDoNotDependOnItsPlaceInTheGroup,
-#   ScoresFarApartNeitherOverflowNorVanish), and the calibration's measurement;
+#   ScoresFarApartNeitherOverflowNorVanish);
 # - kernels on plain tiles (amx_emulated, TileProducts, TileIntegers): plain C++ that no server
 #   chooses, with the same bits wherever it runs. Tiles themselves stay (PlainTiles);
 # - where there is AVX2, the reference: the smallest processor has run it.
 # Because the emulator does not obey limits on memory: WorkerPool.ThatCannotStartItsThreadsSaysSo-
 # AndStopsThoseItHas.
 set(emulated_kernels_without "*Attention.IsSoftmax*:*Attention.RowsBits*:*Attention.HeadsBits*")
-string(APPEND emulated_kernels_without ":*Attention.ScoresFarApart*:Calibration.Measures*")
+string(APPEND emulated_kernels_without ":*Attention.ScoresFarApart*")
 string(APPEND emulated_kernels_without ":*amx_emulated*:TileProducts.*:TileIntegers.*")
 set(emulated_base "*")
 set(emulated_parallel "-WorkerPool.ThatCannotStart*")
