@@ -1,5 +1,10 @@
 // Attention over a bf16 cache on tiles: a block's keys and values are B tiles as they lie, queries
-// and probabilities are A tiles, and AVX-512 makes the ones of the others.
+// and probabilities are A tiles, and AVX-512 makes the ones of the others. A query's bits do not
+// depend on how many others walk the blocks with it.
+//
+// What differs from attention_loop.h of the folder above: the maximum grows by groups of blocks, so
+// that sums stay in their tiles for so long; and the sum of probabilities is one more column of
+// values, which are 1, so it adds what was rounded to bf16.
 //
 // In an unnamed namespace, as attention_loop.h of the folder above explains.
 #pragma once
@@ -7,13 +12,59 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#include "kernels/host/amx/attention_rows.h"
+#include "kernels/host/amx/attention_vectors.h"
 #include "kernels/host/amx/tile_blocks.h"
 #include "kernels/host/attention_loop.h"
 #include "kernels/host/unroll.h"
 
 namespace tidemill {
 namespace {
+
+constexpr int64_t kPairsPerTile = kTileHeight;  // of inputs, that a tile of keys holds
+constexpr int64_t kSumColumn = 1;               // of a state's header, as attention_inner.h has it
+
+// Values of the sums' column, as a tile.
+struct Ones {
+  alignas(64) unsigned char lines[kTileBytes];
+};
+constexpr Ones make_ones() {
+  Ones ones{};
+  for (int64_t pair = 0; pair < kPairsPerTile; ++pair) {
+    unsigned char* two = ones.lines + pair * 64 + kSumColumn * 4;
+    two[0] = two[2] = 0x80;  // 1 as bf16: 0x3f80
+    two[1] = two[3] = 0x3f;
+  }
+  return ones;
+}
+constexpr Ones kOnes = make_ones();
+
+// Blocks of a group that a task walks, one behind the other.
+struct Group {
+  int64_t position;  // the first block's first token's
+  int64_t count;     // of blocks
+  const unsigned char* keys[kGroupBlocks];
+  const unsigned char* values[kGroupBlocks];
+  const unsigned char* next_keys[kGroupBlocks];  // of as many blocks behind the group, or null
+
+  int64_t position_of(int64_t block) const { return position + block * kTokensPerBlock; }
+};
+
+inline Group group_at(const AttentionTask& task, int64_t begin) {
+  const int64_t next = (begin / kGroupBlocks + 1) * kGroupBlocks;
+  const int64_t end = next < task.end ? next : task.end;
+  Group group;
+  group.position = begin * kTokensPerBlock;
+  group.count = end - begin;
+  for (int64_t b = 0; b < group.count; ++b) {
+    const int64_t offset = task.block_ids[begin + b] * task.block_stride;
+    const int64_t later = end + b;
+    group.keys[b] = task.keys + offset;
+    group.values[b] = task.values + offset;
+    group.next_keys[b] =
+        later < task.known_end ? task.keys + task.block_ids[later] * task.block_stride : nullptr;
+  }
+  return group;
+}
 
 // Which tile is what. Queries and keys of less than 32 dims, at the end of a head, have their own.
 constexpr int kSumTiles = 4;   // 0 to 3: scores of two blocks, or four columns of values
@@ -57,6 +108,45 @@ inline void pack_queries(const AttentionTask& task, const QueryTile& tile, unsig
   }
 }
 
+// Lines that are wanted in L2, to be asked for little by little: in a burst they would hold up
+// everything else.
+class LineQueue {
+ public:
+  void clear() { first_ = end_ = num_lines_ = 0; }
+  int64_t num_lines() const { return num_lines_; }
+
+  // Null: nothing.
+  void add(const unsigned char* from, int64_t num_lines) {
+    if (from == nullptr) return;
+    runs_[end_++] = {from, num_lines};
+    num_lines_ += num_lines;
+  }
+
+  void fetch(int64_t num_lines) {
+    if (num_lines > num_lines_) num_lines = num_lines_;
+    num_lines_ -= num_lines;
+    while (num_lines > 0) {
+      Run& run = runs_[first_];
+      const int64_t count = num_lines < run.num_lines ? num_lines : run.num_lines;
+      for (int64_t line = 0; line < count; ++line) prefetch(run.from + line * 64);
+      num_lines -= count;
+      run.from += count * 64;
+      run.num_lines -= count;
+      if (run.num_lines == 0) ++first_;
+    }
+  }
+
+ private:
+  struct Run {
+    const unsigned char* from;
+    int64_t num_lines;
+  };
+  Run runs_[2 * kGroupBlocks];
+  int64_t first_ = 0;
+  int64_t end_ = 0;
+  int64_t num_lines_ = 0;
+};
+
 // The steps of a task in order, three at once: between parts of the work on one's probabilities,
 // portions of the next one's scores and of the values of the one before are multiplied. So no tile
 // is loaded from what has just been stored: 0.8 of the time of one step after the other. (Portions
@@ -98,14 +188,43 @@ class TileWalk {
     const int64_t num_portions = (step.end - step.begin + kBlocksAtOnce - 1) / kBlocksAtOnce +
                                  (num_columns() + kColumnsAtOnce - 1) / kColumnsAtOnce;
     const int64_t num_blocks = scored_.end - scored_.begin;
+    fetch_for(step);
     int64_t done = 0;
     const auto multiply_until = [&](int64_t part) {  // parts 0 .. num_blocks of the other work
       for (; done * (num_blocks + 1) < num_portions * (part + 1); ++done) multiply_a_portion();
     };
     multiply_until(0);
-    if (scored_.tile != nullptr) round_step(multiply_until);
+    if (scored_.tile != nullptr) {
+      // Of a decode as many queries as heads share a key.
+      if (scored_.tile->count <= 4) {
+        round_step<4>(multiply_until);
+      } else if (scored_.tile->count <= 8) {
+        round_step<8>(multiply_until);
+      } else {
+        round_step<kTile>(multiply_until);
+      }
+    }
+    fetching_.fetch(INT64_MAX);
     rounded_ = scored_;
     scored_ = step;
+  }
+
+  // What the next steps read: the keys of the group behind, and then this one's values.
+  void fetch_for(const TileStep& step) {
+    fetching_.clear();
+    if (step.fetches) {
+      const int64_t key_lines = (task_.head_dim + 1) / 2 * 2;
+      for (int64_t b = 0; b < step.group->count; ++b) {
+        fetching_.add(step.group->next_keys[b], key_lines);
+      }
+      for (int64_t b = step.begin; b < step.end; ++b) {
+        fetching_.add(step.group->values[b], padded_head_dim(task_.head_dim));
+      }
+    }
+    const int64_t loads_per_block = (task_.head_dim + 31) / 32 * 2;
+    const int64_t num_loads =
+        (step.end - step.begin) * loads_per_block + (rounded_.end - rounded_.begin) * num_columns();
+    lines_per_load_ = num_loads == 0 ? 0 : (fetching_.num_lines() + num_loads - 1) / num_loads;
   }
 
   int64_t num_columns() const { return rounded_.tile == nullptr ? 0 : columns_; }
@@ -125,10 +244,6 @@ class TileWalk {
     }
   }
 
-  static void fetch_lines(const unsigned char* from, int64_t begin, int64_t end) {
-    for (int64_t line = begin; line < end; ++line) fetch(from, line);
-  }
-
   // 32 dims of queries times those of kBlocks blocks' keys, or what a head's last dims are.
   template <int kBlocks, int kQ, int kK>
   void multiply_dims(const unsigned char* q, const unsigned char* const* keys, int64_t offset,
@@ -136,6 +251,7 @@ class TileWalk {
     tiles_.template load<kQ>(q, packed_stride(task_.head_dim));
     each<0, kBlocks * 2>([&](auto c) {
       tiles_.template load<kK>(keys[c.value / 2] + offset + c.value % 2 * half_bytes, 64);
+      fetching_.fetch(lines_per_load_);
       tiles_.template dot_bf16<c.value, kQ, kK>();
       tiles_.template zero<kK>();
     });
@@ -148,11 +264,6 @@ class TileWalk {
     const int64_t pairs = (task_.head_dim + 1) / 2;
     const int64_t half_bytes = pairs * 64;
     const unsigned char* const* keys = scoring_.group->keys + next_block_;
-    if (scoring_.fetches) {
-      for (int b = 0; b < kBlocks; ++b) {
-        fetch_lines(scoring_.group->values[next_block_ + b], 0, padded_head_dim(task_.head_dim));
-      }
-    }
     each<0, kBlocks * 2>([&](auto c) { tiles_.template zero<c.value>(); });
     int64_t pair = 0;
     for (; pair + kPairsPerTile <= pairs; pair += kPairsPerTile) {
@@ -178,15 +289,12 @@ class TileWalk {
     each<0, kColumns>(
         [&](auto c) { tiles_.template load<c.value>(states + c.value * 16, stride); });
     for (int64_t b = step.begin; b < step.end; ++b) {
-      if (step.fetches) {  // a line for each that is read: keys, and the first of the values
-        const int64_t line = next_column_ * kTileHeight;
-        fetch_lines(step.group->next_keys[b], line, line + kColumns * kTileHeight);
-      }
       tiles_.template load<kInputTile>(probabilities_[turn_] + b * kTileBytes, 64);
       each<0, kColumns>([&](auto c) {
         const int64_t values = next_column_ + c.value - 1;
         tiles_.template load<kBlockTile>(
             values < 0 ? kOnes.lines : step.group->values[b] + values * kTileBytes, 64);
+        fetching_.fetch(lines_per_load_);
         tiles_.template dot_bf16<c.value, kInputTile, kBlockTile>();
         tiles_.template zero<kBlockTile>();
       });
@@ -219,10 +327,10 @@ class TileWalk {
                           half * 16);
   }
 
-  template <bool kMasks>
+  template <int kRows, bool kMasks>
   void add_maxima(int64_t block, __m512 (&largest)[16]) const {
     TIDEMILL_UNROLL_16
-    for (int i = 0; i < 16; ++i) {
+    for (int i = 0; i < kRows; ++i) {
       const __m512 first =
           masked_to(kMasked, outside_of<kMasks>(scored_, block, i, 0), raw_at(block, i, 0));
       const __m512 second =
@@ -231,12 +339,12 @@ class TileWalk {
     }
   }
 
-  template <bool kMasks>
+  template <int kRows, bool kMasks>
   void round_block(int64_t block, const float* shifts) {
     const __m512 unit = _mm512_set1_ps(task_.scale * kLog2OfE);
     unsigned char* out = probabilities_[turn_ ^ 1] + block * kTileBytes;
     TIDEMILL_UNROLL_16
-    for (int i = 0; i < 16; ++i) {
+    for (int i = 0; i < kRows; ++i) {
       const __m512 shift = _mm512_set1_ps(shifts[i]);
       __m512 p[2];
       TIDEMILL_UNROLL
@@ -249,7 +357,7 @@ class TileWalk {
   }
 
   // Maxima, what they multiply states by, and probabilities: a tile for each block.
-  template <typename MultiplyUntil>
+  template <int kRows, typename MultiplyUntil>
   void round_step(const MultiplyUntil& multiply_until) {
     const TileStep& step = scored_;
     QueryTile& tile = *step.tile;
@@ -258,9 +366,9 @@ class TileWalk {
     for (int i = 0; i < 16; ++i) largest[i] = _mm512_set1_ps(kMasked);
     for (int64_t b = step.begin; b < step.end; ++b) {
       if (is_masked(step, b)) {
-        add_maxima<true>(b, largest);
+        add_maxima<kRows, true>(b, largest);
       } else {
-        add_maxima<false>(b, largest);
+        add_maxima<kRows, false>(b, largest);
       }
     }
     const __m512 log2_of_e = _mm512_set1_ps(kLog2OfE);
@@ -275,9 +383,9 @@ class TileWalk {
     for (int64_t b = step.begin; b < step.end; ++b) {
       multiply_until(b - step.begin + 1);
       if (is_masked(step, b)) {
-        round_block<true>(b, shifts);
+        round_block<kRows, true>(b, shifts);
       } else {
-        round_block<false>(b, shifts);
+        round_block<kRows, false>(b, shifts);
       }
     }
     scale_states(tile);
@@ -306,6 +414,8 @@ class TileWalk {
   TileStep scoring_;        // scores are being made, in their slot of this turn
   TileStep scored_;         // probabilities are being made of the last turn's
   TileStep rounded_;        // values are being added with probabilities in their slot of this turn
+  LineQueue fetching_;
+  int64_t lines_per_load_ = 0;
   int turn_ = 0;
   int64_t next_block_ = 0, next_column_ = 0;  // of tiles' work in this turn
   alignas(64) float scores_[2][kTile * kTokens];
@@ -334,20 +444,14 @@ void attend_on_tiles(const AttentionTask& task) {
     for (int64_t t = 0; t < num_tiles; ++t) {
       QueryTile& tile = tiles[t];
       const Active active = active_in(tile, group.position, group.count * kTokensPerBlock);
-      const int64_t num_active = active.end - active.begin;
-      if (num_active == 0) continue;
-      if (num_active <= kMaxRowQueries) {
-        walk.finish();
-        add_rows_by_pairs<kMaxRowQueries>(task, group, active, tile);
-      } else {
-        if (!is_packed[t]) pack_queries(task, tile, packed[t]);
-        is_packed[t] = true;
-        TileStep step{.tile = &tile, .packed = packed[t], .group = &group, .fetches = fetches};
-        step.end = group.count;
-        while (group.position_of(step.begin + 1) <= tile.first[0]) ++step.begin;
-        while (group.position_of(step.end - 1) > tile.last[tile.count - 1]) --step.end;
-        walk.add(step);
-      }
+      if (active.begin == active.end) continue;
+      if (!is_packed[t]) pack_queries(task, tile, packed[t]);
+      is_packed[t] = true;
+      TileStep step{.tile = &tile, .packed = packed[t], .group = &group, .fetches = fetches};
+      step.end = group.count;
+      while (group.position_of(step.begin + 1) <= tile.first[0]) ++step.begin;
+      while (group.position_of(step.end - 1) > tile.last[tile.count - 1]) --step.end;
+      walk.add(step);
       fetches = false;
     }
     if (!fetches) turn = (turn + 1) % 3;
