@@ -4,12 +4,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <numeric>
 #include <string_view>
 #include <vector>
 
+#include "kernels/attention_cases.h"
 #include "kernels/host/amx/products.h"
 #include "kernels/host/amx/test_tiles.h"
+#include "kernels/host/attention_driver.h"
 #include "kernels/test_tensors.h"
 
 namespace tidemill {
@@ -109,6 +113,48 @@ TEST_F(TileAttention, HasThePlainTilesBits) {
     EXPECT_EQ(task.states_of(amx::attend_bf16),
               task.states_of(amx_emulated::attend_bf16_with_avx512))
         << shape.queries << " queries of " << shape.head_dim;
+  }
+}
+
+std::atomic<int> num_ended{0};
+void count_end() { ++num_ended; }
+
+constexpr Inner kCounting = [] {
+  Inner inner{};
+  inner.attention = {sizeof(double),         reference::attend_f32,  reference::attend_bf16,
+                     reference::attend_int8, reference::clear_state, reference::merge_state,
+                     reference::finish_state};
+  inner.end_share = count_end;
+  return inner;
+}();
+
+// One query of two heads: two lanes have a head each, with three a head's partitions are cut.
+TEST(TileShares, EveryLaneGivesUpItsTilesOnceAnAttention) {
+  constexpr int64_t kBlocks = 3 * kPartitionBlocks;
+  const AttentionShape shape = test::shape_of(32, 2, 2);
+  const test::Cache cache(DType::kF32, shape, kBlocks, 0.0f);
+  std::vector<int32_t> block_ids(kBlocks);
+  std::iota(block_ids.begin(), block_ids.end(), 0);
+  const int32_t position = kBlocks * kTokensPerBlock - 1;
+  const int32_t table_begin = 0;
+  const TokenRows rows{.count = 1,
+                       .positions = &position,
+                       .table_begins = &table_begin,
+                       .block_ids = block_ids.data()};
+  const Kernels& kernels = select_kernels("reference");
+  const Buffer buffer =
+      kernels.allocate(static_cast<size_t>(attention_memory_bytes(shape, 1, position + 1)));
+  const AttentionMemory memory{buffer.data(), static_cast<int64_t>(buffer.bytes())};
+  test::OwnedTensor q(DType::kF32, 1, 64);
+  test::OwnedTensor out(DType::kF32, 1, 64);
+  for (const int lanes : {1, 2, 3}) {
+    num_ended = 0;
+    test::on_lanes(lanes, [&](Lane& lane) {
+      host::plan_attention<kCounting>(lane, shape, rows, memory);
+      host::attention<kCounting>(lane, q.view(), shape, rows, cache.layer(), memory, out.view());
+    });
+    EXPECT_EQ(num_ended, lanes);
+    EXPECT_EQ(host::attention_plan(memory).has_cut_unit, lanes == 3);
   }
 }
 
