@@ -33,16 +33,16 @@ class PortionWalk {
  public:
   PortionWalk(const ProductTile& product, int64_t inputs_per_row)
       : groups_(product, inputs_per_row),
-        inputs_per_row_(inputs_per_row),
         tile_inputs_(product.format.group % 64 == 0 ? 64 : 32),
-        inputs_left_(product.num_inputs) {
+        log_rows_per_tile_(__builtin_ctzll(static_cast<uint64_t>(tile_inputs_ / inputs_per_row))),
+        tiles_behind_(product.num_inputs / tile_inputs_) {
     // A pass never ends within one of several groups: their totals stand where the sums would.
     const int64_t group = product.format.group;
     tiles_per_group_ = group == 0 ? 1 : group / tile_inputs_;
   }
 
   int64_t tile_inputs() const { return tile_inputs_; }
-  int64_t num_tiles() const { return inputs_left_ / tile_inputs_; }
+  int64_t num_tiles() const { return tiles_behind_; }
   int64_t tiles_per_group() const { return tiles_per_group_; }  // 1 without groups
 
   // At most so many tiles are handed out from here on.
@@ -50,19 +50,18 @@ class PortionWalk {
 
   // Up to max_tiles.
   bool next(int64_t max_tiles, Portion& portion) {
-    if (tiles_left_ == 0 || inputs_left_ == 0) return false;
+    if (tiles_left_ == 0 || tiles_behind_ == 0) return false;
     const bool starts = group_left_ == 0;
     if (starts) {
       groups_.next();
       row_ = groups_.rows;
-      group_left_ = groups_.num_rows * inputs_per_row_ / tile_inputs_;
+      group_left_ = groups_.num_rows >> log_rows_per_tile_;
     }
     const int64_t to_sum = group_left_ < tiles_left_ ? group_left_ : tiles_left_;
     const int64_t num_tiles = to_sum < max_tiles ? to_sum : max_tiles;
-    const int64_t num_inputs = num_tiles * tile_inputs_;
     portion = {.group = groups_.index,
                .rows = row_,
-               .num_rows = num_inputs / inputs_per_row_,
+               .num_rows = num_tiles << log_rows_per_tile_,
                .inputs = inputs_,
                .num_tiles = num_tiles,
                .tiles_to_sum = to_sum,
@@ -72,21 +71,21 @@ class PortionWalk {
     row_ += portion.num_rows * 64;
     group_left_ -= num_tiles;
     tiles_left_ -= num_tiles;
-    inputs_ += num_inputs;
-    inputs_left_ -= num_inputs;
+    tiles_behind_ -= num_tiles;
+    inputs_ += num_tiles * tile_inputs_;
     return true;
   }
 
  private:
   GroupWalk groups_;
-  int64_t inputs_per_row_;
   int64_t tile_inputs_;
+  int log_rows_per_tile_;  // of a panel
   int64_t tiles_per_group_;
   int64_t group_left_ = 0;  // tiles
   int64_t tiles_left_ = INT64_MAX;
   int64_t row_ = 0;
   int64_t inputs_ = 0;
-  int64_t inputs_left_;
+  int64_t tiles_behind_;  // the portions before, in all of K
 };
 
 }  // namespace
