@@ -131,7 +131,7 @@ void tile_of(const ProductTile& given) {
     const unsigned char* panels = tile.panels + group.rows;
     InputRows<kRows> x(tile.in + group.index * tile.format.group, tile.in_stride);
     for (int64_t step = 0; step < group.num_rows; ++step) {
-      if constexpr (kRows * kPanels >= 12) {
+      if constexpr (kRows * kPanels >= 12 && kPanels < 8) {
         fetch_panels(ahead + group.rows, tile.panel_stride, step);
       }
       TIDEMILL_UNROLL
@@ -140,7 +140,10 @@ void tile_of(const ProductTile& given) {
         TIDEMILL_UNROLL
         for (int p = 0; p < kPanels; ++p) {
           const unsigned char* row = panels + p * tile.panel_stride + step * 64;
-          if (s == 0) fetch_ahead<kPanels>(row);
+          if (s == 0) {
+            fetch_ahead<kPanels>(row);
+            fetch_beginning<kPanels>(tile.ahead, tile.panel_stride, p, group.rows + step * 64);
+          }
           weights[p] = Numbers::slice(_mm512_loadu_si512(row), s);
         }
         TIDEMILL_UNROLL_16
@@ -215,12 +218,15 @@ constexpr Tile kBlocks[kBlockRows][2] = {
     {tile_of<Numbers, 12, 1>, tile_of<Numbers, 12, 2>},
 };
 
+// Up to so many rows take eight panels at once.
+constexpr int64_t kStreamingRows = 2;
+
 // A pair is wanted in L2 while the pair before it is multiplied; few rows wait for memory anyway.
 template <typename Numbers>
 void run(const ProductTile& part) {
   if (part.num_rows <= kTileRows) {
     ProductTile few = part;
-    few.ahead = nullptr;
+    if (part.num_rows > kStreamingRows) few.ahead = nullptr;
     return run_tiles(few, kTiles<Numbers>);
   }
   ProductTile block = part;

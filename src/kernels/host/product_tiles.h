@@ -24,6 +24,18 @@ void fetch_ahead(const unsigned char* panel_row) {
   }
 }
 
+// But a stream is slow where it begins: while eight panels end, the beginnings of the eight behind
+// them, where there are any, are asked for. `offset`: of panel p's line at hand.
+template <int kPanels>
+void fetch_beginning(const unsigned char* ahead, int64_t panel_stride, int p, int64_t offset) {
+  constexpr int64_t kBeginningBytes = 2048;
+  if constexpr (kPanels == 8) {
+    const int64_t line = offset - (panel_stride - kBeginningBytes);
+    if (ahead == nullptr || line < 0) return;
+    _mm_prefetch(reinterpret_cast<const char*>(ahead + p * panel_stride + line), _MM_HINT_T0);
+  }
+}
+
 // What `tile.ahead` asks for, a line of each panel for every step. Without a wish these are lines
 // of the tile itself, which are there.
 inline const unsigned char* panels_ahead(const ProductTile& tile) {

@@ -287,14 +287,14 @@ inline Blocking blocking_of(const PackedFormat& format) {
   return format.group == 0 ? kDefaultBlocking : kGroupsBlocking;
 }
 
-// By another variant's product, which takes kTileRows rows. The first of them bring the panels into
-// the cache; what comes behind is fetched beside the others (inner.h).
+// By another variant's product, which takes kTileRows rows. Where there are more, the first of them
+// bring the panels into the cache; what comes behind is fetched beside the others (inner.h).
 inline void few_rows(const ProductTile& tile, void (*product)(const ProductTile&)) {
   for (int64_t row = 0; row < tile.num_rows; row += kTileRows) {
     ProductTile part = tile;
     part.in += row * tile.in_stride;
     part.sums += row * kRowSums;
-    if (row == 0) part.ahead = nullptr;
+    if (row == 0 && tile.num_rows > kTileRows) part.ahead = nullptr;
     part.num_rows = tile.num_rows - row < kTileRows ? tile.num_rows - row : int64_t{kTileRows};
     product(part);
   }
