@@ -30,7 +30,8 @@ template <int kPanels>
 void fetch_beginning(const unsigned char* ahead, int64_t panel_stride, int p, int64_t offset) {
   constexpr int64_t kBeginningBytes = 2048;
   if constexpr (kPanels == 8) {
-    const int64_t line = offset - (panel_stride - kBeginningBytes);
+    const int64_t skipped = panel_stride < kBeginningBytes ? 0 : panel_stride - kBeginningBytes;
+    const int64_t line = offset - skipped;
     if (ahead == nullptr || line < 0) return;
     _mm_prefetch(reinterpret_cast<const char*>(ahead + p * panel_stride + line), _MM_HINT_T0);
   }
