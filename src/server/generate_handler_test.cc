@@ -5,6 +5,7 @@
 
 #include <future>
 
+#include "base/test_waiting.h"
 #include "server/test_server.h"
 
 namespace tidemill {
@@ -40,16 +41,6 @@ class GenerateTaskTest : public ServerTest {
     occupied.get_future().wait();
   }
   void release() { released_.set_value(); }
-
-  // Within ten seconds.
-  static bool comes_true(const std::function<bool()>& condition) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (!condition()) {
-      if (std::chrono::steady_clock::now() > deadline) return false;
-      std::this_thread::yield();
-    }
-    return true;
-  }
 
   // When everything that was posted so far has run.
   void settle() {

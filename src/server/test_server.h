@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/test_waiting.h"
 #include "executor/byte_tokenizer.h"
 #include "executor/executor.h"
 #include "executor/script_runner.h"
@@ -168,12 +169,7 @@ class ServerTest : public testing::Test {
 
   // Waits for the loop to have nothing left; the client's leaving must bring this about.
   bool becomes_idle() const {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (std::chrono::steady_clock::now() < deadline) {
-      if (executor_->idle() && executor_->stats().held_blocks == 0) return true;
-      std::this_thread::yield();
-    }
-    return false;
+    return comes_true([&] { return executor_->idle() && executor_->stats().held_blocks == 0; });
   }
 
   MetricsRegistry metrics_;
