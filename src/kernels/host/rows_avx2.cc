@@ -168,11 +168,12 @@ int64_t collect(const float* logits, int64_t count, float threshold, int32_t* id
     const __m256 above = _mm256_cmp_ps(_mm256_maskload_ps(logits + i, lanes_left(count - i)),
                                        _mm256_set1_ps(threshold), _CMP_GE_OQ);
     const __m256 mask = _mm256_castsi256_ps(lanes_left(count - i));
-    auto hits = static_cast<unsigned>(_mm256_movemask_ps(_mm256_and_ps(above, mask)));
-    for (; hits != 0; hits &= hits - 1) {
-      if (found < capacity) ids[found] = static_cast<int32_t>(i + __builtin_ctz(hits));
-      ++found;
+    const auto hits = static_cast<unsigned>(_mm256_movemask_ps(_mm256_and_ps(above, mask)));
+    int64_t next = found;
+    for (unsigned left = hits; left != 0 && next < capacity; left &= left - 1) {
+      ids[next++] = static_cast<int32_t>(i + __builtin_ctz(left));
     }
+    found += __builtin_popcount(hits);
   }
   return found;
 }
