@@ -128,6 +128,9 @@ struct Kernels {
   // (which may exceed capacity: then the list is incomplete).
   int64_t (*collect_at_least)(const float* logits, int64_t vocab_size, float threshold,
                               int32_t* ids, int64_t capacity) = nullptr;
+  // maxima[i] = the greatest of logits 64 i to 64 i + 63 (kLogitChunk), the last as far as there
+  // are any.
+  void (*chunk_maxima)(const float* logits, int64_t vocab_size, float* maxima) = nullptr;
   // Reads every byte, for the bandwidth probe (bandwidth_probe.h); returns a sum so that the reads
   // cannot be left out. `bytes` is a multiple of 32 KiB.
   uint64_t (*read_memory)(const void* data, int64_t bytes) = nullptr;

@@ -6,6 +6,9 @@
 
 namespace tidemill {
 
+// Neighbouring ids whose greatest logit the menu's chunk_maxima tells.
+inline constexpr int64_t kLogitChunk = 64;
+
 // What sampling needs to know about one row of logits.
 struct LogitSummary {
   float max = 0.0f;

@@ -180,6 +180,22 @@ TEST_P(Rows, CollectsIdsInOrderAndCountsThoseThatDoNotFit) {
   EXPECT_EQ(few[20], -1) << "written beyond the capacity";
 }
 
+TEST_P(Rows, MaximaAreThoseOfEachChunk) {
+  for (const int64_t count : {1, 63, 64, 65, 1003}) {
+    std::vector<float> logits = random_logits(static_cast<size_t>(count), random_);
+    for (float& logit : logits) logit -= 100.0f;  // what is not there must not win as a zero
+    std::vector<float> maxima(static_cast<size_t>((count + kLogitChunk - 1) / kLogitChunk) + 1,
+                              7.0f);
+    kernels_.chunk_maxima(logits.data(), count, maxima.data());
+    for (int64_t i = 0; i * kLogitChunk < count; ++i) {
+      const auto first = logits.begin() + i * kLogitChunk;
+      const auto last = logits.begin() + std::min(count, (i + 1) * kLogitChunk);
+      EXPECT_EQ(maxima[static_cast<size_t>(i)], *std::max_element(first, last)) << i;
+    }
+    EXPECT_EQ(maxima.back(), 7.0f) << "written beyond the last chunk";
+  }
+}
+
 TEST_P(Rows, MemoryIsAlignedAndZero) {
   for (const size_t bytes : {size_t{1}, size_t{5000}, size_t{5} << 20}) {
     const Buffer buffer = kernels_.allocate(bytes);

@@ -41,8 +41,8 @@ constexpr Inner with_bf16(Inner inner) {
                        variant::finish_state},                                                 \
         variant::normalize, variant::rotate, variant::finish, variant::finish_silu,            \
         variant::to_bf16, variant::quantize, variant::summarize, variant::sum_exp,             \
-        variant::collect, variant::read_memory, variant::multiply_f32, variant::multiply_bf16, \
-        variant::multiply_bytes                                                                \
+        variant::collect, variant::chunk_maxima, variant::read_memory, variant::multiply_f32,  \
+        variant::multiply_bf16, variant::multiply_bytes                                        \
   }
 constexpr Inner kReference = TIDEMILL_INNER(reference, double);
 constexpr Inner kAvx2 = TIDEMILL_INNER(avx2, float);

@@ -1,6 +1,7 @@
 #include "sampling/candidates.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <utility>
 
@@ -11,6 +12,10 @@ constexpr float kFirstDistance = 4.0f;    // logits this far below the best: a f
 constexpr float kLastDistance = 1024.0f;  // beyond this the vocabulary is taken as it is
 constexpr int64_t kFirstCapacity = 512;
 constexpr int kMostHalvings = 12;
+// So many chunks for each token that is wanted, and few of them have a second one among the best.
+constexpr int64_t kChunksPerToken = 4;
+
+int64_t num_chunks(int64_t vocab_size) { return (vocab_size + kLogitChunk - 1) / kLogitChunk; }
 
 std::vector<Candidate> collect(const Kernels& kernels, const float* logits, int64_t vocab_size,
                                float threshold) {
@@ -28,6 +33,17 @@ std::vector<Candidate> collect(const Kernels& kernels, const float* logits, int6
     candidates.push_back({.id = id, .logit = logits[id]});
   }
   return candidates;
+}
+
+// The `count` greatest chunks have a token each that is no less than the least of their maxima, and
+// what else there is above that stands in the same chunks.
+float threshold_by_chunks(const Kernels& kernels, const float* logits, int64_t vocab_size,
+                          int64_t count) {
+  std::vector<float> maxima(static_cast<size_t>(num_chunks(vocab_size)));
+  kernels.chunk_maxima(logits, vocab_size, maxima.data());
+  const auto last = maxima.begin() + (count - 1);
+  std::nth_element(maxima.begin(), last, maxima.end(), std::greater<>());
+  return *last;
 }
 
 // How far below the maximum to look for `count` tokens: far enough for them, and near enough for
@@ -63,7 +79,9 @@ std::vector<Candidate> best_tokens(const Kernels& kernels, const float* logits, 
                                    float max, int64_t count) {
   count = std::min(count, vocab_size);
   if (count <= 0) return {};
-  const float threshold = threshold_for(kernels, logits, vocab_size, max, count);
+  const bool by_chunks = count * kChunksPerToken <= num_chunks(vocab_size);
+  const float threshold = by_chunks ? threshold_by_chunks(kernels, logits, vocab_size, count)
+                                    : threshold_for(kernels, logits, vocab_size, max, count);
   std::vector<Candidate> candidates = collect(kernels, logits, vocab_size, threshold);
   std::partial_sort(candidates.begin(), candidates.begin() + count, candidates.end(), better);
   candidates.resize(static_cast<size_t>(count));

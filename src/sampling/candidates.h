@@ -1,5 +1,6 @@
-// The best tokens of a row of logits, found without sorting the vocabulary: a threshold is lowered
-// until enough are above it, and only those are sorted. Private to sampling/.
+// The best tokens of a row of logits, found without sorting the vocabulary: only those above
+// a threshold are sorted, which the greatest of each few ids give or, where very many are wanted, a
+// search. Private to sampling/.
 #pragma once
 
 #include <cstdint>

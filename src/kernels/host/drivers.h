@@ -275,6 +275,7 @@ constexpr Kernels make_kernels(const char* name, const char* description, StripS
           .summarize_logits = summarize_logits<kInner>,
           .sum_exp = kInner.sum_exp,
           .collect_at_least = kInner.collect,
+          .chunk_maxima = kInner.chunk_maxima,
           .read_memory = kInner.read_memory,
           .multiply_peak = multiply_peak<kInner>};
 }

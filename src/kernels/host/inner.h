@@ -95,6 +95,7 @@ struct Inner {
   float (*sum_exp)(const float* logits, int64_t count, float max, float factor);
   int64_t (*collect)(const float* logits, int64_t count, float threshold, int32_t* ids,
                      int64_t capacity);
+  void (*chunk_maxima)(const float* logits, int64_t count, float* maxima);
   uint64_t (*read_memory)(const void* data, int64_t bytes);
   // The multiply instruction of products, on numbers in registers or L1, some dozens to some
   // hundreds of times a round; returns the operations done: two for each product that is added to
@@ -130,6 +131,7 @@ struct Inner {
   float sum_exp(const float* logits, int64_t count, float max, float factor);                    \
   int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,             \
                   int64_t capacity);                                                             \
+  void chunk_maxima(const float* logits, int64_t count, float* maxima);                          \
   uint64_t read_memory(const void* data, int64_t bytes);                                         \
   int64_t multiply_f32(int64_t rounds);                                                          \
   int64_t multiply_bf16(int64_t rounds);                                                         \

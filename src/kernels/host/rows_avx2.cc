@@ -178,6 +178,16 @@ int64_t collect(const float* logits, int64_t count, float threshold, int32_t* id
   return found;
 }
 
+void chunk_maxima(const float* logits, int64_t count, float* maxima) {
+  for (int64_t i = 0; i < count; i += kLogitChunk) {
+    __m256 max = _mm256_set1_ps(-__builtin_inff());
+    for (int64_t j = i; j < i + kLogitChunk && j < count; j += 8) {
+      max = _mm256_max_ps(max, logits_at(logits, j, count));
+    }
+    maxima[i / kLogitChunk] = max256(max);
+  }
+}
+
 // Eight pages in flight: one stream alone leaves part of the bandwidth unused.
 uint64_t read_memory(const void* data, int64_t bytes) {
   constexpr int64_t kPage = 4096;

@@ -204,6 +204,17 @@ int64_t collect(const float* logits, int64_t count, float threshold, int32_t* id
   return found;
 }
 
+void chunk_maxima(const float* logits, int64_t count, float* maxima) {
+  const __m512 lowest = _mm512_set1_ps(-__builtin_inff());
+  for (int64_t i = 0; i < count; i += kLogitChunk) {
+    __m512 max = lowest;
+    for (int64_t j = i; j < i + kLogitChunk && j < count; j += 16) {
+      max = _mm512_max_ps(max, _mm512_mask_loadu_ps(lowest, lanes_left(count - j), logits + j));
+    }
+    maxima[i / kLogitChunk] = max512(max);
+  }
+}
+
 // Eight pages in flight: one stream alone leaves part of the bandwidth unused.
 uint64_t read_memory(const void* data, int64_t bytes) {
   constexpr int64_t kPage = 4096;

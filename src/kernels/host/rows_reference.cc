@@ -97,6 +97,15 @@ int64_t collect(const float* logits, int64_t count, float threshold, int32_t* id
   return found;
 }
 
+void chunk_maxima(const float* logits, int64_t count, float* maxima) {
+  for (int64_t i = 0; i < count; i += kLogitChunk) {
+    float max = logits[i];
+    for (int64_t j = i; j < i + kLogitChunk && j < count; ++j)
+      max = logits[j] > max ? logits[j] : max;
+    maxima[i / kLogitChunk] = max;
+  }
+}
+
 uint64_t read_memory(const void* data, int64_t bytes) {
   uint64_t sum = 0;
   const auto* words = static_cast<const uint64_t*>(data);
