@@ -16,6 +16,8 @@ set(own_headers
   kernels/host/amx/integer_loop.h
   kernels/host/amx/integer_portions.h
   kernels/host/amx/integer_scales.h
+  kernels/host/amx/integer_stream.h
+  kernels/host/amx/integer_weights.h
   kernels/host/amx/pair_sums.h
   kernels/host/amx/plain_tiles.h
   kernels/host/amx/product_loop.h

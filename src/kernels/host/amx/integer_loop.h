@@ -1,10 +1,9 @@
 // Products of integers on tiles (their meaning: inner.h). Sums within a group are exact and the
 // floats behind them stand in the order that all variants keep: the bits are theirs.
 //
-// Three things are under way at once: while the tiles of a group are multiplied, the sums of the
+// Two things are under way at once: while the tiles of a group are multiplied, the sums of the
 // group before, which its store has brought to memory, get their scales, a share of the rows beside
-// each step; and int4 of the group behind is unpacked. A tile's load cannot take data from the
-// store buffer, so that what is unpacked is loaded a group later.
+// each step. int4 is unpacked before, a pass of all panels.
 //
 // In an unnamed namespace, as attention_loop.h explains.
 #pragma once
@@ -13,6 +12,8 @@
 
 #include "kernels/host/amx/integer_portions.h"
 #include "kernels/host/amx/integer_scales.h"
+#include "kernels/host/amx/integer_stream.h"
+#include "kernels/host/amx/integer_weights.h"
 #include "kernels/host/amx/products.h"
 #include "kernels/host/amx/tile_blocks.h"
 #include "kernels/host/inner.h"
@@ -20,50 +21,21 @@
 namespace tidemill {
 namespace {
 
-// As they stand in the panel: unsigned, against signed activations.
-struct Int8Weights {
-  static constexpr int64_t kInputsPerRow = 4;
-  static constexpr bool kPacked = false;
-  static constexpr int32_t kMiddle = 128;  // subtracted from sums
-  template <int kC, int kA, int kB, typename Tiles>
-  static void add(Tiles& tiles) {
-    tiles.template dot_su<kC, kA, kB>();
-  }
-};
-
-// Unpacked, and signed then: the middle of all channels, 8, or a channel's zero point is subtracted
-// once from a weight rather than from every row's sum.
-struct Int4Weights {
-  static constexpr int64_t kInputsPerRow = 8;
-  static constexpr bool kPacked = true;
-  static constexpr int32_t kMiddle = 0;
-  static constexpr int8_t kMiddleOfWeights = 8;
-  template <int kC, int kA, int kB, typename Tiles>
-  static void add(Tiles& tiles) {
-    tiles.template dot_ss<kC, kA, kB>();
-  }
-};
-
 // V: the floats of a panel's 16 channels (integer_vector_avx512.h, plain_vector.h).
 template <typename Weights, typename V, typename Tiles>
 class IntegerProduct {
  public:
-  IntegerProduct(Tiles& tiles, const ProductTile& product)
-      : tiles_(tiles),
-        product_(product),
-        has_middle_(product.format.offsets == Offsets::kNone),
-        streams_(product.num_rows <= kTileHeight) {}
+  IntegerProduct(Tiles& tiles, const ProductTile& product) : tiles_(tiles), product_(product) {}
 
   // Passes, as those of floats: see multiply_bf16.
   template <int kRowTiles, int kPanels>
   void run() {
     PortionWalk walk(product_, Weights::kInputsPerRow);
-    const int64_t per_pass =
-        streams_ ? walk.num_tiles()
-                 // A pass of whole groups: their totals stand where the sums of a part would.
-                 : equal_passes(walk.num_tiles(), walk.tiles_per_group(), kRowTiles);
+    // A pass of whole groups: their totals stand where the sums of a part would.
+    const int64_t per_pass = equal_passes(walk.num_tiles(), walk.tiles_per_group(), kRowTiles);
     while (walk.num_tiles() > 0) {
       Pass pass = next_pass(walk, per_pass);
+      if constexpr (Weights::kPacked) unpack_pass(pass);
       each_kind_of_block<kRowTiles, kPanels>(
           product_.num_rows, [&](auto row_tiles, auto panels, const RowBlocks& rows) {
             sweep<row_tiles.value, panels.value>(pass, rows);
@@ -73,17 +45,9 @@ class IntegerProduct {
   }
 
  private:
-  using F = typename V::F;
-  using I = typename V::I;
-
-  // Unpacked int4 is used at once, two tiles of each panel in turn, or by several blocks of rows:
-  // then it is a whole pass of all panels.
-  static constexpr int64_t kRingTiles = 2;
-  static constexpr int64_t kMaxSetPanels = 4;
-  static constexpr int64_t kRingSlotBytes = kMaxSetPanels * kRingTiles * kTileBytes;
+  // Unpacked int4: a pass of all panels, which all blocks of rows use.
   static constexpr int64_t kPassPanelBytes = kMaxTilesPerPass * kTileBytes + 64;  // no power of two
   static constexpr int64_t kPassBytes = kTilePanels * kPassPanelBytes;
-  static_assert(2 * kRingSlotBytes <= kPassBytes);
   static constexpr int64_t kMaxSums = 4;  // tiles of a block
 
   struct Pass {
@@ -98,7 +62,6 @@ class IntegerProduct {
   struct Beside {
     Fetcher fetcher;
     WaitingSums<Weights::kMiddle, V> waiting;
-    bool unpacked;  // a pass of all panels
   };
 
   static int64_t begin_of(PortionWalk walk) {
@@ -123,17 +86,13 @@ class IntegerProduct {
     const bool is_last = walk.num_tiles() == 0;
     const int64_t end = is_last ? product_.panel_stride : begin_of(walk);
     pass.num_rows = (end - begin) / 64;
-    if (!is_last) {
-      pass.next = product_.panels + end;
-    } else if (!streams_) {
-      pass.next = product_.ahead;
-    }
+    pass.next = is_last ? product_.ahead : product_.panels + end;
     return pass;
   }
 
   template <int kRowTiles, int kPanels>
   void sweep(const Pass& pass, const RowBlocks& rows) {
-    static_assert(kRowTiles * kPanels <= kMaxSums && kPanels <= kMaxSetPanels);
+    static_assert(kRowTiles * kPanels <= kMaxSums);
     using TilePlan = Plan<kRowTiles, kPanels>;
     tiles_.configure(TilePlan::shapes(rows.last_rows, pass.walk.tile_inputs() / 4));
     Beside beside{
@@ -143,9 +102,7 @@ class IntegerProduct {
                     .num_rows = pass.num_rows,
                     .num_steps = pass.num_tiles * num_blocks<kPanels>(product_.num_panels, rows),
                     .credit = 0},
-        .waiting = WaitingSums<Weights::kMiddle, V>(product_),
-        .unpacked = is_unpacked_whole(pass, rows)};
-    if (beside.unpacked) unpack_pass(pass);
+        .waiting = WaitingSums<Weights::kMiddle, V>(product_)};
     constexpr int64_t kBlockRows = kRowTiles * kTileHeight;
     for (int64_t b = 0; b < rows.count; ++b) {
       each_set_of_panels<kPanels>(product_.num_panels, [&](auto used, int64_t panel) {
@@ -157,10 +114,6 @@ class IntegerProduct {
     beside.waiting.finish();
   }
 
-  static bool is_unpacked_whole(const Pass& pass, const RowBlocks& rows) {
-    return Weights::kPacked && rows.count > 1 && pass.num_tiles <= kMaxTilesPerPass;
-  }
-
   template <typename TilePlan, int kRowTiles, int kUsed>
   void multiply_block(const Pass& pass, Beside& beside, int64_t panel, int64_t row,
                       int64_t num_rows) {
@@ -169,115 +122,64 @@ class IntegerProduct {
         reinterpret_cast<unsigned char*>(product_.sums) + row * kPartialStride + panel * 64,
         kPartialStride};
     if (beside.waiting.num_panels() != kUsed) beside.waiting.finish();
-    const bool in_turn = Weights::kPacked && !beside.unpacked;
-    const int64_t max_tiles = in_turn ? kRingTiles : pass.num_tiles;
     PortionWalk walk = pass.walk;
-    Portion portion;
-    Portion behind;
-    bool is_any = walk.next(max_tiles, portion);
-    unsigned char* unpacked = unpacked_;
-    unsigned char* unpacked_behind = unpacked_ + kRingSlotBytes;
-    if (in_turn) unpack(panel, kUsed, portion, unpacked, kRingTiles * kTileBytes);
-    if (!portion.starts) load_sums<TilePlan, kRowTiles, kUsed>(tiles_, partial);
-    while (is_any) {
-      is_any = walk.next(max_tiles, behind);
-      if (in_turn && is_any) {
-        unpack(panel, kUsed, behind, unpacked_behind, kRingTiles * kTileBytes);
+    for (Portion portion; walk.next(pass.num_tiles, portion);) {
+      if (portion.starts) {
+        zero_sums<TilePlan, kRowTiles, kUsed>(tiles_);
+      } else {
+        load_sums<TilePlan, kRowTiles, kUsed>(tiles_, partial);
       }
-      if (portion.starts) zero_sums<TilePlan, kRowTiles, kUsed>(tiles_);
-      Operands operands = operands_of(pass, portion, panel, row);
-      if (in_turn) {
-        operands.weights = unpacked;
-        operands.weights_stride = kRingTiles * kTileBytes;
-      } else if (beside.unpacked) {
-        operands.weights = unpacked_at(pass, portion, panel);
-        operands.weights_stride = kPassPanelBytes;
-      }
-      add_products<Weights, TilePlan, kRowTiles, kUsed>(tiles_, operands, [&](int64_t t) {
-        beside.fetcher.template advance<Tiles>();
-        beside.waiting.template apply_scales<kUsed>(portion.tiles_to_sum - t);
-      });
+      add_products<Weights, TilePlan, kRowTiles, kUsed>(
+          tiles_, operands_of(pass, portion, panel, row), [&](int64_t t) {
+            beside.fetcher.template advance<Tiles>();
+            beside.waiting.template apply_scales<kUsed>(portion.num_tiles - t);
+          });
       if (portion.ends) {
         store_sums<TilePlan, kRowTiles, kUsed>(tiles_, {sums_[slot_], kUsed * 64});
-        if (streams_) fetch_scales<kUsed>(panel, portion);
-        beside.waiting.add(sums_[slot_], {row, num_rows}, {panel, kUsed}, portion);
+        beside.waiting.add(sums_[slot_], {row, num_rows}, {panel, kUsed}, portion.group,
+                           portion.scales);
         slot_ = 1 - slot_;
-      } else if (!is_any) {
+      } else {
         store_sums<TilePlan, kRowTiles, kUsed>(tiles_, partial);
       }
-      portion = behind;
-      unsigned char* const used_up = unpacked;
-      unpacked = unpacked_behind;
-      unpacked_behind = used_up;
     }
   }
 
   Operands operands_of(const Pass& pass, const Portion& portion, int64_t panel, int64_t row) const {
-    return {.in = product_.in + row * product_.in_stride + portion.inputs,
-            .in_stride = product_.in_stride,
-            .weights = product_.panels + panel * product_.panel_stride + portion.rows,
-            .weights_stride = product_.panel_stride,
-            .rows_per_tile = pass.walk.tile_inputs() / 4,
-            .num_tiles = portion.num_tiles,
-            .streams = streams_ && !Weights::kPacked,
-            .panel_end = product_.panel_stride - portion.rows};
-  }
-
-  // Where a portion of a pass that is unpacked as a whole begins.
-  unsigned char* unpacked_at(const Pass& pass, const Portion& portion, int64_t panel) {
-    return unpacked_ + panel * kPassPanelBytes +
-           (portion.inputs - pass.first_input) * kPanelChannels;
-  }
-
-  // A row of eight inputs becomes two of four bytes each, in the order in which the activations
-  // lie.
-  void unpack(int64_t panel, int64_t num_panels, const Portion& portion, unsigned char* to,
-              int64_t to_stride) {
+    Operands operands{.in = product_.in + row * product_.in_stride + portion.inputs,
+                      .in_stride = product_.in_stride,
+                      .weights = product_.panels + panel * product_.panel_stride + portion.rows,
+                      .weights_stride = product_.panel_stride,
+                      .rows_per_tile = pass.walk.tile_inputs() / 4,
+                      .num_tiles = portion.num_tiles};
     if constexpr (Weights::kPacked) {
-      I middle = V::set1_byte(has_middle_ ? Weights::kMiddleOfWeights : int8_t{0});
-      for (int64_t p = 0; p < num_panels; ++p) {
-        const unsigned char* from =
-            product_.panels + (panel + p) * product_.panel_stride + portion.rows;
-        if (product_.format.offsets == Offsets::kZero) {
-          middle = V::spread_bytes(from - portion.rows + portion.scales + 32);
-        }
-        for (int64_t row = 0; row < portion.num_rows; ++row) {
-          if (streams_) {
-            fetch_stream<Tiles>(from + row * 64, 1, from - portion.rows + product_.panel_stride,
-                                product_.panel_stride, num_panels);
-          }
-          const I packed = V::load(from + row * 64);
-          unsigned char* target = to + p * to_stride + row * 128;
-          V::store_bytes(target, V::subtract_bytes(V::low_nibbles(packed), middle));
-          V::store_bytes(target + 64,
-                         V::subtract_bytes(V::low_nibbles(V::shift_words_right(packed)), middle));
-        }
-      }
+      operands.weights = unpacked_ + unpacked_offset(pass, portion, panel);
+      operands.weights_stride = kPassPanelBytes;
     }
+    return operands;
+  }
+
+  // Where a portion of a pass stands when it is unpacked.
+  static int64_t unpacked_offset(const Pass& pass, const Portion& portion, int64_t panel) {
+    return panel * kPassPanelBytes + (portion.inputs - pass.first_input) * kPanelChannels;
   }
 
   void unpack_pass(const Pass& pass) {
     PortionWalk walk = pass.walk;
     for (Portion portion; walk.next(pass.num_tiles, portion);) {
-      unpack(0, product_.num_panels, portion, unpacked_at(pass, portion, 0), kPassPanelBytes);
-    }
-  }
-
-  // Two groups may share a row of scales.
-  template <int kUsed>
-  void fetch_scales(int64_t panel, const Portion& portion) const {
-    if (portion.scales % 64 != 0) return;
-    for (int p = 0; p < kUsed; ++p) {
-      const unsigned char* begin = product_.panels + (panel + p) * product_.panel_stride;
-      fetch_stream<Tiles>(begin + portion.scales, 1, begin + product_.panel_stride,
-                          product_.panel_stride, kUsed);
+      for (int64_t p = 0; p < product_.num_panels; ++p) {
+        const unsigned char* panel = product_.panels + p * product_.panel_stride;
+        const typename V::I middle = middle_of_int4<V>(product_.format, panel, portion.scales);
+        unsigned char* const to = unpacked_ + unpacked_offset(pass, portion, p);
+        for (int64_t row = 0; row < portion.num_rows; ++row) {
+          unpack_int4<V>(panel + portion.rows + row * 64, middle, to + row * 128);
+        }
+      }
     }
   }
 
   Tiles& tiles_;
   const ProductTile product_;
-  const bool has_middle_;
-  const bool streams_;
   int slot_ = 0;
   alignas(64) unsigned char sums_[2][kMaxSums * kTileBytes];
   alignas(64) unsigned char unpacked_[Weights::kPacked ? kPassBytes : 64];
@@ -287,21 +189,46 @@ inline Blocking blocking_of(const PackedFormat& format) {
   return format.group == 0 ? kDefaultBlocking : kGroupsBlocking;
 }
 
+// Some rows of a product, from `row` on.
+inline ProductTile rows_of(const ProductTile& product, int64_t row, int64_t most) {
+  ProductTile part = product;
+  part.in += row * product.in_stride;
+  part.sums += row * kRowSums;
+  part.num_rows = product.num_rows - row < most ? product.num_rows - row : most;
+  return part;
+}
+
 // By another variant's product, which takes kTileRows rows. Where there are more, the first of them
 // bring the panels into the cache; what comes behind is fetched beside the others (inner.h).
 inline void few_rows(const ProductTile& tile, void (*product)(const ProductTile&)) {
   for (int64_t row = 0; row < tile.num_rows; row += kTileRows) {
-    ProductTile part = tile;
-    part.in += row * tile.in_stride;
-    part.sums += row * kRowSums;
+    ProductTile part = rows_of(tile, row, kTileRows);
     if (row == 0 && tile.num_rows > kTileRows) part.ahead = nullptr;
-    part.num_rows = tile.num_rows - row < kTileRows ? tile.num_rows - row : int64_t{kTileRows};
     product(part);
+  }
+}
+
+// At most two tiles of rows.
+template <typename Weights, typename V, typename Tiles>
+void stream_integers(Tiles& tiles, const ProductTile& product) {
+  if (product.num_rows <= kTileHeight) {
+    IntegerStream<1, Weights, V, Tiles>(tiles, product).run();
+  } else {
+    IntegerStream<2, Weights, V, Tiles>(tiles, product).run();
   }
 }
 
 template <typename Weights, typename V, typename Tiles>
 void multiply_integers(Blocking blocking, Tiles& tiles, const ProductTile& product) {
+  constexpr int64_t kStreamRows = Weights::kPacked ? 2 * kTileHeight : kTileHeight;
+  if (product.num_rows <= kStreamRows) return stream_integers<Weights, V>(tiles, product);
+  if (Weights::kPacked && product.format.group > kMaxTilesPerPass * 64) {
+    // A pass would have to end within a group.
+    for (int64_t row = 0; row < product.num_rows; row += kStreamRows) {
+      stream_integers<Weights, V>(tiles, rows_of(product, row, kStreamRows));
+    }
+    return;
+  }
   IntegerProduct<Weights, V, Tiles> integers(tiles, product);
   with_blocking(blocking, [&](auto row_tiles, auto panels) {
     integers.template run<row_tiles.value, panels.value>();

@@ -16,16 +16,19 @@
 namespace tidemill {
 namespace {
 
+inline int64_t tile_inputs_of(const PackedFormat& format) {
+  return format.group % 64 == 0 ? 64 : 32;
+}
+
 // B tiles of one group that lie one behind the other.
 struct Portion {
-  int64_t group;         // its index
-  int64_t rows;          // offset of the numbers in a panel
-  int64_t num_rows;      // of 64 bytes
-  int64_t inputs;        // the first one's
-  int64_t num_tiles;     // 1 or more
-  int64_t tiles_to_sum;  // these and those behind, up to where the sum is complete or the pass ends
-  int64_t scales;        // offset of the group's scales in a panel
-  bool starts, ends;     // the group
+  int64_t group;      // its index
+  int64_t rows;       // offset of the numbers in a panel
+  int64_t num_rows;   // of 64 bytes
+  int64_t inputs;     // the first one's
+  int64_t num_tiles;  // 1 or more
+  int64_t scales;     // offset of the group's scales in a panel
+  bool starts, ends;  // the group
 };
 
 // The tiles of a panel in order. Copies go on from where the original stands.
@@ -33,7 +36,7 @@ class PortionWalk {
  public:
   PortionWalk(const ProductTile& product, int64_t inputs_per_row)
       : groups_(product, inputs_per_row),
-        tile_inputs_(product.format.group % 64 == 0 ? 64 : 32),
+        tile_inputs_(tile_inputs_of(product.format)),
         log_rows_per_tile_(__builtin_ctzll(static_cast<uint64_t>(tile_inputs_ / inputs_per_row))),
         tiles_behind_(product.num_inputs / tile_inputs_) {
     // A pass never ends within one of several groups: their totals stand where the sums would.
@@ -57,14 +60,13 @@ class PortionWalk {
       row_ = groups_.rows;
       group_left_ = groups_.num_rows >> log_rows_per_tile_;
     }
-    const int64_t to_sum = group_left_ < tiles_left_ ? group_left_ : tiles_left_;
-    const int64_t num_tiles = to_sum < max_tiles ? to_sum : max_tiles;
+    int64_t num_tiles = group_left_ < tiles_left_ ? group_left_ : tiles_left_;
+    if (num_tiles > max_tiles) num_tiles = max_tiles;
     portion = {.group = groups_.index,
                .rows = row_,
                .num_rows = num_tiles << log_rows_per_tile_,
                .inputs = inputs_,
                .num_tiles = num_tiles,
-               .tiles_to_sum = to_sum,
                .scales = groups_.scales,
                .starts = starts,
                .ends = num_tiles == group_left_};

@@ -26,14 +26,14 @@ class WaitingSums {
   };
 
   // Of a row the panels stand side by side, 64 bytes each. What waited before is done.
-  void add(const unsigned char* sums, Part rows, Part panels, const Portion& portion) {
+  void add(const unsigned char* sums, Part rows, Part panels, int64_t group, int64_t scales) {
     sums_ = sums;
     first_row_ = rows.first;
     num_left_ = rows.count;
     panel_ = panels.first;
     num_panels_ = panels.count;
-    group_ = portion.group;
-    scales_ = portion.scales;
+    group_ = group;
+    scales_ = scales;
   }
 
   int64_t num_panels() const { return num_panels_; }

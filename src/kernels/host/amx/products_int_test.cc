@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -134,6 +135,8 @@ constexpr Case kCases[] = {{int8(0), {1, 8, 64}},
                            {int4(128, Offsets::kZero), {66, 5, 200}},
                            {int4(128, Offsets::kOffset), {17, 3, 2240}},
                            {int4(256), {49, 3, 576}},
+                           {int4(1024), {65, 2, 2240}},
+                           {int4(1312, Offsets::kOffset), {40, 3, 2752}},
                            {int4(4096, Offsets::kZero), {70, 1, 8256}}};
 
 TEST(TileIntegers, EveryBlockingHasTheReferencesBits) {
@@ -249,59 +252,32 @@ TEST(TileIntegers, FewRowsFetchEveryLineOfTheirStreamsOnce) {
   }
 }
 
-// Counts products, and remembers when a line of unpacked weights was written.
-struct Written {
-  const unsigned char* line;
-  int64_t num_dots;
-};
-struct Clock {
-  int64_t num_dots = 0;
-  std::vector<Written> written;
-  int64_t num_loads = 0;  // of unpacked weights
-  int64_t num_too_early = 0;
-};
-Clock* current_clock = nullptr;
-
-struct ClockedTiles : PlainTiles {
-  template <int kC, int kA, int kB>
-  void dot_ss() {
-    ++current_clock->num_dots;
-    PlainTiles::dot_ss<kC, kA, kB>();
+// Remembers where unpacked weights were written.
+struct NotingVector : PlainVector {
+  static std::set<const unsigned char*>& written() {
+    static std::set<const unsigned char*> lines;
+    return lines;
   }
-  template <int kTile>
-  void load(const void* rows, int64_t stride) {
-    const auto last = std::find_if(current_clock->written.rbegin(), current_clock->written.rend(),
-                                   [&](const Written& written) { return written.line == rows; });
-    if (last != current_clock->written.rend()) {
-      ++current_clock->num_loads;
-      current_clock->num_too_early += current_clock->num_dots == last->num_dots;
-    }
-    PlainTiles::load<kTile>(rows, stride);
-  }
-};
-struct ClockedVector : PlainVector {
   static void store_bytes(unsigned char* target, const I& v) {
-    current_clock->written.push_back({target, current_clock->num_dots});
+    written().insert(target);
     PlainVector::store_bytes(target, v);
   }
 };
 
-// A tile's load waits for stores that are still on their way to the cache.
-TEST(TileIntegers, UnpackedWeightsAreLoadedAGroupLater) {
-  for (const PackedFormat& format : {int4(32), int4(64), int4(128, Offsets::kZero), int4(256)}) {
-    for (const int64_t rows : {16, 32}) {
-      Clock clock;
-      current_clock = &clock;
-      IntegerOperands operands(format, {rows, 4, 768});
-      const auto sums = operands.multiply([](const ProductTile& tile) {
-        ClockedTiles tiles;
-        multiply_integers<Int4Weights, ClockedVector>(Blocking::k2x2, tiles, tile);
-      });
+// Two tiles of each panel at a time: what is unpacked stays in L1 until it is multiplied.
+TEST(TileIntegers, FewRowsUnpackWeightsIntoTheSameFewLines) {
+  constexpr size_t kLinesPerTile = kTileBytes / 64;
+  for (const PackedFormat& format : {int4(0), int4(32), int4(64), int4(128, Offsets::kZero)}) {
+    for (const int64_t rows : {9, 16, 32}) {
+      NotingVector::written().clear();
+      IntegerOperands operands(format, {rows, 8, 768});
+      const auto sums = operands.multiply(
+          [](const ProductTile& tile) { multiply_noting<NotingVector>(Blocking::k2x2, tile); });
       EXPECT_EQ(sums, operands.expected());
-      EXPECT_GE(clock.num_loads, 4 * 768 / 64);
-      // Only the first of a block of rows and a set of panels have nothing before them: two tiles
-      // of each panel at most.
-      EXPECT_LE(clock.num_too_early, 4 * 2) << operands.what(Blocking::k2x2);
+      const size_t panels_at_once = rows <= kTileHeight ? 4 : 2;
+      EXPECT_LE(NotingVector::written().size(), panels_at_once * 2 * kLinesPerTile)
+          << operands.what(Blocking::k2x2);
+      EXPECT_GE(NotingVector::written().size(), panels_at_once * kLinesPerTile / 2);
     }
   }
 }

@@ -21,10 +21,11 @@ constexpr int64_t tiles_per_pass(int row_tiles) {
 }
 // What a pass is when `num_tiles` are cut into equal ones, whole groups each.
 inline int64_t equal_passes(int64_t num_tiles, int64_t per_group, int row_tiles) {
-  const int64_t most = tiles_per_pass(row_tiles);
-  const int64_t num_passes = (num_tiles + most - 1) / most;
-  const int64_t per_pass = (num_tiles + num_passes - 1) / num_passes;
-  return (per_pass + per_group - 1) / per_group * per_group;
+  const int64_t num_groups = (num_tiles + per_group - 1) / per_group;
+  const int64_t most = tiles_per_pass(row_tiles) / per_group;
+  const int64_t most_groups = most > 0 ? most : 1;
+  const int64_t num_passes = (num_groups + most_groups - 1) / most_groups;
+  return (num_groups + num_passes - 1) / num_passes * per_group;
 }
 // How far ahead in its panel a stream is fetched.
 constexpr int64_t kStreamBytes = 2048;
@@ -103,8 +104,9 @@ struct Operands {
   int64_t weights_stride;  // from panel to panel
   int64_t rows_per_tile;   // of B: 64 bytes each, and 4 bytes of a row of A
   int64_t num_tiles;
-  bool streams;  // the weights come from memory and are used once: each is fetched ahead of itself
-  int64_t panel_end;  // bytes from `weights` to the end of their panel
+  // The weights come from memory and are used once: each is fetched ahead of itself.
+  bool streams = false;
+  int64_t panel_end = 0;  // bytes from `weights` to the end of their panel
 };
 
 // A panel that streams beside others, num_panels in all: for the lines from `at` on, those are
