@@ -17,12 +17,23 @@ __mmask16 lanes_left(int64_t count) {
 }  // namespace
 
 void normalize(const float* in, const float* scale, int64_t count, float epsilon, float* out) {
-  __m512 squares = _mm512_setzero_ps();
-  for (int64_t i = 0; i < count; i += 16) {
-    const __m512 x = _mm512_maskz_loadu_ps(lanes_left(count - i), in + i);
-    squares = _mm512_fmadd_ps(x, x, squares);
+  constexpr int kChains = 4;  // a sum would wait for itself
+  __m512 squares[kChains] = {};
+  int64_t begin = 0;
+  for (; begin + 16 * kChains <= count; begin += 16 * kChains) {
+    TIDEMILL_UNROLL
+    for (int c = 0; c < kChains; ++c) {
+      const __m512 x = _mm512_loadu_ps(in + begin + 16 * c);
+      squares[c] = _mm512_fmadd_ps(x, x, squares[c]);
+    }
   }
-  const float mean = sum512(squares) / static_cast<float>(count);
+  for (; begin < count; begin += 16) {
+    const __m512 x = _mm512_maskz_loadu_ps(lanes_left(count - begin), in + begin);
+    squares[0] = _mm512_fmadd_ps(x, x, squares[0]);
+  }
+  const __m512 sum =
+      _mm512_add_ps(_mm512_add_ps(squares[0], squares[1]), _mm512_add_ps(squares[2], squares[3]));
+  const float mean = sum512(sum) / static_cast<float>(count);
   const __m512 factor =
       _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_sqrt_ps(_mm512_set1_ps(mean + epsilon)));
   for (int64_t i = 0; i < count; i += 16) {
@@ -77,7 +88,9 @@ struct Finishing {
                       __mmask16 mask) {
     const __m512 x = sums_at(tile, sums, 2 * c, kAll);
     const __m512 up = sums_at(tile, sums, 2 * c + 16, kAll);
-    const __m512 e = exp512(_mm512_sub_ps(_mm512_setzero_ps(), x));
+    // exp(-x), not so large that a product with its reciprocal's error is not a number.
+    const __m512 power = _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f));
+    const __m512 e = power_of_two512(_mm512_min_ps(power, _mm512_set1_ps(126.0f)));
     const __m512 silu = _mm512_mul_ps(x, reciprocal512(_mm512_add_ps(_mm512_set1_ps(1.0f), e)));
     store(out, c, mask, _mm512_mul_ps(silu, up));
   }

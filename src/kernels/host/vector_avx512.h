@@ -30,6 +30,19 @@ inline __m512 exp512(__m512 x) {
 
 inline float exp512_one(float x) { return _mm512_cvtss_f32(exp512(_mm512_set1_ps(x))); }
 
+// 2^x, relative error below 1.5e-7 (a polynomial of 2^x - 1 over [0, 1), exact at 0).
+inline __m512 power_of_two512(__m512 x) {
+  constexpr int kMinusFloor = 0x09;
+  const __m512 r = _mm512_reduce_ps(x, kMinusFloor);
+  __m512 p = _mm512_set1_ps(1.8671304e-3f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.0170298e-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5799913e-2f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4016444e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9315130e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(p, x);
+}
+
 // 1 / x of a number from 1 on, to the last bit or the one before: a step of Newton's behind 14 bits
 // (a division of 16 numbers holds up all others).
 inline __m512 reciprocal512(__m512 x) {
