@@ -109,16 +109,16 @@ inline void pack_queries(const AttentionTask& task, const QueryTile& tile, unsig
 }
 
 // Lines that are wanted in L2, to be asked for little by little: in a burst they would hold up
-// everything else.
+// everything else. A line of each run in turn: memory gives several streams more than one.
 class LineQueue {
  public:
-  void clear() { first_ = end_ = num_lines_ = 0; }
+  void clear() { num_runs_ = run_ = 0, line_ = num_lines_ = 0; }
   int64_t num_lines() const { return num_lines_; }
 
   // Null: nothing.
   void add(const unsigned char* from, int64_t num_lines) {
     if (from == nullptr) return;
-    runs_[end_++] = {from, num_lines};
+    runs_[num_runs_++] = {from, num_lines};
     num_lines_ += num_lines;
   }
 
@@ -126,13 +126,15 @@ class LineQueue {
     if (num_lines > num_lines_) num_lines = num_lines_;
     num_lines_ -= num_lines;
     while (num_lines > 0) {
-      Run& run = runs_[first_];
-      const int64_t count = num_lines < run.num_lines ? num_lines : run.num_lines;
-      for (int64_t line = 0; line < count; ++line) prefetch(run.from + line * 64);
-      num_lines -= count;
-      run.from += count * 64;
-      run.num_lines -= count;
-      if (run.num_lines == 0) ++first_;
+      const Run& run = runs_[run_];
+      if (line_ < run.num_lines) {
+        prefetch(run.from + line_ * 64);
+        --num_lines;
+      }
+      if (++run_ == num_runs_) {
+        run_ = 0;
+        ++line_;
+      }
     }
   }
 
@@ -142,9 +144,9 @@ class LineQueue {
     int64_t num_lines;
   };
   Run runs_[2 * kGroupBlocks];
-  int64_t first_ = 0;
-  int64_t end_ = 0;
-  int64_t num_lines_ = 0;
+  int64_t num_runs_ = 0;
+  int64_t run_ = 0, line_ = 0;  // what is next
+  int64_t num_lines_ = 0;       // that were not asked for
 };
 
 // The steps of a task in order, three at once: between parts of the work on one's probabilities,
