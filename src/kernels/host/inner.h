@@ -154,6 +154,7 @@ inline constexpr int64_t kVnniRows = 24;
 namespace avx512vnni {
 void product_int8(const ProductTile& tile);
 void product_int4(const ProductTile& tile);
+void product_int4_that_asks(const ProductTile& tile);  // for what it reads, on Intel's processors
 int64_t multiply_bytes(int64_t rounds);
 }  // namespace avx512vnni
 

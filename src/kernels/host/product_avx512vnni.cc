@@ -118,7 +118,7 @@ ProductTile copy_of(const ProductTile& tile) {
 
 // The sums are local to the innermost loop over a group: as members of anything they would live in
 // memory. The tile is copied since stores of floats could change it anywhere else.
-template <typename Numbers, int kRows, int kPanels>
+template <typename Numbers, int kRows, int kPanels, bool kAsks = (kPanels < 8)>
 void tile_of(const ProductTile& given) {
   const ProductTile tile = copy_of(given);
   const unsigned char* ahead = panels_ahead(tile);
@@ -141,7 +141,7 @@ void tile_of(const ProductTile& given) {
         for (int p = 0; p < kPanels; ++p) {
           const unsigned char* row = panels + p * tile.panel_stride + step * 64;
           if (s == 0) {
-            fetch_ahead<kPanels>(row);
+            fetch_ahead<kPanels, kAsks>(row);
             fetch_beginning<kPanels>(tile.ahead, tile.panel_stride, p, group.rows + step * 64);
           }
           weights[p] = Numbers::slice(_mm512_loadu_si512(row), s);
@@ -186,12 +186,12 @@ void tile_of(const ProductTile& given) {
   }
 }
 
-template <typename Numbers>
+template <typename Numbers, bool kAsks>
 constexpr Tile kTiles[kTileRows][4] = {
     {tile_of<Numbers, 1, 1>, tile_of<Numbers, 1, 2>, tile_of<Numbers, 1, 4>,
-     tile_of<Numbers, 1, 8>},
+     tile_of<Numbers, 1, 8, kAsks>},
     {tile_of<Numbers, 2, 1>, tile_of<Numbers, 2, 2>, tile_of<Numbers, 2, 4>,
-     tile_of<Numbers, 2, 8>},
+     tile_of<Numbers, 2, 8, kAsks>},
     {tile_of<Numbers, 3, 1>, tile_of<Numbers, 3, 2>, tile_of<Numbers, 3, 4>, nullptr},
     {tile_of<Numbers, 4, 1>, tile_of<Numbers, 4, 2>, tile_of<Numbers, 4, 4>, nullptr},
     {tile_of<Numbers, 5, 1>, tile_of<Numbers, 5, 2>, tile_of<Numbers, 5, 4>, nullptr},
@@ -222,12 +222,13 @@ constexpr Tile kBlocks[kBlockRows][2] = {
 constexpr int64_t kStreamingRows = 2;
 
 // A pair is wanted in L2 while the pair before it is multiplied; few rows wait for memory anyway.
-template <typename Numbers>
+// kAsks: for eight panels (fetch_ahead).
+template <typename Numbers, bool kAsks>
 void run(const ProductTile& part) {
   if (part.num_rows <= kTileRows) {
     ProductTile few = part;
     if (part.num_rows > kStreamingRows) few.ahead = nullptr;
-    return run_tiles(few, kTiles<Numbers>);
+    return run_tiles(few, kTiles<Numbers, kAsks>);
   }
   ProductTile block = part;
   for (int64_t panel = 0; panel < part.num_panels; panel += 2) {
@@ -246,7 +247,8 @@ void run(const ProductTile& part) {
 
 }  // namespace
 
-void product_int8(const ProductTile& tile) { run<Int8>(tile); }
-void product_int4(const ProductTile& tile) { run<Int4>(tile); }
+void product_int8(const ProductTile& tile) { run<Int8, false>(tile); }
+void product_int4(const ProductTile& tile) { run<Int4, false>(tile); }
+void product_int4_that_asks(const ProductTile& tile) { run<Int4, true>(tile); }
 
 }  // namespace tidemill::avx512vnni

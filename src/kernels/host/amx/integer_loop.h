@@ -198,16 +198,6 @@ inline ProductTile rows_of(const ProductTile& product, int64_t row, int64_t most
   return part;
 }
 
-// By another variant's product, which takes kTileRows rows. Where there are more, the first of them
-// bring the panels into the cache; what comes behind is fetched beside the others (inner.h).
-inline void few_rows(const ProductTile& tile, void (*product)(const ProductTile&)) {
-  for (int64_t row = 0; row < tile.num_rows; row += kTileRows) {
-    ProductTile part = rows_of(tile, row, kTileRows);
-    if (row == 0 && tile.num_rows > kTileRows) part.ahead = nullptr;
-    product(part);
-  }
-}
-
 // At most two tiles of rows.
 template <typename Weights, typename V, typename Tiles>
 void stream_integers(Tiles& tiles, const ProductTile& product) {

@@ -19,12 +19,12 @@ void product_int4_by(Blocking blocking, const ProductTile& tile) {
 }
 
 void product_int8(const ProductTile& tile) {
-  if (tile.num_rows <= kFewRowsInt8) return few_rows(tile, avx512vnni::product_int8);
+  if (tile.num_rows <= kFewRowsInt8) return avx512vnni::product_int8(tile);
   product_int8_by(blocking_of(tile.format), tile);
 }
 
 void product_int4(const ProductTile& tile) {
-  if (tile.num_rows <= kFewRowsInt4) return few_rows(tile, avx512vnni::product_int4);
+  if (tile.num_rows <= kFewRowsInt4) return avx512vnni::product_int4_that_asks(tile);
   product_int4_by(blocking_of(tile.format), tile);
 }
 

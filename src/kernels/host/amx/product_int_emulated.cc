@@ -20,11 +20,11 @@ void product_int8(const ProductTile& tile) { product_int8_by(blocking_of(tile.fo
 void product_int4(const ProductTile& tile) { product_int4_by(blocking_of(tile.format), tile); }
 
 void product_int8_with_avx512(const ProductTile& tile) {
-  if (tile.num_rows <= kFewRowsInt8) return few_rows(tile, avx512::product_int8);
+  if (tile.num_rows <= kFewRowsInt8) return avx512::product_int8(tile);
   product_int8(tile);
 }
 void product_int4_with_avx512(const ProductTile& tile) {
-  if (tile.num_rows <= kFewRowsInt4) return few_rows(tile, avx512::product_int4);
+  if (tile.num_rows <= kFewRowsInt4) return avx512::product_int4(tile);
   product_int4(tile);
 }
 
