@@ -25,7 +25,8 @@ namespace {
 template <typename Weights, typename V, typename Tiles>
 class IntegerProduct {
  public:
-  IntegerProduct(Tiles& tiles, const ProductTile& product) : tiles_(tiles), product_(product) {}
+  IntegerProduct(Tiles& tiles, const ProductTile& product)
+      : tiles_(tiles), product_(product), tile_inputs_(tile_inputs_of(product.format)) {}
 
   // Passes, as those of floats: see multiply_bf16.
   template <int kRowTiles, int kPanels>
@@ -34,7 +35,8 @@ class IntegerProduct {
     // A pass of whole groups: their totals stand where the sums of a part would.
     const int64_t per_pass = equal_passes(walk.num_tiles(), walk.tiles_per_group(), kRowTiles);
     while (walk.num_tiles() > 0) {
-      Pass pass = next_pass(walk, per_pass);
+      Pass pass;
+      begin_pass(walk, per_pass, pass);
       if constexpr (Weights::kPacked) unpack_pass(pass);
       each_kind_of_block<kRowTiles, kPanels>(
           product_.num_rows, [&](auto row_tiles, auto panels, const RowBlocks& rows) {
@@ -50,9 +52,11 @@ class IntegerProduct {
   static constexpr int64_t kPassBytes = kTilePanels * kPassPanelBytes;
   static constexpr int64_t kMaxSums = 4;  // tiles of a block
 
+  // Whole groups, or a part of one.
+  static constexpr int64_t kMaxPortions = kMaxTilesPerPass;
   struct Pass {
-    PortionWalk walk;
-    int64_t first_input;
+    Portion portions[kMaxPortions];
+    int64_t num_portions;
     int64_t num_tiles;
     int64_t num_rows;           // of 64 bytes of a panel
     const unsigned char* next;  // where the panels of the next pass begin; null: nothing is wanted
@@ -71,30 +75,24 @@ class IntegerProduct {
   }
 
   // The pass that begins at `walk`, which then stands behind it.
-  Pass next_pass(PortionWalk& walk, int64_t per_pass) const {
-    Pass pass{.walk = walk,
-              .first_input = product_.num_inputs - walk.num_tiles() * walk.tile_inputs(),
-              .num_tiles = walk.num_tiles() < per_pass ? walk.num_tiles() : per_pass,
-              .num_rows = 0,
-              .next = nullptr};
-    pass.walk.stop_after(pass.num_tiles);
+  void begin_pass(PortionWalk& walk, int64_t per_pass, Pass& pass) const {
     const int64_t begin = begin_of(walk);
-    walk = pass.walk;
-    for (Portion portion; walk.next(pass.num_tiles, portion);) {
+    pass.num_portions = pass.num_tiles = 0;
+    while (pass.num_tiles < per_pass &&
+           walk.next(per_pass - pass.num_tiles, pass.portions[pass.num_portions])) {
+      pass.num_tiles += pass.portions[pass.num_portions++].num_tiles;
     }
-    walk.stop_after(INT64_MAX);
     const bool is_last = walk.num_tiles() == 0;
     const int64_t end = is_last ? product_.panel_stride : begin_of(walk);
     pass.num_rows = (end - begin) / 64;
     pass.next = is_last ? product_.ahead : product_.panels + end;
-    return pass;
   }
 
   template <int kRowTiles, int kPanels>
   void sweep(const Pass& pass, const RowBlocks& rows) {
     static_assert(kRowTiles * kPanels <= kMaxSums);
     using TilePlan = Plan<kRowTiles, kPanels>;
-    tiles_.configure(TilePlan::shapes(rows.last_rows, pass.walk.tile_inputs() / 4));
+    tiles_.configure(TilePlan::shapes(rows.last_rows, tile_inputs_ / 4));
     Beside beside{
         .fetcher = {.next = pass.next,
                     .panel_stride = product_.panel_stride,
@@ -122,8 +120,8 @@ class IntegerProduct {
         reinterpret_cast<unsigned char*>(product_.sums) + row * kPartialStride + panel * 64,
         kPartialStride};
     if (beside.waiting.num_panels() != kUsed) beside.waiting.finish();
-    PortionWalk walk = pass.walk;
-    for (Portion portion; walk.next(pass.num_tiles, portion);) {
+    for (int64_t i = 0; i < pass.num_portions; ++i) {
+      const Portion& portion = pass.portions[i];
       if (portion.starts) {
         zero_sums<TilePlan, kRowTiles, kUsed>(tiles_);
       } else {
@@ -150,7 +148,7 @@ class IntegerProduct {
                       .in_stride = product_.in_stride,
                       .weights = product_.panels + panel * product_.panel_stride + portion.rows,
                       .weights_stride = product_.panel_stride,
-                      .rows_per_tile = pass.walk.tile_inputs() / 4,
+                      .rows_per_tile = tile_inputs_ / 4,
                       .num_tiles = portion.num_tiles};
     if constexpr (Weights::kPacked) {
       operands.weights = unpacked_ + unpacked_offset(pass, portion, panel);
@@ -161,12 +159,12 @@ class IntegerProduct {
 
   // Where a portion of a pass stands when it is unpacked.
   static int64_t unpacked_offset(const Pass& pass, const Portion& portion, int64_t panel) {
-    return panel * kPassPanelBytes + (portion.inputs - pass.first_input) * kPanelChannels;
+    return panel * kPassPanelBytes + (portion.inputs - pass.portions[0].inputs) * kPanelChannels;
   }
 
   void unpack_pass(const Pass& pass) {
-    PortionWalk walk = pass.walk;
-    for (Portion portion; walk.next(pass.num_tiles, portion);) {
+    for (int64_t i = 0; i < pass.num_portions; ++i) {
+      const Portion& portion = pass.portions[i];
       for (int64_t p = 0; p < product_.num_panels; ++p) {
         const unsigned char* panel = product_.panels + p * product_.panel_stride;
         const typename V::I middle = middle_of_int4<V>(product_.format, panel, portion.scales);
@@ -180,6 +178,7 @@ class IntegerProduct {
 
   Tiles& tiles_;
   const ProductTile product_;
+  const int64_t tile_inputs_;
   int slot_ = 0;
   alignas(64) unsigned char sums_[2][kMaxSums * kTileBytes];
   alignas(64) unsigned char unpacked_[Weights::kPacked ? kPassBytes : 64];

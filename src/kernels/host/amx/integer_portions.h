@@ -44,24 +44,19 @@ class PortionWalk {
     tiles_per_group_ = group == 0 ? 1 : group / tile_inputs_;
   }
 
-  int64_t tile_inputs() const { return tile_inputs_; }
   int64_t num_tiles() const { return tiles_behind_; }
   int64_t tiles_per_group() const { return tiles_per_group_; }  // 1 without groups
 
-  // At most so many tiles are handed out from here on.
-  void stop_after(int64_t num_tiles) { tiles_left_ = num_tiles; }
-
-  // Up to max_tiles.
+  // Up to max_tiles, which is 1 or more.
   bool next(int64_t max_tiles, Portion& portion) {
-    if (tiles_left_ == 0 || tiles_behind_ == 0) return false;
+    if (tiles_behind_ == 0) return false;
     const bool starts = group_left_ == 0;
     if (starts) {
       groups_.next();
       row_ = groups_.rows;
       group_left_ = groups_.num_rows >> log_rows_per_tile_;
     }
-    int64_t num_tiles = group_left_ < tiles_left_ ? group_left_ : tiles_left_;
-    if (num_tiles > max_tiles) num_tiles = max_tiles;
+    const int64_t num_tiles = group_left_ < max_tiles ? group_left_ : max_tiles;
     portion = {.group = groups_.index,
                .rows = row_,
                .num_rows = num_tiles << log_rows_per_tile_,
@@ -72,7 +67,6 @@ class PortionWalk {
                .ends = num_tiles == group_left_};
     row_ += portion.num_rows * 64;
     group_left_ -= num_tiles;
-    tiles_left_ -= num_tiles;
     tiles_behind_ -= num_tiles;
     inputs_ += num_tiles * tile_inputs_;
     return true;
@@ -84,7 +78,6 @@ class PortionWalk {
   int log_rows_per_tile_;  // of a panel
   int64_t tiles_per_group_;
   int64_t group_left_ = 0;  // tiles
-  int64_t tiles_left_ = INT64_MAX;
   int64_t row_ = 0;
   int64_t inputs_ = 0;
   int64_t tiles_behind_;  // the portions before, in all of K
