@@ -169,6 +169,11 @@ void attend_between(const AttentionCall& call, const Cut& begin, const Cut& end,
     Unit unit(call, at.unit);
     const int32_t end_partition = at.partition + call.plan.partitions_behind(at, end);
     const bool has_beginning = at.partition == 0;
+    if (unit.num_partitions() == 1) {  // its states are the totals
+      unit.attend(0, totals);
+      unit.store_out(totals);
+      continue;
+    }
     if (has_beginning) unit.clear(totals);
     for (int32_t p = at.partition; p < end_partition; ++p) {
       unsigned char* states =
