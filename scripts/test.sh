@@ -29,6 +29,8 @@ jobs=$(nproc)
 targets=  # all
 passed=0
 failed=0
+failures=$(mktemp)  # their names and last lines, shown at the end
+trap 'rm -f "$failures"' EXIT
 
 build() { # build FOLDER CMAKE_OPTION...
   local folder=$1
@@ -40,20 +42,9 @@ build() { # build FOLDER CMAKE_OPTION...
   cmake --build "$folder" -j "$jobs" ${targets:+--target $targets}
 }
 
-# Adds a report's numbers to the sum; a test that was skipped is neither. A report that is not there
-# is a failure.
+# Adds a report's numbers to the sum, and what failed to what is shown at the end.
 add_report() { # add_report JUNIT_FILE
-  read -r good bad < <(python3 - "$1" <<'PYTHON'
-import sys, xml.etree.ElementTree as xml
-try:
-    suites = list(xml.parse(sys.argv[1]).getroot().iter("testsuite"))
-except (xml.ParseError, OSError):
-    suites = []
-count = lambda key: sum(int(s.get(key, 0)) for s in suites)
-bad = count("failures") + count("errors")
-print(count("tests") - bad - count("skipped"), bad if suites else 1)
-PYTHON
-)
+  read -r good bad < <(python3 scripts/test_report.py "$1" "$failures")
   passed=$((passed + good))
   failed=$((failed + bad))
 }
@@ -92,6 +83,7 @@ run_floors() { # run_floors BINARY
     passed=$((passed + 1))
   else
     failed=$((failed + 1))
+    echo "FAILED: speed beside its floors, in $report" >>"$failures"
   fi
 }
 
@@ -134,6 +126,7 @@ case $mode in
       passed=$((passed + 1))
     else
       failed=$((failed + 1))
+      echo "FAILED: scripts/fuzz.sh" >>"$failures"
     fi
     ;;
   sanitize)
@@ -160,5 +153,9 @@ case $mode in
     ;;
 esac
 
+if [ -s "$failures" ]; then
+  echo
+  cat "$failures"
+fi
 printf '\n%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]
