@@ -5,6 +5,7 @@
 //! `tidemill_bytes_free`.
 
 mod abi;
+mod heap;
 mod json;
 mod memory;
 mod template;

@@ -7,7 +7,8 @@
 //! process): a thread that asks for too much reports it and never goes on.
 
 use crate::abi::guarded;
-use std::alloc::{GlobalAlloc, Layout, System};
+use crate::heap::Heap;
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::{Cell, RefCell};
 use std::sync::mpsc::{channel, Sender};
 
@@ -100,23 +101,23 @@ static ALLOCATOR: Counting = Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         take(layout.size());
-        System.alloc(layout)
+        Heap.alloc(layout)
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         take(layout.size());
-        System.alloc_zeroed(layout)
+        Heap.alloc_zeroed(layout)
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         take(size);
         give_back(layout.size());
-        System.realloc(block, layout, size)
+        Heap.realloc(block, layout, size)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         give_back(layout.size());
-        System.dealloc(block, layout)
+        Heap.dealloc(block, layout)
     }
 }
 
