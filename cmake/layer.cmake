@@ -1,10 +1,10 @@
-# layer(NAME [DEPENDS lower...] [LIBRARIES third_party...] [TIMED suites...])
+# layer(NAME [DEPENDS lower...] [LIBRARIES third_party...])
 #
 # Builds src/NAME: every .cc into the library tidemill_NAME, every *_test.cc into NAME_test, every
 # *_bench.cc into NAME_bench, every *_fuzz.cc into programs of its own (fuzz.cmake), and what lies in
 # NAME/simulation, which only tests use, into tidemill_NAME_simulation. DEPENDS may name only layers
 # declared before, so a circle cannot be written down; check_includes.cmake holds every #include to
-# the same list. Tests of the suites TIMED hold seconds against a bound and run beside no other.
+# the same list.
 
 # Only these suffixes may use instructions beyond plain x86-64 (kernels/README.md says why).
 set(TIDEMILL_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
@@ -14,7 +14,7 @@ set(TIDEMILL_ISA_FLAGS_avx512vnni ${TIDEMILL_ISA_FLAGS_avx512} -mavx512vnni)
 set(TIDEMILL_ISA_FLAGS_amx ${TIDEMILL_ISA_FLAGS_avx512bf16} -mamx-tile -mamx-bf16 -mamx-int8)
 
 function(layer name)
-  cmake_parse_arguments(LAYER "" "" "DEPENDS;LIBRARIES;TIMED" ${ARGN})
+  cmake_parse_arguments(LAYER "" "" "DEPENDS;LIBRARIES" ${ARGN})
   set(folder ${CMAKE_CURRENT_SOURCE_DIR}/${name})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${folder}/*.cc)
   set(tests ${sources})
@@ -58,14 +58,8 @@ function(layer name)
     target_compile_definitions(${name}_test PRIVATE
       TIDEMILL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     layer_test_optimization(${name} "${LAYER_DEPENDS}")
-    list(TRANSFORM LAYER_TIMED APPEND ".*" OUTPUT_VARIABLE timed)
-    list(JOIN timed ":" timed)
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
-      TEST_FILTER "*-${timed}" PROPERTIES TIMEOUT 300)
-    if(LAYER_TIMED)
-      gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
-        TEST_FILTER "${timed}" PROPERTIES TIMEOUT 300 RUN_SERIAL ON)
-    endif()
+      PROPERTIES TIMEOUT 300)
   endif()
   if((TIDEMILL_TESTS OR TIDEMILL_FUZZ) AND fuzzers)
     fuzz_targets(${name} "${fuzzers}")

@@ -1,6 +1,7 @@
 //! The reference tokenizers, as they are.
 
 use crate::abi::{answer, free, guarded, Bytes, Text};
+use crate::heap;
 use serde_json::{json, Value as Json};
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -107,6 +108,7 @@ pub unsafe extern "C" fn tidemill_tokenizer_new(json: Text, error: *mut Bytes) -
         handle.control_tokens()?; // every one has a mark
         Ok(Box::new(handle))
     });
+    heap::trim();
     match made {
         Ok(handle) => Box::into_raw(handle),
         Err(reason) => {
