@@ -9,8 +9,8 @@
 
 namespace tidemill {
 
-// Every byte is a token (ids 0 to 255), written in GPT-2's alphabet; <|end|> is 256, <|user|> 257.
-inline std::string byte_tokenizer() {
+// Every byte as a token (ids 0 to 255), written in GPT-2's alphabet.
+inline JsonObject byte_vocabulary() {
   JsonObject vocabulary;
   uint32_t next = 0x100;
   for (uint32_t byte = 0; byte < 256; ++byte) {
@@ -20,8 +20,13 @@ inline std::string byte_tokenizer() {
     append_utf8(&character, itself ? byte : next++);
     vocabulary.emplace_back(character, static_cast<int64_t>(byte));
   }
+  return vocabulary;
+}
+
+// Every byte is a token (ids 0 to 255); <|end|> is 256, <|user|> 257.
+inline std::string byte_tokenizer() {
   const std::string model =
-      "{\"type\":\"BPE\",\"vocab\":" + to_json(vocabulary) + ",\"merges\":[]}";
+      "{\"type\":\"BPE\",\"vocab\":" + to_json(byte_vocabulary()) + ",\"merges\":[]}";
   const auto added = [](int id, const char* content) {
     return format(
         "{{\"id\":{},\"content\":\"{}\",\"single_word\":false,\"lstrip\":false,"
@@ -33,6 +38,20 @@ inline std::string byte_tokenizer() {
   return format(R"({{"version":"1.0","added_tokens":[{},{}],"pre_tokenizer":{},"decoder":{},)"
                 R"("model":{}}})",
                 added(256, "<|end|>"), added(257, "<|user|>"), byte_level, byte_level, model);
+}
+
+// Shows where words begin: bytes are ids 0 to 255 there and 256 to 511 elsewhere. `digits` is the
+// pre-tokenizer in front of the byte level's own.
+inline std::string word_tokenizer(std::string_view digits) {
+  JsonObject vocabulary = byte_vocabulary();
+  for (int byte = 0; byte < 256; ++byte) {
+    vocabulary.emplace_back("##" + vocabulary[static_cast<size_t>(byte)].first, byte + 256);
+  }
+  return format(R"({{"version":"1.0","added_tokens":[],"pre_tokenizer":{{"type":"Sequence",)"
+                R"("pretokenizers":[{},{{"type":"ByteLevel","add_prefix_space":false,)"
+                R"("trim_offsets":true,"use_regex":true}}]}},"model":{{"type":"BPE",)"
+                R"("continuing_subword_prefix":"##","vocab":{},"merges":[]}}}})",
+                digits, to_json(vocabulary));
 }
 
 // Llama 2's kind: blanks are U+2581, one in front of a text; unknown characters become byte tokens.

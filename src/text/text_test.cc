@@ -91,6 +91,44 @@ TEST(Tokenizer, AddedTokensSwallowBlanksAndMatchWholeWordsAsTheySay) {
   EXPECT_THAT(ids("abab"), testing::Not(testing::Contains(267)));
 }
 
+// The library is given one expression in place of both steps; a sequence in a sequence it does not
+// know keeps them.
+TEST(Tokenizer, DigitsAndWordsCutInOnePassAreCutAsInTwo) {
+  const std::string digits = R"({"type":"Digits","individual_digits":true})";
+  const Tokenizer one_pass(word_tokenizer(digits));
+  const Tokenizer two_passes(
+      word_tokenizer(R"({"type":"Sequence","pretokenizers":[)" + digits + "]}"));
+  constexpr TokenId kInside = 256;
+  EXPECT_THAT(*one_pass.encode("a  1b 23", {}),
+              ElementsAre('a', ' ', ' ' + kInside, '1', 'b', ' ', '2', '3'));
+
+  constexpr std::string_view kParts[] = {
+      "1",          "7",      "\u0663", "\u00bd", "\u2167",
+      "\U0001d7d8", " ",      "  ",     "\n",     "\t",
+      "\u00a0",     "\u3000", "a",      "Q",      "\u00e9",
+      "e\u0301",    "\u4e2d", "'",      "'s",     "'re",
+      "'ll",        ".",      "_",      "$",      "\U0001f468\u200d"};
+  std::mt19937 random(11);
+  for (int round = 0; round < 2000; ++round) {
+    std::string text;
+    for (int part = 0; part < 12; ++part) text += kParts[random() % std::size(kParts)];
+    EXPECT_EQ(*one_pass.encode(text, {}), *two_passes.encode(text, {})) << text;
+  }
+
+  const auto expect_same_around = [&](uint32_t character) {
+    std::string text;
+    for (const char* before : {"a", "1", " ", ".", "\n ", "'", " 1 ", "\u2167"}) {
+      text += before;
+      append_utf8(&text, character);
+    }
+    append_utf8(&text, character);
+    EXPECT_EQ(*one_pass.encode(text, {}), *two_passes.encode(text, {})) << character;
+  };
+  for (uint32_t character = 1; character < 0x3400; ++character) expect_same_around(character);
+  for (uint32_t character = 0x1d000; character < 0x1e000; ++character)
+    expect_same_around(character);
+}
+
 TEST(Tokenizer, TextThatIsNotUtf8IsRefused) {
   const Tokenizer tokenizer(byte_tokenizer());
   EXPECT_FALSE(tokenizer.encode("\xff", {}));

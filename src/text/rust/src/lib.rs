@@ -5,6 +5,7 @@
 //! `tidemill_bytes_free`.
 
 mod abi;
+mod digits;
 mod heap;
 mod json;
 mod memory;

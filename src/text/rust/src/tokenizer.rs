@@ -1,7 +1,7 @@
 //! The reference tokenizers, as they are.
 
 use crate::abi::{answer, free, guarded, Bytes, Text};
-use crate::heap;
+use crate::{digits, heap};
 use serde_json::{json, Value as Json};
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -103,6 +103,7 @@ pub unsafe extern "C" fn tidemill_tokenizer_new(json: Text, error: *mut Bytes) -
             // Settings of a training run; serving neither cuts nor pads.
             tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
             tokenizer.with_padding(None);
+            digits::cut_with_words(tokenizer).map_err(|e| e.to_string())?;
         }
         let handle = Handle { parsing, marked };
         handle.control_tokens()?; // every one has a mark
