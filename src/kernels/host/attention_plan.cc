@@ -1,6 +1,7 @@
 #include "kernels/host/attention_plan.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/check.h"
 
@@ -13,6 +14,9 @@ constexpr int64_t kMinSharedBlocks = 4;
 
 // What a block costs in queries: reading it takes about as long as the arithmetic of so many.
 constexpr int64_t kReadCost = 8;
+
+// Queries that vector variants and tiles take at once.
+constexpr int64_t kQueryTile = 16;
 
 // Most lanes that a plan has cuts for.
 constexpr int64_t kMaxCutLanes = 1024;
@@ -106,7 +110,12 @@ class Planner {
     return singles;
   }
 
-  int64_t max_rows() const { return std::max<int64_t>(1, kTaskQueries / heads_); }
+  // Of a stack: such that its queries fill whole tiles, where the heads allow that.
+  int64_t max_rows() const {
+    const int64_t most = std::max<int64_t>(1, kTaskQueries / heads_);
+    const int64_t whole = kQueryTile / std::gcd(kQueryTile, heads_);
+    return most < whole ? most : most / whole * whole;
+  }
 
   // Whole groups of blocks that a row attends to and that its sequence has in common with
   // another's, in blocks.

@@ -194,10 +194,16 @@ TEST(AttentionPlan, UnitsOfManyEqualSequencesStayWhole) {
 TEST(AttentionPlan, RowsOfAChunkAreStackedByTheTask) {
   const Planned planned(step_of(3, 3).add(100, 50), 1);
   const AttentionPlan& plan = planned.plan();
-  ASSERT_EQ(plan.num_stacks, 3);  // 21 rows of 3 heads are 63 queries
-  EXPECT_EQ(plan.stacks[0].count, 21);
-  EXPECT_EQ(plan.stacks[0].shared, 120 / 32 + 1);
-  EXPECT_EQ(plan.stacks[2].count, 8);
+  ASSERT_EQ(plan.num_stacks, 4);  // 16 rows of 3 heads are 48 queries: three whole tiles
+  EXPECT_EQ(plan.stacks[0].count, 16);
+  EXPECT_EQ(plan.stacks[0].shared, 115 / 32 + 1);
+  EXPECT_EQ(plan.stacks[3].count, 2);
+}
+
+TEST(AttentionPlan, HeadsThatFillNoWholeTileAreStackedAsManyAsATaskHolds) {
+  const Planned planned(step_of(1, 7).add(0, 20), 1);
+  ASSERT_EQ(planned.plan().num_stacks, 3);
+  EXPECT_EQ(planned.plan().stacks[0].count, 9);  // 63 queries
 }
 
 TEST(AttentionPlan, SequencesWithTheSameHeadOfTheirTablesAreStacked) {

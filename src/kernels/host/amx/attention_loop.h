@@ -49,6 +49,20 @@ struct Group {
   int64_t position_of(int64_t block) const { return position + block * kTokensPerBlock; }
 };
 
+// Blocks of a group that a tile's queries attend to; none: end is 0.
+struct GroupBlocks {
+  int64_t begin, end;
+};
+
+inline GroupBlocks attended(const Group& group, const QueryTile& tile) {
+  const Active active = active_in(tile, group.position, group.count * kTokensPerBlock);
+  if (active.begin == active.end) return {0, 0};
+  GroupBlocks blocks{0, group.count};
+  while (group.position_of(blocks.begin + 1) <= tile.first[0]) ++blocks.begin;
+  while (group.position_of(blocks.end - 1) > tile.last[tile.count - 1]) --blocks.end;
+  return blocks;
+}
+
 inline Group group_at(const AttentionTask& task, int64_t begin) {
   const int64_t next = (begin / kGroupBlocks + 1) * kGroupBlocks;
   const int64_t end = next < task.end ? next : task.end;
@@ -66,44 +80,63 @@ inline Group group_at(const AttentionTask& task, int64_t begin) {
   return group;
 }
 
-// Which tile is what. Queries and keys of less than 32 dims, at the end of a head, have their own.
-constexpr int kSumTiles = 4;   // 0 to 3: scores of two blocks, or four columns of values
-constexpr int kInputTile = 4;  // queries or probabilities
-constexpr int kBlockTile = 5;  // keys or values
-constexpr int kLastQueryTile = 6;
+// Tiles of queries that walk blocks together, so that keys and values are loaded once for all.
+constexpr int64_t kMaxStepTiles = 2;
+
+// Which tile is what. Queries and keys of less than 32 dims, at the end of a head, have their own,
+// in place of those of a second tile of queries.
+constexpr int kSumTiles = 4;   // 0 to 3: scores, or columns of values
+constexpr int kInputTile = 4;  // queries or probabilities, of two tiles
+constexpr int kBlockTile = 6;  // keys or values, two in turn
+constexpr int kLastQueryTile = 5;
 constexpr int kLastKeyTile = 7;
+
+inline int64_t last_pairs(int64_t head_dim) { return (head_dim + 1) / 2 % kPairsPerTile; }
+inline int64_t max_step_tiles(int64_t head_dim) {
+  return last_pairs(head_dim) == 0 ? kMaxStepTiles : 1;
+}
 
 inline TileShapes attention_shapes(int64_t num_queries, int64_t head_dim) {
   TileShapes shapes{};
   shapes.palette = 1;
-  for (int tile = 0; tile < kSumTiles; ++tile) set_shape(shapes, tile, num_queries, 64);
-  set_shape(shapes, kInputTile, num_queries, 64);
-  set_shape(shapes, kBlockTile, kTileHeight, 64);
-  const int64_t last_pairs = (head_dim + 1) / 2 % kPairsPerTile;
-  if (last_pairs == 0) return shapes;
-  set_shape(shapes, kLastQueryTile, num_queries, last_pairs * 4);
-  set_shape(shapes, kLastKeyTile, last_pairs, 64);
+  for (int tile = 0; tile < kBlockTile; ++tile) set_shape(shapes, tile, num_queries, 64);
+  for (int tile = kBlockTile; tile < kNumTiles; ++tile) set_shape(shapes, tile, kTileHeight, 64);
+  if (last_pairs(head_dim) == 0) return shapes;
+  set_shape(shapes, kLastQueryTile, num_queries, last_pairs(head_dim) * 4);
+  set_shape(shapes, kLastKeyTile, last_pairs(head_dim), 64);
   return shapes;
 }
 
-// A tile of queries and the blocks of a group that it walks.
+// Tiles of a task one behind the other, of as many queries each, and the blocks of a group that
+// they walk.
 struct TileStep {
-  QueryTile* tile = nullptr;
-  const unsigned char* packed = nullptr;  // the tile's queries: [query][packed_stride]
+  QueryTile* tiles = nullptr;
+  int64_t num_tiles = 0;
+  const unsigned char* packed = nullptr;  // the queries: [tile][kPackedBytes]
   const Group* group = nullptr;
   int64_t begin = 0, end = 0;  // of the group's blocks
   bool fetches = false;        // it is the first to read them
+
+  int64_t num_queries() const { return tiles->count; }
+
+  // What the tile behind the others attends to is walked, too.
+  void add_tile(const GroupBlocks& blocks) {
+    begin = num_tiles == 0 || blocks.begin < begin ? blocks.begin : begin;
+    end = blocks.end > end ? blocks.end : end;
+    ++num_tiles;
+  }
 };
 
-inline int64_t packed_stride(int64_t head_dim) { return (head_dim * 2 + 63) / 64 * 64; }
+// A tile's queries as tiles: [32 dims][query][dim]. Those of the next tile of a task lie behind.
+constexpr int64_t kPackedBytes = kTile * kMaxHeadDim * 2;
 
 inline void pack_queries(const AttentionTask& task, const QueryTile& tile, unsigned char* packed) {
   const int64_t words = (task.head_dim + 1) / 2;
-  for (int64_t i = 0; i < tile.count; ++i, packed += packed_stride(task.head_dim)) {
+  for (int64_t i = 0; i < tile.count; ++i, packed += 64) {
     const auto* q = static_cast<const int32_t*>(tile.q[i]);
     for (int64_t w = 0; w < words; w += 16) {
       const auto some = static_cast<__mmask16>(words - w < 16 ? (1 << (words - w)) - 1 : 0xffff);
-      _mm512_store_si512(packed + w * 4, _mm512_maskz_loadu_epi32(some, q + w));
+      _mm512_store_si512(packed + w * 64, _mm512_maskz_loadu_epi32(some, q + w));
     }
   }
 }
@@ -149,228 +182,307 @@ class LineQueue {
   int64_t num_lines_ = 0;       // that were not asked for
 };
 
-// The steps of a task in order, three at once: between parts of the work on one's probabilities,
-// portions of the next one's scores and of the values of the one before are multiplied. So no tile
-// is loaded from what has just been stored: 0.8 of the time of one step after the other. (Portions
-// are too long for tiles and vector unit to work at once: that would take a product of tiles for
-// every twenty instructions of the other.)
+// The steps of a task in order. Products of one step's scores stand between the work on the
+// probabilities of the one before and the products of those, so that no tile is loaded from what
+// has just been stored, nor a vector. (Tiles and vectors in smaller portions, in turn, are slower:
+// beside a product of tiles one of the vector unit's two halves stands still.)
 template <typename Tiles>
 class TileWalk {
  public:
   explicit TileWalk(const AttentionTask& task)
-      : task_(task), columns_(1 + padded_head_dim(task.head_dim) / 16) {}
+      : task_(task),
+        columns_(1 + padded_head_dim(task.head_dim) / 16),
+        half_bytes_((task.head_dim + 1) / 2 * 64),
+        whole_bytes_(half_bytes_ / kTileBytes * kTileBytes) {}
 
   void add(const TileStep& step) {
-    if (shaped_for_ != step.tile->count) {
+    if (shaped_for_ != step.num_queries()) {
       finish();
-      shaped_for_ = step.tile->count;
-      tiles_.configure(attention_shapes(shaped_for_, task_.head_dim));
-      for (auto& slot : scores_) {  // rows without a query are read, too
-        for (int64_t i = shaped_for_ * kTokens; i < kTile * kTokens; ++i) slot[i] = 0.0f;
-      }
+      shape_for(step.num_queries());
     }
-    advance(step);
+    round_scores();
+    if (step.fetches) {
+      fetch_for(step);
+      multiply_with<true>(step);
+      fetching_.fetch(INT64_MAX);
+    } else {
+      multiply_with<false>(step);
+    }
+    current_ = step;
   }
 
   // Nothing is under way any more.
   void finish() {
-    while (scored_.tile != nullptr || rounded_.tile != nullptr) advance({});
+    round_scores();
+    add_values<false>();
+    current_ = {};
   }
 
  private:
-  static constexpr int64_t kTokens = kGroupBlocks * kTokensPerBlock;
-  static constexpr int64_t kBlocksAtOnce = 2;
-  static constexpr int64_t kColumnsAtOnce = 2;
+  static constexpr int64_t kSumFloats = kTileBytes / 4;                   // of a tile of sums
+  static constexpr int64_t kScoreFloats = 2 * kGroupBlocks * kSumFloats;  // of a tile of queries
+  template <int kTiles>
+  static constexpr int64_t kPortionFloats = (kTiles == 2 ? 1 : 2) * kSumFloats;
 
-  void advance(const TileStep& step) {
-    turn_ ^= 1;
-    scoring_ = step;
-    next_block_ = step.begin;
-    next_column_ = 0;
-    const int64_t num_portions = (step.end - step.begin + kBlocksAtOnce - 1) / kBlocksAtOnce +
-                                 (num_columns() + kColumnsAtOnce - 1) / kColumnsAtOnce;
-    const int64_t num_blocks = scored_.end - scored_.begin;
-    fetch_for(step);
-    int64_t done = 0;
-    const auto multiply_until = [&](int64_t part) {  // parts 0 .. num_blocks of the other work
-      for (; done * (num_blocks + 1) < num_portions * (part + 1); ++done) multiply_a_portion();
-    };
-    multiply_until(0);
-    if (scored_.tile != nullptr) {
-      // Of a decode as many queries as heads share a key.
-      if (scored_.tile->count <= 4) {
-        round_step<4>(multiply_until);
-      } else if (scored_.tile->count <= 8) {
-        round_step<8>(multiply_until);
-      } else {
-        round_step<kTile>(multiply_until);
-      }
+  void shape_for(int64_t num_queries) {
+    shaped_for_ = num_queries;
+    tiles_.configure(attention_shapes(num_queries, task_.head_dim));
+    for (float* sums = scores_; sums < scores_ + kMaxStepTiles * kScoreFloats; sums += kSumFloats) {
+      for (int64_t i = num_queries * 16; i < num_rows_read(num_queries) * 16; ++i) sums[i] = 0.0f;
     }
-    fetching_.fetch(INT64_MAX);
-    rounded_ = scored_;
-    scored_ = step;
+  }
+
+  // Rows of scores that are read, with a query or not. Of a decode there are as many queries as
+  // heads share a key.
+  static int64_t num_rows_read(int64_t num_queries) {
+    return num_queries <= 4 ? 4 : num_queries <= 8 ? 8 : kTile;
+  }
+
+  // Keys of a step, and values of the one before.
+  template <bool kFetches>
+  void multiply_with(const TileStep& step) {
+    if (step.num_tiles == 2) {
+      multiply_keys<2, kFetches>(step);
+    } else {
+      multiply_keys<1, kFetches>(step);
+    }
+    add_values<kFetches>();
   }
 
   // What the next steps read: the keys of the group behind, and then this one's values.
   void fetch_for(const TileStep& step) {
     fetching_.clear();
-    if (step.fetches) {
-      const int64_t key_lines = (task_.head_dim + 1) / 2 * 2;
-      for (int64_t b = 0; b < step.group->count; ++b) {
-        fetching_.add(step.group->next_keys[b], key_lines);
-      }
-      for (int64_t b = step.begin; b < step.end; ++b) {
-        fetching_.add(step.group->values[b], padded_head_dim(task_.head_dim));
-      }
+    const int64_t key_lines = (task_.head_dim + 1) / 2 * 2;
+    for (int64_t b = 0; b < step.group->count; ++b) {
+      fetching_.add(step.group->next_keys[b], key_lines);
+    }
+    for (int64_t b = step.begin; b < step.end; ++b) {
+      fetching_.add(step.group->values[b], padded_head_dim(task_.head_dim));
     }
     const int64_t loads_per_block = (task_.head_dim + 31) / 32 * 2;
     const int64_t num_loads =
-        (step.end - step.begin) * loads_per_block + (rounded_.end - rounded_.begin) * num_columns();
-    lines_per_load_ = num_loads == 0 ? 0 : (fetching_.num_lines() + num_loads - 1) / num_loads;
+        (step.end - step.begin) * loads_per_block + (current_.end - current_.begin) * columns_;
+    lines_per_load_ = (fetching_.num_lines() + num_loads - 1) / num_loads;
   }
 
-  int64_t num_columns() const { return rounded_.tile == nullptr ? 0 : columns_; }
+  // Scores of a step, not yet scaled: a tile of sums for each half of a block. A portion is half a
+  // block for two tiles of queries, or a block for one; its sums are stored when the next portion
+  // is under way, since what is behind a store waits with it for its sums. What is read from the
+  // stack meanwhile seems to wait, too, where its address ends in the same 12 bits: so few values
+  // are kept that all of them have registers. (Both: 0.8 of the time of the products with keys.)
+  template <int kTiles, bool kFetches>
+  void multiply_keys(const TileStep& step) {
+    const unsigned char* const queries = step.packed;
+    const unsigned char* const* const blocks = step.group->keys;
+    const int64_t end = step.end * kTiles;
+    const int64_t begin = step.begin * kTiles;
+    const unsigned char* keys = blocks[step.begin];
+    float* scores = scores_ + step.begin * 2 * kSumFloats;
+    int64_t p = begin;
+    for (; p + 1 < end; p += 2) {
+      const unsigned char* second = kTiles == 2 ? keys + half_bytes_ : blocks[p + 1];
+      multiply_portion<kTiles, 0, kFetches>(queries, keys);
+      if (p > begin) store_scores<kTiles, 2>(scores - kPortionFloats<kTiles>);
+      if (p + 2 < end) keys = blocks[(p + 2) / kTiles];
+      multiply_portion<kTiles, 2, kFetches>(queries, second);
+      store_scores<kTiles, 0>(scores);
+      scores += 2 * kPortionFloats<kTiles>;
+    }
+    if (p < end) multiply_portion<kTiles, 0, kFetches>(queries, keys);
+    if (p > begin) store_scores<kTiles, 2>(scores - kPortionFloats<kTiles>);
+    if (p < end) store_scores<kTiles, 0>(scores);
+  }
 
-  void multiply_a_portion() {
-    if (next_block_ < scoring_.end) {
-      const int64_t left = scoring_.end - next_block_;
-      if (left >= kBlocksAtOnce) {
-        multiply_keys<kBlocksAtOnce>();
-      } else {
-        multiply_keys<1>();
+  // Into the two sums from kSum on.
+  template <int kTiles, int kSum, bool kFetches>
+  [[gnu::always_inline]] void multiply_portion(const unsigned char* queries,
+                                               const unsigned char* keys) {
+    tiles_.template zero<kSum>();
+    tiles_.template zero<kSum + 1>();
+    const int64_t whole_bytes = whole_bytes_;
+    int64_t at = 0;
+    for (; at < whole_bytes; at += kTileBytes) {
+      multiply_dims<kTiles, kSum, kInputTile, kBlockTile, kFetches>(queries + at, keys + at);
+    }
+    if constexpr (kTiles == 1) {
+      if (at < half_bytes_) {
+        multiply_dims<1, kSum, kLastQueryTile, kLastKeyTile, kFetches>(queries + at, keys + at);
       }
-    } else if (columns_ - next_column_ >= kColumnsAtOnce) {
-      add_columns<kColumnsAtOnce>();
-    } else {
-      add_columns<1>();
     }
   }
 
-  // 32 dims of queries times those of kBlocks blocks' keys, or what a head's last dims are.
-  template <int kBlocks, int kQ, int kK>
-  void multiply_dims(const unsigned char* q, const unsigned char* const* keys, int64_t offset,
-                     int64_t half_bytes) {
-    tiles_.template load<kQ>(q, packed_stride(task_.head_dim));
-    each<0, kBlocks * 2>([&](auto c) {
-      tiles_.template load<kK>(keys[c.value / 2] + offset + c.value % 2 * half_bytes, 64);
-      fetching_.fetch(lines_per_load_);
-      tiles_.template dot_bf16<c.value, kQ, kK>();
-      tiles_.template zero<kK>();
-    });
+  // 32 dims of queries times those of keys, or what a head's last dims are.
+  template <int kTiles, int kSum, int kQ, int kK, bool kFetches>
+  [[gnu::always_inline]] void multiply_dims(const unsigned char* queries,
+                                            const unsigned char* keys) {
+    tiles_.template load<kQ>(queries, 64);
+    load_block_tile<kK, kFetches>(keys);
+    if constexpr (kTiles == 2) {
+      tiles_.template load<kQ + 1>(queries + kPackedBytes, 64);
+      tiles_.template dot_bf16<kSum, kQ, kK>();
+      tiles_.template dot_bf16<kSum + 1, kQ + 1, kK>();
+      tiles_.template zero<kQ + 1>();
+    } else {
+      tiles_.template dot_bf16<kSum, kQ, kK>();
+      load_block_tile<kK, kFetches>(keys + half_bytes_);
+      tiles_.template dot_bf16<kSum + 1, kQ, kK>();
+    }
+    tiles_.template zero<kK>();
     tiles_.template zero<kQ>();
   }
 
-  // Scores of the next blocks, not yet scaled: [query][token of the group].
-  template <int kBlocks>
-  void multiply_keys() {
-    const int64_t pairs = (task_.head_dim + 1) / 2;
-    const int64_t half_bytes = pairs * 64;
-    const unsigned char* const* keys = scoring_.group->keys + next_block_;
-    each<0, kBlocks * 2>([&](auto c) { tiles_.template zero<c.value>(); });
-    int64_t pair = 0;
-    for (; pair + kPairsPerTile <= pairs; pair += kPairsPerTile) {
-      multiply_dims<kBlocks, kInputTile, kBlockTile>(scoring_.packed + pair * 4, keys, pair * 64,
-                                                     half_bytes);
-    }
-    if (pair < pairs) {
-      multiply_dims<kBlocks, kLastQueryTile, kLastKeyTile>(scoring_.packed + pair * 4, keys,
-                                                           pair * 64, half_bytes);
-    }
-    float* scores = scores_[turn_] + next_block_ * kTokensPerBlock;
-    each<0, kBlocks * 2>(
-        [&](auto c) { tiles_.template store<c.value>(scores + c.value * 16, kTokens * 4); });
-    next_block_ += kBlocks;
+  template <int kTile, bool kFetches>
+  [[gnu::always_inline]] void load_block_tile(const unsigned char* from) {
+    tiles_.template load<kTile>(from, 64);
+    if constexpr (kFetches) fetching_.fetch(lines_per_load_);
   }
 
-  // The next columns of all states; column 0 is that of the sums.
-  template <int kColumns>
-  void add_columns() {
-    const TileStep& step = rounded_;
-    const int64_t stride = step.tile->stride * 4;
-    float* states = step.tile->states + next_column_ * 16;
-    each<0, kColumns>(
-        [&](auto c) { tiles_.template load<c.value>(states + c.value * 16, stride); });
-    for (int64_t b = step.begin; b < step.end; ++b) {
-      tiles_.template load<kInputTile>(probabilities_[turn_] + b * kTileBytes, 64);
-      each<0, kColumns>([&](auto c) {
-        const int64_t values = next_column_ + c.value - 1;
-        tiles_.template load<kBlockTile>(
-            values < 0 ? kOnes.lines : step.group->values[b] + values * kTileBytes, 64);
-        fetching_.fetch(lines_per_load_);
-        tiles_.template dot_bf16<c.value, kInputTile, kBlockTile>();
-        tiles_.template zero<kBlockTile>();
-      });
-      tiles_.template zero<kInputTile>();
+  template <int kTiles, int kSum>
+  [[gnu::always_inline]] void store_scores(float* scores) {
+    tiles_.template store<kSum>(scores, 64);
+    tiles_.template zero<kSum>();
+    tiles_.template store<kSum + 1>(scores + (kTiles == 2 ? kScoreFloats : kSumFloats), 64);
+    tiles_.template zero<kSum + 1>();
+  }
+
+  // Adds the values of the current step's blocks to its states, some columns at a time; column 0 is
+  // that of the sums.
+  template <bool kFetches>
+  void add_values() {
+    int64_t column = 0;
+    if (current_.num_tiles == 2) {
+      for (; column + 2 <= columns_; column += 2) add_columns<2, 2, kFetches>(column);
+      if (column < columns_) add_columns<2, 1, kFetches>(column);
+    } else if (current_.num_tiles == 1) {
+      for (; column + 4 <= columns_; column += 4) add_columns<1, 4, kFetches>(column);
+      for (; column < columns_; ++column) add_columns<1, 1, kFetches>(column);
     }
-    each<0, kColumns>([&](auto c) {
-      tiles_.template store<c.value>(states + c.value * 16, stride);
+  }
+
+  template <int kTiles, int kColumns, bool kFetches>
+  void add_columns(int64_t column) {
+    const int64_t stride = current_.tiles->stride * 4;
+    float* const states = current_.tiles->states + column * 16;
+    float* const more_states = states + kTile * current_.tiles->stride;  // of the second tile
+    const unsigned char* const* const blocks = current_.group->values;
+    const unsigned char* probabilities = probabilities_ + current_.begin * kTileBytes;
+    const int64_t end = current_.end;
+    const int64_t offset = (column - 1) * kTileBytes;  // of the first column's values in a block
+    const auto state_of = [&](auto c) {
+      return (c.value % kTiles == 0 ? states : more_states) + c.value / kTiles * 16;
+    };
+    each<0, kTiles * kColumns>([&](auto c) { tiles_.template load<c.value>(state_of(c), stride); });
+    const unsigned char* values = blocks[current_.begin];
+    for (int64_t b = current_.begin; b < end; ++b) {
+      const unsigned char* next = b + 1 < end ? blocks[b + 1] : values;
+      tiles_.template load<kInputTile>(probabilities, 64);
+      if constexpr (kTiles == 2) {
+        tiles_.template load<kInputTile + 1>(probabilities + kGroupBlocks * kTileBytes, 64);
+      }
+      each<0, kColumns>([&](auto c) {
+        constexpr int kValue = kBlockTile + (kTiles == 2 ? c.value % 2 : 0);
+        const bool is_sum = c.value == 0 && offset < 0;
+        load_block_tile<kValue, kFetches>(is_sum ? kOnes.lines
+                                                 : values + offset + c.value * kTileBytes);
+        tiles_.template dot_bf16<c.value * kTiles, kInputTile, kValue>();
+        if constexpr (kTiles == 2) {
+          tiles_.template dot_bf16<c.value * kTiles + 1, kInputTile + 1, kValue>();
+        }
+        tiles_.template zero<kValue>();
+      });
+      each<0, kTiles>([&](auto t) { tiles_.template zero<kInputTile + t.value>(); });
+      values = next;
+      probabilities += kTileBytes;
+    }
+    each<0, kTiles * kColumns>([&](auto c) {
+      tiles_.template store<c.value>(state_of(c), stride);
       tiles_.template zero<c.value>();
     });
-    next_column_ += kColumns;
   }
 
-  // Whether some of the tile's queries do not attend to all of a block.
-  static bool is_masked(const TileStep& step, int64_t block) {
-    const QueryTile& tile = *step.tile;
-    const int64_t position = step.group->position_of(block);
+  // [query][16 tokens]; halves of blocks are counted through the group.
+  float* scores_of(int64_t tile, int64_t half) {
+    return scores_ + tile * kScoreFloats + half * kSumFloats;
+  }
+  unsigned char* probabilities_of(int64_t tile, int64_t block) {
+    return probabilities_ + (tile * kGroupBlocks + block) * kTileBytes;
+  }
+
+  // Whether some of a tile's queries do not attend to all of a block.
+  static bool is_masked(const QueryTile& tile, int64_t position) {
     return tile.first[tile.count - 1] > position || tile.last[0] < position + kTokensPerBlock - 1;
   }
 
   template <bool kMasks>
-  static __mmask16 outside_of(const TileStep& step, int64_t block, int query, int half) {
+  static __mmask16 outside_of(const QueryTile& tile, int64_t position, int query, int half) {
     if constexpr (!kMasks) return 0;
-    return outside(step.group->position_of(block) + half * 16, step.tile->first[query],
-                   step.tile->last[query]);
-  }
-
-  // Of the step whose scores are made.
-  __m512 raw_at(int64_t block, int query, int half) const {
-    return _mm512_load_ps(scores_[turn_ ^ 1] + query * kTokens + block * kTokensPerBlock +
-                          half * 16);
+    return outside(position + half * 16, tile.first[query], tile.last[query]);
   }
 
   template <int kRows, bool kMasks>
-  void add_maxima(int64_t block, __m512 (&largest)[16]) const {
-    TIDEMILL_UNROLL_16
-    for (int i = 0; i < kRows; ++i) {
-      const __m512 first =
-          masked_to(kMasked, outside_of<kMasks>(scored_, block, i, 0), raw_at(block, i, 0));
-      const __m512 second =
-          masked_to(kMasked, outside_of<kMasks>(scored_, block, i, 1), raw_at(block, i, 1));
-      largest[i] = _mm512_max_ps(largest[i], _mm512_max_ps(first, second));
+  void add_maxima(int64_t t, int64_t block, __m512 (&largest)[16]) {
+    const QueryTile& tile = current_.tiles[t];
+    const int64_t position = current_.group->position_of(block);
+    TIDEMILL_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const float* scores = scores_of(t, 2 * block + half);
+      TIDEMILL_UNROLL_16
+      for (int i = 0; i < kRows; ++i) {
+        const __mmask16 others = outside_of<kMasks>(tile, position, i, half);
+        largest[i] =
+            _mm512_max_ps(largest[i], masked_to(kMasked, others, _mm512_load_ps(scores + i * 16)));
+      }
     }
   }
 
   template <int kRows, bool kMasks>
-  void round_block(int64_t block, const float* shifts) {
+  void round_block(int64_t t, int64_t block, const float* shifts) {
+    const QueryTile& tile = current_.tiles[t];
+    const int64_t position = current_.group->position_of(block);
     const __m512 unit = _mm512_set1_ps(task_.scale * kLog2OfE);
-    unsigned char* out = probabilities_[turn_ ^ 1] + block * kTileBytes;
+    const float* scores[] = {scores_of(t, 2 * block), scores_of(t, 2 * block + 1)};
+    unsigned char* out = probabilities_of(t, block);
     TIDEMILL_UNROLL_16
     for (int i = 0; i < kRows; ++i) {
       const __m512 shift = _mm512_set1_ps(shifts[i]);
       __m512 p[2];
       TIDEMILL_UNROLL
       for (int half = 0; half < 2; ++half) {
-        const __m512 x = _mm512_fmsub_ps(raw_at(block, i, half), unit, shift);
-        p[half] = masked_to(0.0f, outside_of<kMasks>(scored_, block, i, half), power_of_two(x));
+        const __m512 x = _mm512_fmsub_ps(_mm512_load_ps(scores[half] + i * 16), unit, shift);
+        p[half] = masked_to(0.0f, outside_of<kMasks>(tile, position, i, half), power_of_two(x));
       }
       _mm512_store_si512(out + i * 64, rounded(p[0], p[1]));
     }
   }
 
-  // Maxima, what they multiply states by, and probabilities: a tile for each block.
-  template <int kRows, typename MultiplyUntil>
-  void round_step(const MultiplyUntil& multiply_until) {
-    const TileStep& step = scored_;
-    QueryTile& tile = *step.tile;
+  // Probabilities of the current step: a tile for each block.
+  void round_scores() {
+    for (int64_t t = 0; t < current_.num_tiles; ++t) {
+      switch (num_rows_read(current_.num_queries())) {
+        case 4:
+          round_tile<4>(t);
+          break;
+        case 8:
+          round_tile<8>(t);
+          break;
+        default:
+          round_tile<kTile>(t);
+      }
+    }
+  }
+
+  // Maxima, what they multiply states by, and probabilities.
+  template <int kRows>
+  void round_tile(int64_t t) {
+    QueryTile& tile = current_.tiles[t];
     __m512 largest[16];
     TIDEMILL_UNROLL_16
     for (int i = 0; i < 16; ++i) largest[i] = _mm512_set1_ps(kMasked);
-    for (int64_t b = step.begin; b < step.end; ++b) {
-      if (is_masked(step, b)) {
-        add_maxima<kRows, true>(b, largest);
+    for (int64_t b = current_.begin; b < current_.end; ++b) {
+      if (is_masked(tile, current_.group->position_of(b))) {
+        add_maxima<kRows, true>(t, b, largest);
       } else {
-        add_maxima<kRows, false>(b, largest);
+        add_maxima<kRows, false>(t, b, largest);
       }
     }
     const __m512 log2_of_e = _mm512_set1_ps(kLog2OfE);
@@ -382,12 +494,11 @@ class TileWalk {
     _mm512_store_ps(tile.max, max);
     alignas(64) float shifts[kTile];
     _mm512_store_ps(shifts, _mm512_mul_ps(max, log2_of_e));
-    for (int64_t b = step.begin; b < step.end; ++b) {
-      multiply_until(b - step.begin + 1);
-      if (is_masked(step, b)) {
-        round_block<kRows, true>(b, shifts);
+    for (int64_t b = current_.begin; b < current_.end; ++b) {
+      if (is_masked(tile, current_.group->position_of(b))) {
+        round_block<kRows, true>(t, b, shifts);
       } else {
-        round_block<kRows, false>(b, shifts);
+        round_block<kRows, false>(t, b, shifts);
       }
     }
     scale_states(tile);
@@ -410,18 +521,16 @@ class TileWalk {
   }
 
   const AttentionTask& task_;
-  const int64_t columns_;  // of states
+  const int64_t columns_;      // of states
+  const int64_t half_bytes_;   // of a block's keys
+  const int64_t whole_bytes_;  // of those, in whole tiles
   Tiles tiles_;
   int64_t shaped_for_ = 0;  // queries; 0: tiles have no shapes yet
-  TileStep scoring_;        // scores are being made, in their slot of this turn
-  TileStep scored_;         // probabilities are being made of the last turn's
-  TileStep rounded_;        // values are being added with probabilities in their slot of this turn
+  TileStep current_;        // its scores are there, its values are not added yet
   LineQueue fetching_;
   int64_t lines_per_load_ = 0;
-  int turn_ = 0;
-  int64_t next_block_ = 0, next_column_ = 0;  // of tiles' work in this turn
-  alignas(64) float scores_[2][kTile * kTokens];
-  alignas(64) unsigned char probabilities_[2][kGroupBlocks * kTileBytes];
+  alignas(64) float scores_[kMaxStepTiles * kScoreFloats];
+  alignas(64) unsigned char probabilities_[kMaxStepTiles * kGroupBlocks * kTileBytes];
 };
 
 // The sums are where they belong already.
@@ -429,34 +538,44 @@ inline void store_maxima(const QueryTile& tile) {
   for (int64_t i = 0; i < tile.count; ++i) tile.states[i * tile.stride] = tile.max[i];
 }
 
+// From how many bytes of keys and values on a walk does not expect to find them in L2, where tasks
+// of the same head have left them.
+constexpr int64_t kFarBytes = 1 << 20;
+
 template <typename Tiles>
 void attend_on_tiles(const AttentionTask& task) {
   const int64_t num_tiles = (task.num_queries + kTile - 1) / kTile;
+  const int64_t most = max_step_tiles(task.head_dim);
+  const int64_t known_bytes = task.known_end * kTokensPerBlock * task.head_dim * 4;
+  const bool is_far = num_tiles == 1 || known_bytes > kFarBytes;
   QueryTile tiles[kTaskTiles];
-  bool is_packed[kTaskTiles] = {};
-  alignas(64) unsigned char packed[kTaskTiles][kTile * kMaxHeadDim * 2];
+  alignas(64) unsigned char packed[kTaskTiles * kPackedBytes];
+  for (int64_t t = 0; t < num_tiles; ++t) {
+    load_tile(task, t * kTile, tiles[t]);
+    pack_queries(task, tiles[t], packed + t * kPackedBytes);
+  }
   TileWalk<Tiles> walk(task);
-  Group groups[3];  // of the steps under way
-  for (int64_t t = 0; t < num_tiles; ++t) load_tile(task, t * kTile, tiles[t]);
+  Group groups[2];  // of the steps under way
   int64_t index = task.begin;
-  for (int turn = 0; index < task.end;) {
+  for (int turn = 0; index < task.end; turn ^= 1) {
     Group& group = groups[turn] = group_at(task, index);
     index += group.count;
-    bool fetches = true;
+    TileStep step{.group = &group, .fetches = is_far};
     for (int64_t t = 0; t < num_tiles; ++t) {
-      QueryTile& tile = tiles[t];
-      const Active active = active_in(tile, group.position, group.count * kTokensPerBlock);
-      if (active.begin == active.end) continue;
-      if (!is_packed[t]) pack_queries(task, tile, packed[t]);
-      is_packed[t] = true;
-      TileStep step{.tile = &tile, .packed = packed[t], .group = &group, .fetches = fetches};
-      step.end = group.count;
-      while (group.position_of(step.begin + 1) <= tile.first[0]) ++step.begin;
-      while (group.position_of(step.end - 1) > tile.last[tile.count - 1]) --step.end;
-      walk.add(step);
-      fetches = false;
+      const GroupBlocks blocks = attended(group, tiles[t]);
+      const bool is_alone = blocks.end == 0 || tiles[t].count < kTile;
+      if (step.num_tiles == most || (step.num_tiles > 0 && is_alone)) {
+        walk.add(step);
+        step = {.group = &group};
+      }
+      if (blocks.end == 0) continue;
+      if (step.num_tiles == 0) {
+        step.tiles = &tiles[t];
+        step.packed = packed + t * kPackedBytes;
+      }
+      step.add_tile(blocks);
     }
-    if (!fetches) turn = (turn + 1) % 3;
+    if (step.num_tiles > 0) walk.add(step);
   }
   walk.finish();
   for (int64_t t = 0; t < num_tiles; ++t) store_maxima(tiles[t]);

@@ -26,9 +26,10 @@ struct Shape {
 };
 
 // Rows alone, tiles that are not full, heads that end within a tile, groups that are not whole.
-constexpr Shape kShapes[] = {{1, 64, 0, 5, 0},   {3, 80, 0, 7, 0},   {4, 64, 0, 4, 0},
-                             {16, 128, 0, 9, 0}, {17, 48, 0, 6, 0},  {64, 64, 0, 16, 0},
-                             {33, 96, 3, 11, 0}, {21, 64, 2, 9, 90}, {64, 72, 0, 3, 0}};
+constexpr Shape kShapes[] = {{1, 64, 0, 5, 0},   {3, 80, 0, 7, 0},    {4, 64, 0, 4, 0},
+                             {16, 128, 0, 9, 0}, {17, 48, 0, 6, 0},   {64, 64, 0, 16, 0},
+                             {33, 96, 3, 11, 0}, {21, 64, 2, 9, 90},  {64, 72, 0, 3, 0},
+                             {48, 128, 0, 9, 0}, {64, 64, 1, 13, 70}, {32, 63, 0, 5, 0}};
 
 // Queries of a chunk that ends with the last block, keys and values at random.
 class Task {
