@@ -20,9 +20,12 @@ inline constexpr int64_t kPartitionBlocks = kPartitionTokens / kTokensPerBlock;
 inline constexpr int64_t kGroupBlocks = 4;
 static_assert(kPartitionBlocks % kGroupBlocks == 0);
 
-// Most queries of a task. Four tiles of 16: enough that reading a block costs little beside their
+// Queries that vector variants and tiles take at once.
+inline constexpr int64_t kQueryTile = 16;
+
+// Most queries of a task. Four tiles: enough that reading a block costs little beside their
 // arithmetic, few enough that their states stay in L2 beside it.
-inline constexpr int64_t kTaskQueries = 64;
+inline constexpr int64_t kTaskQueries = 4 * kQueryTile;
 
 // A query's running softmax: maximum, sum of exp(score - maximum), and the values weighted by them.
 // Elements are float, or double in the reference. Element 0 is the maximum, 1 the sum; from

@@ -17,7 +17,7 @@
 namespace tidemill {
 namespace {
 
-constexpr int64_t kTile = 16;  // queries
+constexpr int64_t kTile = kQueryTile;
 constexpr int64_t kTaskTiles = kTaskQueries / kTile;
 constexpr float kMasked = -3.0e38f;  // below every score; finite, so that differences are, too
 

@@ -15,9 +15,6 @@ constexpr int64_t kMinSharedBlocks = 4;
 // What a block costs in queries: reading it takes about as long as the arithmetic of so many.
 constexpr int64_t kReadCost = 8;
 
-// Queries that vector variants and tiles take at once.
-constexpr int64_t kQueryTile = 16;
-
 // Most lanes that a plan has cuts for.
 constexpr int64_t kMaxCutLanes = 1024;
 

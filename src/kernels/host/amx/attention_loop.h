@@ -557,9 +557,10 @@ void attend_on_tiles(const AttentionTask& task) {
   TileWalk<Tiles> walk(task);
   Group groups[2];  // of the steps under way
   int64_t index = task.begin;
-  for (int turn = 0; index < task.end; turn ^= 1) {
+  for (int turn = 0; index < task.end;) {
     Group& group = groups[turn] = group_at(task, index);
     index += group.count;
+    bool is_walked = false;
     TileStep step{.group = &group, .fetches = is_far};
     for (int64_t t = 0; t < num_tiles; ++t) {
       const GroupBlocks blocks = attended(group, tiles[t]);
@@ -574,8 +575,10 @@ void attend_on_tiles(const AttentionTask& task) {
         step.packed = packed + t * kPackedBytes;
       }
       step.add_tile(blocks);
+      is_walked = true;
     }
     if (step.num_tiles > 0) walk.add(step);
+    if (is_walked) turn ^= 1;
   }
   walk.finish();
   for (int64_t t = 0; t < num_tiles; ++t) store_maxima(tiles[t]);
