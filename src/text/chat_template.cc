@@ -76,10 +76,9 @@ ChatTemplate::ChatTemplate(std::string_view source, const JsonValue& special_tok
                            const TemplateLimits& limits)
     : state_(std::make_unique<State>()) {
   rust::Answer error;
-  const rust::TemplateLimits bounds{
-      .steps = static_cast<uint64_t>(limits.max_steps),
-      .depth = static_cast<uint64_t>(limits.max_depth),
-      .output_bytes = static_cast<uint64_t>(limits.max_output_bytes)};
+  const rust::TemplateLimits bounds{.steps = static_cast<uint64_t>(limits.max_steps),
+                                    .depth = static_cast<uint64_t>(limits.max_depth),
+                                    .output_bytes = static_cast<uint64_t>(limits.max_output_bytes)};
   state_->handle = rust::call(rust::tidemill_template_new, rust::text(source), bounds, error.out());
   if (state_->handle == nullptr) {
     throw std::runtime_error(format("the chat template cannot be read: {}.", error.view()));

@@ -38,6 +38,9 @@ class GroupWalk {
     return true;
   }
 
+  // Where the numbers of the group behind this one stand.
+  int64_t next_rows() const { return num_pending_ > 0 ? rows + num_rows * 64 : next_rows_; }
+
   int64_t index = -1;    // of the group
   int64_t rows = 0;      // its numbers
   int64_t num_rows = 0;  // of 64 bytes
@@ -50,6 +53,11 @@ class GroupWalk {
   int64_t num_pending_ = 0;
   int64_t next_rows_ = 0;
 };
+
+inline int64_t groups_of(const ProductTile& tile) {
+  const int64_t group = tile.format.group;
+  return group == 0 ? 1 : (tile.num_inputs + group - 1) / group;
+}
 
 // What stands behind the numbers of a row of the input, for one group (quantized_rows.h).
 inline const unsigned char* scale_of_input(const ProductTile& tile, int64_t row, int64_t group) {

@@ -1,15 +1,16 @@
 // Products of integers on tiles (their meaning: inner.h). Sums within a group are exact and the
 // floats behind them stand in the order that all variants keep: the bits are theirs.
 //
-// Two things are under way at once: while the tiles of a group are multiplied, the sums of the
-// group before, which its store has brought to memory, get their scales, a share of the rows beside
-// each step. int4 is unpacked before, a pass of all panels.
+// A few groups at a time, first their products, then their scales: a tile's instruction leaves one
+// of the two units for floats of 512 bits idle for a while, so that a little of each in turn takes
+// longer. int4 is unpacked before, a pass of all panels.
 //
 // In an unnamed namespace, as attention_loop.h explains.
 #pragma once
 
 #include <stdint.h>
 
+#include "kernels/host/amx/integer_groups.h"
 #include "kernels/host/amx/integer_portions.h"
 #include "kernels/host/amx/integer_scales.h"
 #include "kernels/host/amx/integer_stream.h"
@@ -38,6 +39,7 @@ class IntegerProduct {
       Pass pass;
       begin_pass(walk, per_pass, pass);
       if constexpr (Weights::kPacked) unpack_pass(pass);
+      widen_scales(pass);
       each_kind_of_block<kRowTiles, kPanels>(
           product_.num_rows, [&](auto row_tiles, auto panels, const RowBlocks& rows) {
             sweep<row_tiles.value, panels.value>(pass, rows);
@@ -50,22 +52,17 @@ class IntegerProduct {
   // Unpacked int4: a pass of all panels, which all blocks of rows use.
   static constexpr int64_t kPassPanelBytes = kMaxTilesPerPass * kTileBytes + 64;  // no power of two
   static constexpr int64_t kPassBytes = kTilePanels * kPassPanelBytes;
-  static constexpr int64_t kMaxSums = 4;  // tiles of a block
+  // Sums of groups whose products are made before their scales are applied.
+  static constexpr int64_t kSumsBytes = 12 * kTileBytes;
 
   // Whole groups, or a part of one.
-  static constexpr int64_t kMaxPortions = kMaxTilesPerPass;
+  static constexpr int64_t kMaxPortions = kMostGroups;
   struct Pass {
     Portion portions[kMaxPortions];
     int64_t num_portions;
     int64_t num_tiles;
     int64_t num_rows;           // of 64 bytes of a panel
     const unsigned char* next;  // where the panels of the next pass begin; null: nothing is wanted
-  };
-
-  // What goes on beside products.
-  struct Beside {
-    Fetcher fetcher;
-    WaitingSums<Weights::kMiddle, V> waiting;
   };
 
   static int64_t begin_of(PortionWalk walk) {
@@ -90,56 +87,79 @@ class IntegerProduct {
 
   template <int kRowTiles, int kPanels>
   void sweep(const Pass& pass, const RowBlocks& rows) {
-    static_assert(kRowTiles * kPanels <= kMaxSums);
     using TilePlan = Plan<kRowTiles, kPanels>;
     tiles_.configure(TilePlan::shapes(rows.last_rows, tile_inputs_ / 4));
-    Beside beside{
-        .fetcher = {.next = pass.next,
+    Fetcher fetcher{.next = pass.next,
                     .panel_stride = product_.panel_stride,
                     .num_panels = product_.num_panels,
                     .num_rows = pass.num_rows,
                     .num_steps = pass.num_tiles * num_blocks<kPanels>(product_.num_panels, rows),
-                    .credit = 0},
-        .waiting = WaitingSums<Weights::kMiddle, V>(product_)};
+                    .credit = 0};
     constexpr int64_t kBlockRows = kRowTiles * kTileHeight;
     for (int64_t b = 0; b < rows.count; ++b) {
-      each_set_of_panels<kPanels>(product_.num_panels, [&](auto used, int64_t panel) {
-        multiply_block<TilePlan, kRowTiles, used.value>(pass, beside, panel,
-                                                        rows.first_row + b * kBlockRows,
-                                                        kBlockRows - kTileHeight + rows.last_rows);
-      });
+      const Part block{rows.first_row + b * kBlockRows, kBlockRows - kTileHeight + rows.last_rows};
+      if (product_.format.group == 0) {
+        each_set_of_panels<kPanels>(product_.num_panels, [&](auto used, int64_t panel) {
+          multiply_part<TilePlan, kRowTiles, used.value>(pass, fetcher, panel, block.first);
+        });
+        if (pass.portions[0].ends) scale_channels(block);
+      } else {
+        inputs_.turn(product_, block, {pass.portions[0].group, pass.num_portions});
+        each_set_of_panels<kPanels>(product_.num_panels, [&](auto used, int64_t panel) {
+          multiply_groups<TilePlan, kRowTiles, used.value>(pass, fetcher, panel, block);
+        });
+      }
     }
-    beside.waiting.finish();
+  }
+
+  // Of whole channels: a pass of their inputs, the sums where the floats will be.
+  template <typename TilePlan, int kRowTiles, int kUsed>
+  void multiply_part(const Pass& pass, Fetcher& fetcher, int64_t panel, int64_t row) {
+    const Portion& part = pass.portions[0];
+    const SumsPlace sums{
+        reinterpret_cast<unsigned char*>(product_.sums + row * kRowSums) + panel * 64,
+        kRowSums * 4};
+    if (part.starts) {
+      zero_sums<TilePlan, kRowTiles, kUsed>(tiles_);
+    } else {
+      load_sums<TilePlan, kRowTiles, kUsed>(tiles_, sums);
+    }
+    Fetcher fetching = fetcher;
+    add_products<Weights, TilePlan, kRowTiles, kUsed>(
+        tiles_, operands_of(pass, part, panel, row),
+        Nothing{}, [&]() __attribute__((always_inline)) { fetching.template advance<Tiles>(1); });
+    fetcher = fetching;
+    store_sums<TilePlan, kRowTiles, kUsed>(tiles_, sums);
+  }
+
+  void scale_channels(Part rows) {
+    inputs_.turn(product_, rows, {0, 1});
+    const auto* sums =
+        reinterpret_cast<const unsigned char*>(product_.sums + rows.first * kRowSums);
+    add_scaled_block<Weights::kMiddle, V>(product_, GroupSums<kRowSums * 4, 0>{sums, 1}, rows,
+                                          {0, product_.num_panels}, channels_[0],
+                                          inputs_.of_group(0), /*from_zero=*/true);
   }
 
   template <typename TilePlan, int kRowTiles, int kUsed>
-  void multiply_block(const Pass& pass, Beside& beside, int64_t panel, int64_t row,
-                      int64_t num_rows) {
-    constexpr int64_t kPartialStride = kTilePanels * 64;
-    const SumsPlace partial{
-        reinterpret_cast<unsigned char*>(product_.sums) + row * kPartialStride + panel * 64,
-        kPartialStride};
-    if (beside.waiting.num_panels() != kUsed) beside.waiting.finish();
-    for (int64_t i = 0; i < pass.num_portions; ++i) {
-      const Portion& portion = pass.portions[i];
-      if (portion.starts) {
-        zero_sums<TilePlan, kRowTiles, kUsed>(tiles_);
-      } else {
-        load_sums<TilePlan, kRowTiles, kUsed>(tiles_, partial);
-      }
-      add_products<Weights, TilePlan, kRowTiles, kUsed>(
-          tiles_, operands_of(pass, portion, panel, row), [&](int64_t t) {
-            beside.fetcher.template advance<Tiles>();
-            beside.waiting.template apply_scales<kUsed>(portion.num_tiles - t);
-          });
-      if (portion.ends) {
-        store_sums<TilePlan, kRowTiles, kUsed>(tiles_, {sums_[slot_], kUsed * 64});
-        beside.waiting.add(sums_[slot_], {row, num_rows}, {panel, kUsed}, portion.group,
-                           portion.scales);
-        slot_ = 1 - slot_;
-      } else {
-        store_sums<TilePlan, kRowTiles, kUsed>(tiles_, partial);
-      }
+  void multiply_groups(const Pass& pass, Fetcher& fetcher, int64_t panel, Part rows) {
+    constexpr int64_t kGroupBytes = kRowTiles * kUsed * kTileBytes;
+    constexpr int64_t kMost = kSumsBytes / kGroupBytes;
+    static_assert(kMost >= 1);
+    for (int64_t begin = 0; begin < pass.num_portions;) {
+      const int64_t left = pass.num_portions - begin;
+      const int64_t batches = (left + kMost - 1) / kMost;
+      const int64_t count = (left + batches - 1) / batches;
+      const Portion& first = pass.portions[begin];
+      add_groups<Weights, TilePlan, kRowTiles, kUsed>(
+          tiles_, operands_of(pass, first, panel, rows.first), &first, count, sums_);
+      add_scaled_block<Weights::kMiddle, V>(
+          product_, GroupSums<kUsed * 64, kGroupBytes>{sums_, count}, rows, {panel, kUsed},
+          channels_[panel] + begin, inputs_.of_group(begin), first.group == 0);
+      int64_t num_tiles = 0;
+      for (int64_t i = 0; i < count; ++i) num_tiles += pass.portions[begin + i].num_tiles;
+      fetcher.template advance<Tiles>(num_tiles);
+      begin += count;
     }
   }
 
@@ -176,11 +196,24 @@ class IntegerProduct {
     }
   }
 
+  void widen_scales(const Pass& pass) {
+    for (int64_t p = 0; p < product_.num_panels; ++p) {
+      const unsigned char* panel = product_.panels + p * product_.panel_stride;
+      for (int64_t i = 0; i < pass.num_portions; ++i) {
+        if (pass.portions[i].ends) {
+          widen<Weights::kMiddle, V>(product_.format, panel + pass.portions[i].scales,
+                                     channels_[p][i]);
+        }
+      }
+    }
+  }
+
   Tiles& tiles_;
   const ProductTile product_;
   const int64_t tile_inputs_;
-  int slot_ = 0;
-  alignas(64) unsigned char sums_[2][kMaxSums * kTileBytes];
+  ChannelScales channels_[kTilePanels][kMostGroups];
+  InputScales<Weights::kMiddle> inputs_;
+  alignas(64) unsigned char sums_[kSumsBytes];
   alignas(64) unsigned char unpacked_[Weights::kPacked ? kPassBytes : 64];
 };
 

@@ -25,6 +25,7 @@ struct Portion {
   int64_t group;      // its index
   int64_t rows;       // offset of the numbers in a panel
   int64_t num_rows;   // of 64 bytes
+  int64_t next_rows;  // of a group: offset of the next one's
   int64_t inputs;     // the first one's
   int64_t num_tiles;  // 1 or more
   int64_t scales;     // offset of the group's scales in a panel
@@ -60,6 +61,7 @@ class PortionWalk {
     portion = {.group = groups_.index,
                .rows = row_,
                .num_rows = num_tiles << log_rows_per_tile_,
+               .next_rows = groups_.next_rows(),
                .inputs = inputs_,
                .num_tiles = num_tiles,
                .scales = groups_.scales,

@@ -5,7 +5,8 @@
 
 #include <stdint.h>
 
-#include "kernels/host/amx/integer_portions.h"
+#include "kernels/host/amx/products.h"
+#include "kernels/host/amx/tile_blocks.h"
 #include "kernels/host/inner.h"
 #include "kernels/host/product_groups.h"
 #include "kernels/host/unroll.h"
@@ -13,120 +14,179 @@
 namespace tidemill {
 namespace {
 
-// The sums of one block of rows, one set of panels and one group, in memory, until all their rows
-// have scales. kMiddle: what weights were multiplied without, where it is alike for all channels;
-// then they were multiplied without zero points of their own, too. V: see IntegerProduct.
-template <int32_t kMiddle, typename V>
-class WaitingSums {
+// Which rows or panels of a product.
+struct Part {
+  int64_t first, count;
+};
+
+constexpr int64_t kMostInputRows = 3 * kTileHeight;
+constexpr int64_t kMostGroups = kMaxTilesPerPass;
+
+// What stands behind the numbers of a row of the input for one group, as sums need it.
+struct InputScale {
+  float scale;
+  // By a product's offsets: none, what a sum lacks; zero points, what it lacks for each unit of
+  // those; else the factor of the channels' offsets, a float.
+  int32_t other;
+};
+
+// Those of some rows and groups, turned: a group's rows side by side. kMiddle: what weights were
+// multiplied without, where it is alike for all channels; then they were multiplied without zero
+// points of their own, too.
+template <int32_t kMiddle>
+class InputScales {
  public:
-  explicit WaitingSums(const ProductTile& product) : product_(product) {}
-
-  struct Part {
-    int64_t first, count;
-  };
-
-  // Of a row the panels stand side by side, 64 bytes each. What waited before is done.
-  void add(const unsigned char* sums, Part rows, Part panels, int64_t group, int64_t scales) {
-    sums_ = sums;
-    first_row_ = rows.first;
-    num_left_ = rows.count;
-    panel_ = panels.first;
-    num_panels_ = panels.count;
-    group_ = group;
-    scales_ = scales;
-  }
-
-  int64_t num_panels() const { return num_panels_; }
-
-  // Nothing waits any more.
-  void finish() {
-    switch (num_panels_) {
-      case 1:
-        return apply_scales<1>(1);
-      case 2:
-        return apply_scales<2>(1);
-      case 4:
-        return apply_scales<4>(1);
-    }
-  }
-
-  // To an equal share of what waits, kUsed panels, when so many steps are left for it.
-  template <int kUsed>
-  void apply_scales(int64_t steps_left) {
-    const int64_t count = (num_left_ + steps_left - 1) / steps_left;
-    if (count == 0) return;
-    switch (product_.format.offsets) {
+  void turn(const ProductTile& product, Part rows, Part groups) {
+    switch (product.format.offsets) {
       case Offsets::kNone:
-        apply<kUsed, Offsets::kNone>(count);
-        break;
+        return turn_each(product, rows, groups, [](float, int32_t sum) { return -kMiddle * sum; });
       case Offsets::kZero:
-        apply<kUsed, Offsets::kZero>(count);
-        break;
+        return turn_each(product, rows, groups, [](float, int32_t sum) { return -sum; });
       case Offsets::kOffset:
-        apply<kUsed, Offsets::kOffset>(count);
-        break;
+        return turn_each(product, rows, groups, [](float scale, int32_t sum) {
+          return __builtin_bit_cast(int32_t, static_cast<float>(sum) * scale);
+        });
     }
-    sums_ += count * kUsed * 64;
-    first_row_ += count;
-    num_left_ -= count;
   }
+
+  const InputScale* of_group(int64_t group) const { return scales_[group]; }
 
  private:
-  using F = typename V::F;
-  using I = typename V::I;
-
-  // The order of these floats is part of the format's meaning (inner.h). On copies, because a store
-  // of floats could change every member as far as the compiler knows.
-  template <int kUsed, Offsets kOffsets>
-  void apply(int64_t count) const {
-    const ProductTile product = product_;
-    F scales[kUsed];
-    F offsets[kUsed];
-    I zeros[kUsed];
-    constexpr bool kSubtractsZeros = kOffsets == Offsets::kZero && kMiddle != 0;
-    TIDEMILL_UNROLL
-    for (int p = 0; p < kUsed; ++p) {
-      const unsigned char* row = product.panels + (panel_ + p) * product.panel_stride + scales_;
-      scales[p] = product.format.group == 0 ? V::floats_at(row) : V::halves_at(row);
-      if constexpr (kOffsets == Offsets::kOffset) offsets[p] = V::halves_at(row + 32);
-      if constexpr (kSubtractsZeros) zeros[p] = V::widened_bytes(row + 32);
-    }
-    const unsigned char* of_input = scale_of_input(product, first_row_, group_);
-    const unsigned char* sums = sums_;
-    float* totals = product.sums + (first_row_ * kTilePanels + panel_) * 16;
-    const bool from_zero = group_ == 0;
-    for (int64_t r = 0; r < count; ++r) {
-      const F x_scale = V::set1_float(*reinterpret_cast<const float*>(of_input));
-      const int32_t x_sum = *reinterpret_cast<const int32_t*>(of_input + 4);
-      F x_offset = V::zero();
-      if constexpr (kOffsets == Offsets::kOffset) x_offset = V::scaled(V::set1(x_sum), x_scale);
-      TIDEMILL_UNROLL
-      for (int p = 0; p < kUsed; ++p) {
-        I sum = V::load(sums + p * 64);
-        if constexpr (kOffsets == Offsets::kNone && kMiddle != 0) {
-          sum = V::add(sum, V::set1(-kMiddle * x_sum));
-        }
-        if constexpr (kSubtractsZeros) sum = V::add(sum, V::multiply(zeros[p], V::set1(-x_sum)));
-        F total = from_zero ? V::zero() : V::floats_at(totals + p * 16);
-        total = V::fma(V::scaled(sum, x_scale), scales[p], total);
-        if constexpr (kOffsets == Offsets::kOffset) total = V::fma(offsets[p], x_offset, total);
-        V::store(totals + p * 16, total);
+  template <typename Other>
+  void turn_each(const ProductTile& product, Part rows, Part groups, const Other& other) {
+    const int64_t stride = product.in_stride;
+    const unsigned char* from = scale_of_input(product, rows.first, groups.first);
+    for (int64_t r = 0; r < rows.count; ++r, from += stride) {
+      for (int64_t g = 0; g < groups.count; ++g) {
+        const float scale = *reinterpret_cast<const float*>(from + g * 8);
+        const int32_t sum = *reinterpret_cast<const int32_t*>(from + g * 8 + 4);
+        scales_[g][r] = {scale, other(scale, sum)};
       }
-      of_input += product.in_stride;
-      sums += kUsed * 64;
-      totals += kRowSums;
     }
   }
 
-  const ProductTile& product_;
-  const unsigned char* sums_ = nullptr;
-  int64_t panel_ = 0;
-  int64_t num_panels_ = 0;
-  int64_t first_row_ = 0;
-  int64_t num_left_ = 0;
-  int64_t group_ = 0;
-  int64_t scales_ = 0;
+  alignas(64) InputScale scales_[kMostGroups][kMostInputRows];
 };
+
+// Those of a panel's channels for one group: floats, then what sums need besides: zero points
+// (int32) or offsets (floats).
+struct alignas(64) ChannelScales {
+  unsigned char scales[64];
+  unsigned char others[64];
+};
+
+// `from`: a group's scales in its panel. V: see IntegerProduct.
+template <int32_t kMiddle, typename V>
+void widen(const PackedFormat& format, const unsigned char* from, ChannelScales& to) {
+  const auto scales = format.group == 0 ? V::floats_at(from) : V::halves_at(from);
+  V::store(reinterpret_cast<float*>(to.scales), scales);
+  if (kMiddle != 0 && format.offsets == Offsets::kZero) {
+    V::store_bytes(to.others, V::widened_bytes(from + 32));
+  }
+  if (format.offsets == Offsets::kOffset) {
+    V::store(reinterpret_cast<float*>(to.others), V::halves_at(from + 32));
+  }
+}
+
+// Sums in memory: a row's panels side by side, 64 bytes each, and one group behind the other.
+template <int64_t kRowBytes, int64_t kGroupBytes>
+struct GroupSums {
+  static constexpr int64_t kFromRow = kRowBytes;
+  static constexpr int64_t kFromGroup = kGroupBytes;
+  const unsigned char* sums;
+  int64_t num_groups;
+};
+
+// Gives sums of kRows rows and a panel their scales and adds them to the rows' floats
+// (ProductTile::sums), or to zeros, which are in registers meanwhile. The order of these floats is
+// part of the format's meaning (inner.h).
+template <Offsets kOffsets, int32_t kMiddle, int kRows, typename V, typename Sums>
+[[gnu::always_inline]] inline void add_scaled(Sums groups, const ChannelScales* channels,
+                                              const InputScale* inputs, bool from_zero,
+                                              float* totals) {
+  typename V::F total[kRows];
+  if (from_zero) {
+    TIDEMILL_UNROLL_16
+    for (int r = 0; r < kRows; ++r) total[r] = V::zero();
+  } else {
+    TIDEMILL_UNROLL_16
+    for (int r = 0; r < kRows; ++r) total[r] = V::floats_at(totals + r * kRowSums);
+  }
+  for (int64_t g = 0; g < groups.num_groups; ++g) {
+    const typename V::F scale = V::floats_at(channels->scales);
+    TIDEMILL_UNROLL_16
+    for (int r = 0; r < kRows; ++r) {
+      typename V::I sum = V::load(groups.sums + r * Sums::kFromRow);
+      if constexpr (kMiddle != 0 && kOffsets == Offsets::kNone) {
+        sum = V::add(sum, V::set1(inputs[r].other));
+      }
+      if constexpr (kMiddle != 0 && kOffsets == Offsets::kZero) {
+        sum = V::add(sum, V::multiply(V::load(channels->others), V::set1(inputs[r].other)));
+      }
+      total[r] = V::fma(V::scaled(sum, V::set1_float(inputs[r].scale)), scale, total[r]);
+      if constexpr (kOffsets == Offsets::kOffset) {
+        const float factor = __builtin_bit_cast(float, inputs[r].other);
+        total[r] = V::fma(V::floats_at(channels->others), V::set1_float(factor), total[r]);
+      }
+    }
+    groups.sums += Sums::kFromGroup;
+    inputs += kMostInputRows;
+    ++channels;
+  }
+  TIDEMILL_UNROLL_16
+  for (int r = 0; r < kRows; ++r) V::store(totals + r * kRowSums, total[r]);
+}
+
+// The same for all panels: of each the groups' ChannelScales lie kMostGroups apart from the next
+// one's. A function of its own and of few values, so that all of them are in registers.
+template <Offsets kOffsets, int32_t kMiddle, int kRows, typename V, typename Sums>
+[[gnu::noinline]] void add_scaled_rows(Sums groups, int64_t num_panels,
+                                       const ChannelScales* channels, const InputScale* inputs,
+                                       bool from_zero, float* totals) {
+  for (int64_t p = 0; p < num_panels; ++p) {
+    add_scaled<kOffsets, kMiddle, kRows, V>(groups, channels, inputs, from_zero, totals);
+    groups.sums += 64;
+    channels += kMostGroups;
+    totals += 16;
+  }
+}
+
+// 16 rows at a time; those of a last tile that is not whole one by one.
+template <Offsets kOffsets, int32_t kMiddle, typename V, typename Sums>
+void add_scaled_tiles(const ProductTile& product, Sums groups, Part rows, Part panels,
+                      const ChannelScales* channels, const InputScale* inputs, bool from_zero) {
+  float* totals = product.sums + rows.first * kRowSums + panels.first * 16;
+  for (int64_t row = 0; row < rows.count;) {
+    const bool whole = rows.count - row >= kTileHeight;
+    const int64_t count = whole ? kTileHeight : 1;
+    const auto add = whole ? add_scaled_rows<kOffsets, kMiddle, kTileHeight, V, Sums>
+                           : add_scaled_rows<kOffsets, kMiddle, 1, V, Sums>;
+    add(groups, panels.count, channels, inputs, from_zero, totals);
+    groups.sums += count * Sums::kFromRow;
+    inputs += count;
+    totals += count * kRowSums;
+    row += count;
+  }
+}
+
+// The sums of a block of rows and a set of panels, whose first row's and panel's `groups` has:
+// `channels` of the first panel, `inputs` of the first row, of the first group each. from_zero: it
+// is the first of all groups.
+template <int32_t kMiddle, typename V, typename Sums>
+void add_scaled_block(const ProductTile& product, Sums groups, Part rows, Part panels,
+                      const ChannelScales* channels, const InputScale* inputs, bool from_zero) {
+  switch (product.format.offsets) {
+    case Offsets::kNone:
+      return add_scaled_tiles<Offsets::kNone, kMiddle, V>(product, groups, rows, panels, channels,
+                                                          inputs, from_zero);
+    case Offsets::kZero:
+      return add_scaled_tiles<Offsets::kZero, kMiddle, V>(product, groups, rows, panels, channels,
+                                                          inputs, from_zero);
+    case Offsets::kOffset:
+      return add_scaled_tiles<Offsets::kOffset, kMiddle, V>(product, groups, rows, panels, channels,
+                                                            inputs, from_zero);
+  }
+}
 
 }  // namespace
 }  // namespace tidemill

@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "kernels/host/amx/integer_groups.h"
 #include "kernels/host/amx/integer_portions.h"
 #include "kernels/host/amx/integer_scales.h"
 #include "kernels/host/amx/integer_weights.h"
@@ -55,7 +56,9 @@ class IntegerStream {
       : tiles_(tiles),
         product_(product),
         tile_inputs_(tile_inputs_of(product.format)),
-        ahead_(product.panels, product.panel_stride, product.num_panels < kPanels ? 1 : kPanels) {}
+        rows_per_tile_(tile_inputs_ / Weights::kInputsPerRow),
+        ahead_(product.panels, product.panel_stride, product.num_panels < kPanels ? 1 : kPanels),
+        num_groups_(groups_of(product)) {}
 
   void run() {
     tiles_.configure(
@@ -68,76 +71,154 @@ class IntegerStream {
   using I = typename V::I;
   static constexpr int kPanels = 4 / kRowTiles;
   using TilePlan = Plan<kRowTiles, kPanels>;
-  static constexpr int64_t kTilesAtOnce = 2;
+  static constexpr int64_t kGroupsAtOnce = 2;
+  static constexpr int64_t kTilesAtOnce = Weights::kPacked ? 8 / kPanels : 4;
+
+  // What is known of a group of a panel (GroupWalk).
+  struct Group {
+    int64_t rows, num_rows, next_rows, num_tiles, scales;
+  };
+  // Groups that follow each other.
+  struct Batch {
+    int64_t first;  // index
+    int64_t count;
+    Group groups[kGroupsAtOnce];
+  };
 
   template <int kUsed>
   void multiply(int64_t first_panel) {
     const unsigned char* const panels = product_.panels + first_panel * product_.panel_stride;
-    WaitingSums<Weights::kMiddle, V> sums(product_);
-    int64_t input = 0;
-    for (GroupWalk group(product_, Weights::kInputsPerRow); group.next();) {
-      zero_sums<TilePlan, kRowTiles, kUsed>(tiles_);
-      add_group<kUsed>(panels, group, input);
-      if (group.scales % 64 == 0) ahead_.template fetch_row<kUsed>();  // two may share a row
-      store_sums<TilePlan, kRowTiles, kUsed>(tiles_, {sums_, kUsed * 64});
-      sums.add(sums_, {0, product_.num_rows}, {first_panel, kUsed}, group.index, group.scales);
-      sums.template apply_scales<kUsed>(1);
-      input += group.num_rows * Weights::kInputsPerRow;
+    const int64_t group = product_.format.group;
+    const bool whole = group > 0 && group <= kTilesAtOnce * tile_inputs_;
+    const int64_t most = kGroupsAtOnce * group <= kTilesAtOnce * tile_inputs_ ? kGroupsAtOnce : 1;
+    GroupWalk walk(product_, Weights::kInputsPerRow);
+    Batch batch;
+    const unsigned char* in = product_.in;
+    for (bool more = walk.next(); more;) {
+      batch.first = walk.index;
+      batch.count = 0;
+      int64_t num_rows = 0;
+      do {
+        batch.groups[batch.count++] = {walk.rows, walk.num_rows, walk.next_rows(),
+                                       walk.num_rows / rows_per_tile_, walk.scales};
+        num_rows += walk.num_rows;
+        more = walk.next();
+      } while (more && batch.count < most);
+      if (whole) {
+        add_whole<kUsed>(panels, batch, in);
+      } else {
+        add_in_parts<kUsed>(panels, batch.groups[0], in);
+      }
+      scale<kUsed>(panels, first_panel, batch);
+      in += num_rows * Weights::kInputsPerRow;
     }
   }
 
-  // A group's products, its inputs from `input` on.
+  Operands operands_of(const unsigned char* in, const unsigned char* weights) const {
+    return {.in = in,
+            .in_stride = product_.in_stride,
+            .weights = Weights::kPacked ? unpacked_ : weights,
+            .weights_stride = Weights::kPacked ? kTilesAtOnce * kTileBytes : product_.panel_stride,
+            .rows_per_tile = tile_inputs_ / 4,
+            .num_tiles = 0};
+  }
+
   template <int kUsed>
-  void add_group(const unsigned char* panels, const GroupWalk& group, int64_t input) {
-    I middles[kUsed];
+  void add_whole(const unsigned char* panels, const Batch& batch, const unsigned char* in) {
+    unsigned char* to = unpacked_;
+    for (int64_t i = 0; i < batch.count; ++i) {
+      to = unpack<kUsed>(panels, batch.groups[i], 0, batch.groups[i].num_rows, to);
+    }
+    add_groups<Weights, TilePlan, kRowTiles, kUsed>(
+        tiles_, operands_of(in, panels + batch.groups[0].rows), batch.groups, batch.count, sums_);
+    for (int64_t i = 0; i < batch.count; ++i) fetch<kUsed>(batch.groups[i].num_rows);
+  }
+
+  template <int kUsed>
+  void add_in_parts(const unsigned char* panels, const Group& group, const unsigned char* in) {
+    const int64_t most_rows = kTilesAtOnce * rows_per_tile_;
+    zero_sums<TilePlan, kRowTiles, kUsed>(tiles_);
+    for (int64_t row = 0; row < group.num_rows; row += most_rows) {
+      const int64_t left = group.num_rows - row;
+      const int64_t num_rows = left < most_rows ? left : most_rows;
+      unpack<kUsed>(panels, group, row, num_rows, unpacked_);
+      Operands operands =
+          operands_of(in + row * Weights::kInputsPerRow, panels + group.rows + row * 64);
+      operands.num_tiles = num_rows / rows_per_tile_;
+      add_products<Weights, TilePlan, kRowTiles, kUsed>(tiles_, operands, Nothing{}, Nothing{});
+      fetch<kUsed>(num_rows);
+    }
+    store_sums<TilePlan, kRowTiles, kUsed>(tiles_, {sums_, kUsed * 64});
+  }
+
+  // Of int8, as many rows as were multiplied.
+  template <int kUsed>
+  void fetch(int64_t num_rows) {
+    if constexpr (!Weights::kPacked) {
+      for (int64_t r = 0; r < num_rows; ++r) ahead_.template fetch_row<kUsed>();
+    }
+  }
+
+  // Of int4, some rows of a group are unpacked to `to`, and those ahead of them asked for. Returns
+  // where the next ones go.
+  template <int kUsed>
+  unsigned char* unpack(const unsigned char* panels, const Group& group, int64_t row,
+                        int64_t num_rows, unsigned char* to) {
     if constexpr (Weights::kPacked) {
+      I middles[kUsed];
       TIDEMILL_UNROLL
       for (int p = 0; p < kUsed; ++p) {
         middles[p] =
             middle_of_int4<V>(product_.format, panels + p * product_.panel_stride, group.scales);
       }
-    }
-    const int64_t rows_per_tile = tile_inputs_ / Weights::kInputsPerRow;
-    const int64_t most_rows = kTilesAtOnce * rows_per_tile;
-    for (int64_t row = 0; row < group.num_rows; row += most_rows) {
-      const int64_t left = group.num_rows - row;
-      const int64_t num_rows = left < most_rows ? left : most_rows;
       const unsigned char* rows = panels + group.rows + row * 64;
-      Operands operands{.in = product_.in + input + row * Weights::kInputsPerRow,
-                        .in_stride = product_.in_stride,
-                        .weights = rows,
-                        .weights_stride = product_.panel_stride,
-                        .rows_per_tile = tile_inputs_ / 4,
-                        .num_tiles = num_rows / rows_per_tile};
-      if constexpr (Weights::kPacked) {
-        unpack<kUsed>(rows, num_rows, middles);
-        operands.weights = unpacked_;
-        operands.weights_stride = kTilesAtOnce * kTileBytes;
+      for (int64_t r = 0; r < num_rows; ++r) {
+        ahead_.template fetch_row<kUsed>();
+        TIDEMILL_UNROLL
+        for (int p = 0; p < kUsed; ++p) {
+          unpack_int4<V>(rows + p * product_.panel_stride, middles[p],
+                         to + p * kTilesAtOnce * kTileBytes);
+        }
+        rows += 64;
+        to += 128;
       }
-      add_products<Weights, TilePlan, kRowTiles, kUsed>(tiles_, operands, [&](int64_t) {
-        if constexpr (Weights::kPacked) return;  // asked for while they were unpacked
-        for (int64_t line = 0; line < rows_per_tile; ++line) ahead_.template fetch_row<kUsed>();
-      });
     }
+    return to;
   }
 
   template <int kUsed>
-  void unpack(const unsigned char* rows, int64_t num_rows, const I (&middles)[kUsed]) {
-    for (int64_t row = 0; row < num_rows; ++row) {
-      ahead_.template fetch_row<kUsed>();
-      TIDEMILL_UNROLL
-      for (int p = 0; p < kUsed; ++p) {
-        unpack_int4<V>(rows + p * product_.panel_stride + row * 64, middles[p],
-                       unpacked_ + p * kTilesAtOnce * kTileBytes + row * 128);
+  void scale(const unsigned char* panels, int64_t first_panel, const Batch& batch) {
+    constexpr int64_t kGroupBytes = kRowTiles * kUsed * kTileBytes;
+    for (int64_t i = 0; i < batch.count; ++i) {
+      const int64_t at = batch.groups[i].scales;
+      if (at % 64 == 0) ahead_.template fetch_row<kUsed>();  // two groups may share a row
+      for (int64_t p = 0; p < kUsed; ++p) {
+        widen<Weights::kMiddle, V>(product_.format, panels + p * product_.panel_stride + at,
+                                   channels_[p][i]);
       }
     }
+    const Part rows{0, product_.num_rows};
+    const int64_t first = batch.first;
+    if (first < turned_.first || first + batch.count > turned_.first + turned_.count) {
+      const int64_t left = num_groups_ - first;
+      turned_ = {first, left < kMostGroups ? left : kMostGroups};
+      inputs_.turn(product_, rows, turned_);
+    }
+    add_scaled_block<Weights::kMiddle, V>(
+        product_, GroupSums<kUsed * 64, kGroupBytes>{sums_, batch.count}, rows,
+        {first_panel, kUsed}, channels_[0], inputs_.of_group(first - turned_.first), first == 0);
   }
 
   Tiles& tiles_;
   const ProductTile product_;
   const int64_t tile_inputs_;
+  const int64_t rows_per_tile_;  // of a panel
   StreamAhead<Tiles> ahead_;
-  alignas(64) unsigned char sums_[kRowTiles * kPanels * kTileBytes];
+  const int64_t num_groups_;
+  Part turned_{0, 0};  // which groups inputs_ has
+  InputScales<Weights::kMiddle> inputs_;
+  ChannelScales channels_[kPanels][kMostGroups];
+  alignas(64) unsigned char sums_[kGroupsAtOnce * kRowTiles * kPanels * kTileBytes];
   alignas(64) unsigned char unpacked_[Weights::kPacked ? kPanels * kTilesAtOnce * kTileBytes : 64];
 };
 

@@ -56,10 +56,18 @@ void sweep_bf16(Tiles& tiles, const ProductTile& product, const Bf16Pass& pass,
           .weights_stride = product.panel_stride,
           .rows_per_tile = kTileHeight,
           .num_tiles = pass.num_tiles,
-          .streams = pass.streams,
           .panel_end = product.panel_stride - pass.first_tile * kTileBytes};
-      add_products<Bf16Dot, TilePlan, kRowTiles, used.value>(
-          tiles, operands, [&](int64_t) { fetcher.template advance<Tiles>(); });
+      Fetcher fetching = fetcher;
+      const auto beside = [&]() __attribute__((always_inline)) {
+        fetching.template advance<Tiles>(1);
+      };
+      if (kRowTiles == 1 && pass.streams) {
+        add_products<Bf16Dot, TilePlan, kRowTiles, used.value, true>(tiles, operands, Nothing{},
+                                                                     Nothing{});
+      } else {
+        add_products<Bf16Dot, TilePlan, kRowTiles, used.value>(tiles, operands, Nothing{}, beside);
+      }
+      fetcher = fetching;
       store_sums<TilePlan, kRowTiles, used.value>(tiles, sums);
     });
   }

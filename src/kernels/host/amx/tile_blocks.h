@@ -77,19 +77,19 @@ struct Plan {
 
 // Brings the next pass into L2 while this one is multiplied. A row of every panel at a time makes
 // as many streams through memory; in one burst they would hold up the loads, so each step takes an
-// equal share.
+// equal share. Loops that advance it have a copy of their own, which is in registers.
 struct Fetcher {
   const unsigned char* next;  // first panel's first row; null: nothing is wanted
   int64_t panel_stride;
   int64_t num_panels;
   int64_t num_rows;   // of 64 bytes of each panel, to fetch within
-  int64_t num_steps;  // calls of advance
+  int64_t num_steps;  // that advance is told of
   int64_t credit;
 
   template <typename Tiles>
-  void advance() {
+  void advance(int64_t steps) {
     if (next == nullptr) return;
-    for (credit += num_rows; credit >= num_steps; credit -= num_steps) {
+    for (credit += steps * num_rows; credit >= num_steps; credit -= num_steps) {
       for (int64_t p = 0; p < num_panels; ++p) Tiles::fetch(next + p * panel_stride);
       next += 64;
     }
@@ -103,10 +103,8 @@ struct Operands {
   const unsigned char* weights;
   int64_t weights_stride;  // from panel to panel
   int64_t rows_per_tile;   // of B: 64 bytes each, and 4 bytes of a row of A
-  int64_t num_tiles;
-  // The weights come from memory and are used once: each is fetched ahead of itself.
-  bool streams = false;
-  int64_t panel_end = 0;  // bytes from `weights` to the end of their panel
+  int64_t num_tiles;       // 1 or more
+  int64_t panel_end = 0;   // of weights that stream: bytes from `weights` to their panel's end
 };
 
 // A panel that streams beside others, num_panels in all: for the lines from `at` on, those are
@@ -122,39 +120,59 @@ template <typename Tiles>
   for (; line < num_lines; ++line, ahead += 64) Tiles::fetch(ahead);
 }
 
-// Adds inputs times weights to the sums, which stay in their tiles; kUsed of the plan's panels.
-// Each A and B tile is zeroed right after its last dot, and nothing is unrolled beyond that: the
-// processor runs ahead by itself. beside(t) is other work that a step has time for.
-template <typename Dot, typename TilePlan, int kRowTiles, int kUsed, typename Tiles,
-          typename Beside>
-[[gnu::always_inline]] inline void add_products(Tiles& tiles, const Operands& operands,
-                                                const Beside& beside) {
+struct Nothing {
+  void operator()(auto...) const {}
+};
+
+// The t-th step of add_products.
+template <typename Dot, typename TilePlan, int kRowTiles, int kUsed, bool kStreams, typename Tiles,
+          typename Begin>
+[[gnu::always_inline]] inline void add_step(Tiles& tiles, const Operands operands, int64_t t,
+                                            const Begin& begin) {
   const int64_t weight_bytes = operands.rows_per_tile * 64;
   const int64_t input_bytes = operands.rows_per_tile * 4;
-  for (int64_t t = 0; t < operands.num_tiles; ++t) {
-    each<0, kUsed>([&](auto p) {
-      constexpr int kB = TilePlan::b(p.value);
-      const unsigned char* weights =
-          operands.weights + p.value * operands.weights_stride + t * weight_bytes;
-      tiles.template load<kB>(weights, 64);
-      if (operands.streams) {
-        fetch_stream<Tiles>(weights, operands.rows_per_tile,
-                            weights - t * weight_bytes + operands.panel_end,
-                            operands.weights_stride, kUsed);
+  each<0, kUsed>([&](auto p) __attribute__((always_inline)) {
+    constexpr int kB = TilePlan::b(p.value);
+    const unsigned char* weights =
+        operands.weights + p.value * operands.weights_stride + t * weight_bytes;
+    tiles.template load<kB>(weights, 64);
+    if constexpr (kStreams) {
+      fetch_stream<Tiles>(weights, operands.rows_per_tile,
+                          weights - t * weight_bytes + operands.panel_end, operands.weights_stride,
+                          kUsed);
+    }
+    each<0, kRowTiles>([&](auto r) __attribute__((always_inline)) {
+      constexpr int kA = TilePlan::a(r.value);
+      if constexpr (p.value == 0) {
+        tiles.template load<kA>(
+            operands.in + r.value * kTileHeight * operands.in_stride + t * input_bytes,
+            operands.in_stride);
       }
-      each<0, kRowTiles>([&](auto r) {
-        constexpr int kA = TilePlan::a(r.value);
-        if constexpr (p.value == 0) {
-          tiles.template load<kA>(
-              operands.in + r.value * kTileHeight * operands.in_stride + t * input_bytes,
-              operands.in_stride);
-        }
-        Dot::template add<TilePlan::c(r.value, p.value), kA, kB>(tiles);
-        if constexpr (p.value + 1 == kUsed) tiles.template zero<kA>();
-      });
-      tiles.template zero<kB>();
+      begin(r, p);
+      Dot::template add<TilePlan::c(r.value, p.value), kA, kB>(tiles);
+      if constexpr (p.value + 1 == kUsed) tiles.template zero<kA>();
     });
-    beside(t);
+    tiles.template zero<kB>();
+  });
+}
+
+// Adds inputs times weights to the sums, which stay in their tiles; kUsed of the plan's panels.
+// Each A and B tile is zeroed right after its last dot, and nothing is unrolled beyond that: the
+// processor runs ahead by itself. begin(Index<row tile>, Index<panel>) comes before the first
+// product of each tile of sums; beside() is other work that a step has time for. kStreams: the
+// weights come from memory and are used once, so each is fetched ahead of itself.
+//
+// Lambdas in here are always_inline, so that GCC sees soon enough that what they refer to needs no
+// memory: a load from the stack would wait for tiles that are being stored.
+template <typename Dot, typename TilePlan, int kRowTiles, int kUsed, bool kStreams = false,
+          typename Tiles, typename Begin, typename Beside>
+[[gnu::always_inline]] inline void add_products(Tiles& tiles, const Operands operands,
+                                                const Begin& begin, const Beside& beside) {
+  add_step<Dot, TilePlan, kRowTiles, kUsed, kStreams>(tiles, operands, 0, begin);
+  beside();
+  for (int64_t t = 1; t < operands.num_tiles; ++t) {
+    add_step<Dot, TilePlan, kRowTiles, kUsed, kStreams>(tiles, operands, t, Nothing{});
+    beside();
   }
 }
 
@@ -170,15 +188,17 @@ struct SumsPlace {
 
 template <typename TilePlan, int kRowTiles, int kUsed, typename Tiles>
 [[gnu::always_inline]] inline void zero_sums(Tiles& tiles) {
-  each<0, kRowTiles>([&](auto r) {
-    each<0, kUsed>([&](auto p) { tiles.template zero<TilePlan::c(r.value, p.value)>(); });
+  each<0, kRowTiles>([&](auto r) __attribute__((always_inline)) {
+    each<0, kUsed>([&](auto p) __attribute__((always_inline)) {
+      tiles.template zero<TilePlan::c(r.value, p.value)>();
+    });
   });
 }
 
 template <typename TilePlan, int kRowTiles, int kUsed, typename Tiles>
 [[gnu::always_inline]] inline void load_sums(Tiles& tiles, const SumsPlace& from) {
-  each<0, kRowTiles>([&](auto r) {
-    each<0, kUsed>([&](auto p) {
+  each<0, kRowTiles>([&](auto r) __attribute__((always_inline)) {
+    each<0, kUsed>([&](auto p) __attribute__((always_inline)) {
       tiles.template load<TilePlan::c(r.value, p.value)>(from.tile(r.value, p.value), from.stride);
     });
   });
@@ -186,8 +206,8 @@ template <typename TilePlan, int kRowTiles, int kUsed, typename Tiles>
 
 template <typename TilePlan, int kRowTiles, int kUsed, typename Tiles>
 [[gnu::always_inline]] inline void store_sums(Tiles& tiles, const SumsPlace& to) {
-  each<0, kRowTiles>([&](auto r) {
-    each<0, kUsed>([&](auto p) {
+  each<0, kRowTiles>([&](auto r) __attribute__((always_inline)) {
+    each<0, kUsed>([&](auto p) __attribute__((always_inline)) {
       tiles.template store<TilePlan::c(r.value, p.value)>(to.tile(r.value, p.value), to.stride);
     });
   });
