@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <map>
 #include <vector>
 
 #include "kernels/select.h"
@@ -266,6 +267,30 @@ TEST_P(DecoderRows, EveryLaneSeesTheNumberOfLogitsOfItsStep) {
 INSTANTIATE_TEST_SUITE_P(EveryImplementationOfThisMachine, DecoderRows,
                          testing::ValuesIn(runnable_implementations()),
                          [](const auto& test) { return test::label(*test.param); });
+
+// A sequence that grows meets the end of a huge page in each layer, but of few at a time.
+TEST(KvCache, FewLayersMeetTheEndOfAHugePageInTheSameBlocks) {
+  constexpr int64_t kPageBytes = 2 << 20;
+  const Kernels& kernels = select_kernels("reference");
+  for (const int64_t num_layers : {16, 22, 30, 80}) {
+    Architecture architecture = small();
+    architecture.num_layers = num_layers;
+    architecture.num_kv_heads = 3;
+    architecture.head_dim = 64;
+    for (const int64_t num_blocks : {86, 256, 300, 1024}) {
+      const KvCache cache(kernels, architecture, DType::kBf16, num_blocks);
+      std::map<int64_t, int64_t> at_a_time;  // by the 32nd of a page's bytes that is filled
+      for (int64_t i = 0; i < num_layers; ++i) {
+        const auto begin = reinterpret_cast<uintptr_t>(cache.layer(i).data) % kPageBytes;
+        ++at_a_time[static_cast<int64_t>(begin) / (kPageBytes / 32)];
+      }
+      for (const auto& [place, count] : at_a_time) {
+        EXPECT_LE(count, num_layers / 32 + 2)
+            << num_layers << " layers of " << num_blocks << " blocks, place " << place;
+      }
+    }
+  }
+}
 
 TEST(KvCache, LayersShareNoByte) {
   const Kernels& kernels = select_kernels("reference");

@@ -25,6 +25,7 @@ class KvCache {
   DType type_;
   int64_t num_blocks_;
   int64_t layer_bytes_;
+  int64_t layer_stride_;  // from layer to layer, bytes
   int64_t block_bytes_;
 };
 
