@@ -12,6 +12,7 @@ set(own_headers
   kernels/quantized_rows.h
   kernels/tensor.h
   kernels/host/amx/attention_loop.h
+  kernels/host/amx/attention_steps.h
   kernels/host/amx/attention_vectors.h
   kernels/host/amx/integer_loop.h
   kernels/host/amx/integer_portions.h

@@ -1,0 +1,163 @@
+// What attention on tiles is cut into: groups of blocks, tiles of queries that walk them together,
+// which tile is what, and the lines to ask for meanwhile.
+//
+// In an unnamed namespace, as attention_loop.h of the folder above explains.
+#pragma once
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "kernels/host/amx/tile_blocks.h"
+#include "kernels/host/attention_loop.h"
+
+namespace tidemill {
+namespace {
+
+constexpr int64_t kPairsPerTile = kTileHeight;  // of inputs, that a tile of keys holds
+
+// Blocks of a group that a task walks, one behind the other.
+struct Group {
+  int64_t position;  // the first block's first token's
+  int64_t count;     // of blocks
+  const unsigned char* keys[kGroupBlocks];
+  const unsigned char* values[kGroupBlocks];
+  const unsigned char* next_keys[kGroupBlocks];  // of as many blocks behind the group, or null
+
+  int64_t position_of(int64_t block) const { return position + block * kTokensPerBlock; }
+};
+
+// Blocks of a group that a tile's queries attend to; none: end is 0.
+struct GroupBlocks {
+  int64_t begin, end;
+};
+
+inline GroupBlocks attended(const Group& group, const QueryTile& tile) {
+  const Active active = active_in(tile, group.position, group.count * kTokensPerBlock);
+  if (active.begin == active.end) return {0, 0};
+  GroupBlocks blocks{0, group.count};
+  while (group.position_of(blocks.begin + 1) <= tile.first[0]) ++blocks.begin;
+  while (group.position_of(blocks.end - 1) > tile.last[tile.count - 1]) --blocks.end;
+  return blocks;
+}
+
+inline Group group_at(const AttentionTask& task, int64_t begin) {
+  const int64_t next = (begin / kGroupBlocks + 1) * kGroupBlocks;
+  const int64_t end = next < task.end ? next : task.end;
+  Group group;
+  group.position = begin * kTokensPerBlock;
+  group.count = end - begin;
+  for (int64_t b = 0; b < group.count; ++b) {
+    const int64_t offset = task.block_ids[begin + b] * task.block_stride;
+    const int64_t later = end + b;
+    group.keys[b] = task.keys + offset;
+    group.values[b] = task.values + offset;
+    group.next_keys[b] =
+        later < task.known_end ? task.keys + task.block_ids[later] * task.block_stride : nullptr;
+  }
+  return group;
+}
+
+// Tiles of queries that walk blocks together, so that keys and values are loaded once for all.
+constexpr int64_t kMaxStepTiles = 2;
+
+// Which tile is what. Queries and keys of less than 32 dims, at the end of a head, have their own,
+// in place of those of a second tile of queries.
+constexpr int kSumTiles = 4;   // 0 to 3: scores, or columns of values
+constexpr int kInputTile = 4;  // queries or probabilities, of two tiles
+constexpr int kBlockTile = 6;  // keys or values, two in turn
+constexpr int kLastQueryTile = 5;
+constexpr int kLastKeyTile = 7;
+
+inline int64_t last_pairs(int64_t head_dim) { return (head_dim + 1) / 2 % kPairsPerTile; }
+inline int64_t max_step_tiles(int64_t head_dim) {
+  return last_pairs(head_dim) == 0 ? kMaxStepTiles : 1;
+}
+
+inline TileShapes attention_shapes(int64_t num_queries, int64_t head_dim) {
+  TileShapes shapes{};
+  shapes.palette = 1;
+  for (int tile = 0; tile < kBlockTile; ++tile) set_shape(shapes, tile, num_queries, 64);
+  for (int tile = kBlockTile; tile < kNumTiles; ++tile) set_shape(shapes, tile, kTileHeight, 64);
+  if (last_pairs(head_dim) == 0) return shapes;
+  set_shape(shapes, kLastQueryTile, num_queries, last_pairs(head_dim) * 4);
+  set_shape(shapes, kLastKeyTile, last_pairs(head_dim), 64);
+  return shapes;
+}
+
+// Tiles of a task one behind the other, of as many queries each, and the blocks of a group that
+// they walk.
+struct TileStep {
+  QueryTile* tiles = nullptr;
+  int64_t num_tiles = 0;
+  const unsigned char* packed = nullptr;  // the queries: [tile][kPackedBytes]
+  const Group* group = nullptr;
+  int64_t begin = 0, end = 0;  // of the group's blocks
+  bool fetches = false;        // it is the first to read them
+
+  int64_t num_queries() const { return tiles->count; }
+
+  // What the tile behind the others attends to is walked, too.
+  void add_tile(const GroupBlocks& blocks) {
+    begin = num_tiles == 0 || blocks.begin < begin ? blocks.begin : begin;
+    end = blocks.end > end ? blocks.end : end;
+    ++num_tiles;
+  }
+};
+
+// A tile's queries as tiles: [32 dims][query][dim]. Those of the next tile of a task lie behind.
+constexpr int64_t kPackedBytes = kTile * kMaxHeadDim * 2;
+
+inline void pack_queries(const AttentionTask& task, const QueryTile& tile, unsigned char* packed) {
+  const int64_t words = (task.head_dim + 1) / 2;
+  for (int64_t i = 0; i < tile.count; ++i, packed += 64) {
+    const auto* q = static_cast<const int32_t*>(tile.q[i]);
+    for (int64_t w = 0; w < words; w += 16) {
+      const auto some = static_cast<__mmask16>(words - w < 16 ? (1 << (words - w)) - 1 : 0xffff);
+      _mm512_store_si512(packed + w * 64, _mm512_maskz_loadu_epi32(some, q + w));
+    }
+  }
+}
+
+// Lines that are wanted in L2, to be asked for little by little: in a burst they would hold up
+// everything else. A line of each run in turn: memory gives several streams more than one.
+class LineQueue {
+ public:
+  void clear() { num_runs_ = run_ = 0, line_ = num_lines_ = 0; }
+  int64_t num_lines() const { return num_lines_; }
+
+  // Null: nothing.
+  void add(const unsigned char* from, int64_t num_lines) {
+    if (from == nullptr) return;
+    runs_[num_runs_++] = {from, num_lines};
+    num_lines_ += num_lines;
+  }
+
+  void fetch(int64_t num_lines) {
+    if (num_lines > num_lines_) num_lines = num_lines_;
+    num_lines_ -= num_lines;
+    while (num_lines > 0) {
+      const Run& run = runs_[run_];
+      if (line_ < run.num_lines) {
+        prefetch(run.from + line_ * 64);
+        --num_lines;
+      }
+      if (++run_ == num_runs_) {
+        run_ = 0;
+        ++line_;
+      }
+    }
+  }
+
+ private:
+  struct Run {
+    const unsigned char* from;
+    int64_t num_lines;
+  };
+  Run runs_[2 * kGroupBlocks];
+  int64_t num_runs_ = 0;
+  int64_t run_ = 0, line_ = 0;  // what is next
+  int64_t num_lines_ = 0;       // that were not asked for
+};
+
+}  // namespace
+}  // namespace tidemill
