@@ -137,36 +137,61 @@ template <Offsets kOffsets, int32_t kMiddle, int kRows, typename V, typename Sum
   for (int r = 0; r < kRows; ++r) V::store(totals + r * kRowSums, total[r]);
 }
 
-// The same for all panels: of each the groups' ChannelScales lie kMostGroups apart from the next
-// one's. A function of its own and of few values, so that all of them are in registers.
-template <Offsets kOffsets, int32_t kMiddle, int kRows, typename V, typename Sums>
-[[gnu::noinline]] void add_scaled_rows(Sums groups, int64_t num_panels,
+// The same for a tile of rows and some panels: of each the groups' ChannelScales lie kMostGroups
+// apart from the next one's. A function of its own and of few values, so that all of them are in
+// registers.
+template <Offsets kOffsets, int32_t kMiddle, typename V, typename Sums>
+[[gnu::noinline]] void add_scaled_tile(Sums groups, int64_t num_panels,
                                        const ChannelScales* channels, const InputScale* inputs,
                                        bool from_zero, float* totals) {
   for (int64_t p = 0; p < num_panels; ++p) {
-    add_scaled<kOffsets, kMiddle, kRows, V>(groups, channels, inputs, from_zero, totals);
+    add_scaled<kOffsets, kMiddle, kTileHeight, V>(groups, channels, inputs, from_zero, totals);
     groups.sums += 64;
     channels += kMostGroups;
     totals += 16;
   }
 }
 
-// 16 rows at a time; those of a last tile that is not whole one by one.
+// Of a tile that is not whole: num_rows.
+template <Offsets kOffsets, int32_t kMiddle, typename V, typename Sums>
+[[gnu::noinline]] void add_scaled_part(Sums groups, int64_t num_rows, int64_t num_panels,
+                                       const ChannelScales* channels, const InputScale* inputs,
+                                       bool from_zero, float* totals) {
+  constexpr int64_t kSome = 4;
+  for (int64_t p = 0; p < num_panels; ++p) {
+    Sums from = groups;
+    int64_t row = 0;
+    for (; row + kSome <= num_rows; row += kSome) {
+      add_scaled<kOffsets, kMiddle, kSome, V>(from, channels, inputs + row, from_zero,
+                                              totals + row * kRowSums);
+      from.sums += kSome * Sums::kFromRow;
+    }
+    for (; row < num_rows; ++row) {
+      add_scaled<kOffsets, kMiddle, 1, V>(from, channels, inputs + row, from_zero,
+                                          totals + row * kRowSums);
+      from.sums += Sums::kFromRow;
+    }
+    groups.sums += 64;
+    channels += kMostGroups;
+    totals += 16;
+  }
+}
+
 template <Offsets kOffsets, int32_t kMiddle, typename V, typename Sums>
 void add_scaled_tiles(const ProductTile& product, Sums groups, Part rows, Part panels,
                       const ChannelScales* channels, const InputScale* inputs, bool from_zero) {
   float* totals = product.sums + rows.first * kRowSums + panels.first * 16;
-  for (int64_t row = 0; row < rows.count;) {
-    const bool whole = rows.count - row >= kTileHeight;
-    const int64_t count = whole ? kTileHeight : 1;
-    const auto add = whole ? add_scaled_rows<kOffsets, kMiddle, kTileHeight, V, Sums>
-                           : add_scaled_rows<kOffsets, kMiddle, 1, V, Sums>;
-    add(groups, panels.count, channels, inputs, from_zero, totals);
-    groups.sums += count * Sums::kFromRow;
-    inputs += count;
-    totals += count * kRowSums;
-    row += count;
+  int64_t left = rows.count;
+  for (; left >= kTileHeight; left -= kTileHeight) {
+    add_scaled_tile<kOffsets, kMiddle, V>(groups, panels.count, channels, inputs, from_zero,
+                                          totals);
+    groups.sums += kTileHeight * Sums::kFromRow;
+    inputs += kTileHeight;
+    totals += kTileHeight * kRowSums;
   }
+  if (left == 0) return;
+  add_scaled_part<kOffsets, kMiddle, V>(groups, left, panels.count, channels, inputs, from_zero,
+                                        totals);
 }
 
 // The sums of a block of rows and a set of panels, whose first row's and panel's `groups` has:

@@ -89,8 +89,8 @@ class IntegerStream {
   void multiply(int64_t first_panel) {
     const unsigned char* const panels = product_.panels + first_panel * product_.panel_stride;
     const int64_t group = product_.format.group;
-    const bool whole = group > 0 && group <= kTilesAtOnce * tile_inputs_;
-    const int64_t most = kGroupsAtOnce * group <= kTilesAtOnce * tile_inputs_ ? kGroupsAtOnce : 1;
+    const bool several = group > 0 && kGroupsAtOnce * group <= kTilesAtOnce * tile_inputs_;
+    const int64_t most = several ? kGroupsAtOnce : 1;
     GroupWalk walk(product_, Weights::kInputsPerRow);
     Batch batch;
     const unsigned char* in = product_.in;
@@ -104,8 +104,8 @@ class IntegerStream {
         num_rows += walk.num_rows;
         more = walk.next();
       } while (more && batch.count < most);
-      if (whole) {
-        add_whole<kUsed>(panels, batch, in);
+      if (several) {
+        add_several<kUsed>(panels, batch, in);
       } else {
         add_in_parts<kUsed>(panels, batch.groups[0], in);
       }
@@ -124,7 +124,7 @@ class IntegerStream {
   }
 
   template <int kUsed>
-  void add_whole(const unsigned char* panels, const Batch& batch, const unsigned char* in) {
+  void add_several(const unsigned char* panels, const Batch& batch, const unsigned char* in) {
     unsigned char* to = unpacked_;
     for (int64_t i = 0; i < batch.count; ++i) {
       to = unpack<kUsed>(panels, batch.groups[i], 0, batch.groups[i].num_rows, to);
