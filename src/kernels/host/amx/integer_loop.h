@@ -39,7 +39,6 @@ class IntegerProduct {
       Pass pass;
       begin_pass(walk, per_pass, pass);
       if constexpr (Weights::kPacked) unpack_pass(pass);
-      widen_scales(pass);
       each_kind_of_block<kRowTiles, kPanels>(
           product_.num_rows, [&](auto row_tiles, auto panels, const RowBlocks& rows) {
             sweep<row_tiles.value, panels.value>(pass, rows);
@@ -102,7 +101,7 @@ class IntegerProduct {
         each_set_of_panels<kPanels>(product_.num_panels, [&](auto used, int64_t panel) {
           multiply_part<TilePlan, kRowTiles, used.value>(pass, fetcher, panel, block.first);
         });
-        if (pass.portions[0].ends) scale_channels(block);
+        if (pass.portions[0].ends) scale_channels(pass, block);
       } else {
         inputs_.turn(product_, block, {pass.portions[0].group, pass.num_portions});
         each_set_of_panels<kPanels>(product_.num_panels, [&](auto used, int64_t panel) {
@@ -132,12 +131,12 @@ class IntegerProduct {
     store_sums<TilePlan, kRowTiles, kUsed>(tiles_, sums);
   }
 
-  void scale_channels(Part rows) {
+  void scale_channels(const Pass& pass, Part rows) {
     inputs_.turn(product_, rows, {0, 1});
     const auto* sums =
         reinterpret_cast<const unsigned char*>(product_.sums + rows.first * kRowSums);
     add_scaled_block<Weights::kMiddle, V>(product_, GroupSums<kRowSums * 4, 0>{sums, 1}, rows,
-                                          {0, product_.num_panels}, channels_[0],
+                                          {0, product_.num_panels}, pass.portions,
                                           inputs_.of_group(0), /*from_zero=*/true);
   }
 
@@ -154,8 +153,8 @@ class IntegerProduct {
       add_groups<Weights, TilePlan, kRowTiles, kUsed>(
           tiles_, operands_of(pass, first, panel, rows.first), &first, count, sums_);
       add_scaled_block<Weights::kMiddle, V>(
-          product_, GroupSums<kUsed * 64, kGroupBytes>{sums_, count}, rows, {panel, kUsed},
-          channels_[panel] + begin, inputs_.of_group(begin), first.group == 0);
+          product_, GroupSums<kUsed * 64, kGroupBytes>{sums_, count}, rows, {panel, kUsed}, &first,
+          inputs_.of_group(begin), first.group == 0);
       int64_t num_tiles = 0;
       for (int64_t i = 0; i < count; ++i) num_tiles += pass.portions[begin + i].num_tiles;
       fetcher.template advance<Tiles>(num_tiles);
@@ -196,22 +195,9 @@ class IntegerProduct {
     }
   }
 
-  void widen_scales(const Pass& pass) {
-    for (int64_t p = 0; p < product_.num_panels; ++p) {
-      const unsigned char* panel = product_.panels + p * product_.panel_stride;
-      for (int64_t i = 0; i < pass.num_portions; ++i) {
-        if (pass.portions[i].ends) {
-          widen<Weights::kMiddle, V>(product_.format, panel + pass.portions[i].scales,
-                                     channels_[p][i]);
-        }
-      }
-    }
-  }
-
   Tiles& tiles_;
   const ProductTile product_;
   const int64_t tile_inputs_;
-  ChannelScales channels_[kTilePanels][kMostGroups];
   InputScales<Weights::kMiddle> inputs_;
   alignas(64) unsigned char sums_[kSumsBytes];
   alignas(64) unsigned char unpacked_[Weights::kPacked ? kPassBytes : 64];

@@ -68,26 +68,6 @@ class InputScales {
   alignas(64) InputScale scales_[kMostGroups][kMostInputRows];
 };
 
-// Those of a panel's channels for one group: floats, then what sums need besides: zero points
-// (int32) or offsets (floats).
-struct alignas(64) ChannelScales {
-  unsigned char scales[64];
-  unsigned char others[64];
-};
-
-// `from`: a group's scales in its panel. V: see IntegerProduct.
-template <int32_t kMiddle, typename V>
-void widen(const PackedFormat& format, const unsigned char* from, ChannelScales& to) {
-  const auto scales = format.group == 0 ? V::floats_at(from) : V::halves_at(from);
-  V::store(reinterpret_cast<float*>(to.scales), scales);
-  if (kMiddle != 0 && format.offsets == Offsets::kZero) {
-    V::store_bytes(to.others, V::widened_bytes(from + 32));
-  }
-  if (format.offsets == Offsets::kOffset) {
-    V::store(reinterpret_cast<float*>(to.others), V::halves_at(from + 32));
-  }
-}
-
 // Sums in memory: a row's panels side by side, 64 bytes each, and one group behind the other.
 template <int64_t kRowBytes, int64_t kGroupBytes>
 struct GroupSums {
@@ -97,11 +77,19 @@ struct GroupSums {
   int64_t num_groups;
 };
 
+// Where the scales of those groups' channels stand. Group: has `scales` of Portion.
+template <typename Group>
+struct GroupScales {
+  const unsigned char* panel;
+  const Group* groups;
+  bool per_channel;  // floats, in place of f16 numbers
+};
+
 // Gives sums of kRows rows and a panel their scales and adds them to the rows' floats
 // (ProductTile::sums), or to zeros, which are in registers meanwhile. The order of these floats is
 // part of the format's meaning (inner.h).
-template <Offsets kOffsets, int32_t kMiddle, int kRows, typename V, typename Sums>
-[[gnu::always_inline]] inline void add_scaled(Sums groups, const ChannelScales* channels,
+template <Offsets kOffsets, int32_t kMiddle, int kRows, typename V, typename Sums, typename Group>
+[[gnu::always_inline]] inline void add_scaled(Sums sums, const GroupScales<Group> channels,
                                               const InputScale* inputs, bool from_zero,
                                               float* totals) {
   typename V::F total[kRows];
@@ -112,54 +100,59 @@ template <Offsets kOffsets, int32_t kMiddle, int kRows, typename V, typename Sum
     TIDEMILL_UNROLL_16
     for (int r = 0; r < kRows; ++r) total[r] = V::floats_at(totals + r * kRowSums);
   }
-  for (int64_t g = 0; g < groups.num_groups; ++g) {
-    const typename V::F scale = V::floats_at(channels->scales);
+  const Group* group = channels.groups;
+  for (int64_t g = 0; g < sums.num_groups; ++g, ++group) {
+    const unsigned char* const of_channels = channels.panel + group->scales;
+    const typename V::F scale =
+        channels.per_channel ? V::floats_at(of_channels) : V::halves_at(of_channels);
+    typename V::I zeros;
+    typename V::F offsets;
+    if constexpr (kOffsets == Offsets::kZero) zeros = V::widened_bytes(of_channels + 32);
+    if constexpr (kOffsets == Offsets::kOffset) offsets = V::halves_at(of_channels + 32);
     TIDEMILL_UNROLL_16
     for (int r = 0; r < kRows; ++r) {
-      typename V::I sum = V::load(groups.sums + r * Sums::kFromRow);
+      typename V::I sum = V::load(sums.sums + r * Sums::kFromRow);
       if constexpr (kMiddle != 0 && kOffsets == Offsets::kNone) {
         sum = V::add(sum, V::set1(inputs[r].other));
       }
       if constexpr (kMiddle != 0 && kOffsets == Offsets::kZero) {
-        sum = V::add(sum, V::multiply(V::load(channels->others), V::set1(inputs[r].other)));
+        sum = V::add(sum, V::multiply(zeros, V::set1(inputs[r].other)));
       }
       total[r] = V::fma(V::scaled(sum, V::set1_float(inputs[r].scale)), scale, total[r]);
       if constexpr (kOffsets == Offsets::kOffset) {
         const float factor = __builtin_bit_cast(float, inputs[r].other);
-        total[r] = V::fma(V::floats_at(channels->others), V::set1_float(factor), total[r]);
+        total[r] = V::fma(offsets, V::set1_float(factor), total[r]);
       }
     }
-    groups.sums += Sums::kFromGroup;
+    sums.sums += Sums::kFromGroup;
     inputs += kMostInputRows;
-    ++channels;
   }
   TIDEMILL_UNROLL_16
   for (int r = 0; r < kRows; ++r) V::store(totals + r * kRowSums, total[r]);
 }
 
-// The same for a tile of rows and some panels: of each the groups' ChannelScales lie kMostGroups
-// apart from the next one's. A function of its own and of few values, so that all of them are in
-// registers.
-template <Offsets kOffsets, int32_t kMiddle, typename V, typename Sums>
-[[gnu::noinline]] void add_scaled_tile(Sums groups, int64_t num_panels,
-                                       const ChannelScales* channels, const InputScale* inputs,
+// The same for a tile of rows and num_panels panels. A function of its own and of few values, so
+// that all of them are in registers.
+template <Offsets kOffsets, int32_t kMiddle, typename V, typename Sums, typename Group>
+[[gnu::noinline]] void add_scaled_tile(Sums sums, int64_t num_panels, int64_t panel_stride,
+                                       GroupScales<Group> channels, const InputScale* inputs,
                                        bool from_zero, float* totals) {
   for (int64_t p = 0; p < num_panels; ++p) {
-    add_scaled<kOffsets, kMiddle, kTileHeight, V>(groups, channels, inputs, from_zero, totals);
-    groups.sums += 64;
-    channels += kMostGroups;
+    add_scaled<kOffsets, kMiddle, kTileHeight, V>(sums, channels, inputs, from_zero, totals);
+    sums.sums += 64;
+    channels.panel += panel_stride;
     totals += 16;
   }
 }
 
 // Of a tile that is not whole: num_rows.
-template <Offsets kOffsets, int32_t kMiddle, typename V, typename Sums>
-[[gnu::noinline]] void add_scaled_part(Sums groups, int64_t num_rows, int64_t num_panels,
-                                       const ChannelScales* channels, const InputScale* inputs,
-                                       bool from_zero, float* totals) {
+template <Offsets kOffsets, int32_t kMiddle, typename V, typename Sums, typename Group>
+[[gnu::noinline]] void add_scaled_part(Sums sums, int64_t num_rows, int64_t num_panels,
+                                       int64_t panel_stride, GroupScales<Group> channels,
+                                       const InputScale* inputs, bool from_zero, float* totals) {
   constexpr int64_t kSome = 4;
   for (int64_t p = 0; p < num_panels; ++p) {
-    Sums from = groups;
+    Sums from = sums;
     int64_t row = 0;
     for (; row + kSome <= num_rows; row += kSome) {
       add_scaled<kOffsets, kMiddle, kSome, V>(from, channels, inputs + row, from_zero,
@@ -171,44 +164,46 @@ template <Offsets kOffsets, int32_t kMiddle, typename V, typename Sums>
                                           totals + row * kRowSums);
       from.sums += Sums::kFromRow;
     }
-    groups.sums += 64;
-    channels += kMostGroups;
+    sums.sums += 64;
+    channels.panel += panel_stride;
     totals += 16;
   }
 }
 
-template <Offsets kOffsets, int32_t kMiddle, typename V, typename Sums>
-void add_scaled_tiles(const ProductTile& product, Sums groups, Part rows, Part panels,
-                      const ChannelScales* channels, const InputScale* inputs, bool from_zero) {
+template <Offsets kOffsets, int32_t kMiddle, typename V, typename Sums, typename Group>
+void add_scaled_tiles(const ProductTile& product, Sums sums, Part rows, Part panels,
+                      const Group* groups, const InputScale* inputs, bool from_zero) {
+  const int64_t stride = product.panel_stride;
+  const GroupScales<Group> channels{product.panels + panels.first * stride, groups,
+                                    product.format.group == 0};
   float* totals = product.sums + rows.first * kRowSums + panels.first * 16;
   int64_t left = rows.count;
   for (; left >= kTileHeight; left -= kTileHeight) {
-    add_scaled_tile<kOffsets, kMiddle, V>(groups, panels.count, channels, inputs, from_zero,
+    add_scaled_tile<kOffsets, kMiddle, V>(sums, panels.count, stride, channels, inputs, from_zero,
                                           totals);
-    groups.sums += kTileHeight * Sums::kFromRow;
+    sums.sums += kTileHeight * Sums::kFromRow;
     inputs += kTileHeight;
     totals += kTileHeight * kRowSums;
   }
   if (left == 0) return;
-  add_scaled_part<kOffsets, kMiddle, V>(groups, left, panels.count, channels, inputs, from_zero,
-                                        totals);
+  add_scaled_part<kOffsets, kMiddle, V>(sums, left, panels.count, stride, channels, inputs,
+                                        from_zero, totals);
 }
 
-// The sums of a block of rows and a set of panels, whose first row's and panel's `groups` has:
-// `channels` of the first panel, `inputs` of the first row, of the first group each. from_zero: it
-// is the first of all groups.
-template <int32_t kMiddle, typename V, typename Sums>
-void add_scaled_block(const ProductTile& product, Sums groups, Part rows, Part panels,
-                      const ChannelScales* channels, const InputScale* inputs, bool from_zero) {
+// The sums of a block of rows and a set of panels. `sums`, `groups` and `inputs` are of the first
+// group, row and panel. from_zero: it is the first of all groups.
+template <int32_t kMiddle, typename V, typename Sums, typename Group>
+void add_scaled_block(const ProductTile& product, Sums sums, Part rows, Part panels,
+                      const Group* groups, const InputScale* inputs, bool from_zero) {
   switch (product.format.offsets) {
     case Offsets::kNone:
-      return add_scaled_tiles<Offsets::kNone, kMiddle, V>(product, groups, rows, panels, channels,
+      return add_scaled_tiles<Offsets::kNone, kMiddle, V>(product, sums, rows, panels, groups,
                                                           inputs, from_zero);
     case Offsets::kZero:
-      return add_scaled_tiles<Offsets::kZero, kMiddle, V>(product, groups, rows, panels, channels,
+      return add_scaled_tiles<Offsets::kZero, kMiddle, V>(product, sums, rows, panels, groups,
                                                           inputs, from_zero);
     case Offsets::kOffset:
-      return add_scaled_tiles<Offsets::kOffset, kMiddle, V>(product, groups, rows, panels, channels,
+      return add_scaled_tiles<Offsets::kOffset, kMiddle, V>(product, sums, rows, panels, groups,
                                                             inputs, from_zero);
   }
 }

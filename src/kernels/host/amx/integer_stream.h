@@ -109,7 +109,7 @@ class IntegerStream {
       } else {
         add_in_parts<kUsed>(panels, batch.groups[0], in);
       }
-      scale<kUsed>(panels, first_panel, batch);
+      scale<kUsed>(first_panel, batch);
       in += num_rows * Weights::kInputsPerRow;
     }
   }
@@ -187,15 +187,11 @@ class IntegerStream {
   }
 
   template <int kUsed>
-  void scale(const unsigned char* panels, int64_t first_panel, const Batch& batch) {
+  void scale(int64_t first_panel, const Batch& batch) {
     constexpr int64_t kGroupBytes = kRowTiles * kUsed * kTileBytes;
     for (int64_t i = 0; i < batch.count; ++i) {
-      const int64_t at = batch.groups[i].scales;
-      if (at % 64 == 0) ahead_.template fetch_row<kUsed>();  // two groups may share a row
-      for (int64_t p = 0; p < kUsed; ++p) {
-        widen<Weights::kMiddle, V>(product_.format, panels + p * product_.panel_stride + at,
-                                   channels_[p][i]);
-      }
+      // Two groups may share a row.
+      if (batch.groups[i].scales % 64 == 0) ahead_.template fetch_row<kUsed>();
     }
     const Part rows{0, product_.num_rows};
     const int64_t first = batch.first;
@@ -206,7 +202,7 @@ class IntegerStream {
     }
     add_scaled_block<Weights::kMiddle, V>(
         product_, GroupSums<kUsed * 64, kGroupBytes>{sums_, batch.count}, rows,
-        {first_panel, kUsed}, channels_[0], inputs_.of_group(first - turned_.first), first == 0);
+        {first_panel, kUsed}, batch.groups, inputs_.of_group(first - turned_.first), first == 0);
   }
 
   Tiles& tiles_;
@@ -217,7 +213,6 @@ class IntegerStream {
   const int64_t num_groups_;
   Part turned_{0, 0};  // which groups inputs_ has
   InputScales<Weights::kMiddle> inputs_;
-  ChannelScales channels_[kPanels][kMostGroups];
   alignas(64) unsigned char sums_[kGroupsAtOnce * kRowTiles * kPanels * kTileBytes];
   alignas(64) unsigned char unpacked_[Weights::kPacked ? kPanels * kTilesAtOnce * kTileBytes : 64];
 };
