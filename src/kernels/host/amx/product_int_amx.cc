@@ -24,7 +24,7 @@ void product_int8(const ProductTile& tile) {
 }
 
 void product_int4(const ProductTile& tile) {
-  if (tile.num_rows <= kFewRowsInt4) return avx512vnni::product_int4_that_asks(tile);
+  if (are_few_rows_of_int4(tile)) return avx512vnni::product_int4_that_asks(tile);
   product_int4_by(blocking_of(tile.format), tile);
 }
 

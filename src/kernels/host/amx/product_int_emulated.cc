@@ -24,7 +24,7 @@ void product_int8_with_avx512(const ProductTile& tile) {
   product_int8(tile);
 }
 void product_int4_with_avx512(const ProductTile& tile) {
-  if (tile.num_rows <= kFewRowsInt4) return avx512::product_int4(tile);
+  if (are_few_rows_of_int4(tile)) return avx512::product_int4(tile);
   product_int4(tile);
 }
 
