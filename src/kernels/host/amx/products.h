@@ -33,8 +33,8 @@ inline constexpr int64_t kFewRowsInt8 = 6;
 inline constexpr int64_t kFewRowsInt4 = 4;
 static_assert(kFewRowsInt8 <= kTileRows && kFewRowsInt4 <= kTileRows, "one call of theirs");
 
-// A short panel of int4 ends before AVX-512's stream through it runs: four rows on tiles take 0.72
-// to 0.83 of the time at 576 inputs, 1.04 at 1536 (another Xeon, weights from memory).
+// A short panel of int4 ends before AVX-512's stream through it runs: four rows on tiles take 0.71
+// to 0.84 of the time at 576 inputs, 1.05 at 1536 (another Xeon, weights from memory).
 inline constexpr int64_t kShortInputs = 1024;
 inline bool are_few_rows_of_int4(const ProductTile& tile) {
   return tile.num_rows < kFewRowsInt4 ||
