@@ -14,9 +14,9 @@ set(own_headers
   kernels/host/amx/attention_loop.h
   kernels/host/amx/attention_steps.h
   kernels/host/amx/attention_vectors.h
+  kernels/host/amx/integer_groups.h
   kernels/host/amx/integer_loop.h
   kernels/host/amx/integer_portions.h
-  kernels/host/amx/integer_groups.h
   kernels/host/amx/integer_scales.h
   kernels/host/amx/integer_stream.h
   kernels/host/amx/integer_weights.h

@@ -1,7 +1,7 @@
 // Products of integers on tiles (their meaning: inner.h) for few rows: weights come from memory,
-// and each is used once. One group after the other, its products, its sums and its scales, and
-// nothing beside anything: that takes so little of L1 that the processor's own running ahead does
-// better than the order of integer_loop.h, which is for more rows.
+// and each is used once. One or two groups after the other, their products, their sums and their
+// scales, straight from the panels: that takes so little of L1 that the processor's own running
+// ahead does better than the passes of integer_loop.h, which are for more rows.
 //
 // In an unnamed namespace, as attention_loop.h explains.
 #pragma once

@@ -33,8 +33,9 @@ inline constexpr int64_t kFewRowsInt8 = 6;
 inline constexpr int64_t kFewRowsInt4 = 4;
 static_assert(kFewRowsInt8 <= kTileRows && kFewRowsInt4 <= kTileRows, "one call of theirs");
 
-// A short panel of int4 ends before AVX-512's stream through it runs: four rows on tiles take 0.71
-// to 0.84 of the time at 576 inputs, 1.05 at 1536 (another Xeon, weights from memory).
+// A short panel of int4 ends before AVX-512's stream through it runs (presumed): four rows on tiles
+// take 0.71 to 0.84 of the time at 576 inputs in groups of 64, 0.90 to 1.01 in groups of 32, 1.05
+// at 1536 inputs (another Xeon, weights from memory; in cache they take 1.2 to 1.7).
 inline constexpr int64_t kShortInputs = 1024;
 inline bool are_few_rows_of_int4(const ProductTile& tile) {
   return tile.num_rows < kFewRowsInt4 ||
@@ -43,7 +44,7 @@ inline bool are_few_rows_of_int4(const ProductTile& tile) {
 
 // Most rows of a tile that the driver asks for: a multiple of the blockings that are chosen. Their
 // sums stay in L2 until they are finished; int4 is unpacked once for all of them. 32 rows take 1.1
-// times as long on that machine, 64 hardly more.
+// times as long on the Emerald Rapids, 64 hardly more.
 inline constexpr int64_t kAmxRows = 256;
 
 // Tile instructions, and AVX-512 for few rows.
