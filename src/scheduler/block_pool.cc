@@ -1,5 +1,7 @@
 #include "scheduler/block_pool.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace tidemill {
@@ -26,13 +28,16 @@ BlockPool::BlockPool(int64_t num_blocks)
 BlockRef BlockPool::take(std::optional<int32_t> after) {
   if (num_free_ == 0) return {};
   const auto size = static_cast<int32_t>(holders_.size());
-  // Behind the sequence's last block; else onwards from where the last search ended, so that free
-  // runs stay long.
-  int32_t id = after && *after + 1 < size && holders_[static_cast<size_t>(*after) + 1] == 0
-                   ? *after + 1
-                   : next_;
-  while (holders_[static_cast<size_t>(id)] != 0) id = id + 1 == size ? 0 : id + 1;
-  next_ = id + 1 == size ? 0 : id + 1;
+  int32_t id = num_used_;
+  if (after && *after + 1 < size && holders_[static_cast<size_t>(*after) + 1] == 0) {
+    id = *after + 1;
+  } else if (num_free_ > size - num_used_) {
+    // Onwards from where the last search ended, so that free runs stay long.
+    id = next_ < num_used_ ? next_ : 0;
+    while (holders_[static_cast<size_t>(id)] != 0) id = id + 1 == num_used_ ? 0 : id + 1;
+  }
+  num_used_ = std::max(num_used_, id + 1);
+  next_ = id + 1;
   add_holder(id);
   return BlockRef(this, id);
 }

@@ -36,9 +36,11 @@ class BlockPool {
   explicit BlockPool(int64_t num_blocks);
 
   // A block that nobody holds, preferring the one behind `after` so that a growing sequence's
-  // blocks lie side by side; nothing when all are held.
+  // blocks lie side by side, and then one that was held before: the first touch of memory takes a
+  // while. Nothing when all are held.
   BlockRef take(std::optional<int32_t> after = {});
 
+  int32_t num_used() const { return num_used_; }  // blocks 0, 1, ... that were ever held
   int64_t num_blocks() const { return static_cast<int64_t>(holders_.size()); }
   int64_t num_free() const { return num_free_; }
   int32_t holders(int32_t id) const { return holders_[static_cast<size_t>(id)]; }
@@ -50,7 +52,8 @@ class BlockPool {
 
   std::vector<int32_t> holders_;  // 0: free
   int64_t num_free_ = 0;
-  int32_t next_ = 0;  // where the search for a free block starts
+  int32_t num_used_ = 0;
+  int32_t next_ = 0;  // where the search for a free block starts, among those that were used
 };
 
 }  // namespace tidemill

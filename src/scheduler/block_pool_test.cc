@@ -27,6 +27,22 @@ TEST(BlockPool, AGrowingSequenceGetsNeighbours) {
   EXPECT_EQ(pool.take(b.id()).id(), b.id() + 1);
 }
 
+TEST(BlockPool, WhatWasUsedGoesBeforeWhatNeverWas) {
+  BlockPool pool(4);
+  EXPECT_EQ(pool.num_used(), 0);
+  const BlockRef a = pool.take();
+  { const BlockRef gone = pool.take(); }
+  EXPECT_EQ(pool.num_used(), 2);
+  const BlockRef b = pool.take();
+  EXPECT_EQ(b.id(), 1);
+  EXPECT_EQ(pool.num_used(), 2);
+  const BlockRef c = pool.take();
+  const BlockRef d = pool.take();
+  EXPECT_TRUE(c && d);
+  EXPECT_EQ(pool.num_used(), 4);
+  EXPECT_FALSE(pool.take());
+}
+
 TEST(BlockPool, I1_I2_NothingIsLostOrGivenTwice) {
   std::mt19937_64 random(1);
   BlockPool pool(13);
@@ -44,7 +60,10 @@ TEST(BlockPool, I1_I2_NothingIsLostOrGivenTwice) {
         if (!held.empty()) held.erase(held.begin() + static_cast<std::ptrdiff_t>(pick));
     }
     std::vector<int> holders(13, 0);
-    for (const BlockRef& block : held) ++holders[static_cast<size_t>(block.id())];
+    for (const BlockRef& block : held) {
+      ++holders[static_cast<size_t>(block.id())];
+      ASSERT_LT(block.id(), pool.num_used());
+    }
     for (int32_t id = 0; id < 13; ++id)
       ASSERT_EQ(pool.holders(id), holders[static_cast<size_t>(id)]);
   }

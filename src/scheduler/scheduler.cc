@@ -285,6 +285,12 @@ const Sequence* Scheduler::find(SequenceId id) const {
   return entry == nullptr ? nullptr : &entry->sequence;
 }
 
+int64_t Scheduler::used_blocks() const {
+  int64_t used = 0;
+  for (const BlockPool* pool : state_->pool_list) used = std::max<int64_t>(used, pool->num_used());
+  return used;
+}
+
 SchedulerCounts Scheduler::counts() const {
   SchedulerCounts counts = state_->totals;
   for (const Entry* entry : state_->running) ++(entry->paused() ? counts.waiting : counts.running);

@@ -176,6 +176,9 @@ class Scheduler {
   // For building the step's input; null after the end. Only the scheduler changes a Sequence.
   const Sequence* find(SequenceId id) const;
   SchedulerCounts counts() const;
+  // Blocks 0, 1, ... of a group that were ever held; of the group where they are most.
+  int64_t used_blocks() const;
+
   // Audits every invariant of the block pool, prefix cache and sequences (I1..I9); for tests.
   void check_invariants() const;
   // The part of it that concerns the sequences of that plan (I3, I5, I8, I12): cheap enough to be
