@@ -410,6 +410,7 @@ ExecutorStats Executor::stats() const {
       .held_blocks = gauges.held_blocks.load(),
       .cached_blocks = gauges.cached_blocks.load(),
       .total_blocks = gauges.total_blocks.load(),
+      .prepared = gauges.prepared.load(),
       .ended = gauges.ended.load(),
       .heartbeat = gauges.heartbeat.load(),
       .stalled = stalled_for(gauges, state_->options, std::chrono::steady_clock::now()).has_value(),

@@ -64,6 +64,7 @@ struct ExecutorStats {
   int64_t held_blocks = 0;
   int64_t cached_blocks = 0;
   int64_t total_blocks = 0;
+  bool prepared = false;                              // idle, and nothing is left to do ahead
   int64_t ended = 0;                                  // sequences, since the start
   std::chrono::steady_clock::time_point heartbeat{};  // last step or idle tick
   bool stalled = false;  // no step has completed, and no idle tick, for the watchdog time

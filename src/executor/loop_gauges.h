@@ -13,6 +13,7 @@ struct LoopGauges {
   std::atomic<int64_t> ended{0};      // sequences, since the start
   std::atomic<std::chrono::steady_clock::time_point> heartbeat{};
   std::atomic<std::chrono::steady_clock::duration> longest_step{};  // of those that were healthy
+  std::atomic<bool> prepared{false};  // see StepRunner::prepare(); false again with a step
   std::atomic<bool> failed{false};
 };
 

@@ -23,6 +23,7 @@ class NetworkRunner : public StepRunner {
 
   void enter_thread() override;
   StepResult run(const StepInput& input) override;
+  bool prepare(int64_t used_blocks) override { return cache_.touch_ahead(used_blocks); }
   int32_t vocab_size() const override;
   double delay() const override { return delay_; }
 

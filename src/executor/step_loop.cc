@@ -122,7 +122,8 @@ std::chrono::milliseconds StepLoop::live_turn(std::chrono::milliseconds wait) {
   const bool stepped = step();
   beat(stepped ? now_() - begin : Clock::duration{0});
   if (!stepped || now_() >= next_publish_) publish();
-  return stepped ? std::chrono::milliseconds{0} : running_.empty() ? kIdleWait : kBlockedWait;
+  if (stepped || prepare()) return std::chrono::milliseconds{0};
+  return running_.empty() ? kIdleWait : kBlockedWait;
 }
 
 // What the step left behind cannot be trusted; nobody may wait for it.
@@ -160,6 +161,7 @@ bool StepLoop::step() {
 std::optional<StepLoop::Computed> StepLoop::compute() {
   const StepPlan plan = scheduler_.next_step(pace_.costs());
   if (plan.empty()) return std::nullopt;
+  gauges_.prepared.store(false);
   const auto begin = now_();
   const StepInput input = build_input(
       plan, scheduler_,
@@ -174,6 +176,14 @@ std::optional<StepLoop::Computed> StepLoop::compute() {
   if (const auto verdict = pace_.judge(seconds, runner_.delay())) metrics_.limited_step(*verdict);
   tally_.step(plan, seconds);
   return computed;
+}
+
+// In pieces, so that who comes meanwhile waits for one of them at most.
+bool StepLoop::prepare() {
+  if (!running_.empty()) return false;
+  const bool more = runner_.prepare(scheduler_.used_blocks());
+  gauges_.prepared.store(!more);
+  return more;
 }
 
 // A step has found no memory. The first time it costs nobody anything; while it happens again, it

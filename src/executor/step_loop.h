@@ -52,6 +52,7 @@ class StepLoop {
   };
   bool step();
   std::optional<Computed> compute();  // nothing: there is nothing to do
+  bool prepare();
   void make_room();
   void beat(std::chrono::steady_clock::duration step);
   void read_mail(std::chrono::milliseconds wait);

@@ -12,6 +12,18 @@
 namespace tidemill {
 namespace {
 
+// That has so many pieces to do ahead, and remembers what it was told.
+class PreparingRunner : public ScriptRunner {
+ public:
+  using ScriptRunner::ScriptRunner;
+  bool prepare(int64_t used_blocks) override {
+    told.push_back(used_blocks);
+    return pieces-- > 0;
+  }
+  int pieces = 0;
+  std::vector<int64_t> told;
+};
+
 // The loop and what Executor::submit() does, without its checks.
 class StepLoopTest : public testing::Test {
  protected:
@@ -46,7 +58,7 @@ class StepLoopTest : public testing::Test {
   }
 
   MetricsRegistry registry_;
-  ScriptRunner runner_;
+  PreparingRunner runner_;
   const ExecutorOptions options_;
   ExecutorMetrics metrics_{registry_, "m", 64, 8, true};
   Mailbox mailbox_;
@@ -67,6 +79,28 @@ TEST_F(StepLoopTest, I14_TokensComeInOrderAndTheLastCarriesTheEnd) {
   ASSERT_EQ(records.size(), 3u);
   for (int i = 0; i < 3; ++i) EXPECT_EQ(records[static_cast<size_t>(i)].token->token, i + 1);
   EXPECT_EQ(records[2].end->reason, EndReason::kLength);
+}
+
+TEST_F(StepLoopTest, WhatCanBeDoneAheadIsDoneWhileNothingRuns) {
+  constexpr std::chrono::milliseconds kAtOnce{0};
+  runner_.pieces = 1;
+  EXPECT_EQ(loop_.turn(kAtOnce), kAtOnce);
+  EXPECT_FALSE(gauges_.prepared.load());
+  EXPECT_GT(loop_.turn(kAtOnce), kAtOnce);
+  EXPECT_TRUE(gauges_.prepared.load());
+  EXPECT_EQ(runner_.told, (std::vector<int64_t>{0, 0}));
+
+  const auto stream = send(1);
+  runner_.pieces = 1;
+  runner_.told.clear();
+  loop_.turn(kAtOnce);  // its prompt
+  EXPECT_FALSE(gauges_.prepared.load());
+  loop_.turn(kAtOnce);
+  EXPECT_EQ(runner_.told, std::vector<int64_t>{}) << "while a sequence runs";
+  while (loop_.turn(kAtOnce) == kAtOnce) continue;
+  EXPECT_TRUE(gauges_.prepared.load());
+  EXPECT_EQ(runner_.told, (std::vector<int64_t>{1, 1}));
+  EXPECT_EQ(read_all(*stream).size(), 3u);
 }
 
 TEST_F(StepLoopTest, WhatIsUnreadWhenItStopsHasItsError) {

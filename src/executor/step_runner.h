@@ -21,6 +21,10 @@ class StepRunner {
   // its error record first.
   virtual StepResult run(const StepInput& input) = 0;
 
+  // While nothing runs: a piece, of a few ms, of what steps would wait for once more than the first
+  // `used_blocks` of keys and values are used. False: that is done.
+  virtual bool prepare(int64_t /*used_blocks*/) { return false; }
+
   // Of the run before: seconds for which strangers kept a worker from its core. 0 where nobody
   // looks.
   virtual double delay() const { return 0.0; }

@@ -82,6 +82,10 @@ struct Kernels {
   // 64-byte aligned, zeroed; huge pages where they help. Throws std::bad_alloc.
   Buffer (*allocate)(size_t bytes) = nullptr;
 
+  // Has the system give these bytes of such memory now, which it else does when they are first
+  // written, while that waits. They keep their values. Works for the caller alone.
+  void (*touch)(void* data, size_t bytes) = nullptr;
+
   // out[row, :] = weight[ids[row], :], read from the packed layout. out is f32.
   void (*embed)(Lane& lane, const PackedWeight& weight, const int32_t* ids, Tensor out) = nullptr;
 

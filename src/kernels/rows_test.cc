@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <cmath>
 #include <limits>
@@ -204,6 +205,24 @@ TEST_P(Rows, MemoryIsAlignedAndZero) {
     const auto* begin = static_cast<const unsigned char*>(buffer.data());
     EXPECT_EQ(std::accumulate(begin, begin + bytes, uint64_t{0}), 0u);
   }
+}
+
+TEST_P(Rows, TouchedMemoryIsThereAndKeepsItsValues) {
+  constexpr size_t kBytes = size_t{5} << 20;
+  const Buffer buffer = kernels_.allocate(kBytes);
+  auto* const begin = static_cast<unsigned char*>(buffer.data());
+  const auto is_there = [&](size_t offset) {
+    unsigned char in_memory = 0;
+    EXPECT_EQ(mincore(begin + offset / 4096 * 4096, 4096, &in_memory), 0);
+    return in_memory & 1;
+  };
+  begin[8192] = 7;
+  EXPECT_FALSE(is_there(kBytes - 1));
+  kernels_.touch(begin + 5000, kBytes - 5000);
+  for (size_t offset = 5000; offset < kBytes; offset += 1000) ASSERT_TRUE(is_there(offset));
+  EXPECT_EQ(begin[8192], 7);
+  EXPECT_EQ(std::accumulate(begin, begin + kBytes, uint64_t{0}), 7u);
+  kernels_.touch(begin, 0);
 }
 
 TEST_P(Rows, EveryByteIsRead) {

@@ -292,6 +292,57 @@ TEST(KvCache, FewLayersMeetTheEndOfAHugePageInTheSameBlocks) {
   }
 }
 
+// Told to a kernel menu that only remembers; the memory stays untouched.
+struct Touched {
+  std::map<uintptr_t, size_t> pieces;
+  size_t bytes() const {
+    size_t sum = 0;
+    for (const auto& [begin, count] : pieces) sum += count;
+    return sum;
+  }
+};
+Touched touched;
+
+TEST(KvCache, BlocksAheadOfTheUsedOnesAreTouchedPieceByPiece) {
+  Kernels kernels = select_kernels("reference");
+  kernels.touch = [](void* data, size_t bytes) {
+    touched.pieces[reinterpret_cast<uintptr_t>(data)] += bytes;
+  };
+  Architecture architecture = small();
+  architecture.num_layers = 3;
+  architecture.num_kv_heads = 3;
+  architecture.head_dim = 64;
+  const auto block_bytes = static_cast<size_t>(kv_bytes_per_block(architecture, DType::kBf16));
+  constexpr int64_t kNumBlocks = 50'000;  // 3.6 GiB of addresses
+  KvCache cache(kernels, architecture, DType::kBf16, kNumBlocks);
+
+  touched = {};
+  while (cache.touch_ahead(0)) {
+    for (const auto& [begin, bytes] : touched.pieces) EXPECT_LE(bytes, size_t{2} << 20);
+  }
+  const size_t ahead = touched.bytes();
+  EXPECT_GE(ahead, size_t{1} << 30);
+  EXPECT_LE(ahead, (size_t{1} << 30) + (size_t{8} << 20));
+  for (int64_t i = 0; i < architecture.num_layers; ++i) {
+    auto next = reinterpret_cast<uintptr_t>(cache.layer(i).data);
+    const uintptr_t end = next + ahead / 3;
+    for (auto piece = touched.pieces.find(next); next < end; piece = touched.pieces.find(next)) {
+      ASSERT_NE(piece, touched.pieces.end()) << "layer " << i << " has a gap";
+      next += piece->second;
+    }
+    EXPECT_EQ(next, end) << "layer " << i;
+  }
+
+  touched = {};
+  EXPECT_FALSE(cache.touch_ahead(0));
+  while (cache.touch_ahead(100)) continue;  // only what 100 used blocks move the goal on
+  EXPECT_LE(touched.bytes(), 100 * block_bytes + (size_t{8} << 20));
+  touched = {};
+  while (cache.touch_ahead(kNumBlocks - 10)) continue;
+  EXPECT_EQ(touched.bytes(), 10 * block_bytes) << "the last ones, and nothing behind them";
+  EXPECT_FALSE(cache.touch_ahead(kNumBlocks));
+}
+
 TEST(KvCache, LayersShareNoByte) {
   const Kernels& kernels = select_kernels("reference");
   const Architecture architecture = small();

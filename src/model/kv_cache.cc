@@ -37,12 +37,14 @@ int64_t stride_of(int64_t layer_bytes, int64_t num_layers) {
 // stand together.
 KvCache::KvCache(const Kernels& kernels, const Architecture& architecture, DType type,
                  int64_t num_blocks)
-    : type_(type),
+    : kernels_(kernels),
+      type_(type),
+      num_layers_(architecture.num_layers),
       num_blocks_(num_blocks),
-      block_bytes_(kv_bytes_per_block(architecture, type) / architecture.num_layers) {
+      block_bytes_(kv_bytes_per_block(architecture, type) / num_layers_) {
   layer_bytes_ = block_bytes_ * num_blocks;
-  layer_stride_ = stride_of(layer_bytes_, architecture.num_layers);
-  const int64_t bytes = (architecture.num_layers - 1) * layer_stride_ + layer_bytes_;
+  layer_stride_ = stride_of(layer_bytes_, num_layers_);
+  const int64_t bytes = (num_layers_ - 1) * layer_stride_ + layer_bytes_;
   memory_ = kernels.allocate(static_cast<size_t>(bytes));
 }
 
@@ -53,6 +55,24 @@ KvLayer KvCache::layer(int64_t index) const {
   return {.data = static_cast<unsigned char*>(memory_.data()) + offset,
           .block_stride = static_cast<size_t>(block_bytes_),
           .type = type_};
+}
+
+bool KvCache::touch_ahead(int64_t used) {
+  if (used > touched_blocks_) {
+    touched_blocks_ = used;
+    touched_layers_ = 0;
+  }
+  const int64_t end = std::min(num_blocks_, used + kBytesAhead / (num_layers_ * block_bytes_) + 1);
+  if (touched_blocks_ >= end) return false;
+  const int64_t count =
+      std::min(num_blocks_ - touched_blocks_, std::max<int64_t>(1, kHugePageBytes / block_bytes_));
+  unsigned char* const blocks = layer(touched_layers_).data + touched_blocks_ * block_bytes_;
+  kernels_.touch(blocks, static_cast<size_t>(count * block_bytes_));
+  if (++touched_layers_ == num_layers_) {
+    touched_blocks_ += count;
+    touched_layers_ = 0;
+  }
+  return true;
 }
 
 }  // namespace tidemill

@@ -17,16 +17,26 @@ class KvCache {
   KvCache(const Kernels& kernels, const Architecture& architecture, DType type, int64_t num_blocks);
 
   KvLayer layer(int64_t index) const;
+  // Has the system give memory to blocks behind the first `used` ones, so that no step waits for
+  // its zeros: about one huge page at a call, which takes up to some ms. False: kBytesAhead have
+  // theirs. Not while a step runs.
+  bool touch_ahead(int64_t used);
   int64_t num_blocks() const { return num_blocks_; }
   DType type() const { return type_; }
 
  private:
+  static constexpr int64_t kBytesAhead = int64_t{1} << 30;  // of all layers together
+
+  const Kernels& kernels_;
   Buffer memory_;
   DType type_;
+  int64_t num_layers_;
   int64_t num_blocks_;
   int64_t layer_bytes_;
   int64_t layer_stride_;  // from layer to layer, bytes
   int64_t block_bytes_;
+  int64_t touched_blocks_ = 0;  // the first ones, in every layer
+  int64_t touched_layers_ = 0;  // the first ones, of the blocks that come next
 };
 
 }  // namespace tidemill

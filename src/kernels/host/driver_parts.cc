@@ -11,6 +11,7 @@ namespace tidemill::host {
 namespace {
 
 constexpr size_t kHugePageBytes = size_t{2} << 20;
+constexpr size_t kSmallPageBytes = 4096;
 
 }  // namespace
 
@@ -31,6 +32,13 @@ Buffer allocate(size_t bytes) {
   // Before first touch; a kernel that does not know it ignores it.
   if (mapped >= kHugePageBytes) madvise(data, mapped, MADV_HUGEPAGE);
   return Buffer(data, mapped, [](void* address, size_t length) { munmap(address, length); });
+}
+
+void touch(void* data, size_t bytes) {
+  if (bytes == 0) return;
+  auto* const first = static_cast<volatile unsigned char*>(data);
+  for (size_t i = 0; i < bytes; i += kSmallPageBytes) first[i] = first[i];
+  first[bytes - 1] = first[bytes - 1];
 }
 
 }  // namespace tidemill::host

@@ -17,5 +17,6 @@ void norm_head(const float* in, const float* norm, float epsilon, int64_t dim, f
 
 // 64-byte aligned and zeroed; pages are not touched until they are used.
 Buffer allocate(size_t bytes);
+void touch(void* data, size_t bytes);
 
 }  // namespace tidemill::host

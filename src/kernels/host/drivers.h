@@ -265,6 +265,7 @@ constexpr Kernels make_kernels(const char* name, const char* description, StripS
           .description = description,
           .strip = strip,
           .allocate = allocate,
+          .touch = touch,
           .embed = embed,
           .rms_norm = rms_norm<kInner>,
           .quantize = quantize<kInner>,
