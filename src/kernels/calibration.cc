@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <optional>
 
 #include "base/check.h"
 #include "kernels/arithmetic_probe.h"
@@ -23,7 +24,7 @@ constexpr int64_t kInputs = 2048;             // of the products: rows of them s
 constexpr int64_t kBytesPerWorker = 2 << 20;  // of a slice, at least: else meeting is what is timed
 constexpr int64_t kLeastSlices = 4;           // what is read again has left the cache
 constexpr double kProbeSeconds = 0.004;
-// Between what was probed first and last: more means that somebody else was at work.
+// Between the best that was probed and the median: more means that somebody else was at work.
 constexpr double kCalm = 1.15;
 constexpr double kCpuShare = 0.97;
 constexpr double kStrange = 3.0;
@@ -37,6 +38,7 @@ constexpr PackedFormat kFormats[] = {PackedFormat::kF32,
                                      PackedFormat::kInt8PerChannel,
                                      {Numbers::kInt8, Offsets::kNone, 32},
                                      {Numbers::kInt4, Offsets::kZero, 128},
+                                     {Numbers::kInt4, Offsets::kZero, 64},
                                      {Numbers::kInt4, Offsets::kNone, 32}};
 constexpr Numbers kAllNumbers[] = {Numbers::kF32, Numbers::kBf16, Numbers::kInt8, Numbers::kInt4};
 
@@ -170,10 +172,9 @@ class Bench {
   Buffer output_;
 };
 
-// First and last of a kind of probe: how far apart they are.
+// Of a kind of probe: whether what is used of them is near the best.
 bool calm(const std::vector<double>& probes) {
-  const auto [low, high] = std::minmax(probes.front(), probes.back());
-  return high <= kCalm * low;
+  return *std::max_element(probes.begin(), probes.end()) <= kCalm * median(probes);
 }
 
 // A rate that can be, per worker: within three times of these.
@@ -185,6 +186,14 @@ constexpr Expected kReadByOne = {4e9, 60e9};
 constexpr Expected kReadByAll = {4e9, 800e9};  // together
 constexpr Expected kMultiplies[] = {{5e9, 250e9}, {5e9, 5e12}, {5e9, 10e12}, {5e9, 10e12}};
 constexpr const char* kNames[] = {"f32", "bf16", "int8", "int4"};
+
+// Index of the most rows whose time is known.
+std::optional<size_t> most_rows(const ProductTimes& times) {
+  for (size_t r = kCalibratedRows.size(); r-- > 0;) {
+    if (times.seconds_per_byte[r] > 0.0) return r;
+  }
+  return std::nullopt;
+}
 
 void keep_if(bool holds, double& value, Calibration& calibration, const std::string& what) {
   if (holds || value == 0.0) return;
@@ -211,7 +220,7 @@ const ProductTimes* Calibration::nearest(const PackedFormat& format) const {
     return std::abs(times.format.group - format.group);
   };
   for (const ProductTimes& times : products) {
-    if (times.format.numbers != format.numbers || times.seconds_per_byte.back() <= 0.0) continue;
+    if (times.format.numbers != format.numbers || !most_rows(times)) continue;
     if (nearest == nullptr || distance(times) < distance(*nearest)) nearest = &times;
   }
   return nearest;
@@ -221,8 +230,9 @@ double Calibration::attainable(const PackedFormat& format) const {
   const double peak = multiplies[static_cast<size_t>(format.numbers)];
   const ProductTimes* nearest = this->nearest(format);
   if (nearest == nullptr) return peak;
-  const double rate = 2.0 * static_cast<double>(kCalibratedRows.back()) *
-                      weights_per_byte(nearest->format) / nearest->seconds_per_byte.back();
+  const size_t most = *most_rows(*nearest);
+  const double rate = 2.0 * static_cast<double>(kCalibratedRows[most]) *
+                      weights_per_byte(nearest->format) / nearest->seconds_per_byte[most];
   return peak > 0.0 ? std::min(rate, peak) : rate;
 }
 
@@ -248,12 +258,9 @@ double free_tokens(const Calibration& calibration, std::span<const PackedWeight>
 }
 
 int32_t mixed_step_tokens(double free_tokens, double seconds_per_token) {
-  constexpr double kLong = 0.15;  // seconds
-  const auto tokens = [](double count, double least) {
-    return static_cast<int32_t>(std::clamp(std::floor(count / 32.0) * 32.0, least, 512.0));
-  };
-  if (128.0 * seconds_per_token > kLong) return tokens(free_tokens, 64.0);
-  return tokens(8.0 * free_tokens, 128.0);
+  constexpr double kLong = 0.25;  // seconds
+  const double least = 128.0 * seconds_per_token > kLong ? 64.0 : 128.0;
+  return static_cast<int32_t>(std::clamp(std::floor(free_tokens / 32.0) * 32.0, least, 512.0));
 }
 
 int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeight> weights) {
@@ -288,17 +295,17 @@ int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeigh
 
 Calibration calibrate(const Kernels& kernels, WorkerPool& workers,
                       const CalibrationOptions& options) {
-  const auto begin = Clock::now();
   Bench bench(kernels, workers, options);
   ArithmeticProbe arithmetic(kernels, workers, kProbeSeconds);
+  const auto begin = Clock::now();
   std::vector<double> by_one, by_all, multiplies[4];
   std::vector<double> products[std::size(kFormats)][kCalibratedRows.size()];
-  double cpu_share = 1.0;
+  std::vector<double> cpu_shares;
   for (int round = 0; round < options.num_rounds; ++round) {
     if (round > 0 && seconds_since(begin) > options.max_seconds) break;
     for (const Numbers numbers : kAllNumbers) {
       multiplies[static_cast<size_t>(numbers)].push_back(arithmetic.measure(numbers));
-      cpu_share = std::min(cpu_share, arithmetic.cpu_share());
+      cpu_shares.push_back(arithmetic.cpu_share());
     }
     by_one.push_back(bench.read(1));
     by_all.push_back(bench.read(workers.num_threads()));
@@ -308,9 +315,8 @@ Calibration calibrate(const Kernels& kernels, WorkerPool& workers,
       }
     }
   }
-  by_all.push_back(bench.read(workers.num_threads()));
   Calibration calibration{.read_by_one = median(by_one), .read_by_all = median(by_all)};
-  calibration.disturbed = cpu_share < kCpuShare || !calm(by_all);
+  calibration.disturbed = median(cpu_shares) < kCpuShare || !calm(by_all);
   for (size_t n = 0; n < 4; ++n) {
     calibration.multiplies[n] = median(multiplies[n]);
     calibration.disturbed = calibration.disturbed || !calm(multiplies[n]);

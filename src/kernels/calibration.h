@@ -17,7 +17,7 @@
 
 namespace tidemill {
 
-inline constexpr std::array<int64_t, 7> kCalibratedRows = {1, 2, 4, 8, 16, 32, 64};
+inline constexpr std::array<int64_t, 8> kCalibratedRows = {1, 2, 4, 8, 16, 32, 64, 128};
 
 // How long products with weights of a format take, per byte of weights read from memory.
 struct ProductTimes {
@@ -35,7 +35,7 @@ struct Calibration {
   std::vector<std::string> set_aside;  // what was too strange to be used, as sentences
   bool disturbed = false;              // somebody else had the cores or the memory meanwhile
 
-  // Operations per second that products of the format reach with many rows: that of 64 rows, and
+  // Operations per second that products of the format reach with many rows: that of the most, and
   // never more than the multiply instruction gives. 0: unknown.
   double attainable(const PackedFormat& format) const;
   // Of the measured formats with these numbers, the one whose group is nearest. Null: none.
@@ -54,10 +54,9 @@ double free_tokens(const Calibration& calibration, std::span<const PackedWeight>
 // those of one token: what is computed beside one and thrown away costs no more. 0: unknown.
 int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeight> weights);
 
-// Tokens of a step that has decodes, whose readers wait for the prompts in it (0: unknown). Eight
-// times what is free, 128 to 512, so that each costs hardly more than among many. Where 128 take
-// longer than 0.15 s, 64 or what is free: products of a large model are efficient with 64 rows,
-// too.
+// Tokens of a step that has decodes, whose readers wait for the prompts in it (0: unknown): what is
+// free, and 128 at least, which is where steps with twice as many gain little and gaps grow with
+// them. Where 128 take longer than 0.25 s, 64.
 int32_t mixed_step_tokens(double free_tokens, double seconds_per_token);
 
 struct CalibrationOptions {

@@ -118,10 +118,8 @@ constexpr Option kOptions[] = {
     {"mixed_step_tokens", kModel, kDoesIt, IN(executor.scheduler.mixed_step_tokens),
      between(0, 65536),
      "Token budget of a step that has decodes, whose next tokens wait for the prompts in it; 64, "
-     "or 32 of less than 128, go to a prompt however many decodes there are. 0: eight times what "
-     "the "
-     "calibration found free, from 128 to 512; "
-     "where a prompt of 128 tokens takes longer than 0.15 s, 64 or what is free.",
+     "or 32 of less than 128, go to a prompt however many decodes there are. 0: what the "
+     "calibration found free, from 128 to 512; from 64 where 128 tokens take longer than 0.25 s.",
      kTalks},
     {"max_step_ms", kModel, kDoesIt, IN(executor.max_step_ms), between(0, 60000),
      "Milliseconds of a step that prompts are cut into chunks for: what decodes leave of it, at "
