@@ -66,12 +66,15 @@ struct Rotary {
   float norm_epsilon = 0.0f;
 };
 
-// Rows that a core takes from product to product alone, where a step has many.
+// Rows that go from product to product before the next ones do, where a step has many: those that
+// a core takes alone.
 struct StripSize {
   // So many that a panel is used often before the next is read, so few that their floats stay in
   // the core's own cache.
   int64_t rows = 48;
   int64_t multiple_of = 12;  // rows of a whole tile
+  // Where all cores take a strip together, because a layer is too large for each of them to read.
+  int64_t rows_together = INT64_MAX;
 };
 
 struct Kernels {

@@ -16,17 +16,24 @@ constexpr int64_t kAlignment = 64;  // bytes: rows of tensors begin on cache lin
 
 int64_t aligned(int64_t bytes) { return round_up(bytes, kAlignment); }
 
+// From row to row. Rows that lie a power of two apart meet in a few sets of the first cache.
+int64_t stride_bytes(int64_t row_bytes) {
+  constexpr int64_t kFewSets = 1024;
+  const int64_t bytes = aligned(row_bytes);
+  return bytes % kFewSets == 0 ? bytes + kAlignment : bytes;
+}
+
 // Cuts views from one piece of memory; without memory it only counts.
 class Cutter {
  public:
   explicit Cutter(void* memory) : memory_(static_cast<unsigned char*>(memory)) {}
 
   Tensor tensor(int64_t rows, int64_t cols, DType type) {
-    const int64_t row_bytes = aligned(cols * element_bytes(type));
-    return {.data = take(rows * row_bytes),
+    const int64_t stride = stride_bytes(cols * element_bytes(type));
+    return {.data = take(rows * stride),
             .rows = rows,
             .cols = cols,
-            .stride = row_bytes / element_bytes(type),
+            .stride = stride / element_bytes(type),
             .type = type};
   }
   float* floats(int64_t count) {
@@ -236,16 +243,30 @@ void Decoder::forward(Lane& lane, const ForwardInput& input) {
   product(lane, scored, model_.head(), {}, first_rows(workspace_.logits, num_scored));
 }
 
-// Few rows: all lanes are in the same product, each with its own panels of the weight.
-void Decoder::layers_together(Lane& lane, const TokenRows& rows) {
-  const Strip all{{0, rows.count}, 0};
-  for (size_t i = 0; i < model_.layers().size(); ++i) {
-    const LayerWeights& weights = model_.layers()[i];
-    project_in(lane, weights, all);
-    attend(lane, weights, rows, cache_.layer(static_cast<int64_t>(i)));
-    project_out(lane, weights, all);
-    feed_forward(lane, weights, all);
+// What rows leave from one attention to the next is another row's business nowhere.
+template <typename ForEachStrip>
+void Decoder::walk_layers(Lane& lane, Lane& of_strip, const TokenRows& rows,
+                          const ForEachStrip& for_each_strip) {
+  const std::vector<LayerWeights>& layers = model_.layers();
+  for_each_strip([&](const Strip& strip) { project_in(of_strip, layers[0], strip); });
+  for (size_t i = 0; i < layers.size(); ++i) {
+    attend(lane, layers[i], rows, cache_.layer(static_cast<int64_t>(i)));
+    for_each_strip([&](const Strip& strip) {
+      project_out(of_strip, layers[i], strip);
+      feed_forward(of_strip, layers[i], strip);
+      if (i + 1 < layers.size()) project_in(of_strip, layers[i + 1], strip);
+    });
   }
+}
+
+// All lanes are in the same product, each with its own panels of the weight.
+void Decoder::layers_together(Lane& lane, const TokenRows& rows) {
+  const int64_t strip_rows = rows_of_strips(rows.count, kernels_.strip.rows_together);
+  walk_layers(lane, lane, rows, [&](const auto& work) {
+    for (int64_t begin = 0; begin < rows.count; begin += strip_rows) {
+      work(Strip{{begin, std::min(begin + strip_rows, rows.count)}, 0});
+    }
+  });
 }
 
 bool Decoder::goes_by_strips(const Lane& lane, int64_t num_rows) const {
@@ -253,9 +274,8 @@ bool Decoder::goes_by_strips(const Lane& lane, int64_t num_rows) const {
          num_rows >= kernels_.strip.rows * lane.count();
 }
 
-// As many strips as come nearest to the variant's size, all of one.
-int64_t Decoder::rows_of_strips(int64_t num_rows) const {
-  const int64_t wanted = kernels_.strip.rows;
+// As many strips as come nearest to what is wanted, all of one size.
+int64_t Decoder::rows_of_strips(int64_t num_rows, int64_t wanted) const {
   const int64_t num_strips = std::max<int64_t>(1, (num_rows + wanted / 2) / wanted);
   const int64_t rows = (num_rows + num_strips - 1) / num_strips;
   return round_up(rows, kernels_.strip.multiple_of);
@@ -271,26 +291,16 @@ int64_t Decoder::scratch_rows(int64_t num_rows, int64_t num_lanes) const {
 // strip's products leave for each other stays in the core's own cache. They meet only around the
 // attention, where rows see each other.
 void Decoder::layers_by_strips(Lane& lane, const TokenRows& rows) {
-  const std::vector<LayerWeights>& layers = model_.layers();
   const int64_t scratch = scratch_rows(rows.count, lane.count());
-  const int64_t strip_rows = std::min(rows_of_strips(scratch), scratch);
+  const int64_t strip_rows = std::min(rows_of_strips(scratch, kernels_.strip.rows), scratch);
   Lane alone;
-  const auto for_each_strip = [&](const auto& work) {
+  walk_layers(lane, alone, rows, [&](const auto& work) {
     const auto share = [&](int owner) { return Lane::share_of(owner, lane.count(), rows.count); };
     lane.share_out(share, {.most = strip_rows, .least = strip_rows}, [&](Range strip) {
       work(Strip{strip, lane.index() * scratch});
     });
     lane.meet();
-  };
-  for_each_strip([&](const Strip& strip) { project_in(alone, layers[0], strip); });
-  for (size_t i = 0; i < layers.size(); ++i) {
-    attend(lane, layers[i], rows, cache_.layer(static_cast<int64_t>(i)));
-    for_each_strip([&](const Strip& strip) {
-      project_out(alone, layers[i], strip);
-      feed_forward(alone, layers[i], strip);
-      if (i + 1 < layers.size()) project_in(alone, layers[i + 1], strip);
-    });
-  }
+  });
 }
 
 // qkv = qkv(norm(hidden))

@@ -70,9 +70,14 @@ class Decoder {
 
   int64_t scratch_rows(int64_t num_rows, int64_t num_lanes) const;
   bool goes_by_strips(const Lane& lane, int64_t num_rows) const;
+  int64_t rows_of_strips(int64_t num_rows, int64_t wanted) const;
   void layers_together(Lane& lane, const TokenRows& rows);
-  int64_t rows_of_strips(int64_t num_rows) const;
   void layers_by_strips(Lane& lane, const TokenRows& rows);
+  // All layers: `of_strip` is who makes a strip's products, for_each_strip calls what it is given
+  // with every Strip of the step.
+  template <typename ForEachStrip>
+  void walk_layers(Lane& lane, Lane& of_strip, const TokenRows& rows,
+                   const ForEachStrip& for_each_strip);
 
   void project_in(Lane& lane, const LayerWeights& weights, const Strip& strip);
   void attend(Lane& lane, const LayerWeights& weights, const TokenRows& rows, KvLayer cache);

@@ -25,7 +25,7 @@ class KvCache {
   DType type() const { return type_; }
 
  private:
-  static constexpr int64_t kBytesAhead = int64_t{1} << 30;  // of all layers together
+  static constexpr int64_t kBytesAhead = int64_t{512} << 20;  // of all layers together
 
   const Kernels& kernels_;
   Buffer memory_;
