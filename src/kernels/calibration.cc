@@ -26,6 +26,7 @@ constexpr int64_t kLeastSlices = 4;           // what is read again has left the
 constexpr double kProbeSeconds = 0.004;
 // Between the best that was probed and the median: more means that somebody else was at work.
 constexpr double kCalm = 1.15;
+constexpr int kLeastRounds = 3;  // else a median says nothing
 constexpr double kCpuShare = 0.97;
 constexpr double kStrange = 3.0;
 // Operations on floats that a group's sum takes on its way into a row: load, convert, two scales,
@@ -302,7 +303,7 @@ Calibration calibrate(const Kernels& kernels, WorkerPool& workers,
   std::vector<double> products[std::size(kFormats)][kCalibratedRows.size()];
   std::vector<double> cpu_shares;
   for (int round = 0; round < options.num_rounds; ++round) {
-    if (round > 0 && seconds_since(begin) > options.max_seconds) break;
+    if (round >= kLeastRounds && seconds_since(begin) > options.max_seconds) break;
     for (const Numbers numbers : kAllNumbers) {
       multiplies[static_cast<size_t>(numbers)].push_back(arithmetic.measure(numbers));
       cpu_shares.push_back(arithmetic.cpu_share());

@@ -54,9 +54,9 @@ double free_tokens(const Calibration& calibration, std::span<const PackedWeight>
 // those of one token: what is computed beside one and thrown away costs no more. 0: unknown.
 int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeight> weights);
 
-// Tokens of a step that has decodes, whose readers wait for the prompts in it (0: unknown): what is
-// free, and 128 at least, which is where steps with twice as many gain little and gaps grow with
-// them. Where 128 take longer than 0.25 s, 64.
+// Tokens of a step that has decodes, whose readers wait for the prompts in it (0: unknown). What is
+// free, up to 512, and 128 at least: fewer are slower together, and with more the gaps between
+// tokens grow faster than what is gained. Of a large model, whose 128 take longer than 0.25 s, 64.
 int32_t mixed_step_tokens(double free_tokens, double seconds_per_token);
 
 struct CalibrationOptions {
@@ -65,7 +65,7 @@ struct CalibrationOptions {
   int64_t arena_bytes = default_arena_bytes();
   int64_t slice_bytes = int64_t{8} << 20;  // of it, read by each timing
   int num_rounds = 5;                      // of which the medians are taken
-  double max_seconds = 0.4;                // no round begins after that; the first is always made
+  double max_seconds = 0.4;                // none begins after that, but for the first three
 
   static int64_t default_arena_bytes();
 };
