@@ -243,7 +243,7 @@ void Decoder::forward(Lane& lane, const ForwardInput& input) {
   product(lane, scored, model_.head(), {}, first_rows(workspace_.logits, num_scored));
 }
 
-// What rows leave from one attention to the next is another row's business nowhere.
+// From one attention to the next no row needs another: strips of them go one behind the other.
 template <typename ForEachStrip>
 void Decoder::walk_layers(Lane& lane, Lane& of_strip, const TokenRows& rows,
                           const ForEachStrip& for_each_strip) {
@@ -259,7 +259,8 @@ void Decoder::walk_layers(Lane& lane, Lane& of_strip, const TokenRows& rows,
   }
 }
 
-// All lanes are in the same product, each with its own panels of the weight.
+// All lanes are in the same product, each with its own panels of the weight; of many rows with a
+// strip at a time, so that one core's cache holds the product's inputs.
 void Decoder::layers_together(Lane& lane, const TokenRows& rows) {
   const int64_t strip_rows = rows_of_strips(rows.count, kernels_.strip.rows_together);
   walk_layers(lane, lane, rows, [&](const auto& work) {

@@ -463,7 +463,7 @@ def test_inspect_shows_the_calibration_and_keeps_it(tmp_path):
     measured = calibration()
     if set(measured) == {"origin"}:
         pytest.skip("nothing but the reference runs here")
-    assert len(measured["products"]) == 6
+    assert len(measured["products"]) == 7
     kept = list((cache / "calibration").glob("*.json"))
     if not kept:
         assert "beside others" in measured["origin"]
