@@ -46,11 +46,12 @@ void tile_bf16(const ProductTile& tile) {
   }
 }
 
-constexpr Tile kTiles[kFewRows][4] = {
-    {tile_bf16<1, 1>, tile_bf16<1, 2>, tile_bf16<1, 4>, tile_bf16<1, 8>},
-    {tile_bf16<2, 1>, tile_bf16<2, 2>, tile_bf16<2, 4>, nullptr},
-    {tile_bf16<3, 1>, tile_bf16<3, 2>, nullptr, nullptr},
-    {tile_bf16<4, 1>, tile_bf16<4, 2>, nullptr, nullptr},
+// Eight panels of one row, which ask for nothing ahead, read at 0.80 to 0.97 of the speed of four.
+constexpr Tile kTiles[kFewRows][3] = {
+    {tile_bf16<1, 1>, tile_bf16<1, 2>, tile_bf16<1, 4>},
+    {tile_bf16<2, 1>, tile_bf16<2, 2>, tile_bf16<2, 4>},
+    {tile_bf16<3, 1>, tile_bf16<3, 2>, nullptr},
+    {tile_bf16<4, 1>, tile_bf16<4, 2>, nullptr},
 };
 
 }  // namespace
