@@ -68,7 +68,8 @@ class Stream(threading.Thread):
 def limited_steps(port: int) -> dict[str, int]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
         page = answer.read().decode()
-    found = re.findall(r"^tidemill:limited_steps_total{(.*)} (\S+)$", page, re.MULTILINE)
+    name = r"^tidemill:limited_steps_total{.*(over=.*)} (\S+)$"
+    found = re.findall(name, page, re.MULTILINE)
     return {labels: int(float(count)) for labels, count in found}
 
 
@@ -117,8 +118,7 @@ def run(arguments: argparse.Namespace, settings: list[str], limit: int) -> list[
     if limit:
         print(f"; p99 is {percentile(found, 99) / limit:.2f} of the limit of {limit} ms")
         print("  prompts took " + ", ".join(f"{s:.1f}" for s in seconds) + " s; the server's steps:")
-        for labels, count in steps.items():
-            print(f"  {labels}: {count}", end="")
+        print("  " + "; ".join(f"{labels} {count}" for labels, count in steps.items()), end="")
     print(flush=True)
     return found
 
