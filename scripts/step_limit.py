@@ -43,6 +43,7 @@ class Stream(threading.Thread):
         self.times: list[float] = []
         self.seconds = 0.0
         self.leaves = False
+        self.error = "it ended early"
         self.start()
 
     def run(self) -> None:
@@ -55,7 +56,8 @@ class Stream(threading.Thread):
         )
         answer = connection.getresponse()
         if answer.status != 200:
-            raise SystemExit(f"{answer.status}: {answer.read().decode()}")
+            self.error = f"{answer.status}: {answer.read().decode()}"
+            return
         for line in answer:
             if self.leaves:
                 break
@@ -79,6 +81,9 @@ def gaps(port: int, arguments: argparse.Namespace, prompts: int) -> tuple[list[f
         Stream(port, arguments.context, MOST_NEW_TOKENS, seed) for seed in range(arguments.sequences)
     ]
     while any(len(stream.times) < 8 for stream in streams):
+        for stream in streams:
+            if not stream.is_alive():
+                raise SystemExit(f"a sequence does not decode: {stream.error}")
         time.sleep(0.05)
     begin = time.monotonic()
     longs = []
@@ -87,6 +92,8 @@ def gaps(port: int, arguments: argparse.Namespace, prompts: int) -> tuple[list[f
         time.sleep(SECONDS_APART)
     for stream in longs:
         stream.join()
+        if not stream.times:
+            raise SystemExit(f"a long prompt has no answer: {stream.error}")
     if not longs:
         time.sleep(SECONDS_ALONE)
     end = time.monotonic()
