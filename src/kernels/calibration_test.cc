@@ -79,14 +79,18 @@ TEST(Calibration, WithoutANumberThereIsNoGuess) {
 TEST(Calibration, AttainableIsWhatProductsReachAndNeverMoreThanThePeak) {
   Calibration calibration = genoa();
   const auto most = static_cast<double>(kCalibratedRows.back());
-  const auto seconds_at = [&](double rate) { return 2.0 * most * 0.5 / rate; };  // of bf16
+  // Of bf16, by the panels that are measured: theirs have a row of zeros.
+  constexpr int64_t kInputs = 2048;
+  const double weights_per_byte = static_cast<double>(kInputs * kPanelChannels) /
+                                  static_cast<double>(panel_bytes(PackedFormat::kBf16, kInputs));
+  const auto seconds_at = [&](double rate) { return 2.0 * most * weights_per_byte / rate; };
   calibration.products = {times_of(PackedFormat::kBf16, seconds_at(0.3e12))};
   EXPECT_NEAR(calibration.attainable(PackedFormat::kBf16), 0.3e12, 1e6);
   calibration.products = {times_of(PackedFormat::kBf16, seconds_at(0.6e12))};
   EXPECT_NEAR(calibration.attainable(PackedFormat::kBf16), 0.47e12, 1e6);
   // Where the most was set aside, what is known of fewer.
   calibration.products[0].seconds_per_byte.back() = 0.0;
-  calibration.products[0].seconds_per_byte[0] = 2.0 * 0.5 / 0.2e12;
+  calibration.products[0].seconds_per_byte[0] = 2.0 * weights_per_byte / 0.2e12;
   EXPECT_NEAR(calibration.attainable(PackedFormat::kBf16), 0.2e12, 1e6);
   calibration.products[0].seconds_per_byte[0] = 0.0;
   EXPECT_NEAR(calibration.attainable(PackedFormat::kBf16), 0.47e12, 1e6) << "nothing is known";

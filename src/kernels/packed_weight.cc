@@ -176,8 +176,11 @@ int64_t num_number_rows(const PackedFormat& format, int64_t k) {
   return padded_k(format, k) / inputs_per_row(format);
 }
 
+// Panels of whole pages, side by side, would meet in the same sets of caches.
 size_t panel_bytes(const PackedFormat& format, int64_t k) {
-  return static_cast<size_t>((num_number_rows(format, k) + scale_rows(format, k)) * kRowBytes);
+  constexpr int64_t kPageBytes = 4096;
+  const int64_t bytes = (num_number_rows(format, k) + scale_rows(format, k)) * kRowBytes;
+  return static_cast<size_t>(bytes % kPageBytes == 0 ? bytes + kRowBytes : bytes);
 }
 
 size_t packed_bytes(const PackedFormat& format, int64_t n, int64_t k) {
@@ -237,26 +240,29 @@ void pack_panel(const PackedFormat& format, int64_t k, const IntegerRows& rows,
   }
 }
 
+// A row of the panel at a time: a division for each number would take longer than reading it.
 void unpack_row(const PackedWeight& weight, int64_t n, float* out) {
   const PackedFormat& format = weight.format;
   const unsigned char* panel =
       weight.data + static_cast<size_t>(n / kPanelChannels) * panel_bytes(format, weight.k);
   const int64_t c = n % kPanelChannels;
   const int64_t per_row = inputs_per_row(format);
-  const unsigned char* channel = nullptr;
   GroupNumbers group;
-  for (int64_t k = 0; k < weight.k; ++k) {
-    if (k % per_row == 0) channel = panel + row_offset(format, k) + c * kChannelBytes;
+  for (int64_t k = 0; k < weight.k; k += per_row) {
+    const unsigned char* channel = panel + row_offset(format, k) + c * kChannelBytes;
+    const int64_t count = std::min(per_row, weight.k - k);
     if (!is_integer(format)) {
-      out[k] = read_float(format.numbers, channel, k % per_row);
+      for (int64_t i = 0; i < count; ++i) out[k + i] = read_float(format.numbers, channel, i);
       continue;
     }
     if (k == 0 || (format.group > 0 && k % format.group == 0)) {
       const int64_t index = format.group == 0 ? 0 : k / format.group;
       group = group_numbers(format, panel + scales_offset(format, weight.k, index), c);
     }
-    const auto q = static_cast<float>(read_integer(format.numbers, channel, k % per_row));
-    out[k] = group.scale * (q - group.zero) + group.offset;
+    for (int64_t i = 0; i < count; ++i) {
+      const auto q = static_cast<float>(read_integer(format.numbers, channel, i));
+      out[k + i] = group.scale * (q - group.zero) + group.offset;
+    }
   }
 }
 

@@ -9,7 +9,8 @@
 //   int4  row r: 16 channels x k = 8r .. 8r + 7        K padded to 64, q = 0 .. 15; the 4 bytes of
 //   a
 //         channel are two 16-bit words, nibble s (from below) of word p is k = 8r + 2s + p
-// A weight starts on a 4096-byte boundary of its file, a panel on a 64-byte one.
+// A weight starts on a 4096-byte boundary of its file, a panel on a 64-byte one. Where the rows of
+// a panel are a multiple of 4096 bytes, one row of zeros stands behind them.
 //
 // Integers have scales, which stand behind the rows that they belong to, as one more row of the
 // panel: one stream through memory.

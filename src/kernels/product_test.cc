@@ -237,6 +237,7 @@ TEST(PackedWeight, GivesBackWhatWasPackedRoundedToItsFormat) {
 TEST(PackedWeight, PaddingIsZeroAndPanelsAreAligned) {
   EXPECT_EQ(panel_bytes(PackedFormat::kF32, 65), 80u * 16 * 4);
   EXPECT_EQ(panel_bytes(PackedFormat::kBf16, 65), 96u * 16 * 2);
+  EXPECT_EQ(panel_bytes(PackedFormat::kBf16, 128), 4096u + 64) << "whole pages and a row of zeros";
   std::vector<float> ones(3 * 65, 1.0f);
   std::vector<unsigned char> panel(panel_bytes(PackedFormat::kF32, 65), 0xff);
   pack_panel(PackedFormat::kF32, 65, ones.data(), 3, panel.data());
