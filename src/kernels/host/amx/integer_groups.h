@@ -14,23 +14,24 @@ namespace {
 
 // What add_groups does, of few values, so that all of them are in registers: a load from the stack
 // would wait for tiles that are being stored.
-template <typename Weights, typename TilePlan, int kRowTiles, int kUsed, typename Tiles,
-          typename Group>
+template <typename Weights, typename TilePlan, int kRowTiles, int kUsed, bool kStreams,
+          typename Tiles, typename Group>
 [[gnu::noinline]] void add_each_group(Tiles& tiles, const unsigned char* in, int64_t in_stride,
                                       const unsigned char* weights, int64_t weights_stride,
-                                      int64_t rows_per_tile, const Group* groups, const Group* end,
-                                      unsigned char* sums) {
+                                      int64_t rows_per_tile, const unsigned char* panel_end,
+                                      const Group* groups, const Group* end, unsigned char* sums) {
   constexpr int64_t kRowBytes = kUsed * 64;
   constexpr int64_t kGroupBytes = kRowTiles * kUsed * kTileBytes;
   for (bool is_first = true; groups < end; is_first = false) {
-    add_products<Weights, TilePlan, kRowTiles, kUsed>(
+    add_products<Weights, TilePlan, kRowTiles, kUsed, kStreams>(
         tiles,
         {.in = in,
          .in_stride = in_stride,
          .weights = weights,
          .weights_stride = weights_stride,
          .rows_per_tile = rows_per_tile,
-         .num_tiles = groups->num_tiles},
+         .num_tiles = groups->num_tiles,
+         .panel_end = panel_end - weights},
         [ =, &tiles ](auto r, auto p) __attribute__((always_inline)) {
           constexpr int kTile = TilePlan::c(r.value, p.value);
           if (!is_first) {
@@ -54,14 +55,15 @@ template <typename Weights, typename TilePlan, int kRowTiles, int kUsed, typenam
 // behind the other. Group: has num_tiles, rows and next_rows of Portion.
 //
 // A tile's sums are stored when the tile is wanted for those of the next group: by then they are
-// ready, and nothing waits for them.
-template <typename Weights, typename TilePlan, int kRowTiles, int kUsed, typename Tiles,
-          typename Group>
+// ready, and nothing waits for them. kStreams: see add_products.
+template <typename Weights, typename TilePlan, int kRowTiles, int kUsed, bool kStreams = false,
+          typename Tiles, typename Group>
 void add_groups(Tiles& tiles, const Operands& operands, const Group* groups, int64_t num_groups,
                 unsigned char* sums) {
-  add_each_group<Weights, TilePlan, kRowTiles, kUsed>(
+  add_each_group<Weights, TilePlan, kRowTiles, kUsed, kStreams>(
       tiles, operands.in, operands.in_stride, operands.weights, operands.weights_stride,
-      operands.rows_per_tile, groups, groups + num_groups, sums);
+      operands.rows_per_tile, operands.weights + operands.panel_end, groups, groups + num_groups,
+      sums);
 }
 
 }  // namespace

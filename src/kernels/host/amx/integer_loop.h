@@ -228,7 +228,6 @@ void stream_integers(Tiles& tiles, const ProductTile& product) {
 
 template <typename Weights, typename V, typename Tiles>
 void multiply_integers(Blocking blocking, Tiles& tiles, const ProductTile& product) {
-  constexpr int64_t kStreamRows = Weights::kPacked ? 2 * kTileHeight : kTileHeight;
   if (product.num_rows <= kStreamRows) return stream_integers<Weights, V>(tiles, product);
   if (Weights::kPacked && product.format.group > kMaxTilesPerPass * 64) {
     // A pass would have to end within a group.

@@ -61,7 +61,7 @@ void sweep_bf16(Tiles& tiles, const ProductTile& product, const Bf16Pass& pass,
       const auto beside = [&]() __attribute__((always_inline)) {
         fetching.template advance<Tiles>(1);
       };
-      if (kRowTiles == 1 && pass.streams) {
+      if (kRowTiles <= 2 && pass.streams) {
         add_products<Bf16Dot, TilePlan, kRowTiles, used.value, true>(tiles, operands, Nothing{},
                                                                      Nothing{});
       } else {
@@ -73,12 +73,12 @@ void sweep_bf16(Tiles& tiles, const ProductTile& product, const Bf16Pass& pass,
   }
 }
 
-// A single tile of rows makes one pass, in which its four panels are four streams. More rows have
-// arithmetic enough to fetch the next pass, or the next group of panels, all at once meanwhile.
+// Up to two tiles of rows make one pass, in which their four or two panels are streams. More rows
+// have arithmetic enough to fetch the next pass, or the next group of panels, meanwhile.
 template <typename Tiles>
 void multiply_bf16(Blocking blocking, Tiles& tiles, const ProductTile& product) {
   const int64_t num_tiles = product.num_steps / kTileHeight;
-  const bool streams = product.num_rows <= kTileHeight;
+  const bool streams = product.num_rows <= kStreamRows;
   with_blocking(blocking, [&](auto row_tiles, auto panels) {
     const int64_t per_pass = streams ? num_tiles : equal_passes(num_tiles, 1, row_tiles.value);
     for (int64_t first = 0; first < num_tiles; first += per_pass) {

@@ -194,7 +194,7 @@ TEST(TileIntegers, ManyRowsFetchEveryLineThatComesNextOnce) {
   for (const Fetching& test_case :
        {Fetching{int8(0), {97, 5, 576}}, Fetching{int8(0), {33, 3, 2112}},
         Fetching{int4(128, Offsets::kZero), {70, 5, 576}},
-        Fetching{int4(128, Offsets::kZero), {288, 3, 2176}}, Fetching{int8(32), {17, 8, 128}}}) {
+        Fetching{int4(128, Offsets::kZero), {288, 3, 2176}}, Fetching{int8(32), {33, 8, 128}}}) {
     IntegerOperands operands(test_case.format, test_case.shape);
     const int64_t stride = operands.panel_stride();
     const int64_t num_panels = test_case.shape.panels;

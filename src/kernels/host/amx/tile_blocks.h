@@ -31,6 +31,9 @@ inline int64_t equal_passes(int64_t num_tiles, int64_t per_group, int row_tiles)
   const int64_t num_passes = (num_groups + most_groups - 1) / most_groups;
   return (num_groups + num_passes - 1) / num_passes * per_group;
 }
+// Up to so many rows use each weight once, straight from memory: 32 rows of bf16 take 0.86 of the
+// time that passes take, of int8 0.95 to 0.97 (a Xeon of 480 MiB of L3).
+constexpr int64_t kStreamRows = 2 * kTileHeight;
 // How far ahead in its panel a stream is fetched.
 constexpr int64_t kStreamBytes = 2048;
 
