@@ -240,7 +240,7 @@ void pack_panel(const PackedFormat& format, int64_t k, const IntegerRows& rows,
   }
 }
 
-// A row of the panel at a time: a division for each number would take longer than reading it.
+// A row of the panel at a time: divisions for each number would take longer than reading it.
 void unpack_row(const PackedWeight& weight, int64_t n, float* out) {
   const PackedFormat& format = weight.format;
   const unsigned char* panel =

@@ -283,12 +283,14 @@ TEST(IntegerWeight, TakesTheBytesThatItsLayoutSays) {
     return static_cast<double>(panel_bytes({numbers, offsets, group}, k)) * 8.0 / 16.0 /
            static_cast<double>(k);
   };
-  EXPECT_EQ(bits(Numbers::kInt4, Offsets::kZero, 128, 4096), 4.25);
-  EXPECT_EQ(bits(Numbers::kInt4, Offsets::kOffset, 64, 4096), 4.5);
-  EXPECT_EQ(bits(Numbers::kInt4, Offsets::kOffset, 32, 4096), 5.0);
-  EXPECT_EQ(bits(Numbers::kInt4, Offsets::kNone, 32, 4096), 4.5);
-  EXPECT_EQ(bits(Numbers::kInt8, Offsets::kNone, 32, 4096), 8.5);
+  EXPECT_EQ(bits(Numbers::kInt4, Offsets::kZero, 128, 4224), 4.25);
+  EXPECT_EQ(bits(Numbers::kInt4, Offsets::kOffset, 64, 4224), 4.5);
+  EXPECT_EQ(bits(Numbers::kInt4, Offsets::kOffset, 32, 4224), 5.0);
+  EXPECT_EQ(bits(Numbers::kInt4, Offsets::kNone, 32, 4224), 4.5);
+  EXPECT_EQ(bits(Numbers::kInt8, Offsets::kNone, 32, 4224), 8.5);
   EXPECT_EQ(panel_bytes(PackedFormat::kInt8PerChannel, 576), 576u * 16 + 64);
+  // Whole pages have a row of zeros behind them.
+  EXPECT_EQ(panel_bytes({Numbers::kInt4, Offsets::kOffset, 64}, 4096), 64u * (512 + 64) + 64);
   // Groups of 128 in 576: two pairs and half a group alone.
   EXPECT_EQ(panel_bytes({Numbers::kInt4, Offsets::kNone, 128}, 576), (576u / 8 + 3) * 64);
 }
@@ -296,7 +298,7 @@ TEST(IntegerWeight, TakesTheBytesThatItsLayoutSays) {
 TEST(IntegerWeight, GivesBackWhatWasPacked) {
   Random random(8);
   for (const PackedFormat& format : formats()) {
-    for (const int64_t k : {1, 65, 200, 576}) {
+    for (const int64_t k : {1, 65, 200, 576, 4096}) {
       const int64_t groups = num_groups(format, k);
       const uint64_t range = format.numbers == Numbers::kInt4 ? 16 : 256;
       std::vector<uint8_t> q(static_cast<size_t>(3 * k));

@@ -55,7 +55,7 @@ class IntegerProduct {
   static constexpr int64_t kSumsBytes = 12 * kTileBytes;
 
   // Whole groups, or a part of one.
-  static constexpr int64_t kMaxPortions = kMostGroups;
+  static constexpr int64_t kMaxPortions = kGroupsPerPass;
   struct Pass {
     Portion portions[kMaxPortions];
     int64_t num_portions;
@@ -198,7 +198,7 @@ class IntegerProduct {
   Tiles& tiles_;
   const ProductTile product_;
   const int64_t tile_inputs_;
-  InputScales<Weights::kMiddle> inputs_;
+  InputScales<Weights::kMiddle, kGroupsPerPass> inputs_;
   alignas(64) unsigned char sums_[kSumsBytes];
   alignas(64) unsigned char unpacked_[Weights::kPacked ? kPassBytes : 64];
 };

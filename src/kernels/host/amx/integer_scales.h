@@ -20,7 +20,7 @@ struct Part {
 };
 
 constexpr int64_t kMostInputRows = 3 * kTileHeight;
-constexpr int64_t kMostGroups = kMaxTilesPerPass;
+constexpr int64_t kGroupsPerPass = kMaxTilesPerPass;  // at most
 
 // What stands behind the numbers of a row of the input for one group, as sums need it.
 struct InputScale {
@@ -30,10 +30,10 @@ struct InputScale {
   int32_t other;
 };
 
-// Those of some rows and groups, turned: a group's rows side by side. kMiddle: what weights were
-// multiplied without, where it is alike for all channels; then they were multiplied without zero
-// points of their own, too.
-template <int32_t kMiddle>
+// Those of some rows and up to kMostGroups groups, turned: a group's rows side by side. kMiddle:
+// what weights were multiplied without, where it is alike for all channels; then they were
+// multiplied without zero points of their own, too.
+template <int32_t kMiddle, int64_t kMostGroups>
 class InputScales {
  public:
   void turn(const ProductTile& product, Part rows, Part groups) {

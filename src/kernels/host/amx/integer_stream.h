@@ -21,8 +21,9 @@
 namespace tidemill {
 namespace {
 
-// What int4 asks for while it unpacks: the lines of panels in the order in which sets of them are
-// read, kStreamBytes ahead, a row of 64 bytes of each panel for each row that is read.
+// What int4 asks for as its rows are read: the lines of panels in the order in which sets of them
+// are, kStreamBytes ahead, a row of 64 bytes of each panel for each row that is read. (A row of
+// zeros behind panels is never read: there it falls behind by one.)
 template <typename Tiles>
 class StreamAhead {
  public:
@@ -73,7 +74,9 @@ class IntegerStream {
   static constexpr int kPanels = 4 / kRowTiles;
   using TilePlan = Plan<kRowTiles, kPanels>;
   static constexpr int64_t kGroupsAtOnce = 2;
-  static constexpr int64_t kTilesAtOnce = Weights::kPacked ? 8 / kPanels : 4;  // of a panel
+  static constexpr int64_t kTurnedGroups = 20;  // whose scales of inputs all panels use
+  // Of a panel: int4 that is unpacked, and in how many tiles two groups go together.
+  static constexpr int64_t kTilesAtOnce = Weights::kPacked ? 8 / kPanels : 4;
 
   // What is known of a group of a panel (GroupWalk).
   struct Group {
@@ -117,13 +120,20 @@ class IntegerStream {
     }
   }
 
-  Operands operands_of(const unsigned char* in, const unsigned char* weights) const {
-    return {.in = in,
-            .in_stride = product_.in_stride,
-            .weights = Weights::kPacked ? unpacked_ : weights,
-            .weights_stride = Weights::kPacked ? kTilesAtOnce * kTileBytes : product_.panel_stride,
-            .rows_per_tile = tile_inputs_ / 4,
-            .num_tiles = 0};
+  // rows: offset in the panels.
+  Operands operands_of(const unsigned char* in, const unsigned char* panels, int64_t rows) const {
+    Operands operands{.in = in,
+                      .in_stride = product_.in_stride,
+                      .weights = unpacked_,
+                      .weights_stride = kTilesAtOnce * kTileBytes,
+                      .rows_per_tile = tile_inputs_ / 4,
+                      .num_tiles = 0};
+    if constexpr (!Weights::kPacked) {
+      operands.weights = panels + rows;
+      operands.weights_stride = product_.panel_stride;
+      operands.panel_end = product_.panel_stride - rows;
+    }
+    return operands;
   }
 
   template <int kUsed>
@@ -132,17 +142,14 @@ class IntegerStream {
     for (int64_t i = 0; i < batch.count; ++i) {
       to = unpack<kUsed>(panels, batch.groups[i], 0, batch.groups[i].num_rows, to);
     }
-    Operands operands = operands_of(in, panels + batch.groups[0].rows);
-    operands.panel_end = product_.panel_stride - batch.groups[0].rows;
     add_groups<Weights, TilePlan, kRowTiles, kUsed, !Weights::kPacked>(
-        tiles_, operands, batch.groups, batch.count, sums_);
+        tiles_, operands_of(in, panels, batch.groups[0].rows), batch.groups, batch.count, sums_);
   }
 
   template <int kUsed>
   void add_whole(const unsigned char* panels, const Group& group, const unsigned char* in) {
-    Operands operands = operands_of(in, panels + group.rows);
+    Operands operands = operands_of(in, panels, group.rows);
     operands.num_tiles = group.num_tiles;
-    operands.panel_end = product_.panel_stride - group.rows;
     zero_sums<TilePlan, kRowTiles, kUsed>(tiles_);
     add_products<Weights, TilePlan, kRowTiles, kUsed, true>(tiles_, operands, Nothing{}, Nothing{});
     store_sums<TilePlan, kRowTiles, kUsed>(tiles_, {sums_, kUsed * 64});
@@ -156,8 +163,7 @@ class IntegerStream {
       const int64_t left = group.num_rows - row;
       const int64_t num_rows = left < most_rows ? left : most_rows;
       unpack<kUsed>(panels, group, row, num_rows, unpacked_);
-      Operands operands =
-          operands_of(in + row * Weights::kInputsPerRow, panels + group.rows + row * 64);
+      Operands operands = operands_of(in + row * Weights::kInputsPerRow, panels, group.rows);
       operands.num_tiles = num_rows / rows_per_tile_;
       add_products<Weights, TilePlan, kRowTiles, kUsed>(tiles_, operands, Nothing{}, Nothing{});
     }
@@ -202,7 +208,7 @@ class IntegerStream {
     const int64_t first = batch.first;
     if (first < turned_.first || first + batch.count > turned_.first + turned_.count) {
       const int64_t left = num_groups_ - first;
-      turned_ = {first, left < kMostGroups ? left : kMostGroups};
+      turned_ = {first, left < kTurnedGroups ? left : kTurnedGroups};
       inputs_.turn(product_, rows, turned_);
     }
     add_scaled_block<Weights::kMiddle, V>(
@@ -230,7 +236,7 @@ class IntegerStream {
   StreamAhead<Tiles> ahead_;
   const int64_t num_groups_;
   Part turned_{0, 0};  // which groups inputs_ has
-  InputScales<Weights::kMiddle> inputs_;
+  InputScales<Weights::kMiddle, kTurnedGroups> inputs_;
   alignas(64) unsigned char sums_[kGroupsAtOnce * kRowTiles * kPanels * kTileBytes];
   alignas(64) unsigned char unpacked_[Weights::kPacked ? kPanels * kTilesAtOnce * kTileBytes : 64];
 };

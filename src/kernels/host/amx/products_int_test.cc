@@ -123,7 +123,9 @@ constexpr Case kCases[] = {{int8(0), {1, 8, 64}},
                            {int8(96, Offsets::kOffset), {20, 3, 448}},
                            {int8(128), {65, 3, 576}},
                            {int8(128, Offsets::kZero), {5, 6, 576}},
+                           {int8(256), {20, 3, 576}},
                            {int8(4096), {40, 2, 4160}},
+                           {int8(32), {31, 3, 4096}},
                            {int4(32), {35, 3, 96}},
                            {int4(32), {16, 8, 2240}},
                            {int4(32, Offsets::kZero), {70, 3, 320}},
@@ -135,6 +137,10 @@ constexpr Case kCases[] = {{int8(0), {1, 8, 64}},
                            {int4(128, Offsets::kZero), {66, 5, 200}},
                            {int4(128, Offsets::kOffset), {17, 3, 2240}},
                            {int4(256), {49, 3, 576}},
+                           {int4(64), {20, 5, 4096}},
+                           {int4(64, Offsets::kOffset), {70, 2, 4096}},
+                           {int4(544, Offsets::kOffset), {70, 3, 1120}},
+                           {int4(576), {65, 2, 1216}},
                            {int4(1024), {65, 2, 2240}},
                            {int4(1312, Offsets::kOffset), {40, 3, 2752}},
                            {int4(4096, Offsets::kZero), {70, 1, 8256}}};
@@ -232,23 +238,27 @@ TEST(TileIntegers, ManyRowsFetchEveryLineThatComesNextOnce) {
 TEST(TileIntegers, FewRowsFetchEveryLineOfTheirStreamsOnce) {
   for (const PackedFormat& format : {int8(0), int8(32), int8(128, Offsets::kZero), int4(32),
                                      int4(64, Offsets::kOffset), int4(128, Offsets::kZero)}) {
-    IntegerOperands operands(format, {16, 6, 2112});
-    const int64_t stride = operands.panel_stride();
-    operands.multiply(
-        [&](const ProductTile& tile) { multiply_noting<PlainVector>(Blocking::k2x2, tile); });
-    std::vector<const unsigned char*> fetched = NotingTiles::fetched();
-    std::sort(fetched.begin(), fetched.end());
-    // Four panels side by side, then two alone: behind a panel's end comes that of the next set.
-    std::vector<const unsigned char*> wanted;
-    for (int64_t panel = 0; panel < 6; ++panel) {
-      const int64_t in_set = panel < 4 ? 4 : 1;
-      for (int64_t at = kStreamBytes; at < stride + kStreamBytes; at += 64) {
-        const int64_t skipped = at < stride ? 0 : (in_set - 1) * stride;
-        wanted.push_back(operands.panels() + panel * stride + at + skipped);
+    for (const int64_t rows : {16, 20, 32}) {
+      IntegerOperands operands(format, {rows, 7, 2112});
+      const int64_t stride = operands.panel_stride();
+      operands.multiply(
+          [&](const ProductTile& tile) { multiply_noting<PlainVector>(Blocking::k2x2, tile); });
+      std::vector<const unsigned char*> fetched = NotingTiles::fetched();
+      std::sort(fetched.begin(), fetched.end());
+      // Four panels side by side, or two, then single ones: behind a panel's end comes that of the
+      // next set.
+      const int64_t at_once = rows <= kTileHeight ? 4 : 2;
+      std::vector<const unsigned char*> wanted;
+      for (int64_t panel = 0; panel < 7; ++panel) {
+        const int64_t in_set = panel < 7 / at_once * at_once ? at_once : 1;
+        for (int64_t at = kStreamBytes; at < stride + kStreamBytes; at += 64) {
+          const int64_t skipped = at < stride ? 0 : (in_set - 1) * stride;
+          wanted.push_back(operands.panels() + panel * stride + at + skipped);
+        }
       }
+      std::sort(wanted.begin(), wanted.end());
+      EXPECT_EQ(fetched, wanted) << operands.what(Blocking::k2x2);
     }
-    std::sort(wanted.begin(), wanted.end());
-    EXPECT_EQ(fetched, wanted) << operands.what(Blocking::k2x2);
   }
 }
 
@@ -283,22 +293,24 @@ TEST(TileIntegers, FewRowsUnpackWeightsIntoTheSameFewLines) {
 
 // A tile of zeros takes no register of the processor's pool.
 TEST(TileIntegers, InputsAndWeightsAreZeroedBehindTheirLastProduct) {
-  for (const PackedFormat& format : kUsual) {
-    IntegerOperands operands(format, {32, 4, 192});
-    operands.multiply([](const ProductTile& tile) {
-      PlainTiles tiles;
-      if (tile.format.numbers == Numbers::kInt4) {
-        multiply_integers<Int4Weights, PlainVector>(Blocking::k2x2, tiles, tile);
-      } else {
-        multiply_integers<Int8Weights, PlainVector>(Blocking::k2x2, tiles, tile);
-      }
-      using TilePlan = Plan<2, 2>;
-      for (const int index : {TilePlan::a(0), TilePlan::a(1), TilePlan::b(0), TilePlan::b(1)}) {
-        unsigned char bytes[kTileBytes] = {};
-        tiles.store(index, bytes, 64);
-        EXPECT_EQ(std::count(bytes, bytes + kTileBytes, 0), kTileBytes) << "tile " << index;
-      }
-    });
+  for (const int64_t rows : {32, 64}) {
+    for (const PackedFormat& format : kUsual) {
+      IntegerOperands operands(format, {rows, 4, 192});
+      operands.multiply([](const ProductTile& tile) {
+        PlainTiles tiles;
+        if (tile.format.numbers == Numbers::kInt4) {
+          multiply_integers<Int4Weights, PlainVector>(Blocking::k2x2, tiles, tile);
+        } else {
+          multiply_integers<Int8Weights, PlainVector>(Blocking::k2x2, tiles, tile);
+        }
+        using TilePlan = Plan<2, 2>;
+        for (const int index : {TilePlan::a(0), TilePlan::a(1), TilePlan::b(0), TilePlan::b(1)}) {
+          unsigned char bytes[kTileBytes] = {};
+          tiles.store(index, bytes, 64);
+          EXPECT_EQ(std::count(bytes, bytes + kTileBytes, 0), kTileBytes) << "tile " << index;
+        }
+      });
+    }
   }
 }
 

@@ -30,7 +30,8 @@ struct Shape {
 // pass over K.
 constexpr Shape kShapes[] = {{1, 8, 64},  {4, 7, 576},  {5, 3, 32},    {15, 8, 96},   {16, 4, 576},
                              {17, 5, 64}, {31, 1, 160}, {32, 2, 64},   {33, 3, 576},  {48, 2, 2080},
-                             {49, 3, 64}, {65, 2, 96},  {81, 1, 2080}, {97, 5, 1088}, {288, 8, 64}};
+                             {49, 3, 64}, {65, 2, 96},  {81, 1, 2080}, {97, 5, 1088}, {288, 8, 64},
+                             {4, 7, 256}, {20, 5, 128}, {32, 3, 1024}, {65, 3, 1024}};
 
 // Rows of bf16 and panels, with strides of their own, and sums with room around them.
 class Bf16Operands {
@@ -59,7 +60,7 @@ class Bf16Operands {
                .ahead = weight_.view().data,
                .panel_stride = stride,
                .num_panels = shape_.panels,
-               .num_steps = stride / 64,
+               .num_steps = num_number_rows(PackedFormat::kBf16, shape_.k),
                .sums = reinterpret_cast<float*>(sums.data())});
     });
     return sums;

@@ -12,12 +12,11 @@
 namespace tidemill {
 namespace {
 
-// K is walked in passes, so that the inputs of a block of rows stay in L1 while all panels of the
-// call pass over them; panels come from L2, one behind the other, where the next pass waits. What
-// goes by between two uses of an input are the inputs themselves and as much of two panels, and L1
-// forgets what was used longest ago: a third of its 48 KiB is what stays. 256 rows take 0.85 to
-// 0.95 of the time that passes of 40 KiB take (a Xeon whose products wait for L2, weights from
-// memory), 64 rows 0.82 to 0.94, and in int4 0.93 to 1.04.
+// K is walked in passes, so that the inputs of a block of rows stay in L1 (48 KiB) while all panels
+// of the call pass over them; panels come from L2, one behind the other, where the next pass waits.
+// Between two uses of an input go the inputs and as much of two panels, 36 KiB, and some sums. 256
+// rows take 0.85 to 0.95 of the time that passes of 40 KiB take, 64 rows 0.82 to 0.94, in int4 0.93
+// to 1.04 (a Xeon whose products wait for L2, weights from memory).
 constexpr int64_t kInputBytesPerPass = 18 * 1024;
 constexpr int64_t kMaxTilesPerPass = kInputBytesPerPass / (2 * kTileBytes);
 constexpr int64_t tiles_per_pass(int row_tiles) {
@@ -116,6 +115,8 @@ struct Operands {
 
 // A panel that streams beside others, num_panels in all: for the lines from `at` on, those are
 // fetched that lie ahead of them; behind the panel's end, those of the set of panels behind this.
+// (A row of zeros that it ends with is not read, so that one line of the next set is not asked
+// for.)
 template <typename Tiles>
 [[gnu::always_inline]] inline void fetch_stream(const unsigned char* at, int64_t num_lines,
                                                 const unsigned char* panel_end,
