@@ -2,7 +2,7 @@
 // and each is used once. One or two groups after the other, their products, their sums and their
 // scales, straight from the panels: that takes so little of L1 that the processor's own running
 // ahead does better than the passes of integer_loop.h, which are for more rows. Each tile of int8
-// asks for one ahead of it: 0.90 to 0.98 of the time of asking for those of some tiles at a time.
+// asks for one ahead of it: 0.86 to 1.0 of the time of asking for those of some tiles at a time.
 //
 // In an unnamed namespace, as attention_loop.h explains.
 #pragma once

@@ -15,8 +15,8 @@ namespace {
 // K is walked in passes, so that the inputs of a block of rows stay in L1 (48 KiB) while all panels
 // of the call pass over them; panels come from L2, one behind the other, where the next pass waits.
 // Between two uses of an input go the inputs and as much of two panels, 36 KiB, and some sums. 256
-// rows take 0.85 to 0.95 of the time that passes of 40 KiB take, 64 rows 0.82 to 0.94, in int4 0.93
-// to 1.04 (a Xeon whose products wait for L2, weights from memory).
+// rows take 0.68 to 0.96 of the time that passes of 40 KiB take (576 inputs of int8 up to 1.11), 64
+// rows 0.81 to 0.98, int4 0.95 to 1.05 (a Xeon whose products wait for L2, weights from memory).
 constexpr int64_t kInputBytesPerPass = 18 * 1024;
 constexpr int64_t kMaxTilesPerPass = kInputBytesPerPass / (2 * kTileBytes);
 constexpr int64_t tiles_per_pass(int row_tiles) {
@@ -30,8 +30,8 @@ inline int64_t equal_passes(int64_t num_tiles, int64_t per_group, int row_tiles)
   const int64_t num_passes = (num_groups + most_groups - 1) / most_groups;
   return (num_groups + num_passes - 1) / num_passes * per_group;
 }
-// Up to so many rows use each weight once, straight from memory: 32 rows of bf16 take 0.86 of the
-// time that passes take, of int8 0.95 to 0.97 (a Xeon of 480 MiB of L3).
+// Up to so many rows use each weight once, straight from memory: 32 rows of bf16 take 0.84 to 0.90
+// of the time that passes take, of int8 0.93 to 0.99 (the same Xeon).
 constexpr int64_t kStreamRows = 2 * kTileHeight;
 // How far ahead in its panel a stream is fetched.
 constexpr int64_t kStreamBytes = 2048;
