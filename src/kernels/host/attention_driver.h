@@ -37,16 +37,12 @@ class AttentionUnit {
         padded_dim_(padded_head_dim(call.shape.head_dim)),
         state_bytes_(state_bytes(kElementBytes, call.shape.head_dim)) {
     const AttentionShape& shape = call.shape;
-    const int64_t slice = unit / call.plan.num_stacks;
-    const int64_t kv_head = slice / slices_per_kv_head(shape);
     const int64_t group = shape.num_heads / shape.num_kv_heads;
-    const int64_t skipped = slice % slices_per_kv_head(shape) * kTaskQueries;
-    head_ = kv_head * group + skipped;
+    const int64_t skipped = slice_of(unit) % slices_per_kv_head(shape) * kTaskQueries;
+    head_ = kv_head_of(unit) * group + skipped;
     heads_ = std::min(kTaskQueries, group - skipped);
-    const auto k_bytes = static_cast<int64_t>(k_run_bytes(call.cache.type, shape.head_dim));
-    const auto v_bytes = static_cast<int64_t>(v_run_bytes(call.cache.type, shape.head_dim));
-    task_.keys = call.cache.data + kv_head * (k_bytes + v_bytes);
-    task_.values = task_.keys + k_bytes;
+    task_.keys = keys_of(unit);
+    task_.values = task_.keys + k_run_bytes(call.cache.type, shape.head_dim);
     task_.block_stride = static_cast<int64_t>(call.cache.block_stride);
     task_.head_dim = shape.head_dim;
     task_.scale = shape.scale;
@@ -56,6 +52,20 @@ class AttentionUnit {
       q_[query] = row_of(call.q, row) + (head_ + query % heads_) * head_bytes;
       last_[query] = call.rows.positions[row];
       first_[query] = static_cast<int32_t>(first_attended(shape, last_[query]));
+    }
+  }
+
+  // The unit that the lane takes up behind this one.
+  void expect(int64_t unit) {
+    const int64_t row = call_.plan.rows[call_.plan.stacks[unit % call_.plan.num_stacks].begin];
+    const int32_t* ids = call_.rows.block_ids + call_.rows.table_begins[row];
+    const int64_t last = call_.rows.positions[row];
+    const int64_t begin = first_attended(call_.shape, last) / kTokensPerBlock;
+    const int64_t group_end = (begin / kGroupBlocks + 1) * kGroupBlocks;
+    const int64_t end = std::min(group_end, last / kTokensPerBlock + 1);
+    const unsigned char* keys = keys_of(unit);
+    for (int64_t b = begin; b < end; ++b) {
+      task_.behind[task_.num_behind++] = keys + ids[b] * task_.block_stride;
     }
   }
 
@@ -110,6 +120,18 @@ class AttentionUnit {
   }
 
  private:
+  int64_t slice_of(int64_t unit) const { return unit / call_.plan.num_stacks; }
+  int64_t kv_head_of(int64_t unit) const {
+    return slice_of(unit) / slices_per_kv_head(call_.shape);
+  }
+  // Of block 0 of the layer.
+  const unsigned char* keys_of(int64_t unit) const {
+    const int64_t head_dim = call_.shape.head_dim;
+    const size_t head_bytes =
+        k_run_bytes(call_.cache.type, head_dim) + v_run_bytes(call_.cache.type, head_dim);
+    return call_.cache.data + kv_head_of(unit) * static_cast<int64_t>(head_bytes);
+  }
+
   int64_t row_at(int64_t index) const { return call_.plan.rows[stack_.begin + index]; }
 
   // Blocks begin .. end of the sequence of row `index` of the stack, for it and the rows behind it.
@@ -127,6 +149,7 @@ class AttentionUnit {
     task.begin = begin;
     task.end = end;
     task.known_end = std::max<int64_t>(end, last_[query] / kTokensPerBlock + 1);
+    if (index + count < stack_.count) task.num_behind = 0;  // another row's own blocks come first
     switch (call_.cache.type) {
       case DType::kF32:
         return kInner.attention.attend_f32(task);
@@ -159,14 +182,15 @@ void plan_attention(Lane& lane, const AttentionShape& shape, const TokenRows& ro
 }
 
 // What lies between two cuts; `totals` is left with the states of the last unit where that goes on
-// behind `end`.
+// behind `end`. share_end: the unit before which the lane's share ends.
 template <const Inner& kInner>
-void attend_between(const AttentionCall& call, const Cut& begin, const Cut& end,
+void attend_between(const AttentionCall& call, const Cut& begin, const Cut& end, int64_t share_end,
                     unsigned char* totals) {
   using Unit = AttentionUnit<kInner>;
   alignas(64) unsigned char partition_states[Unit::kMaxStatesBytes];
   for (Cut at = begin; at < end; at = {at.unit + 1, 0, 0}) {
     Unit unit(call, at.unit);
+    if (at.unit + 1 < share_end) unit.expect(at.unit + 1);
     const int32_t end_partition = at.partition + call.plan.partitions_behind(at, end);
     const bool has_beginning = at.partition == 0;
     if (unit.num_partitions() == 1) {  // its states are the totals
@@ -208,8 +232,10 @@ void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRow
   const AttentionPlan& plan = attention_plan(memory);
   const AttentionCall call{q, shape, rows, cache, plan, out};
   alignas(64) unsigned char totals[AttentionUnit<kInner>::kMaxStatesBytes];
+  const Cut& end = plan.cuts[lane.index() + 1];
+  const int64_t share_end = end.partition > 0 ? end.unit + 1 : end.unit;
   if (rows.count > 0 && plan.has_cut_unit) {
-    attend_between<kInner>(call, plan.cuts[lane.index()], plan.cuts[lane.index() + 1], totals);
+    attend_between<kInner>(call, plan.cuts[lane.index()], end, share_end, totals);
     if (kInner.end_share != nullptr) kInner.end_share();
     lane.meet();
     merge_cut_unit<kInner>(call, lane.index(), lane.count(), totals);
@@ -218,7 +244,7 @@ void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRow
       return Range{plan.cuts[owner].unit, plan.cuts[owner + 1].unit};
     };
     lane.share_out(share, {.most = 1, .least = 1}, [&](Range units) {
-      attend_between<kInner>(call, {units.begin, 0, 0}, {units.end, 0, 0}, totals);
+      attend_between<kInner>(call, {units.begin, 0, 0}, {units.end, 0, 0}, share_end, totals);
     });
     if (kInner.end_share != nullptr) kInner.end_share();
   }

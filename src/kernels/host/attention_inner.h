@@ -42,15 +42,19 @@ constexpr int64_t state_bytes(int64_t element_bytes, int64_t head_dim) {
 // once for all of them; a query's bits depend neither on the others nor on how blocks were dealt to
 // tasks.
 struct AttentionTask {
-  int64_t num_queries;        // 1 .. kTaskQueries
-  const void* const* q;       // of each query: head_dim elements of the cache's type, or floats
-                              // where that is int8
-  const int32_t* first;       // positions first .. last are attended; neither falls from one query
-  const int32_t* last;        // to the next
-  unsigned char* states;      // of the partition, one behind the other
-  const int32_t* block_ids;   // of the sequence
-  int64_t begin, end;         // blocks of the sequence
-  int64_t known_end;          // blocks before it may be read ahead
+  int64_t num_queries;       // 1 .. kTaskQueries
+  const void* const* q;      // of each query: head_dim elements of the cache's type, or floats
+                             // where that is int8
+  const int32_t* first;      // positions first .. last are attended; neither falls from one query
+  const int32_t* last;       // to the next
+  unsigned char* states;     // of the partition, one behind the other
+  const int32_t* block_ids;  // of the sequence
+  int64_t begin, end;        // blocks of the sequence
+  int64_t known_end;         // of what is known of the sequence: blocks that come next, if any
+  // Keys of what the lane reads behind those: blocks of the next queries' sequence, at most a
+  // group. May be asked for ahead; none, where that is not known.
+  const unsigned char* behind[kGroupBlocks];
+  int64_t num_behind;
   const unsigned char* keys;  // of this kv head in block 0 of the layer
   const unsigned char* values;
   int64_t block_stride;  // bytes

@@ -81,12 +81,23 @@ inline void store_tile(const QueryTile& tile) {
   }
 }
 
+inline const unsigned char* keys_at(const AttentionTask& task, int64_t index) {
+  return task.keys + task.block_ids[index] * task.block_stride;
+}
+
+// Of the block that is read as the index-th, this task's or one behind it. Null: not known.
+inline const unsigned char* keys_ahead(const AttentionTask& task, int64_t index) {
+  if (index < task.known_end) return keys_at(task, index);
+  const int64_t behind = index - task.known_end;
+  return behind < task.num_behind ? task.behind[behind] : nullptr;
+}
+
 // `distance`: which block behind it is fetched while this one is read.
 inline Block block_at(const AttentionTask& task, int64_t index, int64_t distance = 1) {
-  const int64_t offset = task.block_ids[index] * task.block_stride;
-  const int64_t ahead = index + distance;
-  const int64_t next = ahead < task.known_end ? task.block_ids[ahead] * task.block_stride : offset;
-  return {index * kTokensPerBlock, task.keys + offset, task.values + offset, next - offset};
+  const unsigned char* keys = keys_at(task, index);
+  const unsigned char* next = keys_ahead(task, index + distance);
+  return {index * kTokensPerBlock, keys, keys + (task.values - task.keys),
+          next == nullptr ? 0 : next - keys};
 }
 
 // The tile's queries that attend to any position of a block, or of more tokens: neither bound ever

@@ -105,20 +105,16 @@ class TileWalk {
     add_values<kFetches>();
   }
 
-  // What the next steps read: the keys of the group behind, and then this one's values.
+  // What the group behind reads: keys, and values that stand behind them.
   void fetch_for(const TileStep& step) {
     fetching_.clear();
-    const int64_t key_lines = (task_.head_dim + 1) / 2 * 2;
-    for (int64_t b = 0; b < step.group->count; ++b) {
-      fetching_.add(step.group->next_keys[b], key_lines);
-    }
-    for (int64_t b = step.begin; b < step.end; ++b) {
-      fetching_.add(step.group->values[b], padded_head_dim(task_.head_dim));
-    }
+    if (step.group->num_next == 0) return;
+    const int64_t run_lines = 2 * half_bytes_ / 64 + padded_head_dim(task_.head_dim);
+    fetching_.set(step.group->next_keys, step.group->num_next, run_lines);
     const int64_t loads_per_block = (task_.head_dim + 31) / 32 * 2;
     const int64_t num_loads =
         (step.end - step.begin) * loads_per_block + (current_.end - current_.begin) * columns_;
-    lines_per_load_ = (fetching_.num_lines() + num_loads - 1) / num_loads;
+    lines_per_load_ = (run_lines + num_loads - 1) / num_loads;
   }
 
   // Scores of a step, not yet scaled: a tile of sums for each half of a block. A portion is half a

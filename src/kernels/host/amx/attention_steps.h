@@ -21,7 +21,9 @@ struct Group {
   int64_t count;     // of blocks
   const unsigned char* keys[kGroupBlocks];
   const unsigned char* values[kGroupBlocks];
-  const unsigned char* next_keys[kGroupBlocks];  // of as many blocks behind the group, or null
+  // Of the group that is read behind it, as far as that is known.
+  const unsigned char* next_keys[kGroupBlocks];
+  int64_t num_next;
 
   int64_t position_of(int64_t block) const { return position + block * kTokensPerBlock; }
 };
@@ -47,13 +49,12 @@ inline Group group_at(const AttentionTask& task, int64_t begin) {
   group.position = begin * kTokensPerBlock;
   group.count = end - begin;
   for (int64_t b = 0; b < group.count; ++b) {
-    const int64_t offset = task.block_ids[begin + b] * task.block_stride;
-    const int64_t later = end + b;
-    group.keys[b] = task.keys + offset;
-    group.values[b] = task.values + offset;
-    group.next_keys[b] =
-        later < task.known_end ? task.keys + task.block_ids[later] * task.block_stride : nullptr;
+    group.keys[b] = keys_at(task, begin + b);
+    group.values[b] = group.keys[b] + (task.values - task.keys);
   }
+  const int64_t known = end < task.known_end ? task.known_end - end : task.num_behind;
+  group.num_next = known < kGroupBlocks ? known : kGroupBlocks;
+  for (int64_t b = 0; b < group.num_next; ++b) group.next_keys[b] = keys_ahead(task, end + b);
   return group;
 }
 
@@ -119,44 +120,38 @@ inline void pack_queries(const AttentionTask& task, const QueryTile& tile, unsig
 }
 
 // Lines that are wanted in L2, to be asked for little by little: in a burst they would hold up
-// everything else. A line of each run in turn: memory gives several streams more than one.
+// everything else. A line of each run in turn: memory gives several streams more than one. Few
+// instructions for each line, which would otherwise take longer than tiles and vectors do.
 class LineQueue {
  public:
-  void clear() { num_runs_ = run_ = 0, line_ = num_lines_ = 0; }
-  int64_t num_lines() const { return num_lines_; }
+  void clear() { line_ = num_lines_ = 0; }
 
-  // Null: nothing.
-  void add(const unsigned char* from, int64_t num_lines) {
-    if (from == nullptr) return;
-    runs_[num_runs_++] = {from, num_lines};
-    num_lines_ += num_lines;
+  // Runs of as many lines each; 1 to kGroupBlocks of them.
+  void set(const unsigned char* const* runs, int64_t num_runs, int64_t num_lines) {
+    for (int64_t i = 0; i < kGroupBlocks; ++i) runs_[i] = runs[i < num_runs ? i : num_runs - 1];
+    line_ = 0;
+    num_lines_ = num_lines;
   }
 
-  void fetch(int64_t num_lines) {
-    if (num_lines > num_lines_) num_lines = num_lines_;
-    num_lines_ -= num_lines;
-    while (num_lines > 0) {
-      const Run& run = runs_[run_];
-      if (line_ < run.num_lines) {
-        prefetch(run.from + line_ * 64);
-        --num_lines;
-      }
-      if (++run_ == num_runs_) {
-        run_ = 0;
-        ++line_;
-      }
+  // Of each run.
+  [[gnu::always_inline]] void fetch(int64_t num_lines) {
+    static_assert(kGroupBlocks == 4);
+    const unsigned char *a = runs_[0], *b = runs_[1], *c = runs_[2], *d = runs_[3];
+    const int64_t left = num_lines_ - line_;
+    const int64_t end = line_ + (num_lines < left ? num_lines : left);
+    for (int64_t line = line_; line < end; ++line) {
+      prefetch(a + line * 64);
+      prefetch(b + line * 64);
+      prefetch(c + line * 64);
+      prefetch(d + line * 64);
     }
+    line_ = end;
   }
 
  private:
-  struct Run {
-    const unsigned char* from;
-    int64_t num_lines;
-  };
-  Run runs_[2 * kGroupBlocks];
-  int64_t num_runs_ = 0;
-  int64_t run_ = 0, line_ = 0;  // what is next
-  int64_t num_lines_ = 0;       // that were not asked for
+  const unsigned char* runs_[kGroupBlocks];
+  int64_t line_ = 0;  // what is next
+  int64_t num_lines_ = 0;
 };
 
 }  // namespace
