@@ -74,7 +74,10 @@ class IntegerStream {
   static constexpr int kPanels = 4 / kRowTiles;
   using TilePlan = Plan<kRowTiles, kPanels>;
   static constexpr int64_t kGroupsAtOnce = 2;
-  static constexpr int64_t kTurnedGroups = 20;  // whose scales of inputs all panels use
+  // Whose scales of inputs are kept turned: all, where there are no more, for all sets of panels;
+  // else some that follow each other.
+  static constexpr int64_t kTurnedGroups = 96;
+  static constexpr int64_t kTurnedInTurn = 20;
   // Of a panel: int4 that is unpacked, and in how many tiles two groups go together.
   static constexpr int64_t kTilesAtOnce = Weights::kPacked ? 8 / kPanels : 4;
 
@@ -208,7 +211,8 @@ class IntegerStream {
     const int64_t first = batch.first;
     if (first < turned_.first || first + batch.count > turned_.first + turned_.count) {
       const int64_t left = num_groups_ - first;
-      turned_ = {first, left < kTurnedGroups ? left : kTurnedGroups};
+      const int64_t most = num_groups_ <= kTurnedGroups ? kTurnedGroups : kTurnedInTurn;
+      turned_ = {first, left < most ? left : most};
       inputs_.turn(product_, rows, turned_);
     }
     add_scaled_block<Weights::kMiddle, V>(
