@@ -56,12 +56,14 @@ class TileWalk {
       finish();
       shape_for(step.num_queries());
     }
-    round_scores();
     if (step.fetches) {
       fetch_for(step);
+      fetching_.fetch(kLinesBefore);
+      round_scores();
       multiply_with<true>(step);
       fetching_.fetch(INT64_MAX);
     } else {
+      round_scores();
       multiply_with<false>(step);
     }
     current_ = step;
@@ -75,6 +77,8 @@ class TileWalk {
   }
 
  private:
+  // Asked for of each run while nothing but vectors is worked on: as many as a core can wait for.
+  static constexpr int64_t kLinesBefore = 16 / kGroupBlocks;
   static constexpr int64_t kSumFloats = kTileBytes / 4;                   // of a tile of sums
   static constexpr int64_t kScoreFloats = 2 * kGroupBlocks * kSumFloats;  // of a tile of queries
   template <int kTiles>
