@@ -39,10 +39,16 @@ class IntegerProduct {
       Pass pass;
       begin_pass(walk, per_pass, pass);
       if constexpr (Weights::kPacked) unpack_pass(pass);
+      Fetcher fetcher{.next = pass.next,
+                      .panel_stride = product_.panel_stride,
+                      .num_panels = product_.num_panels,
+                      .num_rows = pass.num_rows,
+                      .num_steps = pass.num_tiles * num_blocks<kRowTiles, kPanels>(
+                                                        product_.num_panels, product_.num_rows),
+                      .credit = 0};
       each_kind_of_block<kRowTiles, kPanels>(
           product_.num_rows, [&](auto row_tiles, auto panels, const RowBlocks& rows) {
-            sweep<row_tiles.value, panels.value>(pass, rows);
-            pass.next = nullptr;
+            sweep<row_tiles.value, panels.value>(pass, rows, fetcher);
           });
     }
   }
@@ -85,15 +91,9 @@ class IntegerProduct {
   }
 
   template <int kRowTiles, int kPanels>
-  void sweep(const Pass& pass, const RowBlocks& rows) {
+  void sweep(const Pass& pass, const RowBlocks& rows, Fetcher& fetcher) {
     using TilePlan = Plan<kRowTiles, kPanels>;
     tiles_.configure(TilePlan::shapes(rows.last_rows, tile_inputs_ / 4));
-    Fetcher fetcher{.next = pass.next,
-                    .panel_stride = product_.panel_stride,
-                    .num_panels = product_.num_panels,
-                    .num_rows = pass.num_rows,
-                    .num_steps = pass.num_tiles * num_blocks<kPanels>(product_.num_panels, rows),
-                    .credit = 0};
     constexpr int64_t kBlockRows = kRowTiles * kTileHeight;
     for (int64_t b = 0; b < rows.count; ++b) {
       const Part block{rows.first_row + b * kBlockRows, kBlockRows - kTileHeight + rows.last_rows};

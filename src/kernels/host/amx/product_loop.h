@@ -22,22 +22,15 @@ struct Bf16Dot {
 
 struct Bf16Pass {
   int64_t first_tile, num_tiles;
-  const unsigned char* next;  // where the panels of the next pass begin; null: nothing is wanted
   bool streams;
 };
 
 template <int kRowTiles, int kPanels, typename Tiles>
 void sweep_bf16(Tiles& tiles, const ProductTile& product, const Bf16Pass& pass,
-                const RowBlocks& rows) {
+                const RowBlocks& rows, Fetcher& fetcher) {
   using TilePlan = Plan<kRowTiles, kPanels>;
   constexpr int64_t kSumsStride = kTilePanels * 64;
   tiles.configure(TilePlan::shapes(rows.last_rows, kTileHeight));
-  Fetcher fetcher{.next = pass.next,
-                  .panel_stride = product.panel_stride,
-                  .num_panels = product.num_panels,
-                  .num_rows = kTileHeight,
-                  .num_steps = num_blocks<kPanels>(product.num_panels, rows),
-                  .credit = 0};
   for (int64_t b = 0; b < rows.count; ++b) {
     const int64_t row = rows.first_row + b * kRowTiles * kTileHeight;
     each_set_of_panels<kPanels>(product.num_panels, [&](auto used, int64_t panel) {
@@ -83,16 +76,20 @@ void multiply_bf16(Blocking blocking, Tiles& tiles, const ProductTile& product) 
     const int64_t per_pass = streams ? num_tiles : equal_passes(num_tiles, 1, row_tiles.value);
     for (int64_t first = 0; first < num_tiles; first += per_pass) {
       const int64_t left = num_tiles - first;
-      Bf16Pass pass{first, left < per_pass ? left : per_pass, nullptr, streams};
-      if (left > per_pass) {
-        pass.next = product.panels + (first + per_pass) * kTileBytes;
-      } else if (!streams) {
-        pass.next = product.ahead;
-      }
+      const Bf16Pass pass{first, left < per_pass ? left : per_pass, streams};
+      const unsigned char* next = streams ? nullptr : product.ahead;
+      if (left > per_pass) next = product.panels + (first + per_pass) * kTileBytes;
+      Fetcher fetcher{.next = next,
+                      .panel_stride = product.panel_stride,
+                      .num_panels = product.num_panels,
+                      .num_rows = kTileHeight,
+                      .num_steps = num_blocks<row_tiles.value, panels.value>(product.num_panels,
+                                                                             product.num_rows),
+                      .credit = 0};
       each_kind_of_block<row_tiles.value, panels.value>(
           product.num_rows, [&](auto tiles_of_rows, auto panels_at_once, const RowBlocks& rows) {
-            sweep_bf16<tiles_of_rows.value, panels_at_once.value>(tiles, product, pass, rows);
-            pass.next = nullptr;
+            sweep_bf16<tiles_of_rows.value, panels_at_once.value>(tiles, product, pass, rows,
+                                                                  fetcher);
           });
     }
   });

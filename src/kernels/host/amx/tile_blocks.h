@@ -262,9 +262,13 @@ void each_set_of_panels(int64_t num_panels, const Set& set) {
 }
 
 // How often those two make a step for each B tile of a panel: what a Fetcher is told.
-template <int kPanels>
-int64_t num_blocks(int64_t num_panels, const RowBlocks& rows) {
-  return (num_panels / kPanels + num_panels % kPanels) * rows.count;
+template <int kRowTiles, int kPanels>
+int64_t num_blocks(int64_t num_panels, int64_t num_rows) {
+  int64_t count = 0;
+  each_kind_of_block<kRowTiles, kPanels>(num_rows, [&](auto, auto panels, const RowBlocks& rows) {
+    count += (num_panels / panels.value + num_panels % panels.value) * rows.count;
+  });
+  return count;
 }
 
 // multiply(Index<row tiles>, Index<panels>).
