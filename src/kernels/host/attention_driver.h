@@ -55,18 +55,12 @@ class AttentionUnit {
     }
   }
 
-  // The unit that the lane takes up behind this one.
+  // Lets the last tasks ask for the keys that `unit` begins with: the lane takes it up next.
   void expect(int64_t unit) {
     const int64_t row = call_.plan.rows[call_.plan.stacks[unit % call_.plan.num_stacks].begin];
-    const int32_t* ids = call_.rows.block_ids + call_.rows.table_begins[row];
     const int64_t last = call_.rows.positions[row];
     const int64_t begin = first_attended(call_.shape, last) / kTokensPerBlock;
-    const int64_t group_end = (begin / kGroupBlocks + 1) * kGroupBlocks;
-    const int64_t end = std::min(group_end, last / kTokensPerBlock + 1);
-    const unsigned char* keys = keys_of(unit);
-    for (int64_t b = begin; b < end; ++b) {
-      task_.behind[task_.num_behind++] = keys + ids[b] * task_.block_stride;
-    }
+    expected_ = first_group(keys_of(unit), row, begin, last / kTokensPerBlock + 1);
   }
 
   int64_t num_queries() const { return stack_.count * heads_; }
@@ -80,18 +74,12 @@ class AttentionUnit {
 
   // States of the unit's partition: what the queries that attend to it see in its blocks.
   void attend(int32_t partition, unsigned char* states) {
-    const int64_t index = stack_.first_partition + partition;
-    const int64_t begin = index * kPartitionBlocks;
-    const int64_t end = begin + kPartitionBlocks;
     clear(states);
-    const int64_t shared_begin = std::max<int64_t>(begin, first_[0] / kTokensPerBlock);
-    const int64_t shared_end = std::min<int64_t>(end, stack_.shared);
-    attend_blocks(0, stack_.count, shared_begin, shared_end, states);
-    for (int64_t i = 0; i < stack_.count; ++i) {
-      const int64_t first_block = first_[i * heads_] / kTokensPerBlock;
-      const int64_t own_begin = std::max({begin, first_block, int64_t{stack_.shared}});
-      const int64_t own_end = std::min<int64_t>(end, last_[i * heads_] / kTokensPerBlock + 1);
-      attend_blocks(i, 1, own_begin, own_end, states);
+    for (Part part = part_from(0, partition); is_part(part);) {
+      const Part next = part_from(part.number + 1, partition);
+      const bool is_last = !is_part(next) && partition + 1 < num_partitions();
+      attend_part(part, is_last ? part_from(0, partition + 1) : next, states);
+      part = next;
     }
   }
 
@@ -134,22 +122,62 @@ class AttentionUnit {
 
   int64_t row_at(int64_t index) const { return call_.plan.rows[stack_.begin + index]; }
 
-  // Blocks begin .. end of the sequence of row `index` of the stack, for it and the rows behind it.
-  void attend_blocks(int64_t index, int64_t count, int64_t begin, int64_t end,
-                     unsigned char* states) {
-    if (begin >= end) return;
+  // Blocks of a partition that a task reads.
+  struct Part {
+    int64_t number;  // 0: what all rows read in common; i: what the i-th of them reads alone
+    int64_t begin, end;
+  };
+  static int64_t index_in_stack(const Part& part) { return part.number == 0 ? 0 : part.number - 1; }
+
+  Part part_at(int64_t number, int32_t partition) const {
+    const int64_t begin = (stack_.first_partition + partition) * kPartitionBlocks;
+    const int64_t end = begin + kPartitionBlocks;
+    const int64_t query = index_in_stack({number, 0, 0}) * heads_;
+    const int64_t first_block = first_[query] / kTokensPerBlock;
+    const int64_t shared = stack_.shared;
+    if (number == 0) return {number, std::max(begin, first_block), std::min(end, shared)};
+    const int64_t end_block = last_[query] / kTokensPerBlock + 1;
+    return {number, std::max({begin, first_block, shared}), std::min(end, end_block)};
+  }
+
+  // The first one from `number` on that has blocks, or none.
+  Part part_from(int64_t number, int32_t partition) const {
+    for (; number <= stack_.count; ++number) {
+      const Part part = part_at(number, partition);
+      if (part.begin < part.end) return part;
+    }
+    return {number, 0, 0};
+  }
+  bool is_part(const Part& part) const { return part.number <= stack_.count; }
+
+  // Of blocks begin .. end of a row's sequence. `keys`: of block 0.
+  GroupKeys first_group(const unsigned char* keys, int64_t row, int64_t begin, int64_t end) const {
+    const int32_t* ids = call_.rows.block_ids + call_.rows.table_begins[row];
+    const int64_t group_end = std::min(end, (begin / kGroupBlocks + 1) * kGroupBlocks);
+    GroupKeys group{};
+    for (int64_t block = begin; block < group_end; ++block) {
+      group.of_block[group.count++] = keys + ids[block] * task_.block_stride;
+    }
+    return group;
+  }
+
+  // `next`: the part behind it, if there is one in the unit.
+  void attend_part(const Part& part, const Part& next, unsigned char* states) {
+    const int64_t index = index_in_stack(part);
     const int64_t query = index * heads_;
     AttentionTask task = task_;
-    task.num_queries = count * heads_;
+    task.num_queries = (part.number == 0 ? stack_.count : 1) * heads_;
     task.q = q_ + query;
     task.first = first_ + query;
     task.last = last_ + query;
     task.states = states + query * state_bytes_;
     task.block_ids = call_.rows.block_ids + call_.rows.table_begins[row_at(index)];
-    task.begin = begin;
-    task.end = end;
-    task.known_end = std::max<int64_t>(end, last_[query] / kTokensPerBlock + 1);
-    if (index + count < stack_.count) task.num_behind = 0;  // another row's own blocks come first
+    task.begin = part.begin;
+    task.end = part.end;
+    task.sequence_end = std::max<int64_t>(stack_.shared, last_[query] / kTokensPerBlock + 1);
+    task.next = is_part(next)
+                    ? first_group(task_.keys, row_at(index_in_stack(next)), next.begin, next.end)
+                    : expected_;
     switch (call_.cache.type) {
       case DType::kF32:
         return kInner.attention.attend_f32(task);
@@ -167,6 +195,7 @@ class AttentionUnit {
   int64_t head_;
   int64_t heads_;
   AttentionTask task_{};
+  GroupKeys expected_{};  // of the unit behind this one
   const void* q_[kTaskQueries];
   int32_t first_[kTaskQueries];
   int32_t last_[kTaskQueries];
@@ -182,15 +211,15 @@ void plan_attention(Lane& lane, const AttentionShape& shape, const TokenRows& ro
 }
 
 // What lies between two cuts; `totals` is left with the states of the last unit where that goes on
-// behind `end`. share_end: the unit before which the lane's share ends.
+// behind `end`. known_end: behind the last unit of those that the lane is known to take in turn.
 template <const Inner& kInner>
-void attend_between(const AttentionCall& call, const Cut& begin, const Cut& end, int64_t share_end,
+void attend_between(const AttentionCall& call, const Cut& begin, const Cut& end, int64_t known_end,
                     unsigned char* totals) {
   using Unit = AttentionUnit<kInner>;
   alignas(64) unsigned char partition_states[Unit::kMaxStatesBytes];
   for (Cut at = begin; at < end; at = {at.unit + 1, 0, 0}) {
     Unit unit(call, at.unit);
-    if (at.unit + 1 < share_end) unit.expect(at.unit + 1);
+    if (at.unit + 1 < known_end) unit.expect(at.unit + 1);
     const int32_t end_partition = at.partition + call.plan.partitions_behind(at, end);
     const bool has_beginning = at.partition == 0;
     if (unit.num_partitions() == 1) {  // its states are the totals
@@ -232,10 +261,9 @@ void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRow
   const AttentionPlan& plan = attention_plan(memory);
   const AttentionCall call{q, shape, rows, cache, plan, out};
   alignas(64) unsigned char totals[AttentionUnit<kInner>::kMaxStatesBytes];
-  const Cut& end = plan.cuts[lane.index() + 1];
-  const int64_t share_end = end.partition > 0 ? end.unit + 1 : end.unit;
   if (rows.count > 0 && plan.has_cut_unit) {
-    attend_between<kInner>(call, plan.cuts[lane.index()], end, share_end, totals);
+    const Cut& end = plan.cuts[lane.index() + 1];
+    attend_between<kInner>(call, plan.cuts[lane.index()], end, plan.end_unit(lane.index()), totals);
     if (kInner.end_share != nullptr) kInner.end_share();
     lane.meet();
     merge_cut_unit<kInner>(call, lane.index(), lane.count(), totals);
@@ -244,7 +272,9 @@ void attention(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRow
       return Range{plan.cuts[owner].unit, plan.cuts[owner + 1].unit};
     };
     lane.share_out(share, {.most = 1, .least = 1}, [&](Range units) {
-      attend_between<kInner>(call, {units.begin, 0, 0}, {units.end, 0, 0}, share_end, totals);
+      const bool is_own = units.begin >= plan.cuts[lane.index()].unit;
+      const int64_t known_end = is_own ? plan.end_unit(lane.index()) : units.end;
+      attend_between<kInner>(call, {units.begin, 0, 0}, {units.end, 0, 0}, known_end, totals);
     });
     if (kInner.end_share != nullptr) kInner.end_share();
   }

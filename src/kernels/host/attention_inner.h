@@ -38,23 +38,27 @@ constexpr int64_t state_bytes(int64_t element_bytes, int64_t head_dim) {
   return (kStateHeader + padded_head_dim(head_dim)) * element_bytes;
 }
 
+// Keys of blocks that are read as a group.
+struct GroupKeys {
+  const unsigned char* of_block[kGroupBlocks];
+  int64_t count;
+};
+
 // Queries that share a kv head, over blocks of a partition that they share, too. A block is read
 // once for all of them; a query's bits depend neither on the others nor on how blocks were dealt to
 // tasks.
 struct AttentionTask {
-  int64_t num_queries;       // 1 .. kTaskQueries
-  const void* const* q;      // of each query: head_dim elements of the cache's type, or floats
-                             // where that is int8
-  const int32_t* first;      // positions first .. last are attended; neither falls from one query
-  const int32_t* last;       // to the next
-  unsigned char* states;     // of the partition, one behind the other
-  const int32_t* block_ids;  // of the sequence
-  int64_t begin, end;        // blocks of the sequence
-  int64_t known_end;         // of what is known of the sequence: blocks that come next, if any
-  // Keys of what the lane reads behind those: blocks of the next queries' sequence, at most a
-  // group. May be asked for ahead; none, where that is not known.
-  const unsigned char* behind[kGroupBlocks];
-  int64_t num_behind;
+  int64_t num_queries;        // 1 .. kTaskQueries
+  const void* const* q;       // of each query: head_dim elements of the cache's type, or floats
+                              // where that is int8
+  const int32_t* first;       // positions first .. last are attended; neither falls from one query
+  const int32_t* last;        // to the next
+  unsigned char* states;      // of the partition, one behind the other
+  const int32_t* block_ids;   // of the sequence
+  int64_t begin, end;         // blocks of the sequence
+  int64_t sequence_end;       // of all that the queries attend to, in this partition or behind it
+  GroupKeys next;             // what the lane reads behind the task, as far as it is known: may be
+                              // asked for ahead. Values follow keys as they do here
   const unsigned char* keys;  // of this kv head in block 0 of the layer
   const unsigned char* values;
   int64_t block_stride;  // bytes

@@ -85,11 +85,11 @@ inline const unsigned char* keys_at(const AttentionTask& task, int64_t index) {
   return task.keys + task.block_ids[index] * task.block_stride;
 }
 
-// Of the block that is read as the index-th, this task's or one behind it. Null: not known.
+// Keys of a block of the task, or, from its end on, of what is read next. Null: not known.
 inline const unsigned char* keys_ahead(const AttentionTask& task, int64_t index) {
-  if (index < task.known_end) return keys_at(task, index);
-  const int64_t behind = index - task.known_end;
-  return behind < task.num_behind ? task.behind[behind] : nullptr;
+  if (index < task.end) return keys_at(task, index);
+  const int64_t behind = index - task.end;
+  return behind < task.next.count ? task.next.of_block[behind] : nullptr;
 }
 
 // `distance`: which block behind it is fetched while this one is read.

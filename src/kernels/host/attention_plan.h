@@ -49,6 +49,11 @@ struct AttentionPlan {
   Cut* cuts;  // lane i has what lies between cuts i and i + 1
   unsigned char* slots;
 
+  // The unit behind a lane's last, of which it may have only the beginning.
+  int64_t end_unit(int lane) const {
+    return cuts[lane + 1].partition > 0 ? cuts[lane + 1].unit + 1 : cuts[lane + 1].unit;
+  }
+
   // Partitions of the unit that lie between its cut at `from` and the next one; `to` is the cut
   // behind `from`.
   int32_t partitions_behind(const Cut& from, const Cut& to) const {

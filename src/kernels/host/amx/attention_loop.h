@@ -77,7 +77,8 @@ class TileWalk {
   }
 
  private:
-  // Asked for of each run while nothing but vectors is worked on: as many as a core can wait for.
+  // Lines of each run that are asked for before scores are rounded, which takes none from L2: as
+  // many as a core can wait for.
   static constexpr int64_t kLinesBefore = 16 / kGroupBlocks;
   static constexpr int64_t kSumFloats = kTileBytes / 4;                   // of a tile of sums
   static constexpr int64_t kScoreFloats = 2 * kGroupBlocks * kSumFloats;  // of a tile of queries
@@ -109,12 +110,12 @@ class TileWalk {
     add_values<kFetches>();
   }
 
-  // What the group behind reads: keys, and values that stand behind them.
+  // What is read next: a group's keys, and its values, which follow them.
   void fetch_for(const TileStep& step) {
     fetching_.clear();
-    if (step.group->num_next == 0) return;
-    const int64_t run_lines = 2 * half_bytes_ / 64 + padded_head_dim(task_.head_dim);
-    fetching_.set(step.group->next_keys, step.group->num_next, run_lines);
+    if (step.group->next.count == 0) return;
+    const int64_t run_lines = (task_.values - task_.keys) / 64 + padded_head_dim(task_.head_dim);
+    fetching_.set(step.group->next, run_lines);
     const int64_t loads_per_block = (task_.head_dim + 31) / 32 * 2;
     const int64_t num_loads =
         (step.end - step.begin) * loads_per_block + (current_.end - current_.begin) * columns_;
@@ -383,8 +384,8 @@ class TileWalk {
   Tiles tiles_;
   int64_t shaped_for_ = 0;  // queries; 0: tiles have no shapes yet
   TileStep current_;        // its scores are there, its values are not added yet
-  LineQueue fetching_;
-  int64_t lines_per_load_ = 0;
+  LineQueue<Tiles> fetching_;
+  int64_t lines_per_load_ = 0;  // of each run
   alignas(64) float scores_[kMaxStepTiles * kScoreFloats];
   alignas(64) unsigned char probabilities_[kMaxStepTiles * kGroupBlocks * kTileBytes];
 };
@@ -402,8 +403,8 @@ template <typename Tiles>
 void attend_on_tiles(const AttentionTask& task) {
   const int64_t num_tiles = (task.num_queries + kTile - 1) / kTile;
   const int64_t most = max_step_tiles(task.head_dim);
-  const int64_t known_bytes = task.known_end * kTokensPerBlock * task.head_dim * 4;
-  const bool is_far = num_tiles == 1 || known_bytes > kFarBytes;
+  const int64_t sequence_bytes = task.sequence_end * kTokensPerBlock * task.head_dim * 4;
+  const bool is_far = num_tiles == 1 || sequence_bytes > kFarBytes;
   QueryTile tiles[kTaskTiles];
   alignas(64) unsigned char packed[kTaskTiles * kPackedBytes];
   for (int64_t t = 0; t < num_tiles; ++t) {

@@ -67,7 +67,7 @@ class Task {
               .block_ids = ids_.data(),
               .begin = shape_.begin,
               .end = shape_.end,
-              .known_end = shape_.end,
+              .sequence_end = shape_.end,
               .keys = keys,
               .values = keys + k_bytes_,
               .block_stride = k_bytes_ + v_bytes_,
