@@ -72,6 +72,35 @@ class Cache {
   KvLayer layer_;
 };
 
+// Rows of sequences, each of which has a table of its own.
+class SequenceRows {
+ public:
+  // Rows first .. first + count of one more, whose first `shared` blocks are those of the first.
+  void add(int32_t first, int32_t count, int32_t shared) {
+    const auto begin = static_cast<int32_t>(block_ids_.size());
+    for (int32_t i = 0; i < count; ++i) {
+      positions_.push_back(first + i);
+      table_begins_.push_back(begin);
+    }
+    num_blocks_ = std::max(num_blocks_, shared);
+    for (int32_t b = 0; b <= (first + count - 1) / kTokensPerBlock; ++b) {
+      block_ids_.push_back(b < shared ? b : num_blocks_++);
+    }
+  }
+
+  TokenRows view() const {
+    return {.count = static_cast<int64_t>(positions_.size()),
+            .positions = positions_.data(),
+            .table_begins = table_begins_.data(),
+            .block_ids = block_ids_.data()};
+  }
+  int32_t num_blocks() const { return num_blocks_; }
+
+ private:
+  std::vector<int32_t> positions_, table_begins_, block_ids_;
+  int32_t num_blocks_ = 0;
+};
+
 inline AttentionShape shape_of(int64_t head_dim, int64_t heads, int64_t kv_heads,
                                int64_t window = 0) {
   return {.num_heads = heads,

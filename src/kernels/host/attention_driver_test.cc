@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <numeric>
 #include <vector>
 
 #include "kernels/attention_cases.h"
@@ -43,39 +42,25 @@ constexpr Inner kNoting = [] {
   return inner;
 }();
 
-// Rows of sequences, each with a table of its own.
 struct Step {
-  std::vector<int32_t> positions, table_begins, block_ids;
-  int32_t next_id = 0;
+  test::SequenceRows sequences;
 
-  // Rows first .. first + count of a sequence whose first blocks are those of the step's first.
   Step& add(int32_t first, int32_t count, int32_t shared = 0) {
-    const auto begin = static_cast<int32_t>(block_ids.size());
-    for (int32_t i = 0; i < count; ++i) {
-      positions.push_back(first + i);
-      table_begins.push_back(begin);
-    }
-    for (int32_t b = 0; b <= (first + count - 1) / kTokensPerBlock; ++b) {
-      block_ids.push_back(b < shared ? block_ids[static_cast<size_t>(b)] : next_id++);
-    }
+    sequences.add(first, count, shared);
     return *this;
   }
 
   // What each lane's tasks note.
   std::vector<std::vector<Noted>> attend(const AttentionShape& shape, int lanes) const {
-    const auto count = static_cast<int64_t>(positions.size());
-    const TokenRows rows{.count = count,
-                         .positions = positions.data(),
-                         .table_begins = table_begins.data(),
-                         .block_ids = block_ids.data()};
-    const test::Cache cache(DType::kF32, shape, std::max(1, next_id), 0.0f);
-    const int64_t end = 1 + std::accumulate(positions.begin(), positions.end(), 0);
-    const Buffer buffer =
-        select_kernels("reference")
-            .allocate(static_cast<size_t>(attention_memory_bytes(shape, count, end)));
+    constexpr int64_t kMaxPositions = 2048;
+    const TokenRows rows = sequences.view();
+    const test::Cache cache(DType::kF32, shape, std::max(1, sequences.num_blocks()), 0.0f);
+    const Buffer buffer = select_kernels("reference")
+                              .allocate(static_cast<size_t>(
+                                  attention_memory_bytes(shape, rows.count, kMaxPositions)));
     const AttentionMemory memory{buffer.data(), static_cast<int64_t>(buffer.bytes())};
-    test::OwnedTensor q(DType::kF32, count, shape.num_heads * shape.head_dim);
-    test::OwnedTensor out(DType::kF32, count, shape.num_heads * shape.head_dim);
+    test::OwnedTensor q(DType::kF32, rows.count, shape.num_heads * shape.head_dim);
+    test::OwnedTensor out(DType::kF32, rows.count, shape.num_heads * shape.head_dim);
     std::vector<std::vector<Noted>> of_lanes(static_cast<size_t>(lanes));
     test::on_lanes(lanes, [&](Lane& lane) {
       noted = &of_lanes[static_cast<size_t>(lane.index())];

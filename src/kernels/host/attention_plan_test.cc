@@ -6,36 +6,19 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/attention_cases.h"
 #include "kernels/select.h"
 
 namespace tidemill::host {
 namespace {
 
-// A step: rows with positions in tables; and memory for its plan.
 struct Step {
-  std::vector<int32_t> positions;
-  std::vector<int32_t> table_begins;
-  std::vector<int32_t> block_ids;
   AttentionShape shape;
+  test::SequenceRows sequences;
 
-  TokenRows rows() const {
-    return {.count = static_cast<int64_t>(positions.size()),
-            .positions = positions.data(),
-            .table_begins = table_begins.data(),
-            .block_ids = block_ids.data()};
-  }
-
-  // Rows first .. first + count of a sequence with a table of its own, whose first `shared` blocks
-  // are those of every other.
+  TokenRows rows() const { return sequences.view(); }
   Step& add(int32_t first, int32_t count, int32_t shared = 0) {
-    const auto begin = static_cast<int32_t>(block_ids.size());
-    for (int32_t i = 0; i < count; ++i) {
-      positions.push_back(first + i);
-      table_begins.push_back(begin);
-    }
-    for (int32_t b = 0; b <= (first + count - 1) / kTokensPerBlock; ++b) {
-      block_ids.push_back(b < shared ? b : 10000 + begin + b);
-    }
+    sequences.add(first, count, shared);
     return *this;
   }
 };
@@ -44,7 +27,8 @@ Step step_of(int64_t kv_heads, int64_t group = 2, int64_t window = 0) {
   return {.shape = {.num_heads = group * kv_heads,
                     .num_kv_heads = kv_heads,
                     .head_dim = 64,
-                    .window = window}};
+                    .window = window},
+          .sequences = {}};
 }
 
 constexpr int64_t kElementBytes = 4;
@@ -141,7 +125,7 @@ TEST(AttentionPlan, EveryRowIsInOneStack) {
       rows.insert(rows.end(), plan.rows + stack.begin, plan.rows + stack.begin + stack.count);
     }
     std::sort(rows.begin(), rows.end());
-    std::vector<int32_t> all(step.positions.size());
+    std::vector<int32_t> all(static_cast<size_t>(step.rows().count));
     std::iota(all.begin(), all.end(), 0);
     EXPECT_EQ(rows, all);
   }
