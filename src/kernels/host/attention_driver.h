@@ -77,8 +77,8 @@ class AttentionUnit {
     clear(states);
     for (Part part = part_from(0, partition); is_part(part);) {
       const Part next = part_from(part.number + 1, partition);
-      const bool is_last = !is_part(next) && partition + 1 < num_partitions();
-      attend_part(part, is_last ? part_from(0, partition + 1) : next, states);
+      const bool ends_partition = !is_part(next) && partition + 1 < num_partitions();
+      attend_part(part, ends_partition ? part_from(0, partition + 1) : next, states);
       part = next;
     }
   }
@@ -127,12 +127,13 @@ class AttentionUnit {
     int64_t number;  // 0: what all rows read in common; i: what the i-th of them reads alone
     int64_t begin, end;
   };
-  static int64_t index_in_stack(const Part& part) { return part.number == 0 ? 0 : part.number - 1; }
+  // Of the (first) row of the part with that number.
+  static int64_t index_in_stack(int64_t number) { return number == 0 ? 0 : number - 1; }
 
   Part part_at(int64_t number, int32_t partition) const {
     const int64_t begin = (stack_.first_partition + partition) * kPartitionBlocks;
     const int64_t end = begin + kPartitionBlocks;
-    const int64_t query = index_in_stack({number, 0, 0}) * heads_;
+    const int64_t query = index_in_stack(number) * heads_;
     const int64_t first_block = first_[query] / kTokensPerBlock;
     const int64_t shared = stack_.shared;
     if (number == 0) return {number, std::max(begin, first_block), std::min(end, shared)};
@@ -161,9 +162,9 @@ class AttentionUnit {
     return group;
   }
 
-  // `next`: the part behind it, if there is one in the unit.
+  // `next`: the part of the unit that comes behind it, if there is one.
   void attend_part(const Part& part, const Part& next, unsigned char* states) {
-    const int64_t index = index_in_stack(part);
+    const int64_t index = index_in_stack(part.number);
     const int64_t query = index * heads_;
     AttentionTask task = task_;
     task.num_queries = (part.number == 0 ? stack_.count : 1) * heads_;
@@ -175,9 +176,9 @@ class AttentionUnit {
     task.begin = part.begin;
     task.end = part.end;
     task.sequence_end = std::max<int64_t>(stack_.shared, last_[query] / kTokensPerBlock + 1);
-    task.next = is_part(next)
-                    ? first_group(task_.keys, row_at(index_in_stack(next)), next.begin, next.end)
-                    : expected_;
+    task.next = is_part(next) ? first_group(task_.keys, row_at(index_in_stack(next.number)),
+                                            next.begin, next.end)
+                              : expected_;
     switch (call_.cache.type) {
       case DType::kF32:
         return kInner.attention.attend_f32(task);

@@ -123,7 +123,7 @@ TEST(AttentionDriver, NoRowsAreNoTasks) {
 
 TEST(AttentionLoop, KeysAheadGoOnBehindATask) {
   const int32_t ids[] = {4, 2, 7};
-  unsigned char memory[1];
+  unsigned char memory[8 * 64];  // of blocks, their keys and values
   AttentionTask task{.block_ids = ids, .begin = 0, .end = 3, .block_stride = 64};
   task.keys = memory;
   task.values = memory + 32;
