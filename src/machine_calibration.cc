@@ -292,7 +292,7 @@ std::optional<CalibrationRemark> remark_on(const MachineCalibration& machine) {
   if (machine.numbers->set_aside.empty()) return std::nullopt;
   return CalibrationRemark{
       LogLevel::kWarning,
-      format("calibration: {} values are too strange to be used; tidemill inspect lists them",
+      format("calibration: values too strange to be used: {}; tidemill inspect lists them",
              machine.numbers->set_aside.size())};
 }
 

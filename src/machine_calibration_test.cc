@@ -159,7 +159,7 @@ TEST(RemarkOnACalibration, StrangeValuesThatNobodyDisturbedAreAWarning) {
   const auto remark = remark_on(machine);
   ASSERT_TRUE(remark);
   EXPECT_EQ(remark->level, LogLevel::kWarning);
-  EXPECT_THAT(remark->text, HasSubstr("1 values are too strange"));
+  EXPECT_THAT(remark->text, HasSubstr("values too strange to be used: 1;"));
   machine.numbers->set_aside.clear();
   EXPECT_FALSE(remark_on(machine));
   EXPECT_FALSE(remark_on({}));
