@@ -82,8 +82,6 @@ class TileWalk {
   static constexpr int64_t kLinesBefore = 16 / kGroupBlocks;
   static constexpr int64_t kSumFloats = kTileBytes / 4;                   // of a tile of sums
   static constexpr int64_t kScoreFloats = 2 * kGroupBlocks * kSumFloats;  // of a tile of queries
-  template <int kTiles>
-  static constexpr int64_t kPortionFloats = (kTiles == 2 ? 1 : 2) * kSumFloats;
 
   void shape_for(int64_t num_queries) {
     shaped_for_ = num_queries;
@@ -103,9 +101,9 @@ class TileWalk {
   template <bool kFetches>
   void multiply_with(const TileStep& step) {
     if (step.num_tiles == 2) {
-      multiply_keys<2, kFetches>(step);
+      multiply_keys_by_two<kFetches>(step);
     } else {
-      multiply_keys<1, kFetches>(step);
+      multiply_keys_by_one<kFetches>(step);
     }
     add_values<kFetches>();
   }
@@ -122,84 +120,133 @@ class TileWalk {
     lines_per_load_ = (run_lines + num_loads - 1) / num_loads;
   }
 
-  // Scores of a step, not yet scaled: a tile of sums for each half of a block. A portion is half a
-  // block for two tiles of queries, or a block for one; its sums are stored when the next portion
-  // is under way, since what is behind a store waits with it for its sums. What is read from the
-  // stack meanwhile seems to wait, too, where its address ends in the same 12 bits: so few values
-  // are kept that all of them have registers. (Both: 0.8 of the time of the products with keys.)
-  template <int kTiles, bool kFetches>
-  void multiply_keys(const TileStep& step) {
+  // Scores of a step, not yet scaled: a tile of sums for each half of a block and tile of queries.
+  // A block's are stored when the next block is under way, since what is behind a store waits with
+  // it for its sums. What is read from the stack meanwhile seems to wait, too, where its address
+  // ends in the same 12 bits: so few values are kept that all of them have registers. (Both: 0.8 of
+  // the time of the products with keys.)
+  template <bool kFetches>
+  void multiply_keys_by_one(const TileStep& step) {
     const unsigned char* const queries = step.packed;
-    const unsigned char* const* const blocks = step.group->keys;
-    const int64_t end = step.end * kTiles;
-    const int64_t begin = step.begin * kTiles;
-    const unsigned char* keys = blocks[step.begin];
-    float* scores = scores_ + step.begin * 2 * kSumFloats;
-    int64_t p = begin;
-    for (; p + 1 < end; p += 2) {
-      const unsigned char* second = kTiles == 2 ? keys + half_bytes_ : blocks[p + 1];
-      multiply_portion<kTiles, 0, kFetches>(queries, keys);
-      if (p > begin) store_scores<kTiles, 2>(scores - kPortionFloats<kTiles>);
-      if (p + 2 < end) keys = blocks[(p + 2) / kTiles];
-      multiply_portion<kTiles, 2, kFetches>(queries, second);
-      store_scores<kTiles, 0>(scores);
-      scores += 2 * kPortionFloats<kTiles>;
+    const unsigned char* const* block = step.group->keys + step.begin;
+    const unsigned char* const* const end = step.group->keys + step.end;
+    float* const first = scores_of(0, 2 * step.begin);
+    float* scores = first;
+    for (; block + 1 < end; block += 2) {
+      multiply_block_by_one<0, kFetches>(queries, block[0]);
+      if (scores > first) store_block<2>(scores - 2 * kSumFloats);
+      multiply_block_by_one<2, kFetches>(queries, block[1]);
+      store_block<0>(scores);
+      scores += 4 * kSumFloats;
     }
-    if (p < end) multiply_portion<kTiles, 0, kFetches>(queries, keys);
-    if (p > begin) store_scores<kTiles, 2>(scores - kPortionFloats<kTiles>);
-    if (p < end) store_scores<kTiles, 0>(scores);
+    if (block < end) multiply_block_by_one<0, kFetches>(queries, block[0]);
+    if (scores > first) store_block<2>(scores - 2 * kSumFloats);
+    if (block < end) store_block<0>(scores);
   }
 
   // Into the two sums from kSum on.
-  template <int kTiles, int kSum, bool kFetches>
-  [[gnu::always_inline]] void multiply_portion(const unsigned char* queries,
-                                               const unsigned char* keys) {
+  template <int kSum, bool kFetches>
+  [[gnu::always_inline]] void multiply_block_by_one(const unsigned char* queries,
+                                                    const unsigned char* keys) {
     tiles_.template zero<kSum>();
     tiles_.template zero<kSum + 1>();
     const int64_t whole_bytes = whole_bytes_;
     int64_t at = 0;
     for (; at < whole_bytes; at += kTileBytes) {
-      multiply_dims<kTiles, kSum, kInputTile, kBlockTile, kFetches>(queries + at, keys + at);
+      multiply_dims_by_one<kSum, kInputTile, kBlockTile, kFetches>(queries + at, keys + at);
     }
-    if constexpr (kTiles == 1) {
-      if (at < half_bytes_) {
-        multiply_dims<1, kSum, kLastQueryTile, kLastKeyTile, kFetches>(queries + at, keys + at);
-      }
+    if (at < half_bytes_) {
+      multiply_dims_by_one<kSum, kLastQueryTile, kLastKeyTile, kFetches>(queries + at, keys + at);
     }
   }
 
   // 32 dims of queries times those of keys, or what a head's last dims are.
-  template <int kTiles, int kSum, int kQ, int kK, bool kFetches>
-  [[gnu::always_inline]] void multiply_dims(const unsigned char* queries,
-                                            const unsigned char* keys) {
+  template <int kSum, int kQ, int kK, bool kFetches>
+  [[gnu::always_inline]] void multiply_dims_by_one(const unsigned char* queries,
+                                                   const unsigned char* keys) {
     tiles_.template load<kQ>(queries, 64);
     load_block_tile<kK, kFetches>(keys);
-    if constexpr (kTiles == 2) {
-      tiles_.template load<kQ + 1>(queries + kPackedBytes, 64);
-      tiles_.template dot_bf16<kSum, kQ, kK>();
-      tiles_.template dot_bf16<kSum + 1, kQ + 1, kK>();
-      tiles_.template zero<kQ + 1>();
-    } else {
-      tiles_.template dot_bf16<kSum, kQ, kK>();
-      load_block_tile<kK, kFetches>(keys + half_bytes_);
-      tiles_.template dot_bf16<kSum + 1, kQ, kK>();
-    }
+    tiles_.template dot_bf16<kSum, kQ, kK>();
+    load_block_tile<kK, kFetches>(keys + half_bytes_);
+    tiles_.template dot_bf16<kSum + 1, kQ, kK>();
     tiles_.template zero<kK>();
     tiles_.template zero<kQ>();
   }
 
-  template <int kTile, bool kFetches>
-  [[gnu::always_inline]] void load_block_tile(const unsigned char* from) {
-    tiles_.template load<kTile>(from, 64);
-    if constexpr (kFetches) fetching_.fetch(lines_per_load_);
-  }
-
-  template <int kTiles, int kSum>
-  [[gnu::always_inline]] void store_scores(float* scores) {
+  template <int kSum>
+  [[gnu::always_inline]] void store_block(float* scores) {
     tiles_.template store<kSum>(scores, 64);
     tiles_.template zero<kSum>();
-    tiles_.template store<kSum + 1>(scores + (kTiles == 2 ? kScoreFloats : kSumFloats), 64);
+    tiles_.template store<kSum + 1>(scores + kSumFloats, 64);
     tiles_.template zero<kSum + 1>();
+  }
+
+  // Of two tiles of queries: sums 0 and 1 are those of a block's first half. Each is stored right
+  // before the next block's first product needs its tile.
+  template <bool kFetches>
+  void multiply_keys_by_two(const TileStep& step) {
+    const unsigned char* const queries = step.packed;
+    const unsigned char* const* block = step.group->keys + step.begin;
+    const unsigned char* const* const end = step.group->keys + step.end;
+    float* scores = scores_of(0, 2 * step.begin);
+    multiply_block_by_two<false, kFetches>(queries, *block, nullptr);
+    for (++block; block < end; ++block, scores += 2 * kSumFloats) {
+      multiply_block_by_two<true, kFetches>(queries, *block, scores);
+    }
+    each<0, 4>([&](auto sum) { begin_sum<sum.value, true>(scores); });
+  }
+
+  // kStores: the sums are those of the block before, and belong to `before`.
+  template <bool kStores, bool kFetches>
+  [[gnu::always_inline]] void multiply_block_by_two(const unsigned char* queries,
+                                                    const unsigned char* keys, float* before) {
+    const int64_t half_bytes = half_bytes_;
+    multiply_dims_by_two<kFetches>(
+        queries, keys, half_bytes, [&](auto sum) __attribute__((always_inline)) {
+          begin_sum<sum.value, kStores>(before);
+        });
+    for (int64_t at = kTileBytes; at < half_bytes; at += kTileBytes) {
+      multiply_dims_by_two<kFetches>(queries + at, keys + at, half_bytes, Nothing{});
+    }
+  }
+
+  // 32 dims. begin(Index<sum>) comes before the product that is added to the sum.
+  template <bool kFetches, typename Begin>
+  [[gnu::always_inline]] void multiply_dims_by_two(const unsigned char* queries,
+                                                   const unsigned char* keys, int64_t half_bytes,
+                                                   const Begin& begin) {
+    constexpr int kQ = kInputTile, kMoreQ = kInputTile + 1;
+    constexpr int kK = kBlockTile, kMoreK = kBlockTile + 1;
+    tiles_.template load<kQ>(queries, 64);
+    load_block_tile<kK, kFetches>(keys);
+    begin(Index<0>{});
+    tiles_.template dot_bf16<0, kQ, kK>();
+    tiles_.template load<kMoreQ>(queries + kPackedBytes, 64);
+    begin(Index<1>{});
+    tiles_.template dot_bf16<1, kMoreQ, kK>();
+    tiles_.template zero<kK>();
+    load_block_tile<kMoreK, kFetches>(keys + half_bytes);
+    begin(Index<2>{});
+    tiles_.template dot_bf16<2, kQ, kMoreK>();
+    tiles_.template zero<kQ>();
+    begin(Index<3>{});
+    tiles_.template dot_bf16<3, kMoreQ, kMoreK>();
+    tiles_.template zero<kMoreQ>();
+    tiles_.template zero<kMoreK>();
+  }
+
+  template <int kSum, bool kStores>
+  [[gnu::always_inline]] void begin_sum(float* before) {
+    constexpr int64_t kPlace = kSum % 2 * kScoreFloats + kSum / 2 * kSumFloats;
+    if constexpr (kStores) tiles_.template store<kSum>(before + kPlace, 64);
+    tiles_.template zero<kSum>();
+  }
+
+  // Keys and values pass L1 by, where scores and probabilities stay meanwhile.
+  template <int kTile, bool kFetches>
+  [[gnu::always_inline]] void load_block_tile(const unsigned char* from) {
+    tiles_.template load_past_l1<kTile>(from, 64);
+    if constexpr (kFetches) fetching_.fetch(lines_per_load_);
   }
 
   // Adds the values of the current step's blocks to its states, some columns at a time; column 0 is
@@ -211,13 +258,20 @@ class TileWalk {
       for (; column + 2 <= columns_; column += 2) add_columns<2, 2, kFetches>(column);
       if (column < columns_) add_columns<2, 1, kFetches>(column);
     } else if (current_.num_tiles == 1) {
+      if (whole_bytes_ == half_bytes_) {
+        for (; column + 5 <= columns_; column += 5) add_columns<1, 5, kFetches>(column);
+      }
       for (; column + 4 <= columns_; column += 4) add_columns<1, 4, kFetches>(column);
       for (; column < columns_; ++column) add_columns<1, 1, kFetches>(column);
     }
   }
 
+  // Five columns of one tile of queries take a tile that a second one's probabilities would.
   template <int kTiles, int kColumns, bool kFetches>
   void add_columns(int64_t column) {
+    static_assert(kTiles * kColumns <= kSumTiles || (kTiles == 1 && kColumns == 5));
+    constexpr int kProbabilities = kColumns == 5 ? kInputTile + 1 : kInputTile;
+    constexpr int kValueTiles = kTiles == 2 || kColumns == 5 ? 2 : 1;
     const int64_t stride = current_.tiles->stride * 4;
     float* const states = current_.tiles->states + column * 16;
     float* const more_states = states + kTile * current_.tiles->stride;  // of the second tile
@@ -232,22 +286,22 @@ class TileWalk {
     const unsigned char* values = blocks[current_.begin];
     for (int64_t b = current_.begin; b < end; ++b) {
       const unsigned char* next = b + 1 < end ? blocks[b + 1] : values;
-      tiles_.template load<kInputTile>(probabilities, 64);
+      tiles_.template load<kProbabilities>(probabilities, 64);
       if constexpr (kTiles == 2) {
         tiles_.template load<kInputTile + 1>(probabilities + kGroupBlocks * kTileBytes, 64);
       }
       each<0, kColumns>([&](auto c) {
-        constexpr int kValue = kBlockTile + (kTiles == 2 ? c.value % 2 : 0);
+        constexpr int kValue = kBlockTile + c.value % kValueTiles;
         const bool is_sum = c.value == 0 && offset < 0;
         load_block_tile<kValue, kFetches>(is_sum ? kOnes.lines
                                                  : values + offset + c.value * kTileBytes);
-        tiles_.template dot_bf16<c.value * kTiles, kInputTile, kValue>();
+        tiles_.template dot_bf16<c.value * kTiles, kProbabilities, kValue>();
         if constexpr (kTiles == 2) {
           tiles_.template dot_bf16<c.value * kTiles + 1, kInputTile + 1, kValue>();
         }
         tiles_.template zero<kValue>();
       });
-      each<0, kTiles>([&](auto t) { tiles_.template zero<kInputTile + t.value>(); });
+      each<0, kTiles>([&](auto t) { tiles_.template zero<kProbabilities + t.value>(); });
       values = next;
       probabilities += kTileBytes;
     }
@@ -306,9 +360,9 @@ class TileWalk {
       TIDEMILL_UNROLL
       for (int half = 0; half < 2; ++half) {
         const __m512 x = _mm512_fmsub_ps(_mm512_load_ps(scores[half] + i * 16), unit, shift);
-        p[half] = masked_to(0.0f, outside_of<kMasks>(tile, position, i, half), power_of_two(x));
+        p[half] = masked_to(0.0f, outside_of<kMasks>(tile, position, i, half), power_to_cut(x));
       }
-      _mm512_store_si512(out + i * 64, rounded(p[0], p[1]));
+      _mm512_store_si512(out + i * 64, upper_halves(p[0], p[1]));
     }
   }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 #include <string_view>
@@ -31,6 +32,27 @@ constexpr Shape kShapes[] = {{1, 64, 0, 5, 0},   {3, 80, 0, 7, 0},    {4, 64, 0,
                              {33, 96, 3, 11, 0}, {21, 64, 2, 9, 90},  {64, 72, 0, 3, 0},
                              {48, 128, 0, 9, 0}, {64, 64, 1, 13, 70}, {32, 63, 0, 5, 0}};
 
+using Attend = void (*)(const AttentionTask&);
+
+// The states of a task's queries, which had seen no key before.
+std::vector<float> states_after(Attend attend, AttentionTask task) {
+  const int64_t bytes = state_bytes(sizeof(float), task.head_dim);
+  const Buffer states =
+      select_kernels("auto").allocate(static_cast<size_t>(bytes * task.num_queries));
+  auto* data = static_cast<unsigned char*>(states.data());
+  task.states = data;
+  test::on_lanes(1, [&](Lane&) {  // a worker's MXCSR
+    for (int64_t i = 0; i < task.num_queries; ++i) {
+      avx512::clear_state(data + i * bytes, padded_head_dim(task.head_dim));
+    }
+    attend(task);
+    amx::release_tiles();
+  });
+  std::vector<float> floats(static_cast<size_t>(bytes * task.num_queries / 4));
+  std::memcpy(floats.data(), data, floats.size() * 4);
+  return floats;
+}
+
 // Queries of a chunk that ends with the last block, keys and values at random.
 class Task {
  public:
@@ -49,35 +71,21 @@ class Task {
     for (int64_t i = 0; i < shape.end; ++i) ids_.push_back(static_cast<int32_t>(i));
   }
 
-  std::vector<uint32_t> states_of(void (*attend)(const AttentionTask&)) {
-    const int64_t bytes = state_bytes(sizeof(float), shape_.head_dim);
-    const Buffer states =
-        select_kernels("auto").allocate(static_cast<size_t>(bytes * shape_.queries));
-    auto* data = static_cast<unsigned char*>(states.data());
-    test::on_lanes(1, [&](Lane&) {  // a worker's MXCSR
-      for (int64_t i = 0; i < shape_.queries; ++i) {
-        avx512::clear_state(data + i * bytes, padded_head_dim(shape_.head_dim));
-      }
-      const auto* keys = reinterpret_cast<const unsigned char*>(blocks_.data());
-      attend({.num_queries = shape_.queries,
-              .q = q_.data(),
-              .first = first_.data(),
-              .last = last_.data(),
-              .states = data,
-              .block_ids = ids_.data(),
-              .begin = shape_.begin,
-              .end = shape_.end,
-              .sequence_end = shape_.end,
-              .keys = keys,
-              .values = keys + k_bytes_,
-              .block_stride = k_bytes_ + v_bytes_,
-              .head_dim = shape_.head_dim,
-              .scale = 0.1f});
-      amx::release_tiles();
-    });
-    std::vector<uint32_t> bits(static_cast<size_t>(bytes * shape_.queries / 4));
-    std::memcpy(bits.data(), data, bits.size() * 4);
-    return bits;
+  std::vector<float> states_of(Attend attend) const {
+    const auto* keys = reinterpret_cast<const unsigned char*>(blocks_.data());
+    return states_after(attend, {.num_queries = shape_.queries,
+                                 .q = q_.data(),
+                                 .first = first_.data(),
+                                 .last = last_.data(),
+                                 .block_ids = ids_.data(),
+                                 .begin = shape_.begin,
+                                 .end = shape_.end,
+                                 .sequence_end = shape_.end,
+                                 .keys = keys,
+                                 .values = keys + k_bytes_,
+                                 .block_stride = k_bytes_ + v_bytes_,
+                                 .head_dim = shape_.head_dim,
+                                 .scale = 0.1f});
   }
 
  private:
@@ -111,9 +119,53 @@ class TileAttention : public test::TileInstructions {
 TEST_F(TileAttention, HasThePlainTilesBits) {
   for (const Shape& shape : kShapes) {
     Task task(shape);
-    EXPECT_EQ(task.states_of(amx::attend_bf16),
-              task.states_of(amx_emulated::attend_bf16_with_avx512))
+    const std::vector<float> states = task.states_of(amx::attend_bf16);
+    const std::vector<float> plain = task.states_of(amx_emulated::attend_bf16_with_avx512);
+    ASSERT_EQ(states.size(), plain.size());
+    EXPECT_EQ(std::memcmp(states.data(), plain.data(), states.size() * sizeof(float)), 0)
         << shape.queries << " queries of " << shape.head_dim;
+  }
+}
+
+// Token t has the key (-t, 0, ..) and a 1 in its own dim of the values, so that a query's state has
+// its probability there.
+TEST_F(TileAttention, ProbabilitiesAreTheNearestOfTheirType) {
+  constexpr int64_t kDim = kTokensPerBlock;
+  const uint16_t one = to_bf16(1.0f).bits;
+  std::vector<uint16_t> keys(kDim * kTokensPerBlock), values(kDim * kTokensPerBlock);
+  for (int64_t t = 0; t < kTokensPerBlock; ++t) {
+    keys[t / 16 * (kDim * 16) + t % 16 * 2] = to_bf16(-static_cast<float>(t)).bits;
+    values[t / 16 * (kTokensPerBlock * 16) + t / 2 * 32 + t % 16 * 2 + t % 2] = one;
+  }
+  std::vector<uint16_t> query(kDim);
+  query[0] = one;
+  const void* q = query.data();
+  const int32_t first = 0, last = kTokensPerBlock - 1, block_id = 0;
+  for (float scale = 0.001f; scale < 2.0f; scale *= 1.07f) {
+    AttentionTask task{.num_queries = 1,
+                       .q = &q,
+                       .first = &first,
+                       .last = &last,
+                       .block_ids = &block_id,
+                       .begin = 0,
+                       .end = 1,
+                       .sequence_end = 1,
+                       .keys = reinterpret_cast<const unsigned char*>(keys.data()),
+                       .values = reinterpret_cast<const unsigned char*>(values.data()),
+                       .head_dim = kDim,
+                       .scale = scale};
+    const std::vector<float> state = states_after(amx::attend_bf16, task);
+    EXPECT_EQ(state[kStateHeader], 1.0f) << "of the maximum itself, scale " << scale;
+    double sum = 0.0;
+    for (int64_t t = 0; t < kTokensPerBlock; ++t) {
+      const float p = state[kStateHeader + t];
+      const double exact = std::exp(-static_cast<double>(t) * scale);
+      const double half_unit = std::exp2(std::floor(std::log2(exact)) - 8);
+      EXPECT_NEAR(p, exact, half_unit + 1.2e-4 * exact) << "token " << t << ", scale " << scale;
+      EXPECT_EQ(to_float(to_bf16(p)), p);
+      sum += p;
+    }
+    EXPECT_NEAR(state[1], sum, 1e-6 * sum);
   }
 }
 

@@ -12,8 +12,8 @@
 namespace tidemill {
 namespace {
 
-// 2^x, relative error below 3e-6 (a polynomial of 2^x - 1 over [0, 1), exact at 0); probabilities
-// keep eight bits. Denormal results are zero, as a worker's MXCSR says.
+// 2^x, relative error below 3e-6 (a polynomial of 2^x - 1 over [0, 1), exact at 0). Denormal
+// results are zero, here and below, as a worker's MXCSR says.
 inline __m512 power_of_two(__m512 x) {
   constexpr int kMinusFloor = 0x09;
   const __m512 r = _mm512_reduce_ps(x, kMinusFloor);
@@ -27,9 +27,25 @@ inline __m512 power_of_two(__m512 x) {
 
 constexpr float kLog2OfE = 1.44269504f;
 
-// 32 probabilities, zero or normal numbers, as bf16 in order.
-inline __m512i rounded(__m512 first, __m512 second) {
-  return (__m512i)_mm512_cvtne2ps_pbh(second, first);
+// 2^x of an x that is at most 0 but for rounding, relative error below 9e-5, and half of what the
+// last bit of bf16 is worth beside it: its upper half is 2^x as bf16, nearest. Exact at 0.
+inline __m512 power_to_cut(__m512 x) {
+  constexpr int kMinusFloor = 0x09;
+  const __m512 r = _mm512_reduce_ps(x, kMinusFloor);
+  __m512 p = _mm512_set1_ps(7.7067174e-2f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.2764485e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9511682e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f + 0x1p-8f));
+  return _mm512_scalef_ps(p, x);
+}
+
+// Of 32 floats, in order.
+inline __m512i upper_halves(__m512 first, __m512 second) {
+  alignas(64) static constexpr uint16_t kOdd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
+                                                    23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43,
+                                                    45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+  return _mm512_permutex2var_epi16(_mm512_castps_si512(first), _mm512_load_si512(kOdd),
+                                   _mm512_castps_si512(second));
 }
 
 // Element r: the largest of v[r].

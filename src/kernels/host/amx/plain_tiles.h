@@ -33,6 +33,10 @@ class PlainTiles {
     load(kTile, rows, stride);
   }
   template <int kTile>
+  [[gnu::always_inline]] void load_past_l1(const void* rows, int64_t stride) {
+    load(kTile, rows, stride);
+  }
+  template <int kTile>
   [[gnu::always_inline]] void store(void* rows, int64_t stride) {
     store(kTile, rows, stride);
   }

@@ -72,6 +72,14 @@ struct InstructionTiles {
                      : "r"(rows), "r"(stride), "i"(kTile)
                      : "memory");
   }
+  // What is in L1 stays there: for what is not needed again soon.
+  template <int kTile>
+  static void load_past_l1(const void* rows, int64_t stride) {
+    __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm%c2"
+                     :
+                     : "r"(rows), "r"(stride), "i"(kTile)
+                     : "memory");
+  }
   template <int kTile>
   static void store(void* rows, int64_t stride) {
     __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)"

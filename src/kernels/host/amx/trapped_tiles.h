@@ -133,11 +133,11 @@ class TrappedTiles {
     return true;
   }
 
-  // In TILELOADD and TILESTORED the index is the distance of two rows.
+  // In TILELOADD, TILELOADDT1 and TILESTORED the index is the distance of two rows.
   bool move(const Operands& operands) {
     if (!operands.in_memory) return false;
     auto* rows = reinterpret_cast<unsigned char*>(operands.address);
-    if (operands.prefix == kF2) {
+    if (operands.prefix == kF2 || operands.prefix == k66) {
       tiles_.load(operands.reg, rows, operands.index);
     } else if (operands.prefix == kF3) {
       tiles_.store(operands.reg, rows, operands.index);
