@@ -80,19 +80,14 @@ constexpr Inner with_emulated_amx_and_avx512(Inner inner) {
   inner.product_bf16 = amx_emulated::product_bf16_with_avx512;
   inner.product_int8 = amx_emulated::product_int8_with_avx512;
   inner.product_int4 = amx_emulated::product_int4_with_avx512;
-  return with_tiles(inner);
-}
-
-constexpr Inner with_emulated_attention(Inner inner) {
   inner.attention.attend_bf16 = amx_emulated::attend_bf16_with_avx512;
-  return inner;
+  return with_tiles(inner);
 }
 
 constexpr Inner kAmx = with_amx(kAvx512Bf16);
 constexpr Inner kAmxEmulated = with_emulated_amx(kReference);
 constexpr Inner kAmxEmulatedAvx2 = with_emulated_amx(kAvx2);
 constexpr Inner kAmxEmulatedAvx512 = with_emulated_amx_and_avx512(kAvx512);
-constexpr Inner kAmxEmulatedAvx512Bf16 = with_emulated_attention(kAmxEmulatedAvx512);
 
 constexpr Kernels kReferenceKernels = host::make_kernels<kReference>(
     "reference", "plain C++, sums in double: the meaning of the rest");
@@ -116,8 +111,6 @@ constexpr Kernels kAmxEmulatedAvx2Kernels =
     host::make_kernels<kAmxEmulatedAvx2>("amx_emulated", kEmulated);
 constexpr Kernels kAmxEmulatedAvx512Kernels =
     host::make_kernels<kAmxEmulatedAvx512>("amx_emulated", kEmulated);
-constexpr Kernels kAmxEmulatedAvx512Bf16Kernels =
-    host::make_kernels<kAmxEmulatedAvx512Bf16>("amx_emulated", kEmulated);
 
 struct Registers {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -215,7 +208,6 @@ namespace {
 
 // The one with the kernels beside it that are fastest here.
 const Kernels* emulated_amx() {
-  if (missing_for_avx512().empty() && has_avx512_bf16()) return &kAmxEmulatedAvx512Bf16Kernels;
   if (missing_for_avx512().empty()) return &kAmxEmulatedAvx512Kernels;
   return missing_for_avx2().empty() ? &kAmxEmulatedAvx2Kernels : &kAmxEmulatedKernels;
 }

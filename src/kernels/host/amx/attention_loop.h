@@ -21,23 +21,6 @@
 namespace tidemill {
 namespace {
 
-constexpr int64_t kSumColumn = 1;  // of a state's header, as attention_inner.h has it
-
-// Values of the sums' column, as a tile.
-struct Ones {
-  alignas(64) unsigned char lines[kTileBytes];
-};
-constexpr Ones make_ones() {
-  Ones ones{};
-  for (int64_t pair = 0; pair < kPairsPerTile; ++pair) {
-    unsigned char* two = ones.lines + pair * 64 + kSumColumn * 4;
-    two[0] = two[2] = 0x80;  // 1 as bf16: 0x3f80
-    two[1] = two[3] = 0x3f;
-  }
-  return ones;
-}
-constexpr Ones kOnes = make_ones();
-
 // The steps of a task in order. Products of one step's scores stand between the work on the
 // probabilities of the one before and the products of those, so that no tile is loaded from what
 // has just been stored, nor a vector. (Tiles and vectors in smaller portions, in turn, are slower:
@@ -123,8 +106,7 @@ class TileWalk {
   // Scores of a step, not yet scaled: a tile of sums for each half of a block and tile of queries.
   // A block's are stored when the next block is under way, since what is behind a store waits with
   // it for its sums. What is read from the stack meanwhile seems to wait, too, where its address
-  // ends in the same 12 bits: so few values are kept that all of them have registers. (Both: 0.8 of
-  // the time of the products with keys.)
+  // ends in the same 12 bits: so few values are kept that all of them have registers.
   template <bool kFetches>
   void multiply_keys_by_one(const TileStep& step) {
     const unsigned char* const queries = step.packed;
@@ -132,7 +114,7 @@ class TileWalk {
     const unsigned char* const* const end = step.group->keys + step.end;
     float* const first = scores_of(0, 2 * step.begin);
     float* scores = first;
-    for (; block + 1 < end; block += 2) {
+    for (; end - block > 1; block += 2) {
       multiply_block_by_one<0, kFetches>(queries, block[0]);
       if (scores > first) store_block<2>(scores - 2 * kSumFloats);
       multiply_block_by_one<2, kFetches>(queries, block[1]);
@@ -193,7 +175,8 @@ class TileWalk {
     for (++block; block < end; ++block, scores += 2 * kSumFloats) {
       multiply_block_by_two<true, kFetches>(queries, *block, scores);
     }
-    each<0, 4>([&](auto sum) { begin_sum<sum.value, true>(scores); });
+    each<0, 4>([&](auto sum)
+                   __attribute__((always_inline)) { renew_sum<sum.value, true>(scores); });
   }
 
   // kStores: the sums are those of the block before, and belong to `before`.
@@ -203,7 +186,7 @@ class TileWalk {
     const int64_t half_bytes = half_bytes_;
     multiply_dims_by_two<kFetches>(
         queries, keys, half_bytes, [&](auto sum) __attribute__((always_inline)) {
-          begin_sum<sum.value, kStores>(before);
+          renew_sum<sum.value, kStores>(before);
         });
     for (int64_t at = kTileBytes; at < half_bytes; at += kTileBytes) {
       multiply_dims_by_two<kFetches>(queries + at, keys + at, half_bytes, Nothing{});
@@ -236,13 +219,13 @@ class TileWalk {
   }
 
   template <int kSum, bool kStores>
-  [[gnu::always_inline]] void begin_sum(float* before) {
+  [[gnu::always_inline]] void renew_sum(float* before) {
     constexpr int64_t kPlace = kSum % 2 * kScoreFloats + kSum / 2 * kSumFloats;
     if constexpr (kStores) tiles_.template store<kSum>(before + kPlace, 64);
     tiles_.template zero<kSum>();
   }
 
-  // Keys and values pass L1 by, where scores and probabilities stay meanwhile.
+  // Keys and values, and the ones beside them, leave L1 to scores and probabilities.
   template <int kTile, bool kFetches>
   [[gnu::always_inline]] void load_block_tile(const unsigned char* from) {
     tiles_.template load_past_l1<kTile>(from, 64);
@@ -258,15 +241,18 @@ class TileWalk {
       for (; column + 2 <= columns_; column += 2) add_columns<2, 2, kFetches>(column);
       if (column < columns_) add_columns<2, 1, kFetches>(column);
     } else if (current_.num_tiles == 1) {
-      if (whole_bytes_ == half_bytes_) {
-        for (; column + 5 <= columns_; column += 5) add_columns<1, 5, kFetches>(column);
+      // As many columns at once as leave none alone, which would wait for its own sums; five where
+      // all tiles of inputs are whole.
+      if (last_pairs(task_.head_dim) == 0) {
+        for (; columns_ - column >= 5 && (columns_ - column) % 4 != 0; column += 5) {
+          add_columns<1, 5, kFetches>(column);
+        }
       }
       for (; column + 4 <= columns_; column += 4) add_columns<1, 4, kFetches>(column);
       for (; column < columns_; ++column) add_columns<1, 1, kFetches>(column);
     }
   }
 
-  // Five columns of one tile of queries take a tile that a second one's probabilities would.
   template <int kTiles, int kColumns, bool kFetches>
   void add_columns(int64_t column) {
     static_assert(kTiles * kColumns <= kSumTiles || (kTiles == 1 && kColumns == 5));

@@ -63,7 +63,8 @@ inline Group group_at(const AttentionTask& task, int64_t begin) {
 constexpr int64_t kMaxStepTiles = 2;
 
 // Which tile is what. Queries and keys of less than 32 dims, at the end of a head, have their own,
-// in place of those of a second tile of queries.
+// in place of those of a second tile of queries. Five columns of values with one tile of queries
+// take the first of kInputTile, too, and the second is that of the probabilities.
 constexpr int kSumTiles = 4;   // 0 to 3: scores, or columns of values
 constexpr int kInputTile = 4;  // queries or probabilities, of two tiles
 constexpr int kBlockTile = 6;  // keys or values, two in turn
@@ -85,6 +86,23 @@ inline TileShapes attention_shapes(int64_t num_queries, int64_t head_dim) {
   set_shape(shapes, kLastKeyTile, last_pairs(head_dim), 64);
   return shapes;
 }
+
+constexpr int64_t kSumColumn = 1;  // of a state's header, as attention_inner.h has it
+
+// Values of the sums' column, as a tile.
+struct Ones {
+  alignas(64) unsigned char lines[kTileBytes];
+};
+constexpr Ones make_ones() {
+  Ones ones{};
+  for (int64_t pair = 0; pair < kPairsPerTile; ++pair) {
+    unsigned char* two = ones.lines + pair * 64 + kSumColumn * 4;
+    two[0] = two[2] = 0x80;  // 1 as bf16: 0x3f80
+    two[1] = two[3] = 0x3f;
+  }
+  return ones;
+}
+constexpr Ones kOnes = make_ones();
 
 // Tiles of a task one behind the other, of as many queries each, and the blocks of a group that
 // they walk.

@@ -27,8 +27,8 @@ inline __m512 power_of_two(__m512 x) {
 
 constexpr float kLog2OfE = 1.44269504f;
 
-// 2^x of an x that is at most 0 but for rounding, relative error below 9e-5, and half of what the
-// last bit of bf16 is worth beside it: its upper half is 2^x as bf16, nearest. Exact at 0.
+// 2^x, relative error below 9e-5, plus half of what bf16's last bit is worth there: its upper half
+// is 2^x as bf16, the nearest but where that error reaches the middle of two. 1 at 0.
 inline __m512 power_to_cut(__m512 x) {
   constexpr int kMinusFloor = 0x09;
   const __m512 r = _mm512_reduce_ps(x, kMinusFloor);

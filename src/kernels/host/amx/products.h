@@ -72,7 +72,7 @@ void product_int8_with_avx512(const ProductTile& tile);
 void product_int4_with_avx512(const ProductTile& tile);
 void product_int8_by(Blocking blocking, const ProductTile& tile);
 void product_int4_by(Blocking blocking, const ProductTile& tile);
-void attend_bf16_with_avx512(const AttentionTask& task);  // and its bf16 instructions
+void attend_bf16_with_avx512(const AttentionTask& task);
 }  // namespace amx_emulated
 
 }  // namespace tidemill

@@ -72,7 +72,7 @@ struct InstructionTiles {
                      : "r"(rows), "r"(stride), "i"(kTile)
                      : "memory");
   }
-  // What is in L1 stays there: for what is not needed again soon.
+  // Asks that L1 keep what it has: for what is not needed again soon.
   template <int kTile>
   static void load_past_l1(const void* rows, int64_t stride) {
     __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm%c2"
