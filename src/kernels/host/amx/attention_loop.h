@@ -23,8 +23,9 @@ namespace {
 
 // The steps of a task in order. Products of one step's scores stand between the work on the
 // probabilities of the one before and the products of those, so that no tile is loaded from what
-// has just been stored, nor a vector. (Tiles and vectors in smaller portions, in turn, are slower:
-// beside a product of tiles one of the vector unit's two halves stands still.)
+// has just been stored, nor a vector. (Tiles and vectors in smaller portions, in turn, gain
+// nothing with heads of 64: beside a product of tiles half of the vector unit's multiply-adds stand
+// still.)
 template <typename Tiles>
 class TileWalk {
  public:
