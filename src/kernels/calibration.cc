@@ -260,8 +260,10 @@ double free_tokens(const Calibration& calibration, std::span<const PackedWeight>
 
 int32_t mixed_step_tokens(double free_tokens, double seconds_per_token) {
   constexpr double kLong = 0.25;  // seconds
-  const double least = 128.0 * seconds_per_token > kLong ? 64.0 : 128.0;
-  return static_cast<int32_t>(std::clamp(std::floor(free_tokens / 32.0) * 32.0, least, 512.0));
+  constexpr double kBlock = 32.0;
+  const bool is_long = 128.0 * seconds_per_token > kLong;
+  const double least = is_long ? 64.0 : free_tokens >= kBlock ? 128.0 + kBlock : 128.0;
+  return static_cast<int32_t>(std::clamp(std::floor(free_tokens / kBlock) * kBlock, least, 512.0));
 }
 
 int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeight> weights) {

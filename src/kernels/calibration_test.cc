@@ -59,9 +59,11 @@ TEST(Calibration, WeightsOfFloatsAreMultipliedOnceHoweverManyPartsIntegersHave) 
 TEST(Calibration, AStepWithDecodesTakesWhatIsFreeAndLessOfALargeModel) {
   EXPECT_EQ(mixed_step_tokens(0, 0), 128);  // nothing is known
   EXPECT_EQ(mixed_step_tokens(7, 0.3e-3), 128);
-  EXPECT_EQ(mixed_step_tokens(50, 1.3e-3), 128);
+  EXPECT_EQ(mixed_step_tokens(31, 1.3e-3), 128);
+  EXPECT_EQ(mixed_step_tokens(32, 1.3e-3), 160);
   EXPECT_EQ(mixed_step_tokens(200, 0.1e-3), 192);
   EXPECT_EQ(mixed_step_tokens(7, 2.4e-3), 64);
+  EXPECT_EQ(mixed_step_tokens(50, 2.4e-3), 64);
   EXPECT_EQ(mixed_step_tokens(165, 3e-3), 160);
   EXPECT_EQ(mixed_step_tokens(9000, 3e-3), 512);
 }
