@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "kernels/arithmetic_probe.h"
 #include "kernels/element_bytes.h"
+#include "kernels/kv_layout.h"
 #include "kernels/quantized_rows.h"
 
 namespace tidemill {
@@ -260,7 +261,7 @@ double free_tokens(const Calibration& calibration, std::span<const PackedWeight>
 
 int32_t mixed_step_tokens(double free_tokens, double seconds_per_token) {
   constexpr double kLong = 0.25;  // seconds
-  constexpr double kBlock = 32.0;
+  constexpr auto kBlock = static_cast<double>(kTokensPerBlock);
   const bool is_long = 128.0 * seconds_per_token > kLong;
   const double least = is_long ? 64.0 : free_tokens >= kBlock ? 128.0 + kBlock : 128.0;
   return static_cast<int32_t>(std::clamp(std::floor(free_tokens / kBlock) * kBlock, least, 512.0));
