@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <string>
 
 #include "kernels/bandwidth_probe.h"
@@ -73,8 +74,9 @@ void product(benchmark::State& state, const Kernels& kernels, const PackedFormat
   test::OwnedTensor floats(integer ? DType::kF32 : input_type(format), rows, shape.k);
   test::Random random(2);
   test::randomize(floats, random);
-  const test::OwnedQuantized integers(kernels, floats, input_form(weights.front()));
-  const Tensor in = integer ? integers.view() : floats.view();
+  std::optional<test::OwnedQuantized> integers;
+  if (integer) integers.emplace(kernels, floats, input_form(weights.front()));
+  const Tensor in = integer ? integers->view() : floats.view();
   const test::OwnedTensor out(DType::kF32, rows, shape.n);
   const double bytes = static_cast<double>(packed_bytes(format, shape.n, shape.k)) *
                        static_cast<double>(weights.size());
