@@ -5,15 +5,10 @@
 #include "kernels/host/inner.h"
 #include "kernels/host/quantize_groups.h"
 #include "kernels/host/unroll.h"
+#include "kernels/host/vector_avx2.h"
 
 namespace tidemill::avx2 {
 namespace {
-
-// All ones in the first `count` lanes of eight.
-__m256i lanes_left(int64_t count) {
-  const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count < 8 ? count : 8)), index);
-}
 
 int32_t sum_of(__m256i v) {
   __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
@@ -26,7 +21,7 @@ int32_t largest_bits(const float* in, int64_t count) {
   const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
   __m256i max = _mm256_setzero_si256();
   for (int64_t i = 0; i < count; i += 8) {
-    const __m256i x = _mm256_castps_si256(_mm256_maskload_ps(in + i, lanes_left(count - i)));
+    const __m256i x = _mm256_castps_si256(load_some(in + i, count - i));
     max = _mm256_max_epi32(max, _mm256_and_si256(x, magnitude));
   }
   __m128i most = _mm_max_epi32(_mm256_castsi256_si128(max), _mm256_extracti128_si256(max, 1));
@@ -50,8 +45,7 @@ void store32(const __m256i (&values)[4], bool nibble_order, unsigned char* out) 
 
 // The eight numbers from `i` on as integers, at most +-largest.
 __m256i rounded(const QuantizedGroup& group, int64_t i, int32_t largest) {
-  const __m256i mask = lanes_left(group.broken ? 0 : group.count - i);
-  const __m256 x = _mm256_maskload_ps(group.in + i, mask);
+  const __m256 x = load_some(group.in + i, group.broken ? 0 : group.count - i);
   const __m256i q = _mm256_cvtps_epi32(_mm256_mul_ps(x, _mm256_set1_ps(group.factor)));
   return _mm256_max_epi32(_mm256_min_epi32(q, _mm256_set1_epi32(largest)),
                           _mm256_set1_epi32(-largest));

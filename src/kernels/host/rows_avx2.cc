@@ -11,15 +11,10 @@
 namespace tidemill::avx2 {
 namespace {
 
-// All ones in the first `count` lanes of eight.
-__m256i lanes_left(int64_t count) {
-  const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count < 8 ? count : 8)), index);
-}
-
 // Eight logits; -infinity where there are none.
 __m256 logits_at(const float* logits, int64_t i, int64_t count) {
-  const __m256i mask = lanes_left(count - i);
+  if (count - i >= 8) return _mm256_loadu_ps(logits + i);
+  const __m256i mask = first_of_eight(count - i);
   return _mm256_blendv_ps(_mm256_set1_ps(-__builtin_inff()), _mm256_maskload_ps(logits + i, mask),
                           _mm256_castsi256_ps(mask));
 }
@@ -27,31 +22,37 @@ __m256 logits_at(const float* logits, int64_t i, int64_t count) {
 }  // namespace
 
 void normalize(const float* in, const float* scale, int64_t count, float epsilon, float* out) {
-  __m256 squares = _mm256_setzero_ps();
-  for (int64_t i = 0; i < count; i += 8) {
-    const __m256 x = _mm256_maskload_ps(in + i, lanes_left(count - i));
-    squares = _mm256_fmadd_ps(x, x, squares);
+  __m256 squares[4];
+  TIDEMILL_UNROLL
+  for (int j = 0; j < 4; ++j) squares[j] = _mm256_setzero_ps();
+  for (int64_t i = 0; i < count; i += 32) {
+    TIDEMILL_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      const __m256 x = load_some(in + i + 8 * j, count - i - 8 * j);
+      squares[j] = _mm256_fmadd_ps(x, x, squares[j]);
+    }
   }
-  const float mean = sum256(squares) / static_cast<float>(count);
+  const __m256 sum =
+      _mm256_add_ps(_mm256_add_ps(squares[0], squares[1]), _mm256_add_ps(squares[2], squares[3]));
+  const float mean = sum256(sum) / static_cast<float>(count);
   const __m256 factor =
       _mm256_div_ps(_mm256_set1_ps(1.0f), _mm256_sqrt_ps(_mm256_set1_ps(mean + epsilon)));
   for (int64_t i = 0; i < count; i += 8) {
-    const __m256i mask = lanes_left(count - i);
-    const __m256 x = _mm256_mul_ps(_mm256_maskload_ps(in + i, mask), factor);
-    _mm256_maskstore_ps(out + i, mask, _mm256_mul_ps(x, _mm256_maskload_ps(scale + i, mask)));
+    const int64_t left = count - i;
+    const __m256 x = _mm256_mul_ps(load_some(in + i, left), factor);
+    store_some(_mm256_mul_ps(x, load_some(scale + i, left)), left, out + i);
   }
 }
 
 void rotate(const float* in, const float* cos, const float* sin, int64_t half, float* out) {
   for (int64_t j = 0; j < half; j += 8) {
-    const __m256i mask = lanes_left(half - j);
-    const __m256 a = _mm256_maskload_ps(in + j, mask);
-    const __m256 b = _mm256_maskload_ps(in + j + half, mask);
-    const __m256 c = _mm256_maskload_ps(cos + j, mask);
-    const __m256 s = _mm256_maskload_ps(sin + j, mask);
-    _mm256_maskstore_ps(out + j, mask, _mm256_sub_ps(_mm256_mul_ps(a, c), _mm256_mul_ps(b, s)));
-    _mm256_maskstore_ps(out + j + half, mask,
-                        _mm256_add_ps(_mm256_mul_ps(b, c), _mm256_mul_ps(a, s)));
+    const int64_t left = half - j;
+    const __m256 a = load_some(in + j, left);
+    const __m256 b = load_some(in + j + half, left);
+    const __m256 c = load_some(cos + j, left);
+    const __m256 s = load_some(sin + j, left);
+    store_some(_mm256_sub_ps(_mm256_mul_ps(a, c), _mm256_mul_ps(b, s)), left, out + j);
+    store_some(_mm256_add_ps(_mm256_mul_ps(b, c), _mm256_mul_ps(a, s)), left, out + j + half);
   }
 }
 
@@ -62,19 +63,19 @@ void to_bf16(const float* in, int64_t count, uint16_t* out) {
   }
   if (i == count) return;
   alignas(16) uint16_t last[8];
-  _mm_store_si128(reinterpret_cast<__m128i*>(last),
-                  to_bf16_256(_mm256_maskload_ps(in + i, lanes_left(count - i))));
+  _mm_store_si128(reinterpret_cast<__m128i*>(last), to_bf16_256(load_some(in + i, count - i)));
   for (int64_t j = 0; i + j < count; ++j) out[i + j] = last[j];
 }
 
 namespace {
 
-// Of a row of the tile, the sums of the channels from `c` on with their bias.
-__m256 sums_at(const FinishedTile& tile, int64_t row, int64_t c, __m256i mask) {
+// Of a row of the tile, the sums of the channels from `c` on with their bias, of which there are
+// `count`.
+__m256 sums_at(const FinishedTile& tile, int64_t row, int64_t c, int64_t count) {
   const float* sums = tile.sums + row * tile.parts * kRowSums + c;
   __m256 x = _mm256_loadu_ps(sums);
   if (tile.parts == 2) x = _mm256_add_ps(x, _mm256_loadu_ps(sums + kRowSums));
-  if (tile.bias != nullptr) x = _mm256_add_ps(x, _mm256_maskload_ps(tile.bias + c, mask));
+  if (tile.bias != nullptr) x = _mm256_add_ps(x, load_some(tile.bias + c, count));
   return x;
 }
 
@@ -82,7 +83,7 @@ void store(const FinishedTile& tile, int64_t row, int64_t c, __m256 x) {
   const int64_t count = tile.num_cols - c;
   unsigned char* out = tile.out + row * tile.out_stride;
   if (tile.type == DType::kF32) {
-    _mm256_maskstore_ps(reinterpret_cast<float*>(out) + c, lanes_left(count), x);
+    store_some(x, count, reinterpret_cast<float*>(out) + c);
   } else if (count >= 8) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(reinterpret_cast<uint16_t*>(out) + c),
                      to_bf16_256(x));
@@ -99,11 +100,11 @@ void finish(const FinishedTile& given) {
   const FinishedTile tile = given;  // stores could change what is given
   for (int64_t row = 0; row < tile.num_rows; ++row) {
     for (int64_t c = 0; c < tile.num_cols; c += 8) {
-      const __m256i mask = lanes_left(tile.num_cols - c);
-      __m256 x = sums_at(tile, row, c, mask);
+      const int64_t left = tile.num_cols - c;
+      __m256 x = sums_at(tile, row, c, left);
       if (tile.residual != nullptr) {
         const float* residual = tile.residual + row * tile.residual_stride + c;
-        x = _mm256_add_ps(x, _mm256_maskload_ps(residual, mask));
+        x = _mm256_add_ps(x, load_some(residual, left));
       }
       store(tile, row, c, x);
     }
@@ -112,12 +113,12 @@ void finish(const FinishedTile& given) {
 
 void finish_silu(const FinishedTile& given) {
   const FinishedTile tile = given;
-  const __m256i all = _mm256_set1_epi32(-1);
+  constexpr int64_t kWhole = 8;
   for (int64_t row = 0; row < tile.num_rows; ++row) {
     for (int64_t c = 0; c < tile.num_cols; c += 8) {
       const int64_t gate = c / 16 * 32 + c % 16;
-      const __m256 x = sums_at(tile, row, gate, all);
-      const __m256 up = sums_at(tile, row, gate + 16, all);
+      const __m256 x = sums_at(tile, row, gate, kWhole);
+      const __m256 up = sums_at(tile, row, gate + 16, kWhole);
       const __m256 e = exp256(_mm256_sub_ps(_mm256_setzero_ps(), x));
       const __m256 silu = _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1.0f), e));
       store(tile, row, c, _mm256_mul_ps(silu, up));
@@ -131,7 +132,7 @@ void summarize(const float* logits, int64_t count, LogitSummary* out) {
   __m256 max = _mm256_set1_ps(-__builtin_inff());
   __m256 strange = _mm256_setzero_ps();
   for (int64_t i = 0; i < count; i += 8) {
-    const __m256 mask = _mm256_castsi256_ps(lanes_left(count - i));
+    const __m256 mask = _mm256_castsi256_ps(first_of_eight(count - i));
     const __m256 x = logits_at(logits, i, count);
     // Not less than infinity: NaN and both infinities.
     const __m256 odd = _mm256_cmp_ps(_mm256_and_ps(x, magnitude), infinity, _CMP_NLT_UQ);
@@ -165,9 +166,9 @@ int64_t collect(const float* logits, int64_t count, float threshold, int32_t* id
                 int64_t capacity) {
   int64_t found = 0;
   for (int64_t i = 0; i < count; i += 8) {
-    const __m256 above = _mm256_cmp_ps(_mm256_maskload_ps(logits + i, lanes_left(count - i)),
-                                       _mm256_set1_ps(threshold), _CMP_GE_OQ);
-    const __m256 mask = _mm256_castsi256_ps(lanes_left(count - i));
+    const __m256 above =
+        _mm256_cmp_ps(load_some(logits + i, count - i), _mm256_set1_ps(threshold), _CMP_GE_OQ);
+    const __m256 mask = _mm256_castsi256_ps(first_of_eight(count - i));
     const auto hits = static_cast<unsigned>(_mm256_movemask_ps(_mm256_and_ps(above, mask)));
     int64_t next = found;
     for (unsigned left = hits; left != 0 && next < capacity; left &= left - 1) {

@@ -1,11 +1,44 @@
-// exp and reductions for the AVX2 files: one definition, so that there is one arithmetic. In an
-// unnamed namespace, as attention_loop.h explains.
+// Ends of rows, exp and reductions for the AVX2 files: one definition, so that there is one
+// arithmetic. In an unnamed namespace, as attention_loop.h explains.
 #pragma once
 
 #include <immintrin.h>
+#include <stdint.h>
 
 namespace tidemill {
 namespace {
+
+// All ones in the first `count` elements of eight.
+inline __m256i first_of_eight(int64_t count) {
+  const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count < 8 ? count : 8)), index);
+}
+
+// Up to eight floats; zeros behind them. Masks are for rows' ends: a store with one takes an EPYC
+// (Zen 3) as long as a dozen without.
+inline __m256 load_some(const float* in, int64_t count) {
+  return count >= 8 ? _mm256_loadu_ps(in) : _mm256_maskload_ps(in, first_of_eight(count));
+}
+inline void store_some(__m256 x, int64_t count, float* out) {
+  if (count >= 8) {
+    _mm256_storeu_ps(out, x);
+  } else {
+    _mm256_maskstore_ps(out, first_of_eight(count), x);
+  }
+}
+
+// sum += a * b. Not the intrinsic: in loops of many sums GCC 12 then keeps some of them in memory.
+inline void add_product256(__m256& sum, __m256 a, __m256 b) {
+  __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+}
+
+// One float in every element. For such loops, too: GCC 12 would keep it for its next use instead of
+// a sum.
+inline __m256 load_once256(const float* x) {
+  __m256 v;
+  __asm__ volatile("vbroadcastss %1, %0" : "=x"(v) : "m"(*x));
+  return v;
+}
 
 // exp(x), relative error below 2e-7 (Cephes' polynomial after reduction by powers of two). Zero
 // below -87: there the result would be a denormal.
