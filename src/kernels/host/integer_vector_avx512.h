@@ -12,7 +12,7 @@ struct IntegerVector {
   using I = __m512i;
   using F = __m512;
   static constexpr int64_t kChannels = 16;
-  static constexpr int kSums = 16;
+  static constexpr int kWords = 24;  // of 16-bit sums, product_maddubs.h
 
   static I set1(int32_t value) { return _mm512_set1_epi32(value); }
   static I set1_byte(int8_t value) { return _mm512_set1_epi8(value); }
@@ -21,9 +21,8 @@ struct IntegerVector {
   static I low_nibbles(I v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
   static I shift_words_right(I v) { return _mm512_srli_epi16(v, 4); }
   static I subtract_bytes(I a, I b) { return _mm512_sub_epi8(a, b); }
-  static I multiply_bytes(I weights, I inputs) { return _mm512_maddubs_epi16(weights, inputs); }
-  static I add_words(I a, I b) { return _mm512_add_epi16(a, b); }
   static I add(I a, I b) { return _mm512_add_epi32(a, b); }
+  static I subtract(I a, I b) { return _mm512_sub_epi32(a, b); }
   static I add_pairs(I words, int16_t factor) {
     return _mm512_madd_epi16(words, _mm512_set1_epi16(factor));
   }

@@ -99,23 +99,6 @@ template <typename Numbers, int kRows, int kPanels>
   }
 }
 
-// Member by member: a copy of the whole would load in registers of 32 bytes what the caller has
-// just stored in words, and so wait for all stores before it, those of the last tile's sums among
-// them.
-ProductTile copy_of(const ProductTile& tile) {
-  return {.in = tile.in,
-          .in_stride = tile.in_stride,
-          .num_rows = tile.num_rows,
-          .panels = tile.panels,
-          .ahead = tile.ahead,
-          .panel_stride = tile.panel_stride,
-          .num_panels = tile.num_panels,
-          .num_steps = tile.num_steps,
-          .sums = tile.sums,
-          .format = tile.format,
-          .num_inputs = tile.num_inputs};
-}
-
 // The sums are local to the innermost loop over a group: as members of anything they would live in
 // memory. The tile is copied since stores of floats could change it anywhere else.
 template <typename Numbers, int kRows, int kPanels, bool kAsks = (kPanels < 8)>

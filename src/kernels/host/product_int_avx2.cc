@@ -12,7 +12,7 @@ struct Vector {
   using I = __m256i;
   using F = __m256;
   static constexpr int64_t kChannels = 8;
-  static constexpr int kSums = 8;
+  static constexpr int kWords = 12;  // of 16-bit sums, product_maddubs.h
 
   static I set1(int32_t value) { return _mm256_set1_epi32(value); }
   static I load(const unsigned char* data) {
@@ -20,9 +20,8 @@ struct Vector {
   }
   static I low_nibbles(I v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
   static I shift_words_right(I v) { return _mm256_srli_epi16(v, 4); }
-  static I multiply_bytes(I weights, I inputs) { return _mm256_maddubs_epi16(weights, inputs); }
-  static I add_words(I a, I b) { return _mm256_add_epi16(a, b); }
   static I add(I a, I b) { return _mm256_add_epi32(a, b); }
+  static I subtract(I a, I b) { return _mm256_sub_epi32(a, b); }
   static I add_pairs(I words, int16_t factor) {
     return _mm256_madd_epi16(words, _mm256_set1_epi16(factor));
   }

@@ -7,6 +7,7 @@
 // channels, a whole or half row of a panel. In an unnamed namespace, as product_tiles.h explains.
 #pragma once
 
+#include <immintrin.h>
 #include <stdint.h>
 
 #include "kernels/host/product_groups.h"
@@ -28,156 +29,257 @@ struct Int4Planes {
 };
 
 inline constexpr int64_t kInputsPerChunk = 32;  // what 16 bits hold
+inline constexpr int kMaddubsRows = 6;          // of a tile, at most
+inline constexpr int kMaddubsStreamingRows = 2;
 
-// Rows of the input x registers of channels from column `first` on (in registers).
-template <typename V, typename Numbers, int kRows, int kCols>
-class MaddubsTile {
+// Columns are registers of channels; where those of a tile are in its panels.
+template <typename V>
+struct Columns {
+  static constexpr int kPerPanel = 16 / V::kChannels;
+  static constexpr int64_t panel(int64_t col) { return col / kPerPanel; }
+  static constexpr int64_t channel(int64_t col) { return col % kPerPanel * V::kChannels; }
+};
+
+// Rows of the input, a pointer for every three: an address of two registers reaches the others.
+template <typename V, int kRows>
+class ByteRows {
  public:
-  MaddubsTile(const ProductTile& tile, int64_t first) : tile_(tile), first_(first) {}
-
-  void run() {
-    for (GroupWalk group(tile_, Numbers::kInputsPerRow); group.next();) {
-      start(group);
-      constexpr int64_t kRowsPerChunk = kInputsPerChunk / Numbers::kInputsPerRow;
-      for (int64_t row = 0; row < group.num_rows; row += kRowsPerChunk) {
-        add_chunk(group, row, kRowsPerChunk);
-      }
-      finish(group);
+  ByteRows(const unsigned char* first, int64_t stride) : stride_(stride) {
+    TIDEMILL_UNROLL
+    for (int i = 0; i < kThirds; ++i) thirds_[i] = first + 3 * i * stride;
+  }
+  void advance(int64_t bytes) {
+    TIDEMILL_UNROLL
+    for (int i = 0; i < kThirds; ++i) thirds_[i] += bytes;
+  }
+  // Four bytes of row r, in every channel.
+  typename V::I at(int r, int64_t offset) const {
+    const unsigned char* base = thirds_[r / 3] + offset;
+    typename V::I inputs;
+    if (r % 3 == 0) {
+      __asm__("vpbroadcastd (%1), %0" : "=v"(inputs) : "r"(base));
+    } else if (r % 3 == 1) {
+      __asm__("vpbroadcastd (%1,%2), %0" : "=v"(inputs) : "r"(base), "r"(stride_));
+    } else {
+      __asm__("vpbroadcastd (%1,%2,2), %0" : "=v"(inputs) : "r"(base), "r"(stride_));
     }
+    return inputs;
   }
 
  private:
-  using I = typename V::I;
-  using F = typename V::F;
-  static constexpr int64_t kColsPerPanel = 16 / V::kChannels;
+  static constexpr int kThirds = (kRows + 2) / 3;
+  const unsigned char* thirds_[kThirds];
+  int64_t stride_;
+};
 
-  const unsigned char* panel_of(int col) const {
-    return tile_.panels + (first_ + col) / kColsPerPanel * tile_.panel_stride;
+// Pairs of products, added to the words of before or, first, instead of them. Not intrinsics: GCC
+// 12 makes the products of several lines at once and keeps them in memory.
+template <typename V, bool kFirst>
+[[gnu::always_inline]] inline void add_products(typename V::I& words, typename V::I weights,
+                                                typename V::I inputs) {
+  if constexpr (kFirst) {
+    __asm__("vpmaddubsw %2, %1, %0" : "=v"(words) : "v"(weights), "v"(inputs));
+  } else {
+    typename V::I products;
+    __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
+            : "+v"(words), "=&v"(products)
+            : "v"(weights), "v"(inputs));
   }
-  // Channels of the panel before this column's.
-  int64_t channel_of(int col) const { return (first_ + col) % kColsPerPanel * V::kChannels; }
+}
 
-  float* total_of(int row, int col) const {
-    return tile_.sums + (row * kTilePanels + (first_ + col) / kColsPerPanel) * 16 + channel_of(col);
-  }
-
-  void start(const GroupWalk& group) {
-    for (int r = 0; r < kRows; ++r) {
-      const auto* of_input =
-          reinterpret_cast<const int32_t*>(scale_of_input(tile_, r, group.index));
-      const int32_t middle =
-          tile_.format.offsets == Offsets::kNone ? -Numbers::kMiddle * of_input[1] : 0;
-      for (int c = 0; c < kCols; ++c) sums_[r][c] = V::set1(middle);
+// What is wanted soon: panels lie one behind the other, so that this reaches the next one, too.
+template <typename V, int kCols>
+[[gnu::always_inline]] inline void fetch_lines(const unsigned char* line, int64_t panel_stride,
+                                               int64_t count) {
+  constexpr int64_t kAhead = 2048;  // bytes
+  for (int64_t i = 0; i < count; ++i) {
+    TIDEMILL_UNROLL
+    for (int c = 0; c < kCols; c += Columns<V>::kPerPanel) {
+      const unsigned char* at = line + Columns<V>::panel(c) * panel_stride + i * 64 + kAhead;
+      _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
     }
   }
+}
 
-  void add_chunk(const GroupWalk& group, int64_t first_row, int64_t num_rows) {
-    I words[kRows][kCols][Numbers::kPlanes];
+// A line of every column times its inputs. kFirst: of a chunk, whose words begin.
+template <typename V, typename Numbers, bool kFirst, int kRows, int kCols>
+[[gnu::always_inline]] inline void add_line(
+    const unsigned char* line, int64_t panel_stride, const ByteRows<V, kRows>& x,
+    typename V::I (&words)[kRows][kCols][Numbers::kPlanes]) {
+  using I = typename V::I;
+  const auto numbers = [&](int c) {
+    return V::load(line + Columns<V>::panel(c) * panel_stride + Columns<V>::channel(c) * 4);
+  };
+  if constexpr (Numbers::kPlanes == 2) {
     TIDEMILL_UNROLL
-    for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kCols; ++c) {
+      const I low = V::low_nibbles(numbers(c));
+      const I high = V::low_nibbles(V::shift_words_right(numbers(c)));
       TIDEMILL_UNROLL
-      for (int c = 0; c < kCols; ++c) {
-        TIDEMILL_UNROLL
-        for (int plane = 0; plane < Numbers::kPlanes; ++plane) words[r][c][plane] = V::set1(0);
+      for (int r = 0; r < kRows; ++r) {
+        const I inputs = x.at(r, 0);
+        add_products<V, kFirst>(words[r][c][0], low, inputs);
+        add_products<V, kFirst>(words[r][c][1], high, inputs);
       }
     }
-    const unsigned char* x = tile_.in + group.index * tile_.format.group;
-    for (int64_t row = first_row; row < first_row + num_rows; ++row) {
+  } else {
+    TIDEMILL_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      I weights[kCols];
       TIDEMILL_UNROLL
       for (int c = 0; c < kCols; ++c) {
-        const unsigned char* data = panel_of(c) + group.rows + row * 64 + channel_of(c) * 4;
-        const I numbers = V::load(data);
-        const I low = V::low_nibbles(numbers);
-        const I high = V::low_nibbles(V::shift_words_right(numbers));
+        weights[c] = V::low_nibbles(half == 0 ? numbers(c) : V::shift_words_right(numbers(c)));
+      }
+      TIDEMILL_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        const I inputs = x.at(r, 4 * half);
         TIDEMILL_UNROLL
-        for (int r = 0; r < kRows; ++r) {
-          const auto* inputs = reinterpret_cast<const int32_t*>(x + r * tile_.in_stride);
-          if constexpr (Numbers::kPlanes == 2) {
-            const I x4 = V::set1(inputs[row]);
-            words[r][c][0] = V::add_words(words[r][c][0], V::multiply_bytes(low, x4));
-            words[r][c][1] = V::add_words(words[r][c][1], V::multiply_bytes(high, x4));
+        for (int c = 0; c < kCols; ++c) {
+          if (half == 0) {
+            add_products<V, kFirst>(words[r][c][0], weights[c], inputs);
           } else {
-            words[r][c][0] =
-                V::add_words(words[r][c][0], V::multiply_bytes(low, V::set1(inputs[2 * row])));
-            words[r][c][0] =
-                V::add_words(words[r][c][0], V::multiply_bytes(high, V::set1(inputs[2 * row + 1])));
+            add_products<V, false>(words[r][c][0], weights[c], inputs);
           }
         }
       }
     }
-    TIDEMILL_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      TIDEMILL_UNROLL
-      for (int c = 0; c < kCols; ++c) {
-        I sum = V::add(sums_[r][c], V::add_pairs(words[r][c][0], 1));
-        if constexpr (Numbers::kPlanes == 2) sum = V::add(sum, V::add_pairs(words[r][c][1], 16));
-        sums_[r][c] = sum;
-      }
-    }
   }
-
-  // The order of these floats is part of the format's meaning (inner.h).
-  void finish(const GroupWalk& group) {
-    for (int c = 0; c < kCols; ++c) {
-      const unsigned char* row = panel_of(c) + group.scales;
-      const int64_t channel = channel_of(c);
-      const F scales = tile_.format.group == 0 ? V::floats_at(row + channel * 4)
-                                               : V::halves_at(row + channel * 2);
-      const bool has_zeros = tile_.format.offsets == Offsets::kZero;
-      const bool has_offsets = tile_.format.offsets == Offsets::kOffset;
-      const I zeros = has_zeros ? V::widened_bytes(row + 32 + channel) : V::set1(0);
-      const F offsets = has_offsets ? V::halves_at(row + 32 + channel * 2) : V::zero();
-      for (int r = 0; r < kRows; ++r) {
-        const unsigned char* of_input = scale_of_input(tile_, r, group.index);
-        const float scale = *reinterpret_cast<const float*>(of_input);
-        float* target = total_of(r, c);
-        F total = group.index == 0 ? V::zero() : V::floats_at(target);
-        const int32_t x_sum = *reinterpret_cast<const int32_t*>(of_input + 4);
-        I sum = sums_[r][c];
-        if (has_zeros) sum = V::add(sum, V::multiply(zeros, V::set1(-x_sum)));
-        total = V::fma(V::scaled(sum, V::set1_float(scale)), scales, total);
-        if (has_offsets) {
-          total = V::fma(offsets, V::set1_float(scale * static_cast<float>(x_sum)), total);
-        }
-        V::store(target, total);
-      }
-    }
-  }
-
-  const ProductTile& tile_;
-  const int64_t first_;
-  I sums_[kRows][kCols];
-};
-
-// All columns for kRows rows: kCols at once while there are so many, then one by one.
-template <typename V, typename Numbers, int kRows, int kCols>
-void maddubs_rows(const ProductTile& tile) {
-  const int64_t cols = tile.num_panels * (16 / V::kChannels);
-  int64_t col = 0;
-  for (; col + kCols <= cols; col += kCols) {
-    MaddubsTile<V, Numbers, kRows, kCols>(tile, col).run();
-  }
-  for (; col < cols; ++col) MaddubsTile<V, Numbers, kRows, 1>(tile, col).run();
 }
 
-// V::kSums: 16-bit sums that fit the registers beside weights and input.
+// The sums of a group become floats. Their order is part of the format's meaning (inner.h).
+template <typename V, typename Numbers, Offsets kOffsets, int kRows, int kCols>
+[[gnu::always_inline]] inline void add_group(const ProductTile& tile, int64_t group,
+                                             const unsigned char* scales_at, int64_t channel,
+                                             const typename V::I (&sums)[kRows][kCols],
+                                             float* out) {
+  using I = typename V::I;
+  using F = typename V::F;
+  TIDEMILL_UNROLL
+  for (int c = 0; c < kCols; ++c) {
+    const unsigned char* row = scales_at + Columns<V>::panel(c) * tile.panel_stride;
+    const int64_t first = channel + Columns<V>::channel(c);
+    const F scales =
+        tile.format.group == 0 ? V::floats_at(row + first * 4) : V::halves_at(row + first * 2);
+    TIDEMILL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const unsigned char* of_input = scale_of_input(tile, r, group);
+      const F x_scale = V::set1_float(*reinterpret_cast<const float*>(of_input));
+      const I x_sum = V::set1(*reinterpret_cast<const int32_t*>(of_input + 4));
+      float* target = out + (r * kTilePanels + Columns<V>::panel(c)) * 16 + Columns<V>::channel(c);
+      F total = group == 0 ? V::zero() : V::floats_at(target);
+      I sum = sums[r][c];
+      if constexpr (kOffsets == Offsets::kNone) {
+        sum = V::subtract(sum, V::multiply(V::set1(Numbers::kMiddle), x_sum));
+      } else if constexpr (kOffsets == Offsets::kZero) {
+        sum = V::subtract(sum, V::multiply(V::widened_bytes(row + 32 + first), x_sum));
+      }
+      total = V::fma(V::scaled(sum, x_scale), scales, total);
+      if constexpr (kOffsets == Offsets::kOffset) {
+        total = V::fma(V::halves_at(row + 32 + first * 2), V::scaled(x_sum, x_scale), total);
+      }
+      V::store(target, total);
+    }
+  }
+}
+
+// Rows of the input x columns from `first` on.
+template <typename V, typename Numbers, int kRows, int kCols>
+void maddubs_tile(const ProductTile& given, int64_t first) {
+  using I = typename V::I;
+  using Cols = Columns<V>;
+  const ProductTile tile = copy_of(given);
+  const unsigned char* panels = tile.panels + Cols::panel(first) * tile.panel_stride;
+  const int64_t channel = Cols::channel(first);
+  float* out = tile.sums + Cols::panel(first) * 16 + channel;
+  constexpr int64_t kLinesPerChunk = kInputsPerChunk / Numbers::kInputsPerRow;
+  for (GroupWalk group(tile, Numbers::kInputsPerRow); group.next();) {
+    I sums[kRows][kCols];
+    TIDEMILL_UNROLL_16
+    for (int i = 0; i < kRows * kCols; ++i) sums[i / kCols][i % kCols] = V::set1(0);
+    ByteRows<V, kRows> x(tile.in + group.index * tile.format.group, tile.in_stride);
+    const unsigned char* line = panels + group.rows + channel * 4;
+    for (int64_t row = 0; row < group.num_rows; row += kLinesPerChunk) {
+      fetch_lines<V, kCols>(line, tile.panel_stride, kLinesPerChunk);
+      I words[kRows][kCols][Numbers::kPlanes];
+      add_line<V, Numbers, true>(line, tile.panel_stride, x, words);
+#pragma GCC unroll 1
+      for (int64_t i = 1; i < kLinesPerChunk; ++i) {
+        line += 64;
+        x.advance(Numbers::kInputsPerRow);
+        add_line<V, Numbers, false>(line, tile.panel_stride, x, words);
+      }
+      line += 64;
+      x.advance(Numbers::kInputsPerRow);
+      TIDEMILL_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        TIDEMILL_UNROLL
+        for (int c = 0; c < kCols; ++c) {
+          I sum = V::add(sums[r][c], V::add_pairs(words[r][c][0], 1));
+          if constexpr (Numbers::kPlanes == 2) {
+            sum = V::add(sum, V::add_pairs(words[r][c][1], 16));
+          }
+          sums[r][c] = sum;
+        }
+      }
+    }
+    const unsigned char* scales = panels + group.scales;
+    switch (tile.format.offsets) {
+      case Offsets::kNone:
+        add_group<V, Numbers, Offsets::kNone>(tile, group.index, scales, channel, sums, out);
+        break;
+      case Offsets::kZero:
+        add_group<V, Numbers, Offsets::kZero>(tile, group.index, scales, channel, sums, out);
+        break;
+      case Offsets::kOffset:
+        add_group<V, Numbers, Offsets::kOffset>(tile, group.index, scales, channel, sums, out);
+        break;
+    }
+  }
+}
+
+// Columns first .. end: kCols at once while there are so many, then one by one.
+template <typename V, typename Numbers, int kRows, int kCols>
+void maddubs_columns(const ProductTile& tile, int64_t first, int64_t end) {
+  for (; first + kCols <= end; first += kCols) {
+    maddubs_tile<V, Numbers, kRows, kCols>(tile, first);
+  }
+  if constexpr (kCols > 1) {
+    for (; first < end; ++first) maddubs_tile<V, Numbers, kRows, 1>(tile, first);
+  }
+}
+
+// Registers of `words` that V has room for beside weights and input. One or two rows wait for
+// memory, which is fastest with few streams: of short panels each begins anew.
+template <typename V, typename Numbers, int kRows>
+constexpr int columns_at_once() {
+  return kRows <= kMaddubsStreamingRows ? 2 : V::kWords / Numbers::kPlanes / kMaddubsRows;
+}
+
 template <typename V, typename Numbers>
 void maddubs_product(const ProductTile& whole) {
-  constexpr int kSums = V::kSums / Numbers::kPlanes;
-  for (int64_t r = 0; r < whole.num_rows;) {
-    ProductTile part = whole;
-    part.in += r * whole.in_stride;
-    part.sums += r * kRowSums;
-    const int64_t left = whole.num_rows - r;
-    if (left >= 4) {
-      maddubs_rows<V, Numbers, 4, kSums / 4>(part);
-      r += 4;
-    } else if (left >= 2) {
-      maddubs_rows<V, Numbers, 2, kSums / 2>(part);
-      r += 2;
-    } else {
-      maddubs_rows<V, Numbers, 1, kSums>(part);
-      r += 1;
+  using Cols = Columns<V>;
+  using Tiles = void (*)(const ProductTile& tile, int64_t first, int64_t end);
+#define TIDEMILL_COLUMNS(rows) \
+  maddubs_columns<V, Numbers, rows, columns_at_once<V, Numbers, rows>()>
+  constexpr Tiles kTiles[kMaddubsRows] = {TIDEMILL_COLUMNS(1), TIDEMILL_COLUMNS(2),
+                                          TIDEMILL_COLUMNS(3), TIDEMILL_COLUMNS(4),
+                                          TIDEMILL_COLUMNS(5), TIDEMILL_COLUMNS(6)};
+#undef TIDEMILL_COLUMNS
+  const int64_t cols = whole.num_panels * Cols::kPerPanel;
+  if (whole.num_rows <= kMaddubsStreamingRows) return kTiles[whole.num_rows - 1](whole, 0, cols);
+  // Whole panels, which stay in L1 for all rows; rows in tiles of like size.
+  constexpr int64_t kCols = columns_at_once<V, Numbers, kMaddubsRows>();
+  constexpr int64_t kTogether = kCols < Cols::kPerPanel ? Cols::kPerPanel : kCols;
+  for (int64_t col = 0; col < cols; col += kTogether) {
+    const int64_t end = col + kTogether < cols ? col + kTogether : cols;
+    int64_t tiles = (whole.num_rows + kMaddubsRows - 1) / kMaddubsRows;
+    for (int64_t row = 0; row < whole.num_rows; --tiles) {
+      ProductTile part = copy_of(whole);
+      part.in += row * whole.in_stride;
+      part.sums += row * kRowSums;
+      part.num_rows = (whole.num_rows - row + tiles - 1) / tiles;
+      kTiles[part.num_rows - 1](part, col, end);
+      row += part.num_rows;
     }
   }
 }

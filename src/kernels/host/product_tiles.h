@@ -14,6 +14,23 @@ namespace {
 
 using Tile = void (*)(const ProductTile&);
 
+// Member by member: a copy of the whole would load in registers of 32 bytes what the caller has
+// just stored in words, and so wait for all stores before it, those of the last tile's sums among
+// them.
+inline ProductTile copy_of(const ProductTile& tile) {
+  return {.in = tile.in,
+          .in_stride = tile.in_stride,
+          .num_rows = tile.num_rows,
+          .panels = tile.panels,
+          .ahead = tile.ahead,
+          .panel_stride = tile.panel_stride,
+          .num_panels = tile.num_panels,
+          .num_steps = tile.num_steps,
+          .sums = tile.sums,
+          .format = tile.format,
+          .num_inputs = tile.num_inputs};
+}
+
 // Eight panels are eight streams through memory: an EPYC (Zen 4) runs ahead of all of them by
 // itself, and asking as well costs a fifth of the speed. Fewer panels need to be asked for, and so
 // do eight of int4 on a Xeon (Emerald Rapids), whose panels are short: kAsks.
