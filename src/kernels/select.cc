@@ -17,6 +17,7 @@ namespace tidemill {
 namespace {
 
 constexpr Inner with_vnni(Inner inner) {
+  inner.int8_planes = 1;
   inner.product_int8 = avx512vnni::product_int8;
   inner.product_int4 = avx512vnni::product_int4;
   inner.max_rows_integers = kVnniRows;
@@ -29,6 +30,17 @@ constexpr Inner with_bf16(Inner inner) {
   inner.product_bf16 = avx512bf16::product_bf16;
   inner.attention.attend_bf16 = avx512bf16::attend_bf16;
   inner.multiply_bf16 = avx512bf16::multiply_bf16;
+  return inner;
+}
+
+constexpr Inner with_nibble_planes(Inner inner) {
+  inner.int8_planes = 2;
+  return inner;
+}
+
+constexpr Inner with_avx2_rows(Inner inner) {
+  inner.max_rows_bf16 = kAvx2RowsBf16;
+  inner.max_rows_integers = kAvx2RowsIntegers;
   return inner;
 }
 
@@ -45,8 +57,8 @@ constexpr Inner with_bf16(Inner inner) {
         variant::multiply_bf16, variant::multiply_bytes                                        \
   }
 constexpr Inner kReference = TIDEMILL_INNER(reference, double);
-constexpr Inner kAvx2 = TIDEMILL_INNER(avx2, float);
-constexpr Inner kAvx512 = TIDEMILL_INNER(avx512, float);
+constexpr Inner kAvx2 = with_avx2_rows(with_nibble_planes(TIDEMILL_INNER(avx2, float)));
+constexpr Inner kAvx512 = with_nibble_planes(TIDEMILL_INNER(avx512, float));
 #undef TIDEMILL_INNER
 constexpr Inner kAvx512Vnni = with_vnni(kAvx512);
 constexpr Inner kAvx512Bf16 = with_bf16(kAvx512Vnni);

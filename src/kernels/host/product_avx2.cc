@@ -6,6 +6,7 @@
 #include "kernels/host/inner.h"
 #include "kernels/host/product_tiles.h"
 #include "kernels/host/unroll.h"
+#include "kernels/host/vector_avx2.h"
 
 namespace tidemill::avx2 {
 namespace {
@@ -90,6 +91,99 @@ void tile_bf16(const ProductTile& tile) {
   }
 }
 
+// Of several rows a part of K at a time becomes floats before the products, and a line of weights
+// is widened for six of them at once.
+constexpr int64_t kPartInputs = 192;
+constexpr int64_t kPartSteps = kPartInputs / 2;
+constexpr int kPartRows = 6;
+
+struct PartOfK {
+  const float* x;              // kPartInputs from row to row
+  const unsigned char* lines;  // of one panel
+  const unsigned char* next;   // lines that are read behind them: wanted meanwhile
+  int64_t num_steps;
+  float* sums;
+  bool is_first;
+};
+
+// One panel. Even inputs are added before odd ones, as above.
+template <int kRows>
+void tile_widened(const PartOfK& part) {
+  const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+  __m256 sums[kRows][2];
+  TIDEMILL_UNROLL_16
+  for (int i = 0; i < kRows * 2; ++i) {
+    const float* before = part.sums + i / 2 * kRowSums + i % 2 * 8;
+    sums[i / 2][i % 2] = part.is_first ? _mm256_setzero_ps() : _mm256_loadu_ps(before);
+  }
+  const float* x = part.x;
+  const auto* halves = reinterpret_cast<const __m256i*>(part.lines);
+  for (int64_t step = 0; step < part.num_steps; ++step, x += 2, halves += 2) {
+    _mm_prefetch(reinterpret_cast<const char*>(part.next + step * 64), _MM_HINT_T0);
+    TIDEMILL_UNROLL
+    for (int odd = 0; odd < 2; ++odd) {
+      const __m256i low = _mm256_loadu_si256(halves);
+      const __m256i high = _mm256_loadu_si256(halves + 1);
+      const __m256 weights[2] = {
+          _mm256_castsi256_ps(odd == 0 ? _mm256_slli_epi32(low, 16) : _mm256_and_si256(low, upper)),
+          _mm256_castsi256_ps(odd == 0 ? _mm256_slli_epi32(high, 16)
+                                       : _mm256_and_si256(high, upper))};
+      TIDEMILL_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        const __m256 input = _mm256_broadcast_ss(x + r * kPartInputs + odd);
+        add_product256(sums[r][0], input, weights[0]);
+        add_product256(sums[r][1], input, weights[1]);
+      }
+    }
+  }
+  TIDEMILL_UNROLL_16
+  for (int i = 0; i < kRows * 2; ++i) {
+    _mm256_storeu_ps(part.sums + i / 2 * kRowSums + i % 2 * 8, sums[i / 2][i % 2]);
+  }
+}
+
+constexpr void (*kWidened[kPartRows])(const PartOfK&) = {tile_widened<1>, tile_widened<2>,
+                                                         tile_widened<3>, tile_widened<4>,
+                                                         tile_widened<5>, tile_widened<6>};
+
+void widen(const unsigned char* pairs, int64_t count, float* out) {
+  int64_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const __m128i eight = _mm_loadu_si128(reinterpret_cast<const __m128i*>(pairs + i * 4));
+    const __m256i bits = _mm256_slli_epi32(_mm256_cvtepu16_epi32(eight), 16);
+    _mm256_store_ps(out + i * 2, _mm256_castsi256_ps(bits));
+  }
+  for (; i < count; ++i) {
+    const uint32_t two = reinterpret_cast<const uint32_t*>(pairs)[i];
+    reinterpret_cast<uint32_t*>(out)[i * 2] = two << 16;
+    reinterpret_cast<uint32_t*>(out)[i * 2 + 1] = two & 0xffff0000u;
+  }
+}
+
+void product_widened(const ProductTile& tile) {
+  alignas(64) float x[kAvx2RowsBf16][kPartInputs];
+  for (int64_t first = 0; first < tile.num_steps; first += kPartSteps) {
+    const int64_t left = tile.num_steps - first;
+    const int64_t steps = left < kPartSteps ? left : kPartSteps;
+    for (int64_t r = 0; r < tile.num_rows; ++r) {
+      widen(tile.in + r * tile.in_stride + first * 4, steps, x[r]);
+    }
+    for (int64_t p = 0; p < tile.num_panels; ++p) {
+      const unsigned char* lines = tile.panels + p * tile.panel_stride + first * 64;
+      const unsigned char* next =
+          p + 1 < tile.num_panels ? lines + tile.panel_stride : tile.panels + (first + steps) * 64;
+      int64_t tiles = (tile.num_rows + kPartRows - 1) / kPartRows;
+      for (int64_t row = 0; row < tile.num_rows; --tiles) {
+        const int64_t rows = (tile.num_rows - row + tiles - 1) / tiles;
+        kWidened[rows - 1](
+            {x[row], lines, next, steps, tile.sums + row * kRowSums + p * 16, first == 0});
+        row += rows;
+        next = lines;  // asked for already
+      }
+    }
+  }
+}
+
 constexpr Tile kF32[4][3] = {
     {tile_f32<1, 1>, tile_f32<1, 2>, tile_f32<1, 4>},
     {tile_f32<2, 1>, tile_f32<2, 2>, nullptr},
@@ -97,33 +191,30 @@ constexpr Tile kF32[4][3] = {
     {tile_f32<4, 1>, nullptr, nullptr},
 };
 
-constexpr Tile kBf16[4][3] = {
+// Few rows wait for memory, not for what widens them.
+constexpr int kBf16StreamingRows = 2;
+constexpr Tile kBf16[kBf16StreamingRows][3] = {
     {tile_bf16<1, 1>, tile_bf16<1, 2>, tile_bf16<1, 4>},
     {tile_bf16<2, 1>, tile_bf16<2, 2>, nullptr},
-    {tile_bf16<3, 1>, nullptr, nullptr},
-    {nullptr, nullptr, nullptr},
 };
 
-// Four rows at the end are one tile, or two of two, rather than three and one.
-int64_t rows_of_next_tile(int64_t left, bool four_fit) {
-  if (left == 4) return four_fit ? 4 : 2;
-  return left < 3 ? left : 3;
-}
+}  // namespace
 
-void run(const ProductTile& whole, const Tile (&tiles)[4][3]) {
+void product_f32(const ProductTile& whole) {
   for (int64_t r = 0; r < whole.num_rows;) {
     ProductTile part = whole;
     part.in += r * whole.in_stride;
     part.sums += r * kRowSums;
-    part.num_rows = rows_of_next_tile(whole.num_rows - r, tiles[3][0] != nullptr);
-    run_tiles(part, tiles);
+    const int64_t left = whole.num_rows - r;
+    part.num_rows = left < 3 || left == 4 ? left : 3;  // four are one tile, not three and one
+    run_tiles(part, kF32);
     r += part.num_rows;
   }
 }
 
-}  // namespace
-
-void product_f32(const ProductTile& tile) { run(tile, kF32); }
-void product_bf16(const ProductTile& tile) { run(tile, kBf16); }
+void product_bf16(const ProductTile& tile) {
+  if (tile.num_rows > kBf16StreamingRows) return product_widened(tile);
+  run_tiles(tile, kBf16);
+}
 
 }  // namespace tidemill::avx2
