@@ -10,6 +10,15 @@ struct F32Tile : SoftmaxOps256 {
   static constexpr int64_t kMaxRowQueries = 10;
   static constexpr int64_t kPackedElementBytes = 4;
 
+  // A tile's queries, which are floats, as [head_dim][query].
+  static void pack_floats(const AttentionTask& task, const QueryTile& tile, void* packed) {
+    auto* out = static_cast<float*>(packed);
+    for (int64_t i = 0; i < kTile; ++i) {
+      const auto* q = static_cast<const float*>(tile.q[i < tile.count ? i : 0]);
+      for (int64_t d = 0; d < task.head_dim; ++d) out[d * kTile + i] = q[d];
+    }
+  }
+
   // K: two halves of [head_dim][16 tokens]; packed: [head_dim][query].
   static void tile_scores(const AttentionTask& task, const void* packed, const unsigned char* run,
                           int64_t ahead, float* scores) {
@@ -88,11 +97,7 @@ struct F32Ops : F32Tile {
   static Block expand(const AttentionTask&, const Block& block, Expansion&) { return block; }
 
   static void pack(const AttentionTask& task, const QueryTile& tile, void* packed) {
-    auto* out = static_cast<float*>(packed);
-    for (int64_t i = 0; i < kTile; ++i) {
-      const auto* q = static_cast<const float*>(tile.q[i < tile.count ? i : 0]);
-      for (int64_t d = 0; d < task.head_dim; ++d) out[d * kTile + i] = q[d];
-    }
+    pack_floats(task, tile, packed);
   }
 
   template <int kRows>
@@ -144,10 +149,11 @@ struct F32Ops : F32Tile {
   }
 };
 
-// A row multiplies the even element of a pair, then the odd one: the order of f32. For a tile, a
-// block is widened once, and the products are those of f32.
+// Queries are floats (attend_bf16 makes them so). A row multiplies the even element of a pair, then
+// the odd one: the order of f32. For a tile, a block is widened once, and the products are those of
+// f32.
 struct Bf16Ops : F32Tile {
-  static constexpr int kRowsAtOnce = 2;
+  static constexpr int kRowsAtOnce = 4;
   struct Expansion {
     alignas(64) float keys[kTokensPerBlock * kMaxHeadDim];
     alignas(64) float values[kTokensPerBlock * kMaxHeadDim];
@@ -171,68 +177,59 @@ struct Bf16Ops : F32Tile {
   }
 
   static void pack(const AttentionTask& task, const QueryTile& tile, void* packed) {
-    pack_widened(task, tile, packed);
+    pack_floats(task, tile, packed);
   }
 
   template <int kRows>
   static void row_scores(const AttentionTask& task, const void* const* q, const unsigned char* run,
                          int64_t ahead, float (*scores)[kTokensPerBlock]) {
     const int64_t pairs = (task.head_dim + 1) / 2;
-    __m256 sums[kRows][4];
-    clear_sums<kRows>(sums);
-    for (int64_t pair = 0; pair < pairs; ++pair) {
-      TIDEMILL_UNROLL
-      for (int part = 0; part < 4; ++part) {
-        const unsigned char* keys = run + (part / 2 * pairs + pair) * 64 + part % 2 * 32;
-        if (part % 2 == 0) prefetch(keys + ahead);
-        const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys));
-        TIDEMILL_UNROLL
-        for (int r = 0; r < kRows; ++r) {
-          sums[r][part] = add_pair(sums[r][part], q[r], pair, words);
-        }
+    const float* x[kRows];
+    TIDEMILL_UNROLL
+    for (int r = 0; r < kRows; ++r) x[r] = static_cast<const float*>(q[r]);
+    constexpr int kHalves = kRunsAtOnce<kRows>;
+    for (int first = 0; first < 2; first += kHalves) {
+      __m256 sums[kRows][2 * kHalves];
+      TIDEMILL_UNROLL_16
+      for (int i = 0; i < kRows * 2 * kHalves; ++i) {
+        sums[i / (2 * kHalves)][i % (2 * kHalves)] = _mm256_setzero_ps();
+      }
+      add_pairs(x, pairs, run + first * pairs * 64, pairs * 64, ahead, sums);
+      TIDEMILL_UNROLL_16
+      for (int i = 0; i < kRows * 2 * kHalves; ++i) {
+        const __m256 sum = sums[i / (2 * kHalves)][i % (2 * kHalves)];
+        _mm256_store_ps(scores[i / (2 * kHalves)] + first * 16 + i % (2 * kHalves) * 8,
+                        _mm256_mul_ps(sum, _mm256_set1_ps(task.scale)));
       }
     }
-    store_scores<kRows>(sums, task.scale, scores);
   }
 
   template <int kRows>
   static void add_row_values(const AttentionTask& task, const unsigned char* run, int64_t ahead,
                              int64_t query, const float (*scores)[kTokensPerBlock],
                              QueryTile& tile) {
-    alignas(32) uint16_t rounded[kRows][kTokensPerBlock];
+    alignas(32) float rounded[kRows][kTokensPerBlock];
+    const float* x[kRows];
+    TIDEMILL_UNROLL
     for (int r = 0; r < kRows; ++r) {
       for (int i = 0; i < kTokensPerBlock; i += 8) {
-        _mm_store_si128(reinterpret_cast<__m128i*>(rounded[r] + i),
-                        to_bf16_256(_mm256_load_ps(scores[r] + i)));
+        _mm256_store_ps(rounded[r] + i, round_to_bf16(_mm256_load_ps(scores[r] + i)));
       }
+      x[r] = rounded[r];
     }
-    for (int64_t d = 0; d < padded_head_dim(task.head_dim); d += 16) {
-      const unsigned char* column = run + d * kTokensPerBlock * 2;
-      __m256 sums[kRows * 2];
-      TIDEMILL_UNROLL
-      for (int i = 0; i < kRows * 2; ++i) {
-        sums[i] = scaled_values(tile, query + i / 2, d + i % 2 * 8);
-      }
-      for (int64_t pair = 0; pair < kTokensPerBlock / 2; ++pair) {
-        prefetch(column + pair * 64 + ahead);
-        const auto* line = reinterpret_cast<const __m256i*>(column + pair * 64);
-        TIDEMILL_UNROLL
-        for (int i = 0; i < kRows * 2; ++i) {
-          sums[i] = add_pair(sums[i], rounded[i / 2], pair, _mm256_loadu_si256(line + i % 2));
-        }
-      }
-      TIDEMILL_UNROLL
-      for (int i = 0; i < kRows * 2; ++i) {
-        _mm256_store_ps(tile.values(query + i / 2) + d + i % 2 * 8, sums[i]);
-      }
+    const int64_t padded_dim = padded_head_dim(task.head_dim);
+    constexpr int kColumns = kRows == 1 ? 1 : kRunsAtOnce<kRows>;  // one waits for memory alone
+    int64_t d = 0;
+    for (; d + 16 * kColumns <= padded_dim; d += 16 * kColumns) {
+      add_columns<kRows, kColumns>(x, run, ahead, query, d, tile);
     }
+    if (kColumns > 1 && d < padded_dim) add_columns<kRows, 1>(x, run, ahead, query, d, tile);
   }
 
   static void add_tile_values(const AttentionTask& task, const unsigned char* run, int64_t ahead,
                               int64_t begin, int64_t end, float* scores, QueryTile& tile) {
     for (int64_t i = 0; i < kTokensPerBlock * kTile; i += 8) {
-      const __m256i rounded = _mm256_cvtepu16_epi32(to_bf16_256(_mm256_load_ps(scores + i)));
-      _mm256_store_ps(scores + i, _mm256_castsi256_ps(_mm256_slli_epi32(rounded, 16)));
+      _mm256_store_ps(scores + i, round_to_bf16(_mm256_load_ps(scores + i)));
     }
     F32Tile::add_tile_values(task, run, ahead, begin, end, scores, tile);
   }
@@ -249,18 +246,92 @@ struct Bf16Ops : F32Tile {
     }
   }
 
-  // The even product, then the odd one.
-  static __m256 add_pair(__m256 sum, const void* x, int64_t pair, __m256i words) {
-    const __m256i two = _mm256_set1_epi32(static_cast<const int32_t*>(x)[pair]);
-    sum = _mm256_fmadd_ps(even_of(two), even_of(words), sum);
-    return _mm256_fmadd_ps(odd_of(two), odd_of(words), sum);
+  static __m256 round_to_bf16(__m256 x) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(to_bf16_256(x)), 16));
+  }
+
+  // Runs of lines that rows meet together: as many sums as hide the latency of an addition, and
+  // fit the registers.
+  template <int kRows>
+  static constexpr int kRunsAtOnce = kRows < 4 ? 2 : 1;
+
+  // sums[r][2 i + half] += x[r] times the lines of run i, pair by pair, the even element first.
+  template <int kRows, int kParts>
+  [[gnu::always_inline]] static inline void add_pairs(const float* const (&x)[kRows], int64_t pairs,
+                                                      const unsigned char* lines, int64_t to_next,
+                                                      int64_t ahead,
+                                                      __m256 (&sums)[kRows][kParts]) {
+    for (int64_t pair = 0; pair < pairs; ++pair, lines += 64) {
+      TIDEMILL_UNROLL
+      for (int run = 0; run < kParts / 2; ++run) {
+        const unsigned char* line = lines + run * to_next;
+        prefetch(line + ahead);
+        TIDEMILL_UNROLL
+        for (int odd = 0; odd < 2; ++odd) {
+          const auto* words = reinterpret_cast<const __m256i*>(line);
+          const __m256i low = _mm256_loadu_si256(words);
+          const __m256i high = _mm256_loadu_si256(words + 1);
+          const __m256 first = odd == 0 ? even_of(low) : odd_of(low);
+          const __m256 second = odd == 0 ? even_of(high) : odd_of(high);
+          TIDEMILL_UNROLL
+          for (int r = 0; r < kRows; ++r) {
+            const __m256 input = load_once256(x[r] + 2 * pair + odd);
+            add_product256(sums[r][2 * run], input, first);
+            add_product256(sums[r][2 * run + 1], input, second);
+          }
+        }
+      }
+    }
+  }
+
+  // Of kColumns times 16 dims from `d` on.
+  template <int kRows, int kColumns>
+  static void add_columns(const float* const (&x)[kRows], const unsigned char* run, int64_t ahead,
+                          int64_t query, int64_t d, QueryTile& tile) {
+    constexpr int kParts = 2 * kColumns;
+    __m256 sums[kRows][kParts];
+    TIDEMILL_UNROLL_16
+    for (int i = 0; i < kRows * kParts; ++i) {
+      sums[i / kParts][i % kParts] = scaled_values(tile, query + i / kParts, d + i % kParts * 8);
+    }
+    add_pairs(x, kTokensPerBlock / 2, run + d * kTokensPerBlock * 2, kTokensPerBlock * 32, ahead,
+              sums);
+    TIDEMILL_UNROLL_16
+    for (int i = 0; i < kRows * kParts; ++i) {
+      _mm256_store_ps(tile.values(query + i / kParts) + d + i % kParts * 8,
+                      sums[i / kParts][i % kParts]);
+    }
   }
 };
+
+// Padded to a pair with zero.
+void widen_row(const uint16_t* in, int64_t count, float* out) {
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i));
+    _mm256_store_ps(out + i, even_of(_mm256_cvtepu16_epi32(bits)));
+  }
+  for (; i < count; ++i) reinterpret_cast<uint32_t*>(out)[i] = static_cast<uint32_t>(in[i]) << 16;
+  out[count] = 0.0f;
+}
 
 }  // namespace
 
 void attend_f32(const AttentionTask& task) { attend<F32Ops>(task); }
-void attend_bf16(const AttentionTask& task) { attend<Bf16Ops>(task); }
+// Queries meet every block: they are widened once.
+void attend_bf16(const AttentionTask& task) {
+  alignas(64) float widened[kTaskQueries * (kMaxHeadDim + 16)];
+  const void* q[kTaskQueries];
+  const int64_t stride = padded_head_dim(task.head_dim) + 16;
+  for (int64_t i = 0; i < task.num_queries; ++i) {
+    float* to = widened + i * stride;
+    widen_row(static_cast<const uint16_t*>(task.q[i]), task.head_dim, to);
+    q[i] = to;
+  }
+  AttentionTask of_floats = task;
+  of_floats.q = q;
+  attend<Bf16Ops>(of_floats);
+}
 
 void clear_state(void* state, int64_t padded_dim) {
   clear_values(static_cast<float*>(state), padded_dim);

@@ -81,7 +81,9 @@ struct SoftmaxOps256 {
         const __m256i at = _mm256_set1_epi32(static_cast<int32_t>(position + t));
         const __m256i outside =
             _mm256_or_si256(_mm256_cmpgt_epi32(first, at), _mm256_cmpgt_epi32(at, last));
-        _mm256_maskstore_ps(scores + t * kTile + i, outside, _mm256_set1_ps(kMasked));
+        float* score = scores + t * kTile + i;
+        _mm256_store_ps(score, _mm256_blendv_ps(_mm256_load_ps(score), _mm256_set1_ps(kMasked),
+                                                _mm256_castsi256_ps(outside)));
       }
     }
   }
