@@ -35,37 +35,11 @@ void add_products(__m512i& sum, __m512i weights, __m512i inputs) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(inputs));
 }
 
-// Rows of the input, a pointer for every three: an address of two registers reaches the others.
-// Twelve pointers are more than there are registers for, and GCC 12 then sends them through those
-// of vectors, in the innermost loop.
-template <int kRows>
-struct InputRows {
-  InputRows(const unsigned char* first, int64_t row_stride) : stride(row_stride) {
-    TIDEMILL_UNROLL
-    for (int i = 0; i < kThirds; ++i) thirds[i] = first + 3 * i * stride;
-  }
-  void advance(int64_t bytes) {
-    TIDEMILL_UNROLL
-    for (int i = 0; i < kThirds; ++i) thirds[i] += bytes;
-  }
-  // The four bytes that row r is at, in every channel.
-  __m512i operator[](int r) const {
-    const unsigned char* base = thirds[r / 3];
-    __m512i inputs;
-    if (r % 3 == 0) {
-      __asm__("vpbroadcastd (%1), %0" : "=v"(inputs) : "r"(base));
-    } else if (r % 3 == 1) {
-      __asm__("vpbroadcastd (%1,%2), %0" : "=v"(inputs) : "r"(base), "r"(stride));
-    } else {
-      __asm__("vpbroadcastd (%1,%2,2), %0" : "=v"(inputs) : "r"(base), "r"(stride));
-    }
-    return inputs;
-  }
-
-  static constexpr int kThirds = (kRows + 2) / 3;
-  const unsigned char* thirds[kThirds];
-  int64_t stride;
+struct Register {
+  using I = __m512i;
 };
+template <int kRows>
+using InputRows512 = InputRows<Register, kRows>;
 
 __m512 halves_at(const unsigned char* data) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(data)));
@@ -79,7 +53,7 @@ __m512i zeros_at(const unsigned char* row) {
 // them, given each row's sum of inputs.
 template <typename Numbers, int kRows, int kPanels>
 [[gnu::always_inline]] inline void begin_sums(const ProductTile& tile, int64_t scales,
-                                              const InputRows<kRows>& sums_of_inputs,
+                                              const InputRows512<kRows>& sums_of_inputs,
                                               __m512i (&sums)[kRows][kPanels]) {
   const Offsets kind = tile.format.offsets;
   __m512i zeros[kPanels];
@@ -108,11 +82,11 @@ void tile_of(const ProductTile& given) {
   const bool has_offsets = tile.format.offsets == Offsets::kOffset;
   for (GroupWalk group(tile, Numbers::kInputsPerRow); group.next();) {
     __m512i sums[kRows][kPanels];
-    InputRows<kRows> scales_of_inputs(scale_of_input(tile, 0, group.index), tile.in_stride);
+    InputRows512<kRows> scales_of_inputs(scale_of_input(tile, 0, group.index), tile.in_stride);
     scales_of_inputs.advance(4);
     begin_sums<Numbers>(tile, group.scales, scales_of_inputs, sums);
     const unsigned char* panels = tile.panels + group.rows;
-    InputRows<kRows> x(tile.in + group.index * tile.format.group, tile.in_stride);
+    InputRows512<kRows> x(tile.in + group.index * tile.format.group, tile.in_stride);
     for (int64_t step = 0; step < group.num_rows; ++step) {
       if constexpr (kRows * kPanels >= 12 && kPanels < 8) {
         fetch_panels(ahead + group.rows, tile.panel_stride, step);
@@ -148,7 +122,7 @@ void tile_of(const ProductTile& given) {
       scales[p] = tile.format.group == 0 ? _mm512_loadu_ps(row) : halves_at(row);
       offsets[p] = has_offsets ? halves_at(row + 32) : _mm512_setzero_ps();
     }
-    const InputRows<kRows> sums_of_inputs = scales_of_inputs;
+    const InputRows512<kRows> sums_of_inputs = scales_of_inputs;
     scales_of_inputs.advance(-4);
     TIDEMILL_UNROLL_16
     for (int r = 0; r < kRows; ++r) {

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "kernels/host/inner.h"
+#include "kernels/host/unroll.h"
 
 namespace tidemill {
 namespace {
@@ -63,6 +64,38 @@ inline int64_t groups_of(const ProductTile& tile) {
 inline const unsigned char* scale_of_input(const ProductTile& tile, int64_t row, int64_t group) {
   return tile.in + row * tile.in_stride + tile.num_inputs + group * 8;
 }
+
+// Rows of the input, for registers V::I. A pointer for every three: an address of two registers
+// reaches the others. Twelve pointers are more than there are registers for, and GCC 12 then sends
+// them through those of vectors, in the innermost loop.
+template <typename V, int kRows>
+struct InputRows {
+  InputRows(const unsigned char* first, int64_t row_stride) : stride(row_stride) {
+    TIDEMILL_UNROLL
+    for (int i = 0; i < kThirds; ++i) thirds[i] = first + 3 * i * stride;
+  }
+  void advance(int64_t bytes) {
+    TIDEMILL_UNROLL
+    for (int i = 0; i < kThirds; ++i) thirds[i] += bytes;
+  }
+  // The four bytes that row r is at, in every channel.
+  typename V::I operator[](int r) const {
+    const unsigned char* base = thirds[r / 3];
+    typename V::I inputs;
+    if (r % 3 == 0) {
+      __asm__("vpbroadcastd (%1), %0" : "=v"(inputs) : "r"(base));
+    } else if (r % 3 == 1) {
+      __asm__("vpbroadcastd (%1,%2), %0" : "=v"(inputs) : "r"(base), "r"(stride));
+    } else {
+      __asm__("vpbroadcastd (%1,%2,2), %0" : "=v"(inputs) : "r"(base), "r"(stride));
+    }
+    return inputs;
+  }
+
+  static constexpr int kThirds = (kRows + 2) / 3;
+  const unsigned char* thirds[kThirds];
+  int64_t stride;
+};
 
 }  // namespace
 }  // namespace tidemill

@@ -40,38 +40,6 @@ struct Columns {
   static constexpr int64_t channel(int64_t col) { return col % kPerPanel * V::kChannels; }
 };
 
-// Rows of the input, a pointer for every three: an address of two registers reaches the others.
-template <typename V, int kRows>
-class ByteRows {
- public:
-  ByteRows(const unsigned char* first, int64_t stride) : stride_(stride) {
-    TIDEMILL_UNROLL
-    for (int i = 0; i < kThirds; ++i) thirds_[i] = first + 3 * i * stride;
-  }
-  void advance(int64_t bytes) {
-    TIDEMILL_UNROLL
-    for (int i = 0; i < kThirds; ++i) thirds_[i] += bytes;
-  }
-  // Four bytes of row r, in every channel.
-  typename V::I at(int r, int64_t offset) const {
-    const unsigned char* base = thirds_[r / 3] + offset;
-    typename V::I inputs;
-    if (r % 3 == 0) {
-      __asm__("vpbroadcastd (%1), %0" : "=v"(inputs) : "r"(base));
-    } else if (r % 3 == 1) {
-      __asm__("vpbroadcastd (%1,%2), %0" : "=v"(inputs) : "r"(base), "r"(stride_));
-    } else {
-      __asm__("vpbroadcastd (%1,%2,2), %0" : "=v"(inputs) : "r"(base), "r"(stride_));
-    }
-    return inputs;
-  }
-
- private:
-  static constexpr int kThirds = (kRows + 2) / 3;
-  const unsigned char* thirds_[kThirds];
-  int64_t stride_;
-};
-
 // Pairs of products, added to the words of before or, first, instead of them. Not intrinsics: GCC
 // 12 makes the products of several lines at once and keeps them in memory.
 template <typename V, bool kFirst>
@@ -101,10 +69,11 @@ template <typename V, int kCols>
   }
 }
 
-// A line of every column times its inputs. kFirst: of a chunk, whose words begin.
+// A line of every column times its inputs, which x leaves behind. kFirst: of a chunk, whose words
+// begin.
 template <typename V, typename Numbers, bool kFirst, int kRows, int kCols>
 [[gnu::always_inline]] inline void add_line(
-    const unsigned char* line, int64_t panel_stride, const ByteRows<V, kRows>& x,
+    const unsigned char* line, int64_t panel_stride, InputRows<V, kRows>& x,
     typename V::I (&words)[kRows][kCols][Numbers::kPlanes]) {
   using I = typename V::I;
   const auto numbers = [&](int c) {
@@ -117,11 +86,12 @@ template <typename V, typename Numbers, bool kFirst, int kRows, int kCols>
       const I high = V::low_nibbles(V::shift_words_right(numbers(c)));
       TIDEMILL_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        const I inputs = x.at(r, 0);
+        const I inputs = x[r];
         add_products<V, kFirst>(words[r][c][0], low, inputs);
         add_products<V, kFirst>(words[r][c][1], high, inputs);
       }
     }
+    x.advance(4);
   } else {
     TIDEMILL_UNROLL
     for (int half = 0; half < 2; ++half) {
@@ -132,7 +102,7 @@ template <typename V, typename Numbers, bool kFirst, int kRows, int kCols>
       }
       TIDEMILL_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        const I inputs = x.at(r, 4 * half);
+        const I inputs = x[r];
         TIDEMILL_UNROLL
         for (int c = 0; c < kCols; ++c) {
           if (half == 0) {
@@ -142,6 +112,7 @@ template <typename V, typename Numbers, bool kFirst, int kRows, int kCols>
           }
         }
       }
+      x.advance(4);
     }
   }
 }
@@ -196,7 +167,7 @@ void maddubs_tile(const ProductTile& given, int64_t first) {
     I sums[kRows][kCols];
     TIDEMILL_UNROLL_16
     for (int i = 0; i < kRows * kCols; ++i) sums[i / kCols][i % kCols] = V::set1(0);
-    ByteRows<V, kRows> x(tile.in + group.index * tile.format.group, tile.in_stride);
+    InputRows<V, kRows> x(tile.in + group.index * tile.format.group, tile.in_stride);
     const unsigned char* line = panels + group.rows + channel * 4;
     for (int64_t row = 0; row < group.num_rows; row += kLinesPerChunk) {
       fetch_lines<V, kCols>(line, tile.panel_stride, kLinesPerChunk);
@@ -205,11 +176,9 @@ void maddubs_tile(const ProductTile& given, int64_t first) {
 #pragma GCC unroll 1
       for (int64_t i = 1; i < kLinesPerChunk; ++i) {
         line += 64;
-        x.advance(Numbers::kInputsPerRow);
         add_line<V, Numbers, false>(line, tile.panel_stride, x, words);
       }
       line += 64;
-      x.advance(Numbers::kInputsPerRow);
       TIDEMILL_UNROLL
       for (int r = 0; r < kRows; ++r) {
         TIDEMILL_UNROLL
