@@ -142,9 +142,10 @@ void tile_widened(const PartOfK& part) {
   }
 }
 
-constexpr void (*kWidened[kPartRows])(const PartOfK&) = {tile_widened<1>, tile_widened<2>,
-                                                         tile_widened<3>, tile_widened<4>,
-                                                         tile_widened<5>, tile_widened<6>};
+// Tiles of like size have three rows at least: more than two rows come here.
+constexpr int kLeastPartRows = 3;
+constexpr void (*kWidened[])(const PartOfK&) = {tile_widened<3>, tile_widened<4>, tile_widened<5>,
+                                                tile_widened<kPartRows>};
 
 void widen(const unsigned char* pairs, int64_t count, float* out) {
   int64_t i = 0;
@@ -175,7 +176,7 @@ void product_widened(const ProductTile& tile) {
       int64_t tiles = (tile.num_rows + kPartRows - 1) / kPartRows;
       for (int64_t row = 0; row < tile.num_rows; --tiles) {
         const int64_t rows = (tile.num_rows - row + tiles - 1) / tiles;
-        kWidened[rows - 1](
+        kWidened[rows - kLeastPartRows](
             {x[row], lines, next, steps, tile.sums + row * kRowSums + p * 16, first == 0});
         row += rows;
         next = lines;  // asked for already
