@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/ascii.h"
 #include "base/check.h"
 #include "base/utf8.h"
 
@@ -14,22 +15,15 @@ namespace {
 constexpr size_t kMaxRows = 1024;
 constexpr size_t kMaxColumns = 64;
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return out;
-}
-
 // "text/plain; charset=utf-8" is text/plain.
 std::string bare_type(std::string_view content_type) {
-  std::string type = lower(content_type.substr(0, content_type.find(';')));
+  std::string type = ascii_lower(content_type.substr(0, content_type.find(';')));
   while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.pop_back();
   return type;
 }
 
 bool has_other_charset(std::string_view content_type) {
-  const std::string all = lower(content_type);
+  const std::string all = ascii_lower(content_type);
   const size_t at = all.find("charset=");
   if (at == std::string::npos) return false;
   std::string_view name = std::string_view(all).substr(at + 8);
@@ -132,7 +126,7 @@ Result<JsonValue> read_table(std::string_view body) {
   CsvReader reader(body);
   const auto names = reader.row().value_or(std::vector<std::string>());
   const auto column = std::find_if(names.begin(), names.end(),
-                                   [](const auto& name) { return lower(name) == "inputs"; });
+                                   [](const auto& name) { return ascii_lower(name) == "inputs"; });
   if (column == names.end()) {
     return invalid("inputs",
                    "the first line of text/csv names no column inputs. Send one column with that "
@@ -191,7 +185,7 @@ Result<JsonValue> read_named(std::span<const ContentPart> parts, const ContentPa
     body.set("parameters", std::move(*json));
   }
   if (const ContentPart* stream = find_part(parts, "stream")) {
-    const std::string value = lower(stream->value);
+    const std::string value = ascii_lower(stream->value);
     if (value != "true" && value != "false") {
       return invalid("stream",
                      format("stream is {}; it must be true or false.", excerpt(stream->value)));

@@ -8,6 +8,7 @@
 #include <limits>
 #include <numeric>
 
+#include "base/ascii.h"
 #include "base/check.h"
 
 namespace tidemill {
@@ -34,9 +35,7 @@ std::string range_of(const Allowed& allowed) {
 }
 
 std::optional<bool> parse_bool(std::string_view text) {
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const std::string lower = ascii_lower(text);
   if (lower == "true" || lower == "1") return true;
   if (lower == "false" || lower == "0") return false;
   return std::nullopt;

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "base/ascii.h"
 #include "base/check.h"
 #include "base/utf8.h"
 #include "server/routes.h"
@@ -22,19 +23,6 @@ Error malformed(std::string_view form, std::string_view what) {
           .message = format("the {} body {}.", form, what)};
 }
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return out;
-}
-
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
-}
-
 // The parameter of a header's value: `boundary` of "multipart/form-data; boundary=x". A quoted one
 // ends at its quote; a backslash takes the next byte as it is.
 std::optional<std::string> parameter(std::string_view value, std::string_view name) {
@@ -43,8 +31,8 @@ std::optional<std::string> parameter(std::string_view value, std::string_view na
     value.remove_prefix(at + 1);
     const size_t equals = value.find('=');
     if (equals == std::string_view::npos) return std::nullopt;
-    const bool wanted = lower(trimmed(value.substr(0, equals))) == name;
-    value = trimmed(value.substr(equals + 1));
+    const bool wanted = ascii_lower(without_blanks(value.substr(0, equals))) == name;
+    value = without_blanks(value.substr(equals + 1));
     std::string text;
     if (value.starts_with('"')) {
       size_t i = 1;
@@ -57,7 +45,7 @@ std::optional<std::string> parameter(std::string_view value, std::string_view na
       at = value.find(';');
     } else {
       at = value.find(';');
-      text = trimmed(value.substr(0, at));
+      text = without_blanks(value.substr(0, at));
     }
     if (wanted) return text;
   }
@@ -73,16 +61,16 @@ Result<ContentPart> read_head(std::string_view head) {
     head.remove_prefix(std::min(line.size() + 2, head.size()));
     const size_t colon = line.find(':');
     if (colon == std::string_view::npos) return malformed("multipart", "has a head without colon");
-    const std::string field = lower(line.substr(0, colon));
-    const std::string_view value = trimmed(line.substr(colon + 1));
+    const std::string field = ascii_lower(line.substr(0, colon));
+    const std::string_view value = without_blanks(line.substr(colon + 1));
     if (field == "content-type") part.content_type = value;
-    if (field == "content-transfer-encoding" && lower(value) != "binary" &&
-        lower(value) != "8bit" && lower(value) != "7bit") {
+    if (field == "content-transfer-encoding" && ascii_lower(value) != "binary" &&
+        ascii_lower(value) != "8bit" && ascii_lower(value) != "7bit") {
       return malformed("multipart", "has an encoded part; send it as it is");
     }
     if (field != "content-disposition") continue;
     auto name = parameter(value, "name");
-    if (!name || !lower(value).starts_with("form-data")) break;
+    if (!name || !ascii_lower(value).starts_with("form-data")) break;
     part.name = std::move(*name);
     named = true;
   }
@@ -103,7 +91,8 @@ std::optional<Error> too_much(std::string_view form, const std::vector<ContentPa
 }  // namespace
 
 BodyForm body_form(std::string_view content_type) {
-  const std::string type = lower(trimmed(content_type.substr(0, content_type.find(';'))));
+  const std::string type =
+      ascii_lower(without_blanks(content_type.substr(0, content_type.find(';'))));
   if (type == "application/x-www-form-urlencoded") return BodyForm::kForm;
   return type.starts_with("multipart/") ? BodyForm::kMultipart : BodyForm::kWhole;
 }
@@ -134,7 +123,7 @@ Result<std::vector<ContentPart>> form_parts(std::string_view body) {
 //   --BOUNDARY CRLF head CRLF CRLF value CRLF --BOUNDARY ... CRLF --BOUNDARY--
 Result<std::vector<ContentPart>> multipart_parts(std::string_view content_type,
                                                  std::string_view body) {
-  if (!lower(content_type).starts_with("multipart/form-data")) {
+  if (!ascii_lower(content_type).starts_with("multipart/form-data")) {
     return malformed("multipart", "is no multipart/form-data");
   }
   const auto boundary = parameter(content_type, "boundary");

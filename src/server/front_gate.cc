@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "base/ascii.h"
 #include "base/check.h"
 
 namespace tidemill {
@@ -29,10 +30,7 @@ bool is_open(const FrontGate::Found& found, bool metrics_open) {
 // In the order of the forms: Authorization, x-api-key, api-key.
 std::string_view presented_key(const HttpHead& head) {
   std::string_view value = head.field("authorization");
-  std::string scheme(value.substr(0, kBearer.size()));
-  std::transform(scheme.begin(), scheme.end(), scheme.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  if (scheme == kBearer) {
+  if (ascii_lower(value.substr(0, kBearer.size())) == kBearer) {
     value.remove_prefix(kBearer.size());
     while (value.starts_with(' ')) value.remove_prefix(1);
     return value;

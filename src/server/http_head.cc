@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/ascii.h"
+
 namespace tidemill {
 namespace {
 
@@ -18,19 +20,6 @@ bool is_token(std::string_view text) {
 bool has_control_bytes(std::string_view text) {
   return std::any_of(text.begin(), text.end(),
                      [](unsigned char c) { return (c < 0x20 && c != '\t') || c == 0x7f; });
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return out;
-}
-
-std::string_view without_blanks(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
 }
 
 using Problem = std::optional<HeadProblem>;
@@ -63,7 +52,7 @@ Problem parse_field(std::string_view line, HttpHead& head) {
   }
   const std::string_view value = without_blanks(line.substr(colon + 1));
   if (has_control_bytes(value)) return HeadProblem{400, "field value"};
-  head.fields.emplace_back(lower(line.substr(0, colon)), value);
+  head.fields.emplace_back(ascii_lower(line.substr(0, colon)), value);
   return std::nullopt;
 }
 
@@ -80,7 +69,7 @@ Problem read_framing(HttpHead& head) {
     return HeadProblem{400, "more than one body length"};
   }
   if (codings == 1) {
-    if (lower(head.field("transfer-encoding")) != "chunked") {
+    if (ascii_lower(head.field("transfer-encoding")) != "chunked") {
       return HeadProblem{501, "transfer coding"};
     }
     if (head.minor_version == 0) return HeadProblem{400, "chunked in HTTP/1.0"};
@@ -100,10 +89,11 @@ Problem read_framing(HttpHead& head) {
 }
 
 void read_connection(HttpHead& head) {
-  const std::string connection = lower(head.field("connection"));
+  const std::string connection = ascii_lower(head.field("connection"));
   head.keep_alive = head.minor_version == 1 ? connection.find("close") == std::string::npos
                                             : connection.find("keep-alive") != std::string::npos;
-  head.expects_continue = head.minor_version == 1 && lower(head.field("expect")) == "100-continue";
+  head.expects_continue =
+      head.minor_version == 1 && ascii_lower(head.field("expect")) == "100-continue";
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/ascii.h"
 #include "base/check.h"
 #include "base/utf8.h"
 
@@ -10,12 +11,6 @@ namespace {
 
 constexpr std::string_view kAttributes = "x-amzn-sagemaker-custom-attributes";
 constexpr std::string_view kAdapter = "x-amzn-sagemaker-adapter-identifier";
-
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
-}
 
 bool equal_ignoring_case(std::string_view a, std::string_view lower) {
   return std::equal(a.begin(), a.end(), lower.begin(), lower.end(), [](char x, char y) {
@@ -93,8 +88,8 @@ std::string_view request_property(const HttpHead& head, std::string_view name) {
     rest.remove_prefix(std::min(item.size() + 1, rest.size()));
     const size_t equals = item.find('=');
     if (equals == std::string_view::npos) continue;
-    if (equal_ignoring_case(trimmed(item.substr(0, equals)), name)) {
-      return trimmed(item.substr(equals + 1));
+    if (equal_ignoring_case(without_blanks(item.substr(0, equals)), name)) {
+      return without_blanks(item.substr(equals + 1));
     }
   }
   return {};

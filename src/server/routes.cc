@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/ascii.h"
 #include "base/check.h"
 
 namespace tidemill {
@@ -130,10 +131,8 @@ NoRoute not_found(Dialect dialect, const std::vector<std::string>& path) {
 }
 
 std::string lower_type(std::string_view content_type) {
-  std::string type(content_type.substr(0, content_type.find(';')));
+  std::string type = ascii_lower(content_type.substr(0, content_type.find(';')));
   while (!type.empty() && type.back() == ' ') type.pop_back();
-  std::transform(type.begin(), type.end(), type.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return type;
 }
 
@@ -215,9 +214,7 @@ std::variant<Route, NoRoute> find_route(std::string_view method, std::string_vie
 }
 
 bool accepts_content_type(std::string_view content_type, std::string_view body) {
-  std::string all(content_type);
-  std::transform(all.begin(), all.end(), all.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const std::string all = ascii_lower(content_type);
   if (const size_t charset = all.find("charset="); charset != std::string::npos) {
     std::string_view name = std::string_view(all).substr(charset + 8);
     if (name.starts_with('"')) name.remove_prefix(1);

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/ascii.h"
 #include "base/check.h"
 #include "base/properties.h"
 #include "base/text_file.h"
@@ -83,10 +84,7 @@ void apply_prefixed(const Environment& environment, std::string_view prefix, Opt
     if (row != options.end()) {
       applier.apply(*row, value, variable);
     } else {
-      std::string lower(name);
-      std::transform(lower.begin(), lower.end(), lower.begin(),
-                     [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-      applier.unknown(lower, scope, variable);
+      applier.unknown(ascii_lower(name), scope, variable);
     }
   }
 }
