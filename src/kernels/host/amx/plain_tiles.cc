@@ -51,6 +51,8 @@ int32_t byte_at(const unsigned char* row, int index, bool is_signed) {
 
 }  // namespace
 
+PlainNotes plain_notes{};
+
 void PlainTiles::configure(const TileShapes& shapes) {
   CHECK(shapes.palette == 1 && shapes.first_row == 0, "palette {}, first row {}", shapes.palette,
         shapes.first_row);

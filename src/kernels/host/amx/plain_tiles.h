@@ -15,6 +15,14 @@
 
 namespace tidemill {
 
+// Whoever sets one is told the lines that products on plain tiles ask for, and where unpacked
+// weights go (plain_vector.h). For one thread at a time.
+struct PlainNotes {
+  void (*fetched)(const void* line);
+  void (*written)(const void* line);
+};
+extern PlainNotes plain_notes;
+
 // One thread's tiles; as members, so that a test may have several.
 //
 // Inline code is of one line and always inlined: files for wider instruction sets include this, and
@@ -56,7 +64,9 @@ class PlainTiles {
   [[gnu::always_inline]] void dot_us() {
     dot_bytes(kC, kA, kB, {.a_signed = false, .b_signed = true});
   }
-  [[gnu::always_inline]] static void fetch(const void*) {}
+  [[gnu::always_inline]] static void fetch(const void* line) {
+    if (plain_notes.fetched != nullptr) plain_notes.fetched(line);
+  }
 
   // The same by number, for who reads it from an instruction (trapped_tiles.h).
   struct Signs {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/float16.h"
+#include "kernels/host/amx/plain_tiles.h"
 
 namespace tidemill {
 
@@ -33,6 +34,7 @@ struct PlainVector {
     return result;
   }
   static void store_bytes(unsigned char* target, const I& v) {
+    if (plain_notes.written != nullptr) plain_notes.written(target);
     memcpy(target, v.bytes, sizeof v.bytes);
   }
   static I low_nibbles(I v) {

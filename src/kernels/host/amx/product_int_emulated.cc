@@ -6,14 +6,22 @@
 
 namespace tidemill::amx_emulated {
 
+void product_integers_on(PlainTiles& tiles, Blocking blocking, const ProductTile& tile) {
+  if (tile.format.numbers == Numbers::kInt4) {
+    multiply_integers<Int4Weights, PlainVector>(blocking, tiles, tile);
+  } else {
+    multiply_integers<Int8Weights, PlainVector>(blocking, tiles, tile);
+  }
+}
+
 void product_int8_by(Blocking blocking, const ProductTile& tile) {
   PlainTiles tiles;
-  multiply_integers<Int8Weights, PlainVector>(blocking, tiles, tile);
+  product_integers_on(tiles, blocking, tile);
 }
 
 void product_int4_by(Blocking blocking, const ProductTile& tile) {
   PlainTiles tiles;
-  multiply_integers<Int4Weights, PlainVector>(blocking, tiles, tile);
+  product_integers_on(tiles, blocking, tile);
 }
 
 void product_int8(const ProductTile& tile) { product_int8_by(blocking_of(tile.format), tile); }

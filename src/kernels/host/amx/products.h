@@ -61,7 +61,8 @@ void attend_bf16(const AttentionTask& task);
 void release_tiles();
 }  // namespace amx
 
-// The same loops on plain tiles; they run on every machine.
+// The same loops on plain tiles (plain_tiles.h); they run on every machine.
+class PlainTiles;
 namespace amx_emulated {
 void product_bf16(const ProductTile& tile);              // plain tiles for any number of rows
 void product_bf16_with_avx512(const ProductTile& tile);  // few rows as in amx
@@ -72,6 +73,8 @@ void product_int8_with_avx512(const ProductTile& tile);
 void product_int4_with_avx512(const ProductTile& tile);
 void product_int8_by(Blocking blocking, const ProductTile& tile);
 void product_int4_by(Blocking blocking, const ProductTile& tile);
+// Of either width, on tiles that the caller may look at afterwards.
+void product_integers_on(PlainTiles& tiles, Blocking blocking, const ProductTile& tile);
 void attend_bf16_with_avx512(const AttentionTask& task);
 }  // namespace amx_emulated
 

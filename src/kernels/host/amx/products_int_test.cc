@@ -9,11 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "kernels/host/amx/integer_loop.h"
-#include "kernels/host/amx/plain_vector.h"
+#include "kernels/host/amx/plain_tiles.h"
 #include "kernels/host/amx/products.h"
 #include "kernels/host/amx/test_tiles.h"
-#include "kernels/host/amx/tiles.h"
+#include "kernels/host/amx/tile_blocks.h"
 #include "kernels/test_tensors.h"
 
 namespace tidemill {
@@ -21,7 +20,7 @@ namespace {
 
 using test::kBlockings;
 using test::kUntouched;
-using test::NotingTiles;
+using test::NotedLines;
 using Product = std::function<void(const ProductTile&)>;
 
 constexpr PackedFormat int8(int32_t group, Offsets offsets = Offsets::kNone) {
@@ -66,10 +65,13 @@ class IntegerOperands {
   std::vector<uint32_t> expected() {
     return multiply(is_int4() ? reference::product_int4 : reference::product_int8);
   }
-  std::vector<uint32_t> emulated(Blocking blocking) {
-    return multiply([&](const ProductTile& tile) {
-      (is_int4() ? amx_emulated::product_int4_by : amx_emulated::product_int8_by)(blocking, tile);
-    });
+  std::vector<uint32_t> emulated(Blocking blocking, const unsigned char* ahead = nullptr) {
+    return multiply(
+        [&](const ProductTile& tile) {
+          (is_int4() ? amx_emulated::product_int4_by : amx_emulated::product_int8_by)(blocking,
+                                                                                      tile);
+        },
+        ahead);
   }
   std::vector<uint32_t> by_instructions(Blocking blocking) {
     return multiply([&](const ProductTile& tile) {
@@ -164,8 +166,9 @@ TEST(TileIntegers, EveryNumberOfRowsHasTheReferencesBits) {
   for (const PackedFormat& format : kUsual) {
     for (int64_t rows = 1; rows <= 70; ++rows) {
       IntegerOperands operands(format, {rows, 3, 192});
-      const Blocking blocking = blocking_of(format);
-      ASSERT_EQ(operands.emulated(blocking), operands.expected()) << operands.what(blocking);
+      const auto sums = operands.multiply(operands.is_int4() ? amx_emulated::product_int4
+                                                             : amx_emulated::product_int8);
+      ASSERT_EQ(sums, operands.expected()) << test::label(format) << ", " << rows << " rows";
     }
   }
 }
@@ -180,17 +183,6 @@ std::vector<const unsigned char*> lines_of(const unsigned char* panels, int64_t 
     for (int64_t p = 0; p < num_panels; ++p) lines.push_back(panels + p * stride + at);
   }
   return lines;
-}
-
-template <typename V>
-void multiply_noting(Blocking blocking, const ProductTile& tile) {
-  NotingTiles tiles;
-  NotingTiles::fetched().clear();
-  if (tile.format.numbers == Numbers::kInt4) {
-    multiply_integers<Int4Weights, V>(blocking, tiles, tile);
-  } else {
-    multiply_integers<Int8Weights, V>(blocking, tiles, tile);
-  }
 }
 
 TEST(TileIntegers, ManyRowsFetchEveryLineThatComesNextOnce) {
@@ -215,12 +207,11 @@ TEST(TileIntegers, ManyRowsFetchEveryLineThatComesNextOnce) {
       return (inputs / (operands.is_int4() ? 8 : 4) + (group == 0 ? 0 : inputs / group)) * 64;
     };
     for (const Blocking blocking : kBlockings) {
-      operands.multiply(
-          [&](const ProductTile& tile) { multiply_noting<PlainVector>(blocking, tile); },
-          ahead.data());
+      const NotedLines noted;
+      operands.emulated(blocking, ahead.data());
       const int64_t per_pass = equal_passes(num_tiles, group == 0 ? 1 : group / tile_inputs,
                                             blocking == Blocking::k3x1 ? 3 : 2);
-      std::vector<const unsigned char*> wanted;
+      std::vector<const void*> wanted;
       int64_t first = 0;
       for (; first + per_pass < num_tiles; first += per_pass) {
         // As many lines as this pass has, whatever the next one has.
@@ -231,7 +222,7 @@ TEST(TileIntegers, ManyRowsFetchEveryLineThatComesNextOnce) {
       }
       const auto last = lines_of(ahead.data(), stride, num_panels, 0, stride - begin_of(first));
       wanted.insert(wanted.end(), last.begin(), last.end());
-      EXPECT_EQ(NotingTiles::fetched(), wanted) << operands.what(blocking);
+      EXPECT_EQ(noted.fetched(), wanted) << operands.what(blocking);
     }
   }
 }
@@ -242,14 +233,14 @@ TEST(TileIntegers, FewRowsFetchEveryLineOfTheirStreamsOnce) {
     for (const int64_t rows : {16, 20, 32}) {
       IntegerOperands operands(format, {rows, 7, 2112});
       const int64_t stride = operands.panel_stride();
-      operands.multiply(
-          [&](const ProductTile& tile) { multiply_noting<PlainVector>(Blocking::k2x2, tile); });
-      std::vector<const unsigned char*> fetched = NotingTiles::fetched();
+      const NotedLines noted;
+      operands.emulated(Blocking::k2x2);
+      std::vector<const void*> fetched = noted.fetched();
       std::sort(fetched.begin(), fetched.end());
       // Four panels side by side, or two, then single ones: behind a panel's end comes that of the
       // next set.
       const int64_t at_once = rows <= kTileHeight ? 4 : 2;
-      std::vector<const unsigned char*> wanted;
+      std::vector<const void*> wanted;
       for (int64_t panel = 0; panel < 7; ++panel) {
         const int64_t in_set = panel < 7 / at_once * at_once ? at_once : 1;
         for (int64_t at = kStreamBytes; at < stride + kStreamBytes; at += 64) {
@@ -263,31 +254,17 @@ TEST(TileIntegers, FewRowsFetchEveryLineOfTheirStreamsOnce) {
   }
 }
 
-// Remembers where unpacked weights were written.
-struct NotingVector : PlainVector {
-  static std::set<const unsigned char*>& written() {
-    static std::set<const unsigned char*> lines;
-    return lines;
-  }
-  static void store_bytes(unsigned char* target, const I& v) {
-    written().insert(target);
-    PlainVector::store_bytes(target, v);
-  }
-};
-
 // Eight tiles at a time: what is unpacked stays in L1 until it is multiplied.
 TEST(TileIntegers, FewRowsUnpackWeightsIntoTheSameFewLines) {
   constexpr size_t kLinesPerTile = kTileBytes / 64;
   for (const PackedFormat& format : {int4(0), int4(32), int4(64), int4(128, Offsets::kZero)}) {
     for (const int64_t rows : {9, 16, 32}) {
-      NotingVector::written().clear();
       IntegerOperands operands(format, {rows, 8, 768});
-      const auto sums = operands.multiply(
-          [](const ProductTile& tile) { multiply_noting<NotingVector>(Blocking::k2x2, tile); });
-      EXPECT_EQ(sums, operands.expected());
+      const NotedLines noted;
+      EXPECT_EQ(operands.emulated(Blocking::k2x2), operands.expected());
       const size_t panels_at_once = rows <= kTileHeight ? 4 : 2;
-      EXPECT_LE(NotingVector::written().size(), 8 * kLinesPerTile) << operands.what(Blocking::k2x2);
-      EXPECT_GE(NotingVector::written().size(), panels_at_once * kLinesPerTile / 2);
+      EXPECT_LE(noted.written().size(), 8 * kLinesPerTile) << operands.what(Blocking::k2x2);
+      EXPECT_GE(noted.written().size(), panels_at_once * kLinesPerTile / 2);
     }
   }
 }
@@ -299,11 +276,7 @@ TEST(TileIntegers, InputsAndWeightsAreZeroedBehindTheirLastProduct) {
       IntegerOperands operands(format, {rows, 4, 192});
       operands.multiply([](const ProductTile& tile) {
         PlainTiles tiles;
-        if (tile.format.numbers == Numbers::kInt4) {
-          multiply_integers<Int4Weights, PlainVector>(Blocking::k2x2, tiles, tile);
-        } else {
-          multiply_integers<Int8Weights, PlainVector>(Blocking::k2x2, tiles, tile);
-        }
+        amx_emulated::product_integers_on(tiles, Blocking::k2x2, tile);
         using TilePlan = Plan<2, 2>;
         for (const int index : {TilePlan::a(0), TilePlan::a(1), TilePlan::b(0), TilePlan::b(1)}) {
           unsigned char bytes[kTileBytes] = {};

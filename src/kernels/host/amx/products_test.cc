@@ -9,8 +9,8 @@
 #include <cstring>
 #include <vector>
 
-#include "kernels/host/amx/product_loop.h"
 #include "kernels/host/amx/test_tiles.h"
+#include "kernels/host/amx/tile_blocks.h"
 #include "kernels/host/amx/tiles.h"
 #include "kernels/host/drivers.h"
 #include "kernels/test_tensors.h"
@@ -20,7 +20,7 @@ namespace {
 
 using test::kBlockings;
 using test::kUntouched;
-using test::NotingTiles;
+using test::NotedLines;
 
 struct Shape {
   int64_t rows, panels, k;
@@ -130,12 +130,11 @@ TEST(TileProducts, ManyRowsFetchEveryLineThatComesNextOnce) {
     const std::vector<unsigned char> ahead(panel_bytes(PackedFormat::kBf16, shape.k) *
                                            static_cast<size_t>(shape.panels));
     for (const Blocking blocking : kBlockings) {
-      NotingTiles::fetched().clear();
-      std::vector<const unsigned char*> wanted;
+      const NotedLines noted;
+      std::vector<const void*> wanted;
       operands.multiply([&](ProductTile tile) {
         tile.ahead = ahead.data();
-        NotingTiles tiles;
-        multiply_bf16(blocking, tiles, tile);
+        amx_emulated::product_bf16_by(blocking, tile);
         // Passes of the same length, the last one perhaps shorter.
         const int row_tiles = blocking == Blocking::k3x1 ? 3 : 2;
         const int64_t steps = equal_passes(tile.num_steps / 16, 1, row_tiles) * 16;
@@ -149,7 +148,7 @@ TEST(TileProducts, ManyRowsFetchEveryLineThatComesNextOnce) {
           }
         }
       });
-      EXPECT_EQ(NotingTiles::fetched(), wanted) << shape.rows << " rows";
+      EXPECT_EQ(noted.fetched(), wanted) << shape.rows << " rows";
     }
   }
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <vector>
 
@@ -23,14 +24,27 @@ inline bool runs_here(std::string_view name) {
                              [&](const Kernels* kernels) { return kernels->name == name; });
 }
 
-// Plain tiles that write down what they are asked to fetch.
-struct NotingTiles : PlainTiles {
-  static std::vector<const unsigned char*>& fetched() {
-    static std::vector<const unsigned char*> lines;
+// Writes down, as long as it lives, the lines that products on plain tiles ask for and those that
+// they write unpacked weights to. One at a time.
+class NotedLines {
+ public:
+  NotedLines() {
+    fetched().clear();
+    written().clear();
+    plain_notes = {.fetched = [](const void* line) { fetched().push_back(line); },
+                   .written = [](const void* line) { written().insert(line); }};
+  }
+  ~NotedLines() { plain_notes = {}; }
+  NotedLines(const NotedLines&) = delete;
+  NotedLines& operator=(const NotedLines&) = delete;
+
+  static std::vector<const void*>& fetched() {
+    static std::vector<const void*> lines;
     return lines;
   }
-  static void fetch(const void* line) {
-    fetched().push_back(static_cast<const unsigned char*>(line));
+  static std::set<const void*>& written() {
+    static std::set<const void*> lines;
+    return lines;
   }
 };
 
