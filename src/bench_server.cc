@@ -24,7 +24,7 @@ constexpr std::string_view kWithUrl =
     "goodput metric_percentiles save_result answer_timeout seed temperature";
 constexpr std::string_view kWithBoth = "concurrency json log_level log_format";
 constexpr double kBusyClient = 0.5;  // above this share the client itself may be what is measured
-constexpr int64_t kDefaultConcurrency = 16;
+constexpr int64_t kDefaultClients = 16;
 constexpr int64_t kMaxServerConcurrency = 65'536;
 
 template <typename T>
@@ -72,7 +72,7 @@ std::vector<int64_t> concurrencies_of(const VerbArguments& arguments) {
   if (!arguments.concurrency.empty()) {
     return concurrencies(arguments.concurrency, kMaxServerConcurrency);
   }
-  return {arguments.load.request_rate > 0 ? 0 : kDefaultConcurrency};
+  return {arguments.load.request_rate > 0 ? 0 : kDefaultClients};
 }
 
 std::string date_now() {

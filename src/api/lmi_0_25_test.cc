@@ -13,8 +13,6 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-constexpr Parser kParser = parse_lmi_invocation;
-
 class Lmi025 : public testing::Test {
  protected:
   Lmi025() {
@@ -125,8 +123,8 @@ TEST(Lmi025Request, OneInputIsAlwaysStreamedAndNothingChoosesItsForm) {
        {R"({"inputs":"x"})", R"({"inputs":["x"]})", R"({"inputs":"x","stream":false})",
         R"({"inputs":"x","parameters":{"details":true,"return_full_text":true}})",
         R"({"inputs":"x","parameters":{"output_formatter":"jsonlines"}})"}) {
-    ASSERT_TRUE(model.parse(kParser, body)->stream) << body;
-    EXPECT_EQ(model.answer(kParser, body), R"({"generated_text": "ab"})") << body;
+    ASSERT_TRUE(model.parse(parse_lmi_invocation, body)->stream) << body;
+    EXPECT_EQ(model.answer(parse_lmi_invocation, body), R"({"generated_text": "ab"})") << body;
   }
 }
 
@@ -134,7 +132,7 @@ TEST(Lmi025Request, HalfACharacterIsAnEmptyEvent) {
   TestModel model({script_rule("*", "é!")});
   model.facts.lmi.compat = "0.25.0";
   model.facts.output_formatter = "jsonlines";
-  EXPECT_EQ(model.answer(kParser, R"({"inputs":"x"})"),
+  EXPECT_EQ(model.answer(parse_lmi_invocation, R"({"inputs":"x"})"),
             "{\"outputs\": [\"\"]}\n{\"outputs\": [\"é\"]}\n{\"outputs\": [\"!\"]}\n"
             "{\"outputs\": [\"\"]}\n");
 }
@@ -142,7 +140,7 @@ TEST(Lmi025Request, HalfACharacterIsAnEmptyEvent) {
 TEST(Lmi025Request, SeveralInputsAreAnsweredByAnArray) {
   TestModel model({script_rule("*", "a")});
   model.facts.lmi.compat = "0.25.0";
-  EXPECT_EQ(model.answer(kParser, R"({"inputs":["x","y"]})"),
+  EXPECT_EQ(model.answer(parse_lmi_invocation, R"({"inputs":["x","y"]})"),
             R"([{"generated_text": "a"}, {"generated_text": "a"}])");
 }
 

@@ -14,7 +14,7 @@
 namespace tidemill {
 namespace {
 
-constexpr int64_t kDefaultNewTokens = 30;
+constexpr int64_t kDefaultChatTokens = 30;
 
 struct ChatShape {
   LmiFraming framing = LmiFraming::kJson;
@@ -163,7 +163,7 @@ void read_chat_sampling(Fields& fields, GenerationFields& out) {
   read_common(fields, out);
   out.num_choices = fields.integer("n").value_or(1);
   const auto newer = fields.integer("max_new_tokens");
-  out.max_new_tokens = fields.integer("max_tokens").value_or(newer.value_or(kDefaultNewTokens));
+  out.max_new_tokens = fields.integer("max_tokens").value_or(newer.value_or(kDefaultChatTokens));
   out.min_new_tokens = fields.integer("min_tokens").value_or(0);
   out.stop_strings = fields.texts("stop").value_or(std::vector<std::string>());
   const bool logprobs = fields.boolean("logprobs").value_or(false);

@@ -9,29 +9,30 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr Parser kParser = parse_lmi_invocation;
-
 GenerationFields fields_of(const TestModel& model, const std::string& parameters) {
-  auto call = model.parse(kParser, R"({"inputs":"x","parameters":{)" + parameters + "}}");
+  auto call =
+      model.parse(parse_lmi_invocation, R"({"inputs":"x","parameters":{)" + parameters + "}}");
   EXPECT_TRUE(call) << parameters << ": " << call.error().message;
   return call ? call->request.fields() : GenerationFields{};
 }
 
 TEST(LmiInvocation, OneInputIsAnsweredByOneObject) {
   TestModel model({script_rule("*", "a \"b\"\n/é")});
-  EXPECT_EQ(model.answer(kParser, R"({"inputs":"x"})"), R"({"generated_text": "a \"b\"\n/é"})");
+  EXPECT_EQ(model.answer(parse_lmi_invocation, R"({"inputs":"x"})"),
+            R"({"generated_text": "a \"b\"\n/é"})");
 }
 
 TEST(LmiInvocation, AListIsAnsweredInItsOrder) {
   TestModel model({script_rule("one", "1"), script_rule("two", "2")});
-  EXPECT_EQ(model.answer(kParser, R"({"inputs":["two","one"]})"),
+  EXPECT_EQ(model.answer(parse_lmi_invocation, R"({"inputs":["two","one"]})"),
             R"([{"generated_text": "2"}, {"generated_text": "1"}])");
-  EXPECT_EQ(model.answer(kParser, R"({"inputs":["one"]})"), R"([{"generated_text": "1"}])");
+  EXPECT_EQ(model.answer(parse_lmi_invocation, R"({"inputs":["one"]})"),
+            R"([{"generated_text": "1"}])");
 }
 
 TEST(LmiInvocation, DetailsTellOfTokensAndTheEnd) {
   TestModel model({script_rule("*", "ab")});
-  EXPECT_EQ(model.answer(kParser, R"({"inputs":"x","parameters":{"details":true}})"),
+  EXPECT_EQ(model.answer(parse_lmi_invocation, R"({"inputs":"x","parameters":{"details":true}})"),
             R"({"generated_text": "ab", "details": {"finish_reason": "eos_token", )"
             R"("generated_tokens": 3, "inputs": "x", "tokens": [)"
             R"({"id": 97, "text": "a", "log_prob": -0.5}, {"id": 98, "text": "b", )"
@@ -46,9 +47,10 @@ TEST(LmiInvocation, AStreamIsALineForEachToken) {
       "\n"
       R"({"token": {"id": 98, "text": "b", "log_prob": -0.5}, "generated_text": "xab")";
   const std::string parameters = R"("parameters":{"max_new_tokens":2,"return_full_text":true)";
-  EXPECT_EQ(model.answer(kParser, R"({"inputs":"x","stream":true,)" + parameters + "}}"),
-            lines + "}\n");
-  EXPECT_EQ(model.answer(kParser,
+  EXPECT_EQ(
+      model.answer(parse_lmi_invocation, R"({"inputs":"x","stream":true,)" + parameters + "}}"),
+      lines + "}\n");
+  EXPECT_EQ(model.answer(parse_lmi_invocation,
                          R"({"inputs":"x","stream":true,)" + parameters + R"(,"details":true}})"),
             lines + R"(, "details": {"finish_reason": "length", "generated_tokens": 2, )" +
                 R"("inputs": "x"}})" + "\n");
@@ -57,8 +59,8 @@ TEST(LmiInvocation, AStreamIsALineForEachToken) {
 TEST(LmiInvocation, EventStreamsCarryTheSameRecords) {
   TestModel model({script_rule("*", "a")});
   const auto body = R"({"inputs":"x","parameters":{"output_formatter":"sse","max_new_tokens":1}})";
-  EXPECT_EQ(model.parse(kParser, body)->format->content_type(), "text/event-stream");
-  EXPECT_EQ(model.answer(kParser, body),
+  EXPECT_EQ(model.parse(parse_lmi_invocation, body)->format->content_type(), "text/event-stream");
+  EXPECT_EQ(model.answer(parse_lmi_invocation, body),
             R"(data: {"token": {"id": 97, "text": "a", "log_prob": -0.5}, "generated_text": "a"})"
             "\n\n");
 }
@@ -67,24 +69,25 @@ TEST(LmiInvocation, NoneIsTextAloneStreamedWhereAskedFor) {
   TestModel model({script_rule("*", "a\"\n")});
   const std::string asked = R"("parameters":{"output_formatter":"none","return_full_text":true}})";
   const std::string whole = R"({"inputs":"x",)" + asked;
-  EXPECT_FALSE(model.parse(kParser, whole)->stream);
-  EXPECT_EQ(model.parse(kParser, whole)->format->content_type(), "text/plain");
-  EXPECT_EQ(model.answer(kParser, whole), "xa\"\n");
+  EXPECT_FALSE(model.parse(parse_lmi_invocation, whole)->stream);
+  EXPECT_EQ(model.parse(parse_lmi_invocation, whole)->format->content_type(), "text/plain");
+  EXPECT_EQ(model.answer(parse_lmi_invocation, whole), "xa\"\n");
   const std::string streamed = R"({"inputs":"x","stream":true,)" + asked;
-  EXPECT_TRUE(model.parse(kParser, streamed)->stream);
-  EXPECT_EQ(model.answer(kParser, streamed), "xa\"\n");
+  EXPECT_TRUE(model.parse(parse_lmi_invocation, streamed)->stream);
+  EXPECT_EQ(model.answer(parse_lmi_invocation, streamed), "xa\"\n");
 }
 
 TEST(LmiInvocation, ClientsOfTgiReadItsNames) {
   TestModel model({script_rule("*", "a")});
   model.facts.lmi.tgi_compat = true;
-  EXPECT_EQ(model.answer(kParser, R"({"inputs":"x"})"),
+  EXPECT_EQ(model.answer(parse_lmi_invocation, R"({"inputs":"x"})"),
             R"([{"generated_text": "a", "details": {"finish_reason": "eos_token", )"
             R"("generated_tokens": 2, "inputs": "x", "tokens": [{"id": 97, "text": "a", )"
             R"("logprob": -0.5, "special": false}, {"id": 257, "text": "", "logprob": -0.5, )"
             R"("special": true}]}}])");
-  EXPECT_EQ(model.parse(kParser, R"({"inputs":"x","stream":true})")->format->content_type(),
-            "text/event-stream");
+  EXPECT_EQ(
+      model.parse(parse_lmi_invocation, R"({"inputs":"x","stream":true})")->format->content_type(),
+      "text/event-stream");
 }
 
 TEST(LmiInvocation, TheBestTokensStandBesideEachToken) {
@@ -93,9 +96,9 @@ TEST(LmiInvocation, TheBestTokensStandBesideEachToken) {
                                  R"("max_new_tokens":1}})";
   const std::string top = R"("top_tokens": [{"id": 97, "text": "a", "log_prob": -0.5}, )"
                           R"({"id": 98, "text": "b", "log_prob": -1.5}])";
-  EXPECT_THAT(model.answer(kParser, R"({"inputs":"x","stream":true,)" + parameters),
+  EXPECT_THAT(model.answer(parse_lmi_invocation, R"({"inputs":"x","stream":true,)" + parameters),
               HasSubstr(top));
-  EXPECT_THAT(model.answer(kParser, R"({"inputs":"x",)" + parameters),
+  EXPECT_THAT(model.answer(parse_lmi_invocation, R"({"inputs":"x",)" + parameters),
               HasSubstr(R"("top_tokens": [[{"id": 97, "text": "a", "log_prob": -0.5}, )"));
 }
 
@@ -109,7 +112,7 @@ TEST(LmiInvocation, TheLikeliestOfSeveralSequencesIsTheAnswer) {
                      .finish = Finish{.completion_tokens = 1}};
   };
   const std::vector<TextEvent> events = {event(0, 97, "a", -2.0f), event(1, 98, "b", -1.0f)};
-  EXPECT_EQ(model.spell(kParser, body, events),
+  EXPECT_EQ(model.spell(parse_lmi_invocation, body, events),
             R"({"generated_text": "b", "details": {"finish_reason": "length", )"
             R"("generated_tokens": 1, "inputs": "x", "tokens": [{"id": 98, "text": "b", )"
             R"("log_prob": -1.0}], "best_of_sequences": [{"generated_text": "a", )"
@@ -119,8 +122,9 @@ TEST(LmiInvocation, TheLikeliestOfSeveralSequencesIsTheAnswer) {
 
 TEST(LmiInvocation, K_3_NoByteOfAStopSequenceIsStreamed) {
   TestModel model({script_rule("*", "one END two")});
-  const std::string lines = model.answer(
-      kParser, R"({"inputs":"x","stream":true,"parameters":{"stop_sequences":["END"]}})");
+  const std::string lines =
+      model.answer(parse_lmi_invocation,
+                   R"({"inputs":"x","stream":true,"parameters":{"stop_sequences":["END"]}})");
   EXPECT_THAT(lines, testing::Not(HasSubstr(R"("text": "E")")));
   EXPECT_THAT(lines, HasSubstr(R"("generated_text": "one ")"));
 }
@@ -128,17 +132,18 @@ TEST(LmiInvocation, K_3_NoByteOfAStopSequenceIsStreamed) {
 TEST(LmiInvocation, AFormatterOfTheRequestWinsOverStream) {
   TestModel model({script_rule("*", "a")});
   const auto json = R"({"inputs":"x","stream":true,"parameters":{"output_formatter":"json"}})";
-  EXPECT_FALSE(model.parse(kParser, json)->stream);
-  EXPECT_EQ(model.answer(kParser, json), R"({"generated_text": "a"})");
+  EXPECT_FALSE(model.parse(parse_lmi_invocation, json)->stream);
+  EXPECT_EQ(model.answer(parse_lmi_invocation, json), R"({"generated_text": "a"})");
   const auto lines = R"({"inputs":"x","parameters":{"output_formatter":"jsonlines"}})";
-  EXPECT_TRUE(model.parse(kParser, lines)->stream);
-  EXPECT_EQ(model.parse(kParser, lines)->format->content_type(), "application/jsonlines");
+  EXPECT_TRUE(model.parse(parse_lmi_invocation, lines)->stream);
+  EXPECT_EQ(model.parse(parse_lmi_invocation, lines)->format->content_type(),
+            "application/jsonlines");
 }
 
 TEST(LmiInvocation, AFormatterNobodyKnowsIsReportedAndIgnored) {
   TestModel model({});
-  const auto call =
-      model.parse(kParser, R"({"inputs":"x","parameters":{"output_formatter":"yaml"}})");
+  const auto call = model.parse(parse_lmi_invocation,
+                                R"({"inputs":"x","parameters":{"output_formatter":"yaml"}})");
   ASSERT_TRUE(call);
   EXPECT_FALSE(call->stream);
   EXPECT_THAT(call->ignored_fields, ElementsAre("parameters.output_formatter"));
@@ -146,19 +151,21 @@ TEST(LmiInvocation, AFormatterNobodyKnowsIsReportedAndIgnored) {
 
 TEST(LmiInvocation, WithoutAFormatterStreamDecides) {
   TestModel model({});
-  EXPECT_FALSE(model.parse(kParser, R"({"inputs":"x"})")->stream);
-  EXPECT_TRUE(model.parse(kParser, R"({"inputs":"x","stream":true})")->stream);
+  EXPECT_FALSE(model.parse(parse_lmi_invocation, R"({"inputs":"x"})")->stream);
+  EXPECT_TRUE(model.parse(parse_lmi_invocation, R"({"inputs":"x","stream":true})")->stream);
 }
 
 TEST(LmiInvocation, TheOperatorsFormatterWinsOverStream) {
   TestModel model({script_rule("*", "a")});
   model.facts.output_formatter = "json";
-  EXPECT_EQ(model.answer(kParser, R"({"inputs":"x","stream":true})"), R"({"generated_text": "a"})");
+  EXPECT_EQ(model.answer(parse_lmi_invocation, R"({"inputs":"x","stream":true})"),
+            R"({"generated_text": "a"})");
   const auto lines = R"({"inputs":"x","parameters":{"output_formatter":"jsonlines"}})";
-  EXPECT_TRUE(model.parse(kParser, lines)->stream);
+  EXPECT_TRUE(model.parse(parse_lmi_invocation, lines)->stream);
   model.facts.output_formatter = "jsonlines";
-  EXPECT_TRUE(model.parse(kParser, R"({"inputs":"x"})")->stream);
-  EXPECT_EQ(model.answer(kParser, R"({"inputs":["x"]})"), R"([{"generated_text": "a"}])");
+  EXPECT_TRUE(model.parse(parse_lmi_invocation, R"({"inputs":"x"})")->stream);
+  EXPECT_EQ(model.answer(parse_lmi_invocation, R"({"inputs":["x"]})"),
+            R"([{"generated_text": "a"}])");
 }
 
 TEST(LmiInvocation, WithoutParametersItIsGreedyAnd30Tokens) {
@@ -284,7 +291,7 @@ TEST(LmiInvocation, WhatIsWrongIsNamed) {
       {with(R"("guided_json":{})"), "parameters.guided_json", ErrorKind::kUnsupportedParameter},
   };
   for (const auto& [json, field, kind] : cases) {
-    const Error error = model.refusal(kParser, json);
+    const Error error = model.refusal(parse_lmi_invocation, json);
     EXPECT_EQ(error.field, field) << json;
     EXPECT_EQ(error.kind, kind) << json;
   }
@@ -292,8 +299,9 @@ TEST(LmiInvocation, WhatIsWrongIsNamed) {
 
 TEST(LmiInvocation, AMessageCallsAFieldByItsPath) {
   TestModel model({});
-  EXPECT_THAT(model.refusal(kParser, R"({"inputs":"x","parameters":{"top_p":7}})").message,
-              testing::StartsWith("parameters.top_p is 7;"));
+  EXPECT_THAT(
+      model.refusal(parse_lmi_invocation, R"({"inputs":"x","parameters":{"top_p":7}})").message,
+      testing::StartsWith("parameters.top_p is 7;"));
 }
 
 TEST(LmiInvocation, TheFormOfBedrockIsRefusedWithWhatIsAllowed) {
@@ -301,8 +309,9 @@ TEST(LmiInvocation, TheFormOfBedrockIsRefusedWithWhatIsAllowed) {
   for (const char* name : {"3p", "3p_stream"}) {
     for (const char* prompt :
          {R"("inputs":"x")", R"("messages":[{"role":"user","content":"x"}])"}) {
-      const Error error = model.refusal(
-          kParser, format(R"({{{},"parameters":{{"output_formatter":"{}"}}}})", prompt, name));
+      const Error error =
+          model.refusal(parse_lmi_invocation,
+                        format(R"({{{},"parameters":{{"output_formatter":"{}"}}}})", prompt, name));
       EXPECT_EQ(error.kind, ErrorKind::kUnsupportedParameter);
       EXPECT_EQ(error.field, "parameters.output_formatter");
       EXPECT_EQ(error.message,
@@ -316,13 +325,14 @@ TEST(LmiInvocation, TheFormOfBedrockIsRefusedWithWhatIsAllowed) {
 
 TEST(LmiInvocation, UnknownFieldsOfBothLevelsAreReported) {
   TestModel model({});
-  const auto call = model.parse(kParser, R"({"inputs":"x","a":1,"parameters":{"b":2}})");
+  const auto call =
+      model.parse(parse_lmi_invocation, R"({"inputs":"x","a":1,"parameters":{"b":2}})");
   EXPECT_THAT(call->ignored_fields, ElementsAre("a", "parameters.b"));
 }
 
 TEST(LmiInvocation, APromptIsAnOpenAiRequest) {
   TestModel model({script_rule("*", "a")});
-  EXPECT_THAT(model.answer(kParser, R"({"inputs":null,"prompt":"x"})"),
+  EXPECT_THAT(model.answer(parse_lmi_invocation, R"({"inputs":null,"prompt":"x"})"),
               HasSubstr(R"("object":"text_completion")"));
 }
 
@@ -330,7 +340,7 @@ TEST(LmiInvocation, AnErrorInsideAStreamIsTheLastLine) {
   ScriptRule bad = script_rule("*", "abc");
   bad.fail_at = 1;
   TestModel model({bad});
-  const std::string lines = model.answer(kParser, R"({"inputs":"x","stream":true})");
+  const std::string lines = model.answer(parse_lmi_invocation, R"({"inputs":"x","stream":true})");
   const auto last = parse_json(lines.substr(lines.find('\n') + 1));
   ASSERT_TRUE(last) << lines;
   EXPECT_EQ(last->find("finish_reason")->string(), "error");

@@ -9,9 +9,7 @@
 namespace tidemill {
 namespace {
 
-constexpr Parser kParser = parse_lmi_invocation;
-
-std::string random_reply(std::mt19937& random) {
+std::string short_reply(std::mt19937& random) {
   constexpr const char* kCharacters[] = {"a", "E", "N", "D", " ", "\n", "é", "世", "😀", "\""};
   std::string reply;
   for (auto left = random() % 24; left > 0; --left) reply += kCharacters[random() % 10];
@@ -43,19 +41,20 @@ void expect_lines(const std::string& lines, const std::string& text) {
 TEST(LmiStream, SaysWhatTheWholeAnswerSays) {
   std::mt19937 random(5);
   for (int i = 0; i < 300; ++i) {
-    TestModel model({script_rule("*", random_reply(random))});
+    TestModel model({script_rule("*", short_reply(random))});
     JsonValue parameters = JsonObject{{"max_new_tokens", static_cast<int64_t>(random() % 40 + 1)}};
     if (random() % 2 == 0) parameters.set("stop", JsonArray{"END", "aa"});
     JsonValue body = JsonObject{{"inputs", "x"}, {"parameters", parameters}};
-    const std::string text = text_of(model.answer(kParser, to_json(body)), "generated_text");
+    const std::string text =
+        text_of(model.answer(parse_lmi_invocation, to_json(body)), "generated_text");
     model.facts.lmi.compat = "0.25.0";
-    EXPECT_EQ(text_of(model.answer(kParser, to_json(body)), "generated_text"), text);
+    EXPECT_EQ(text_of(model.answer(parse_lmi_invocation, to_json(body)), "generated_text"), text);
     model.facts.lmi.compat = "";
     body.set("stream", true);
-    expect_lines(model.answer(kParser, to_json(body)), text);
+    expect_lines(model.answer(parse_lmi_invocation, to_json(body)), text);
     parameters.set("output_formatter", "none");
     body.set("parameters", parameters);
-    EXPECT_EQ(model.answer(kParser, to_json(body)), text);
+    EXPECT_EQ(model.answer(parse_lmi_invocation, to_json(body)), text);
   }
 }
 

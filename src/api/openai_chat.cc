@@ -13,7 +13,7 @@ namespace {
 
 using TokenList = std::vector<const TokenText*>;
 
-struct ChatShape {
+struct ChatAnswerShape {
   StreamChoices stream;
   AnswerExtras extras;
   bool logprobs = false;
@@ -22,7 +22,8 @@ struct ChatShape {
 
 class ChatFormat : public ResponseFormat {
  public:
-  ChatFormat(AnswerFacts facts, const ChatShape& shape) : facts_(std::move(facts)), shape_(shape) {}
+  ChatFormat(AnswerFacts facts, const ChatAnswerShape& shape)
+      : facts_(std::move(facts)), shape_(shape) {}
 
   void begin(const ResponseStream& stream) override {
     read_facts(facts_, stream);
@@ -206,7 +207,7 @@ class ChatFormat : public ResponseFormat {
   }
 
   AnswerFacts facts_;
-  const ChatShape shape_;
+  const ChatAnswerShape shape_;
   std::vector<TokenId> prompt_ids_;
   bool told_prompt_ = false;
   int64_t completion_tokens_ = 0;
@@ -244,10 +245,10 @@ Result<ApiCall> parse_openai_chat(const JsonValue& body, const ModelFacts& facts
   }
   generation.num_logprobs = read_logprobs(fields);
   const StreamChoices stream = read_stream(fields, facts);
-  const ChatShape shape{.stream = stream,
-                        .extras = read_extras(fields, stream.stream, generation),
-                        .logprobs = generation.num_logprobs >= 0,
-                        .skip_special_tokens = generation.skip_special_tokens};
+  const ChatAnswerShape shape{.stream = stream,
+                              .extras = read_extras(fields, stream.stream, generation),
+                              .logprobs = generation.num_logprobs >= 0,
+                              .skip_special_tokens = generation.skip_special_tokens};
   auto format = std::make_unique<ChatFormat>(std::move(answer), shape);
   return finish_call(fields, std::move(generation), names, facts, stream, std::move(format));
 }

@@ -8,7 +8,6 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr Parser kParser = parse_openai_chat;
 constexpr std::string_view kChunk =
     R"(data: {"id":"chatcmpl-0123456789abcdef01234567","object":"chat.completion.chunk",)"
     R"("created":1700000000,"model":"m","system_fingerprint":"fp_0123456789ab","choices":[)";
@@ -19,7 +18,7 @@ std::string body(const std::string& more) {
 
 TEST(OpenAiChat, AWholeAnswerHasTheseBytes) {
   TestModel model({script_rule("assistant\n", "Hello")});
-  const std::string answer = model.answer(kParser, body(""));
+  const std::string answer = model.answer(parse_openai_chat, body(""));
   EXPECT_THAT(
       answer,
       testing::StartsWith(
@@ -32,7 +31,7 @@ TEST(OpenAiChat, AWholeAnswerHasTheseBytes) {
 TEST(OpenAiChat, CH_12_CH_13_AStreamHasTheRoleTheTextAndTheEnd) {
   TestModel model({script_rule("*", "H")});
   const std::string head(kChunk);
-  EXPECT_EQ(model.answer(kParser, body(R"("stream":true,"max_completion_tokens":1)")),
+  EXPECT_EQ(model.answer(parse_openai_chat, body(R"("stream":true,"max_completion_tokens":1)")),
             head + R"({"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,)" +
                 R"("finish_reason":null}]})" + "\n\n" + head +
                 R"({"index":0,"delta":{"content":"H"},"logprobs":null,"finish_reason":null}]})" +
@@ -43,7 +42,7 @@ TEST(OpenAiChat, CH_12_CH_13_AStreamHasTheRoleTheTextAndTheEnd) {
 
 TEST(OpenAiChat, TokenIdsStandBesideTheTextWhenAsked) {
   TestModel model({script_rule("*", "ab")});
-  const auto json = parse_json(model.answer(kParser, body(R"("return_token_ids":true)")));
+  const auto json = parse_json(model.answer(parse_openai_chat, body(R"("return_token_ids":true)")));
   const std::string ids = to_json(*json->find("choices")->array()[0].find("token_ids"));
   EXPECT_EQ(ids, "[97,98,257]");
   const JsonValue& prompt_ids = *json->find("prompt_token_ids");
@@ -52,8 +51,8 @@ TEST(OpenAiChat, TokenIdsStandBesideTheTextWhenAsked) {
 
   JsonArray streamed;
   int told = 0;
-  for (const JsonValue& event :
-       events_of(model.answer(kParser, body(R"("return_token_ids":true,"stream":true)")))) {
+  for (const JsonValue& event : events_of(
+           model.answer(parse_openai_chat, body(R"("return_token_ids":true,"stream":true)")))) {
     if (const JsonValue* prompt = event.find("prompt_token_ids")) {
       ++told;
       EXPECT_EQ(*prompt, prompt_ids);
@@ -68,8 +67,9 @@ TEST(OpenAiChat, TokenIdsStandBesideTheTextWhenAsked) {
 
 TEST(OpenAiChat, RE_5_TokensMayBeSpelledAsIds) {
   TestModel model({script_rule("*", "a")});
-  const auto json = parse_json(model.answer(
-      kParser, body(R"("logprobs":true,"top_logprobs":1,"return_tokens_as_token_ids":true)")));
+  const auto json = parse_json(
+      model.answer(parse_openai_chat,
+                   body(R"("logprobs":true,"top_logprobs":1,"return_tokens_as_token_ids":true)")));
   const JsonValue& place =
       json->find("choices")->array()[0].find("logprobs")->find("content")->array()[0];
   EXPECT_EQ(place.find("token")->string(), "token_id:97");
@@ -79,8 +79,8 @@ TEST(OpenAiChat, RE_5_TokensMayBeSpelledAsIds) {
 
 TEST(OpenAiChat, CH_14_UsageIsTheLastEventWhenAsked) {
   TestModel model({script_rule("*", "abc")});
-  const auto events = events_of(
-      model.answer(kParser, body(R"("stream":true,"stream_options":{"include_usage":true})")));
+  const auto events = events_of(model.answer(
+      parse_openai_chat, body(R"("stream":true,"stream_options":{"include_usage":true})")));
   for (size_t i = 0; i + 1 < events.size(); ++i) EXPECT_TRUE(events[i].find("usage")->is_null());
   EXPECT_TRUE(events.back().find("choices")->array().empty());
   EXPECT_EQ(events.back().find("usage")->find("completion_tokens")->integer(), 4);
@@ -88,7 +88,8 @@ TEST(OpenAiChat, CH_14_UsageIsTheLastEventWhenAsked) {
 
 TEST(OpenAiChat, CH_11_LogprobsTellOfTheContentsTokensAndTheirBytes) {
   TestModel model({script_rule("*", "é")});
-  const auto json = parse_json(model.answer(kParser, body(R"("logprobs":true,"top_logprobs":1)")));
+  const auto json =
+      parse_json(model.answer(parse_openai_chat, body(R"("logprobs":true,"top_logprobs":1)")));
   EXPECT_EQ(to_json(*json->find("choices")->array()[0].find("logprobs")),
             R"({"content":[{"token":"�","logprob":-0.5,"bytes":[195],"top_logprobs":)"
             R"([{"token":"�","logprob":-0.5,"bytes":[195]}]},{"token":"�","logprob":-0.5,)"
@@ -100,8 +101,8 @@ TEST(OpenAiChat, CH_11_SpecialTokensOfTheContentAreListedWhenTheyAreNotSkipped) 
   ScriptRule rule = script_rule("*", "a");
   rule.reply.insert(rule.reply.begin(), 258);  // <|endoftext|>, no end of sequence here
   TestModel model({rule});
-  const auto json =
-      parse_json(model.answer(kParser, body(R"("logprobs":true,"skip_special_tokens":false)")));
+  const auto json = parse_json(
+      model.answer(parse_openai_chat, body(R"("logprobs":true,"skip_special_tokens":false)")));
   const JsonValue& choice = json->find("choices")->array()[0];
   const JsonArray& tokens = choice.find("logprobs")->find("content")->array();
   ASSERT_EQ(tokens.size(), 2u);
@@ -112,7 +113,7 @@ TEST(OpenAiChat, CH_11_SpecialTokensOfTheContentAreListedWhenTheyAreNotSkipped) 
 TEST(OpenAiChat, CH_2_CH_4_MessagesReachTheTemplateInOneForm) {
   TestModel model({});
   const auto call = model.parse(
-      kParser,
+      parse_openai_chat,
       R"({"messages":[{"role":"developer","content":"be kind"},)"
       R"({"role":"user","name":"Ann","content":[{"type":"text","text":"a"},)"
       R"({"type":"text","text":"b"}]},{"role":"assistant","content":null,"tool_calls":[]},)"
@@ -129,7 +130,7 @@ TEST(OpenAiChat, CH_2_CH_4_MessagesReachTheTemplateInOneForm) {
 }
 
 JsonArray messages_for(const TestModel& model, std::string_view json) {
-  const auto call = model.parse(kParser, json);
+  const auto call = model.parse(parse_openai_chat, json);
   EXPECT_TRUE(call) << call.error().message;
   return std::get<ChatPrompt>(call->request.fields().prompts[0]).messages.array();
 }
@@ -189,8 +190,8 @@ TEST(OpenAiChat, K_1_TemplateArgumentsAreBoundedLikeThePrompt) {
     return body(R"("chat_template_kwargs":{"a":")" + std::string(bytes, 'x') + "\"}");
   };
   const size_t limit = 32 * 4096;
-  EXPECT_TRUE(model.parse(kParser, with(limit - 8)));
-  const Error error = model.refusal(kParser, with(limit - 7));
+  EXPECT_TRUE(model.parse(parse_openai_chat, with(limit - 8)));
+  const Error error = model.refusal(parse_openai_chat, with(limit - 7));
   EXPECT_EQ(error.kind, ErrorKind::kPromptTooLong);
   EXPECT_EQ(error.field, "chat_template_kwargs");
 }
@@ -199,10 +200,10 @@ TEST(OpenAiChat, CO_6_UnknownStreamOptionsAreReportedOrRefused) {
   TestModel model({});
   const std::string json = body(R"("stream":true,"stream_options":{"colour":1,)"
                                 R"("include_obfuscation":false})");
-  EXPECT_THAT(model.parse(kParser, json)->ignored_fields,
+  EXPECT_THAT(model.parse(parse_openai_chat, json)->ignored_fields,
               testing::ElementsAre("stream_options.colour"));
   model.facts.strict_parameters = true;
-  EXPECT_EQ(model.refusal(kParser, json).field, "stream_options.colour");
+  EXPECT_EQ(model.refusal(parse_openai_chat, json).field, "stream_options.colour");
 }
 
 TEST(OpenAiChat, RE_4_TheChosenTokenIsListedBehindTheBest) {
@@ -214,8 +215,8 @@ TEST(OpenAiChat, RE_4_TheChosenTokenIsListedBehindTheBest) {
                          .top = {{1, "a", "a", -0.5f}, {2, "b", "b", -1.0f}}};
   const std::vector<TextEvent> events = {
       {.text = "c", .tokens = {chosen}, .finish = Finish{.completion_tokens = 1}}};
-  const auto json =
-      parse_json(model.spell(kParser, body(R"("logprobs":true,"top_logprobs":2)"), events));
+  const auto json = parse_json(
+      model.spell(parse_openai_chat, body(R"("logprobs":true,"top_logprobs":2)"), events));
   EXPECT_EQ(to_json(*json->find("choices")
                          ->array()[0]
                          .find("logprobs")
@@ -228,19 +229,22 @@ TEST(OpenAiChat, RE_4_TheChosenTokenIsListedBehindTheBest) {
 
 TEST(OpenAiChat, CH_15_TheNewerNameOfTheLengthWins) {
   TestModel model({});
-  const auto call = model.parse(
-      kParser, body(R"("max_tokens":5,"max_completion_tokens":7,"clamp_max_tokens":true)"));
+  const auto call =
+      model.parse(parse_openai_chat,
+                  body(R"("max_tokens":5,"max_completion_tokens":7,"clamp_max_tokens":true)"));
   EXPECT_EQ(call->request.fields().max_new_tokens, 7);
   EXPECT_EQ(call->request.names().max_new_tokens, "max_completion_tokens");
   EXPECT_TRUE(call->request.fields().clamp_max_new_tokens);
-  EXPECT_EQ(model.parse(kParser, body(""))->request.fields().max_new_tokens, std::nullopt);
+  EXPECT_EQ(model.parse(parse_openai_chat, body(""))->request.fields().max_new_tokens,
+            std::nullopt);
 }
 
 TEST(OpenAiChat, CH_8_AFinalMessageOfTheAssistantCanBeContinued) {
   TestModel model({});
   const auto call = model.parse(
-      kParser, R"({"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}],)"
-               R"("continue_final_message":true})");
+      parse_openai_chat,
+      R"({"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}],)"
+      R"("continue_final_message":true})");
   ASSERT_TRUE(call);
   const auto& options = std::get<ChatPrompt>(call->request.fields().prompts[0]).options;
   EXPECT_TRUE(options.continue_final_message);
@@ -291,7 +295,7 @@ TEST(OpenAiChat, ER_1_WhatIsWrongIsNamedByItsPath) {
       {body(R"("chat_template_kwargs":[])"), "chat_template_kwargs", ErrorKind::kInvalidParameter},
   };
   for (const auto& [json, field, kind] : cases) {
-    const Error error = model.refusal(kParser, json);
+    const Error error = model.refusal(parse_openai_chat, json);
     EXPECT_EQ(error.field, field) << json;
     EXPECT_EQ(error.kind, kind) << json;
   }
@@ -305,7 +309,7 @@ TEST(OpenAiChat, CO_7_LaterWorkIsRefusedByName) {
         R"("web_search_options":{})", R"("reasoning_effort":"low")", R"("chat_template":"x")",
         R"("documents":[{}])", R"("echo":true)", R"("add_special_tokens":true)",
         R"("request_id":"x")", R"("response_format":{"type":"json_schema"})", R"("best_of":2)"}) {
-    const Error error = model.refusal(kParser, body(field));
+    const Error error = model.refusal(parse_openai_chat, body(field));
     EXPECT_EQ(error.kind, ErrorKind::kUnsupportedParameter) << field;
     EXPECT_THAT(std::string(field), HasSubstr("\"" + error.field + "\""));
   }
@@ -315,8 +319,9 @@ TEST(OpenAiChat, AMessageNeverCutsACharacterOfWhatItQuotes) {
   TestModel model({});
   std::string type = "x";
   for (int i = 0; i < 60; ++i) type += "é";
-  const Error error = model.refusal(
-      kParser, R"({"messages":[{"role":"user","content":[{"type":")" + type + R"("}]}]})");
+  const Error error =
+      model.refusal(parse_openai_chat,
+                    R"({"messages":[{"role":"user","content":[{"type":")" + type + R"("}]}]})");
   EXPECT_TRUE(parse_json("\"" + error.message + "\"")) << error.message;
 }
 

@@ -10,15 +10,14 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr Parser kParser = parse_openai_completion;
-constexpr std::string_view kHead =
+constexpr std::string_view kCompletionHead =
     R"({"id":"cmpl-0123456789abcdef01234567","object":"text_completion","created":1700000000,)"
     R"("model":"m","system_fingerprint":"fp_0123456789ab","choices":[)";
 
 TEST(OpenAiCompletion, AWholeAnswerHasTheseBytes) {
   TestModel model({script_rule("*", "Hi é")});
-  EXPECT_EQ(model.answer(kParser, R"({"prompt":"hello","temperature":0})"),
-            std::string(kHead) +
+  EXPECT_EQ(model.answer(parse_openai_completion, R"({"prompt":"hello","temperature":0})"),
+            std::string(kCompletionHead) +
                 R"({"index":0,"text":"Hi é","logprobs":null,"finish_reason":"stop",)"
                 R"("stop_reason":null}],"usage":{"prompt_tokens":5,"completion_tokens":6,)"
                 R"("total_tokens":11,"prompt_tokens_details":{"cached_tokens":0}}})");
@@ -26,19 +25,20 @@ TEST(OpenAiCompletion, AWholeAnswerHasTheseBytes) {
 
 TEST(OpenAiCompletion, AStreamOfOneTokenHasTheseBytes) {
   TestModel model({script_rule("*", "a")});
-  const std::string head = "data: " + std::string(kHead);
-  EXPECT_EQ(model.answer(kParser, R"({"prompt":"hello","max_tokens":1,"stream":true,)"
-                                  R"("stream_options":{"include_usage":true}})"),
-            head + R"({"index":0,"text":"a","logprobs":null,"finish_reason":"length",)" +
-                R"("stop_reason":null}],"usage":null})" + "\n\n" + head +
-                R"(],"usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6,)" +
-                R"("prompt_tokens_details":{"cached_tokens":0}}})" + "\n\ndata: [DONE]\n\n");
+  const std::string head = "data: " + std::string(kCompletionHead);
+  EXPECT_EQ(
+      model.answer(parse_openai_completion, R"({"prompt":"hello","max_tokens":1,"stream":true,)"
+                                            R"("stream_options":{"include_usage":true}})"),
+      head + R"({"index":0,"text":"a","logprobs":null,"finish_reason":"length",)" +
+          R"("stop_reason":null}],"usage":null})" + "\n\n" + head +
+          R"(],"usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6,)" +
+          R"("prompt_tokens_details":{"cached_tokens":0}}})" + "\n\ndata: [DONE]\n\n");
 }
 
 TEST(OpenAiCompletion, CM_1_ChoicesAreNumberedPromptByPrompt) {
   TestModel model({script_rule("one", "1"), script_rule("two", "2")});
-  const auto json =
-      parse_json(model.answer(kParser, R"({"prompt":["one","two"],"n":2,"model":"m"})"));
+  const auto json = parse_json(
+      model.answer(parse_openai_completion, R"({"prompt":["one","two"],"n":2,"model":"m"})"));
   const JsonArray& choices = json->find("choices")->array();
   ASSERT_EQ(choices.size(), 4u);
   for (size_t i = 0; i < 4; ++i) {
@@ -51,8 +51,8 @@ TEST(OpenAiCompletion, CM_1_ChoicesAreNumberedPromptByPrompt) {
 
 TEST(OpenAiCompletion, CM_2_CM_3_LogprobListsHaveOnePlaceForEachToken) {
   TestModel model({script_rule("*", "é END")});
-  const auto json = parse_json(
-      model.answer(kParser, R"({"prompt":"x","logprobs":0,"stop":"END","max_tokens":50})"));
+  const auto json = parse_json(model.answer(
+      parse_openai_completion, R"({"prompt":"x","logprobs":0,"stop":"END","max_tokens":50})"));
   const JsonValue& choice = json->find("choices")->array()[0];
   EXPECT_EQ(choice.find("text")->string(), "é ");
   EXPECT_EQ(choice.find("stop_reason")->string(), "END");
@@ -66,8 +66,8 @@ TEST(OpenAiCompletion, CM_2_CM_3_LogprobListsHaveOnePlaceForEachToken) {
 
 TEST(OpenAiCompletion, RE_4_TheBestOfEachTokenAreListed) {
   TestModel model({script_rule("*", "a")});
-  const auto json =
-      parse_json(model.answer(kParser, R"({"prompt":"x","logprobs":2,"max_tokens":1})"));
+  const auto json = parse_json(
+      model.answer(parse_openai_completion, R"({"prompt":"x","logprobs":2,"max_tokens":1})"));
   EXPECT_EQ(to_json(*json->find("choices")->array()[0].find("logprobs")->find("top_logprobs")),
             R"([{"a":-0.5,"b":-1.5}])");
 }
@@ -82,7 +82,8 @@ TEST(OpenAiCompletion, RE_5_ATokensBlankIsShownWhicheverListItStandsIn) {
                          .top = {{1, "the", " the", -0.5f}, {2, "a", " a", -1.0f}}};
   const std::vector<TextEvent> events = {
       {.text = "the", .tokens = {chosen}, .finish = Finish{.completion_tokens = 1}}};
-  const auto json = parse_json(model.spell(kParser, R"({"prompt":"x","logprobs":2})", events));
+  const auto json =
+      parse_json(model.spell(parse_openai_completion, R"({"prompt":"x","logprobs":2})", events));
   const JsonValue& lists = *json->find("choices")->array()[0].find("logprobs");
   EXPECT_EQ(to_json(*lists.find("tokens")), R"([" the"])");
   EXPECT_EQ(to_json(*lists.find("top_logprobs")), R"([{" the":-0.5," a":-1.0}])");
@@ -90,10 +91,11 @@ TEST(OpenAiCompletion, RE_5_ATokensBlankIsShownWhicheverListItStandsIn) {
 
 TEST(OpenAiCompletion, CM_6_CM_7_EchoPutsThePromptInFront) {
   TestModel model({script_rule("*", "!")});
-  const auto json = parse_json(model.answer(kParser, R"({"prompt":"hé","echo":true})"));
+  const auto json =
+      parse_json(model.answer(parse_openai_completion, R"({"prompt":"hé","echo":true})"));
   EXPECT_EQ(json->find("choices")->array()[0].find("text")->string(), "hé!");
-  const auto events = events_of(
-      model.answer(kParser, R"({"prompt":[104,105],"echo":true,"stream":true,"max_tokens":1})"));
+  const auto events = events_of(model.answer(
+      parse_openai_completion, R"({"prompt":[104,105],"echo":true,"stream":true,"max_tokens":1})"));
   ASSERT_EQ(events.size(), 2u);
   EXPECT_EQ(events[0].find("choices")->array()[0].find("text")->string(), "hi");
   EXPECT_TRUE(events[0].find("choices")->array()[0].find("finish_reason")->is_null());
@@ -102,7 +104,7 @@ TEST(OpenAiCompletion, CM_6_CM_7_EchoPutsThePromptInFront) {
 TEST(OpenAiCompletion, TokenIdsStandBesideTheTextWhenAsked) {
   TestModel model({script_rule("*", "ab")});
   const std::string body = R"({"prompt":["hi","x"],"return_token_ids":true,"stop":"b")";
-  const auto json = parse_json(model.answer(kParser, body + "}"));
+  const auto json = parse_json(model.answer(parse_openai_completion, body + "}"));
   const JsonArray& choices = json->find("choices")->array();
   EXPECT_EQ(to_json(*choices[0].find("prompt_token_ids")), "[104,105]");
   EXPECT_EQ(to_json(*choices[1].find("prompt_token_ids")), "[120]");
@@ -110,7 +112,8 @@ TEST(OpenAiCompletion, TokenIdsStandBesideTheTextWhenAsked) {
 
   JsonArray prompt_ids;
   JsonArray ids;
-  for (const JsonValue& event : events_of(model.answer(kParser, body + R"(,"stream":true})"))) {
+  for (const JsonValue& event :
+       events_of(model.answer(parse_openai_completion, body + R"(,"stream":true})"))) {
     const JsonValue& choice = event.find("choices")->array()[0];
     if (choice.find("index")->integer() != 0) continue;
     if (const JsonValue* of_prompt = choice.find("prompt_token_ids")) {
@@ -125,7 +128,8 @@ TEST(OpenAiCompletion, TokenIdsStandBesideTheTextWhenAsked) {
 TEST(OpenAiCompletion, RE_5_TokensMayBeSpelledAsIds) {
   TestModel model({script_rule("*", "a")});
   const auto json = parse_json(model.answer(
-      kParser, R"({"prompt":"x","logprobs":2,"max_tokens":1,"return_tokens_as_token_ids":true})"));
+      parse_openai_completion,
+      R"({"prompt":"x","logprobs":2,"max_tokens":1,"return_tokens_as_token_ids":true})"));
   const JsonValue& lists = *json->find("choices")->array()[0].find("logprobs");
   EXPECT_EQ(to_json(*lists.find("tokens")), R"(["token_id:97"])");
   EXPECT_EQ(to_json(*lists.find("top_logprobs")), R"([{"token_id:97":-0.5,"token_id:98":-1.5}])");
@@ -136,7 +140,8 @@ std::string top_of(const TokenText& token, const char* list = "top_logprobs") {
   TestModel model({script_rule("*", "a")});
   const std::vector<TextEvent> events = {
       {.text = token.text, .tokens = {token}, .finish = Finish{.completion_tokens = 1}}};
-  const auto json = parse_json(model.spell(kParser, R"({"prompt":"x","logprobs":3})", events));
+  const auto json =
+      parse_json(model.spell(parse_openai_completion, R"({"prompt":"x","logprobs":3})", events));
   return to_json(*json->find("choices")->array()[0].find("logprobs")->find(list));
 }
 
@@ -164,7 +169,7 @@ TEST(OpenAiCompletion, RE_5_OfTokensWithOneTextTheChosenKeepsItAndTheOthersHaveT
 TEST(OpenAiCompletion, CM_4_EchoWithLogprobsAsksForThoseOfThePrompt) {
   TestModel model({});
   const auto asked = [&](const char* more) {
-    return model.parse(kParser, format(R"({{"prompt":"x",{}}})", more))
+    return model.parse(parse_openai_completion, format(R"({{"prompt":"x",{}}})", more))
         ->request.fields()
         .num_prompt_logprobs;
   };
@@ -183,7 +188,7 @@ TEST(OpenAiCompletion, CM_4_CM_5_EveryListHasThePromptsAndTheAnswersPlaces) {
           R"({{"prompt":["hé","xyz"],"n":2,"echo":true,"logprobs":1,"max_tokens":{},"stream":{}}})",
           max_tokens, stream);
       SCOPED_TRACE(body);
-      const std::string answer = model.answer(kParser, body);
+      const std::string answer = model.answer(parse_openai_completion, body);
       const auto parts = answer.starts_with("data: ") ? events_of(answer)
                                                       : std::vector<JsonValue>{*parse_json(answer)};
       std::map<int64_t, std::map<std::string, JsonArray>> lists;
@@ -213,8 +218,8 @@ TEST(OpenAiCompletion, CM_4_CM_5_EveryListHasThePromptsAndTheAnswersPlaces) {
 
 TEST(OpenAiCompletion, CM_5_NoTokensAtAllIsAnAnswer) {
   TestModel model({});
-  const auto json =
-      parse_json(model.answer(kParser, R"({"prompt":"hi","echo":true,"max_tokens":0})"));
+  const auto json = parse_json(
+      model.answer(parse_openai_completion, R"({"prompt":"hi","echo":true,"max_tokens":0})"));
   EXPECT_EQ(json->find("choices")->array()[0].find("text")->string(), "hi");
   EXPECT_EQ(json->find("choices")->array()[0].find("finish_reason")->string(), "length");
   EXPECT_EQ(json->find("usage")->find("completion_tokens")->integer(), 0);
@@ -222,9 +227,10 @@ TEST(OpenAiCompletion, CM_5_NoTokensAtAllIsAnAnswer) {
 
 TEST(OpenAiCompletion, CM_8_UsageSoFarStandsInEachEventWhenAsked) {
   TestModel model({script_rule("*", "ab")});
-  const auto events = events_of(model.answer(
-      kParser, R"({"prompt":"x","stream":true,"max_tokens":2,"logprobs":0,"stream_options":)"
-               R"({"include_usage":true,"continuous_usage_stats":true}})"));
+  const auto events = events_of(
+      model.answer(parse_openai_completion,
+                   R"({"prompt":"x","stream":true,"max_tokens":2,"logprobs":0,"stream_options":)"
+                   R"({"include_usage":true,"continuous_usage_stats":true}})"));
   ASSERT_GE(events.size(), 2u);
   for (const JsonValue& event : events) {
     EXPECT_GT(event.find("usage")->find("completion_tokens")->integer(), 0);
@@ -236,7 +242,8 @@ TEST(OpenAiCompletion, ER_7_AnErrorInsideAStreamIsARecordAndTheEnd) {
   ScriptRule bad = script_rule("*", "abc");
   bad.fail_at = 1;
   TestModel model({bad});
-  const auto events = events_of(model.answer(kParser, R"({"prompt":"x","stream":true})"));
+  const auto events =
+      events_of(model.answer(parse_openai_completion, R"({"prompt":"x","stream":true})"));
   EXPECT_EQ(events.back().find("error")->find("code")->string(), "numerical_error");
 }
 
@@ -244,7 +251,7 @@ TEST(OpenAiCompletion, TheModelsDefaultsLieUnderTheRequest) {
   TestModel model({});
   model.facts.generation_defaults = *parse_json(
       R"({"temperature":0.6,"top_p":0.9,"top_k":40,"min_p":0.05,"repetition_penalty":1.3})");
-  const auto call = model.parse(kParser, R"({"prompt":"x","top_p":0.5})");
+  const auto call = model.parse(parse_openai_completion, R"({"prompt":"x","top_p":0.5})");
   const GenerationFields& fields = call->request.fields();
   EXPECT_EQ(fields.temperature, 0.6);
   EXPECT_EQ(fields.top_p, 0.5);
@@ -257,16 +264,17 @@ TEST(OpenAiCompletion, TheModelsDefaultsLieUnderTheRequest) {
 
 TEST(OpenAiCompletion, EveryFieldReachesTheRequest) {
   TestModel model({});
-  const auto call = model.parse(
-      kParser, R"({"prompt":[[1,2.0],[3]],"max_tokens":7,"min_tokens":2,"temperature":0.1,)"
-               R"("top_k":3,"top_p":0.2,"seed":18446744073709551615,"n":2,"logprobs":4,)"
-               R"("stop":["a","b"],"stop_token_ids":[9],"ignore_eos":true,"best_of":2,)"
-               R"("include_stop_str_in_output":true,"skip_special_tokens":false,)"
-               R"("presence_penalty":0.5,"frequency_penalty":-1,"repetition_penalty":1.1,)"
-               R"("min_p":0.1,"typical_p":0.9,"logit_bias":{"5":1,"7":-2.5},"priority":-3,)"
-               R"("bad_words":["c"],"allowed_token_ids":[1,2],"truncate_prompt_tokens":5,)"
-               R"("cache_salt":"mine","prompt_logprobs":3,"response_format":{"type":"text"},)"
-               R"("suffix":"","user":"me","colour":"blue"})");
+  const auto call =
+      model.parse(parse_openai_completion,
+                  R"({"prompt":[[1,2.0],[3]],"max_tokens":7,"min_tokens":2,"temperature":0.1,)"
+                  R"("top_k":3,"top_p":0.2,"seed":18446744073709551615,"n":2,"logprobs":4,)"
+                  R"("stop":["a","b"],"stop_token_ids":[9],"ignore_eos":true,"best_of":2,)"
+                  R"("include_stop_str_in_output":true,"skip_special_tokens":false,)"
+                  R"("presence_penalty":0.5,"frequency_penalty":-1,"repetition_penalty":1.1,)"
+                  R"("min_p":0.1,"typical_p":0.9,"logit_bias":{"5":1,"7":-2.5},"priority":-3,)"
+                  R"("bad_words":["c"],"allowed_token_ids":[1,2],"truncate_prompt_tokens":5,)"
+                  R"("cache_salt":"mine","prompt_logprobs":3,"response_format":{"type":"text"},)"
+                  R"("suffix":"","user":"me","colour":"blue"})");
   ASSERT_TRUE(call) << call.error().message;
   const GenerationFields& fields = call->request.fields();
   ASSERT_EQ(fields.prompts.size(), 2u);
@@ -303,8 +311,8 @@ TEST(OpenAiCompletion, RE_6_RE_7_RE_8_EveryEventSaysWhoAnswers) {
   TestModel model({script_rule("*", "abc")});
   for (const auto& [field, name] : {std::pair("", "m"), std::pair(R"(,"model":"alias")", "alias"),
                                     std::pair(R"(,"model":"")", "m")}) {
-    const auto events =
-        events_of(model.answer(kParser, format(R"({{"prompt":"x","stream":true{}}})", field)));
+    const auto events = events_of(model.answer(
+        parse_openai_completion, format(R"({{"prompt":"x","stream":true{}}})", field)));
     ASSERT_GE(events.size(), 2u);
     for (const JsonValue& event : events) {
       EXPECT_EQ(event.find("model")->string(), name);
@@ -323,12 +331,13 @@ TEST(OpenAiCompletion, SS_8_AStepWithoutVisibleTextMakesNoEventUnlessItTellsSome
   const TextEvent held{.tokens = {{.id = 195, .bytes = "\xc3", .logprob = -0.5f}}};
   const TextEvent seen{.text = "é", .tokens = {{.id = 169, .text = "é", .bytes = "\xa9"}}};
   const std::vector<TextEvent> events = {held, seen};
-  const auto plain = model.spell_chunks(kParser, R"({"prompt":"x","stream":true})", events);
+  const auto plain =
+      model.spell_chunks(parse_openai_completion, R"({"prompt":"x","stream":true})", events);
   EXPECT_EQ(plain[0], "");
   EXPECT_THAT(plain[1], HasSubstr(R"("text":"é")"));
   for (const char* more : {R"("logprobs":0)", R"("return_token_ids":true)"}) {
-    const auto told =
-        model.spell_chunks(kParser, format(R"({{"prompt":"x","stream":true,{}}})", more), events);
+    const auto told = model.spell_chunks(
+        parse_openai_completion, format(R"({{"prompt":"x","stream":true,{}}})", more), events);
     EXPECT_THAT(told[0], HasSubstr(R"("text":"")")) << more;
   }
 }
@@ -343,8 +352,9 @@ TEST(OpenAiCompletion, CM_7_WithEchoAndLogprobsAPromptsFirstChoiceComesFirst) {
   const auto index = [](const JsonValue& event) {
     return event.find("choices")->array()[0].find("index")->integer();
   };
-  const auto chunks = model.spell_chunks(
-      kParser, R"({"prompt":"x","n":2,"echo":true,"logprobs":0,"stream":true})", events);
+  const auto chunks =
+      model.spell_chunks(parse_openai_completion,
+                         R"({"prompt":"x","n":2,"echo":true,"logprobs":0,"stream":true})", events);
   EXPECT_EQ(chunks[0], "");  // the prompt's lists are not complete yet
   const auto all = events_of(chunks[1] + "data: [DONE]\n\n");
   ASSERT_EQ(all.size(), 4u);
@@ -385,7 +395,7 @@ TEST(OpenAiCompletion, ER_1_WhatIsWrongIsNamed) {
        "stream_options.include_usage", ErrorKind::kInvalidParameter},
   };
   for (const auto& [body, field, kind] : cases) {
-    const Error error = model.refusal(kParser, body);
+    const Error error = model.refusal(parse_openai_completion, body);
     EXPECT_EQ(error.field, field) << body;
     EXPECT_EQ(error.kind, kind) << body;
   }
@@ -397,7 +407,8 @@ TEST(OpenAiCompletion, CO_7_LaterWorkIsRefusedByName) {
        {R"("use_beam_search":true)", R"("guided_json":{})", R"("guided_regex":"a")",
         R"("structured_outputs":{})", R"("response_format":{"type":"json_object"})",
         R"("suffix":"s")", R"("parse_special":false)"}) {
-    const Error error = model.refusal(kParser, format(R"({{"prompt":"x",{}}})", field));
+    const Error error =
+        model.refusal(parse_openai_completion, format(R"({{"prompt":"x",{}}})", field));
     EXPECT_EQ(error.kind, ErrorKind::kUnsupportedParameter) << field;
     EXPECT_THAT(std::string(field), HasSubstr("\"" + error.field + "\""));
     EXPECT_THAT(error.message, HasSubstr("not supported yet"));
@@ -407,8 +418,8 @@ TEST(OpenAiCompletion, CO_7_LaterWorkIsRefusedByName) {
 TEST(OpenAiCompletion, CO_6_StrictParametersRefuseTheUnknownInFewBytes) {
   TestModel model({});
   model.facts.strict_parameters = true;
-  const Error error =
-      model.refusal(kParser, R"({"prompt":"x",")" + std::string(9000, 'n') + R"(":1})");
+  const Error error = model.refusal(parse_openai_completion,
+                                    R"({"prompt":"x",")" + std::string(9000, 'n') + R"(":1})");
   EXPECT_EQ(error.kind, ErrorKind::kUnknownParameter);
   EXPECT_EQ(error.field, std::string(64, 'n'));
   EXPECT_LT(error.message.size(), 128u);

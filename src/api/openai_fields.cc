@@ -147,7 +147,7 @@ constexpr std::array kCompletion = std::to_array<FieldRow>({
     refused("suffix", R"("")", "Text is continued, not filled in. Leave it out."),
 });
 
-constexpr std::array kChat = std::to_array<FieldRow>({
+constexpr std::array kChatOnly = std::to_array<FieldRow>({
     {.name = "max_completion_tokens",
      .type = FieldType::kInteger,
      .range = from_to(1, kMaxCount),
@@ -262,7 +262,7 @@ constexpr std::array kDetokenize = std::to_array<FieldRow>({
 
 constexpr auto kBothRoutes = joined(kShared, joined(kChoosingRows, kCommonRows));
 constexpr auto kCompletionRows = joined(kCompletion, kBothRoutes);
-constexpr auto kChatRows = joined(joined(kChat, kConversationRows), kBothRoutes);
+constexpr auto kChatRows = joined(joined(kChatOnly, kConversationRows), kBothRoutes);
 
 }  // namespace
 

@@ -112,7 +112,7 @@ std::string escaped(std::string_view text) {
   return out;
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   std::string out;
   append_json_string(&out, excerpt(text, 3 * text.size()));  // U+FFFD is longer than a byte
   return out;
@@ -152,7 +152,7 @@ void log_line(LogLevel level, std::string_view text) {
   if (format_in_use() == LogFormat::kText) {
     logger().log(to_spdlog(level), fitting(text, escaped));
   } else {
-    logger().log(to_spdlog(level), fitting(text, quoted));
+    logger().log(to_spdlog(level), fitting(text, in_quotes));
   }
 }
 
@@ -161,7 +161,7 @@ int64_t dropped_log_lines() { return dropped_lines().load(); }
 void log_fields(LogLevel level, std::string_view event, std::span<const LogField> fields) {
   if (!logs(level)) return;
   const bool text = format_in_use() == LogFormat::kText;
-  std::string line = text ? std::string(event) : quoted(event);
+  std::string line = text ? std::string(event) : in_quotes(event);
   for (const auto& [name, value] : fields) {
     line += text ? fmt::format(" {}=", name) : fmt::format(",\"{}\":", name);
     if (const auto* number = std::get_if<int64_t>(&value)) {
@@ -170,7 +170,7 @@ void log_fields(LogLevel level, std::string_view event, std::span<const LogField
       line += fmt::format("{:.3f}", *real);
     } else {
       const std::string shown = excerpt(std::get<std::string_view>(value), kMaxFieldBytes);
-      line += text && is_one_word(shown) ? shown : escaped(quoted(shown));
+      line += text && is_one_word(shown) ? shown : escaped(in_quotes(shown));
     }
   }
   logger().log(to_spdlog(level), line);

@@ -19,7 +19,7 @@ std::string number(double value) {
   return {buffer, end};
 }
 
-std::string escaped(std::string_view text) {
+std::string escaped_label(std::string_view text) {
   std::string out;
   for (const char c : text) {
     if (c == '\\' || c == '"') out += '\\';
@@ -36,7 +36,7 @@ std::string escaped(std::string_view text) {
 std::string braces(const Labels& labels, const std::string& extra = "") {
   std::string out;
   for (const auto& [name, value] : labels) {
-    out += format("{}{}=\"{}\"", out.empty() ? "{" : ",", name, escaped(value));
+    out += format("{}{}=\"{}\"", out.empty() ? "{" : ",", name, escaped_label(value));
   }
   if (!extra.empty()) out += (out.empty() ? "{" : ",") + extra;
   return out.empty() ? out : out + "}";

@@ -15,7 +15,7 @@ using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
 
-constexpr const char* kConfig = R"({"architectures": ["LlamaForCausalLM"]})";
+constexpr const char* kLlamaConfig = R"({"architectures": ["LlamaForCausalLM"]})";
 
 class Detect : public testing::Test {
  protected:
@@ -53,7 +53,7 @@ TEST_F(Detect, AFolderWithOneGgufModelIsThatModel) {
 }
 
 TEST_F(Detect, SafetensorsWinOverGguf) {
-  files({{"model.safetensors", ""}, {"model.gguf", "GGUF"}, {"config.json", kConfig}});
+  files({{"model.safetensors", ""}, {"model.gguf", "GGUF"}, {"config.json", kLlamaConfig}});
   EXPECT_EQ(detect_format(folder_.path()).gguf, "");
 }
 
@@ -61,12 +61,12 @@ TEST_F(Detect, NothingThereIsSaid) {
   EXPECT_THAT(refusal_of([&] { detect_format(folder_.path() / "absent"); }),
               HasSubstr("there is no such file or folder"));
   expect_refused("there is no config.json and no *.gguf");
-  files({{"config.json", kConfig}});
+  files({{"config.json", kLlamaConfig}});
   expect_refused("it holds no weights");
 }
 
 TEST_F(Detect, M_7_PicklesAreRefusedWithTheWayOut) {
-  files({{"config.json", kConfig}, {"pytorch_model.bin", ""}});
+  files({{"config.json", kLlamaConfig}, {"pytorch_model.bin", ""}});
   expect_refused("its weights are pickles");
   EXPECT_THAT(refusal(), HasSubstr("save_pretrained(NEW_FOLDER, safe_serialization=True)"));
 }
@@ -77,19 +77,19 @@ TEST_F(Detect, OriginalWeightsAreRefusedByName) {
 }
 
 TEST_F(Detect, PicklesBesideSafetensorsAreLeftAlone) {
-  files({{"config.json", kConfig}, {"pytorch_model.bin", ""}, {"model.safetensors", ""}});
+  files({{"config.json", kLlamaConfig}, {"pytorch_model.bin", ""}, {"model.safetensors", ""}});
   EXPECT_EQ(detect_format(folder_.path()).gguf, "");
 }
 
 TEST_F(Detect, AdaptersAreRefusedByName) {
   files({{"adapter_config.json", "{}"}, {"adapter_model.safetensors", ""}});
   expect_refused("this is an adapter");
-  files({{"config.json", kConfig}});
+  files({{"config.json", kLlamaConfig}});
   expect_refused("this is an adapter");
 }
 
 TEST_F(Detect, AnAdapterBesideItsWholeModelIsLeftAlone) {
-  files({{"config.json", kConfig}, {"adapter_config.json", "{}"}, {"model.safetensors", ""}});
+  files({{"config.json", kLlamaConfig}, {"adapter_config.json", "{}"}, {"model.safetensors", ""}});
   EXPECT_THAT(refusal(), Not(HasSubstr("adapter")));
 }
 
@@ -133,7 +133,7 @@ TEST_F(Detect, FasterTransformerIsRefusedByName) {
 TEST_F(Detect, M_7_HandlerScriptsAreRefusedByNameWhateverLiesBesideThem) {
   files({{"model.py", ""}});
   expect_refused("handler scripts (model.py) are not supported yet");
-  files({{"config.json", kConfig}, {"model.safetensors", ""}});
+  files({{"config.json", kLlamaConfig}, {"model.safetensors", ""}});
   expect_refused("handler scripts (model.py) are not supported yet. Take model.py out of");
   fs::remove(folder_.path() / "config.json");
   fs::remove(folder_.path() / "model.safetensors");
@@ -142,7 +142,7 @@ TEST_F(Detect, M_7_HandlerScriptsAreRefusedByNameWhateverLiesBesideThem) {
 }
 
 TEST_F(Detect, M_7_RequirementsAreNotInstalledAndThatIsSaid) {
-  files({{"config.json", kConfig}, {"model.safetensors", ""}, {"requirements.txt", "torch"}});
+  files({{"config.json", kLlamaConfig}, {"model.safetensors", ""}, {"requirements.txt", "torch"}});
   testing::internal::CaptureStderr();
   detect_format(folder_.path());
   EXPECT_THAT(testing::internal::GetCapturedStderr(),
@@ -183,7 +183,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_F(Detect, SideFilesOfQuantisersCount) {
   for (const char* name : {"quantize_config.json", "quant_config.json"}) {
     const ScratchFolder folder;
-    folder.write("config.json", kConfig);
+    folder.write("config.json", kLlamaConfig);
     folder.write("model.safetensors", "");
     folder.write(name, "{}");
     EXPECT_THAT(refusal_of([&] { Checkpoint::open(folder.path()); }),
@@ -197,7 +197,7 @@ TEST_F(Detect, NoQuantisationIsNone) {
 }
 
 TEST_F(Detect, OfSeveralFilesWithoutAnIndexNoneIsGuessed) {
-  files({{"config.json", kConfig}, {"a.safetensors", ""}, {"b.safetensors", ""}});
+  files({{"config.json", kLlamaConfig}, {"a.safetensors", ""}, {"b.safetensors", ""}});
   EXPECT_THAT(refusal(), AllOf(HasSubstr("several safetensors files and no index"),
                                HasSubstr(" a.safetensors b.safetensors")));
   files({{"model.safetensors", ""}});

@@ -20,11 +20,11 @@ using testing::StartsWith;
 
 constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
 
-std::string refusal(std::string_view file) {
+std::string refused_gguf(std::string_view file) {
   const SourceFile source(bytes_of(file), "m.gguf");
   return refusal_of([&] { read_gguf(source); });
 }
-std::string refusal(const GgufMaker& maker) { return refusal(maker.file()); }
+std::string refused_gguf(const GgufMaker& maker) { return refused_gguf(maker.file()); }
 
 // A matrix of 2 rows of 32 in Q8_0, and a vector of 3 floats.
 GgufMaker two_tensors() {
@@ -119,25 +119,26 @@ TEST(Gguf, MetadataKeepsItsTypes) {
 TEST(Gguf, OtherVersionsAndByteOrdersAreRefused) {
   GgufMaker maker;
   maker.version = 1;
-  EXPECT_THAT(refusal(maker), HasSubstr("GGUF version 1 is not read; 2 and 3 are"));
+  EXPECT_THAT(refused_gguf(maker), HasSubstr("GGUF version 1 is not read; 2 and 3 are"));
   maker.version = 4;
-  EXPECT_THAT(refusal(maker), HasSubstr("GGUF version 4"));
+  EXPECT_THAT(refused_gguf(maker), HasSubstr("GGUF version 4"));
   maker.version = 0x03000000;
-  EXPECT_THAT(refusal(maker), HasSubstr("big-endian"));
+  EXPECT_THAT(refused_gguf(maker), HasSubstr("big-endian"));
   maker.magic = "GGML";
-  EXPECT_THAT(refusal(maker), HasSubstr("no GGUF file"));
-  EXPECT_THAT(refusal("GGUF"), AllOf(StartsWith("m.gguf: at byte 4: "), HasSubstr("the version")));
-  EXPECT_THAT(refusal(""), StartsWith("m.gguf: at byte 0: "));
+  EXPECT_THAT(refused_gguf(maker), HasSubstr("no GGUF file"));
+  EXPECT_THAT(refused_gguf("GGUF"),
+              AllOf(StartsWith("m.gguf: at byte 4: "), HasSubstr("the version")));
+  EXPECT_THAT(refused_gguf(""), StartsWith("m.gguf: at byte 0: "));
 }
 
 TEST(Gguf, I20_CountsAreHeldAgainstTheBytesThatAreLeft) {
   for (const uint64_t count : {~uint64_t{0}, uint64_t{1} << 63, uint64_t{1} << 20, uint64_t{2}}) {
     GgufMaker maker;
     maker.num_tensors = count;
-    EXPECT_THAT(refusal(maker), HasSubstr(format("{} tensors and 0 keys", count)));
+    EXPECT_THAT(refused_gguf(maker), HasSubstr(format("{} tensors and 0 keys", count)));
     maker.num_tensors = 0;
     maker.num_keys = count;
-    EXPECT_THAT(refusal(maker), HasSubstr(format("0 tensors and {} keys", count)));
+    EXPECT_THAT(refused_gguf(maker), HasSubstr(format("0 tensors and {} keys", count)));
   }
 }
 
@@ -145,23 +146,24 @@ TEST(Gguf, CountsHaveLimitsOfTheirOwn) {
   const std::string room(100'001 * 24, '\0');
   GgufMaker maker;
   maker.num_tensors = 100'001;
-  EXPECT_THAT(refusal(maker.file() + room), HasSubstr("100001 tensors"));
+  EXPECT_THAT(refused_gguf(maker.file() + room), HasSubstr("100001 tensors"));
   maker.num_tensors = 0;
   maker.num_keys = 10'001;
-  EXPECT_THAT(refusal(maker.file() + room), HasSubstr("10001 keys"));
+  EXPECT_THAT(refused_gguf(maker.file() + room), HasSubstr("10001 keys"));
 }
 
 TEST(Gguf, I20_LengthsOfTextsAndArraysAreHeldAgainstTheBytesThatAreLeft) {
   for (const uint64_t length : {~uint64_t{0}, uint64_t{1} << 40, uint64_t{6}}) {
-    EXPECT_NE(refusal(with_key(GgufMaker::kString, little_endian(length) + "hello")), "accepted");
+    EXPECT_NE(refused_gguf(with_key(GgufMaker::kString, little_endian(length) + "hello")),
+              "accepted");
   }
-  EXPECT_THAT(refusal(with_key(GgufMaker::kString, little_endian(uint64_t{67'108'865}))),
+  EXPECT_THAT(refused_gguf(with_key(GgufMaker::kString, little_endian(uint64_t{67'108'865}))),
               HasSubstr("said to have 67108865 bytes; 67108864 are allowed"));
   for (const int32_t type : {0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12}) {
     for (const uint64_t count : {~uint64_t{0}, uint64_t{1} << 61, uint64_t{1} << 40, uint64_t{9}}) {
       GgufMaker maker;
       maker.array("k", type, count, std::string(8, '\0'));
-      EXPECT_THAT(refusal(maker), HasSubstr(format("said to have {} items", count))) << type;
+      EXPECT_THAT(refused_gguf(maker), HasSubstr(format("said to have {} items", count))) << type;
     }
   }
 }
@@ -171,27 +173,27 @@ TEST(Gguf, ManyLargeArraysAreRefusedTogether) {
   GgufMaker maker;
   const std::string items(2'500'000, '\1');
   maker.array("a", GgufMaker::kU8, items.size(), items);
-  EXPECT_EQ(refusal(maker), "accepted");
+  EXPECT_EQ(refused_gguf(maker), "accepted");
   maker.array("b", GgufMaker::kU8, items.size(), items);
-  EXPECT_THAT(refusal(maker), HasSubstr("said to have 2500000 items"));
+  EXPECT_THAT(refused_gguf(maker), HasSubstr("said to have 2500000 items"));
 }
 
 TEST(Gguf, MetadataHasABoundAsAWhole) {
   GgufMaker maker;
   const std::string text = GgufMaker::text(std::string(size_t{1} << 24, 'x'));
   for (int i = 0; i < 8; ++i) maker.key(format("k{}", i), GgufMaker::kString, text);
-  EXPECT_THAT(refusal(maker), HasSubstr("the metadata takes more than 134217728 bytes"));
+  EXPECT_THAT(refused_gguf(maker), HasSubstr("the metadata takes more than 134217728 bytes"));
 }
 
 TEST(Gguf, UnknownValueTypesAndNestedArraysAreRefused) {
   for (const int32_t type : {-1, 13, 1 << 30}) {
-    EXPECT_THAT(refusal(with_key(type, std::string(16, '\0'))),
+    EXPECT_THAT(refused_gguf(with_key(type, std::string(16, '\0'))),
                 HasSubstr(format("value type {} is unknown", type)));
   }
   for (const int32_t type : {-1, 9, 13}) {
     GgufMaker maker;
     maker.array("k", type, 1, std::string(32, '\0'));
-    EXPECT_THAT(refusal(maker), HasSubstr(format("an array of type {} is not allowed", type)));
+    EXPECT_THAT(refused_gguf(maker), HasSubstr(format("an array of type {} is not allowed", type)));
   }
 }
 
@@ -199,64 +201,66 @@ TEST(Gguf, KeysAndTensorsStandOnce) {
   GgufMaker maker;
   maker.key("k", 0, "1");
   maker.key("k", 0, "1");
-  EXPECT_THAT(refusal(maker), HasSubstr("the key k stands twice"));
+  EXPECT_THAT(refused_gguf(maker), HasSubstr("the key k stands twice"));
   maker = two_tensors();
   maker.tensors[1].name = "a";
-  EXPECT_THAT(refusal(maker), HasSubstr("tensor \"a\" stands twice"));
+  EXPECT_THAT(refused_gguf(maker), HasSubstr("tensor \"a\" stands twice"));
 }
 
 TEST(Gguf, TextsAreUtf8AndNamesHoldNoNul) {
-  EXPECT_THAT(refusal(with_key(GgufMaker::kString, GgufMaker::text("\xff"))), HasSubstr("UTF-8"));
+  EXPECT_THAT(refused_gguf(with_key(GgufMaker::kString, GgufMaker::text("\xff"))),
+              HasSubstr("UTF-8"));
   GgufMaker maker;
   maker.array("k", GgufMaker::kString, 1, GgufMaker::text("\xc3"));
-  EXPECT_THAT(refusal(maker), HasSubstr("UTF-8"));
+  EXPECT_THAT(refused_gguf(maker), HasSubstr("UTF-8"));
   maker = GgufMaker();
   maker.key("k\xff", 0, "1");
-  EXPECT_THAT(refusal(maker), HasSubstr("UTF-8"));
+  EXPECT_THAT(refused_gguf(maker), HasSubstr("UTF-8"));
   maker = two_tensors();
   maker.tensors[0].name = "\xed\xa0\x80";
-  EXPECT_THAT(refusal(maker), HasSubstr("a tensor's name is not UTF-8"));
+  EXPECT_THAT(refused_gguf(maker), HasSubstr("a tensor's name is not UTF-8"));
   for (const std::string& name : {std::string(), std::string("a\0b", 3), std::string(256, 'n')}) {
     maker = two_tensors();
     maker.tensors[0].name = name;
-    EXPECT_THAT(refusal(maker), HasSubstr("a tensor's name must")) << name;
+    EXPECT_THAT(refused_gguf(maker), HasSubstr("a tensor's name must")) << name;
   }
 }
 
 TEST(Gguf, DimensionsAreOneToFourAndNeverLessThanOne) {
   for (const size_t rank : {size_t{0}, size_t{5}, size_t{100}}) {
-    EXPECT_THAT(refusal(with_tensor(std::vector<int64_t>(rank, 1), 0, 4)),
+    EXPECT_THAT(refused_gguf(with_tensor(std::vector<int64_t>(rank, 1), 0, 4)),
                 HasSubstr(format("tensor \"t\": {} dimensions; 1 to 4 are allowed", rank)));
   }
   for (const int64_t size : {int64_t{0}, int64_t{-1}, int64_t{-32}, -kHuge - 1}) {
-    EXPECT_THAT(refusal(with_tensor({32, size}, 0, 128)),
+    EXPECT_THAT(refused_gguf(with_tensor({32, size}, 0, 128)),
                 HasSubstr(format("tensor \"t\": size {} is not possible", size)));
   }
 }
 
 TEST(Gguf, I20_SizesThatOverflowAreRefused) {
-  EXPECT_NE(refusal(with_tensor({kHuge, kHuge}, 0, 4)), "accepted");
-  EXPECT_NE(refusal(with_tensor({int64_t{1} << 32, int64_t{1} << 32}, 0, 4)), "accepted");
-  EXPECT_THAT(refusal(with_tensor({int64_t{1} << 62}, 0, 4)), HasSubstr("does not fit in 64 bits"));
-  EXPECT_THAT(refusal(with_tensor({int64_t{1} << 60, 16, 1, 1}, 8, 34)),
+  EXPECT_NE(refused_gguf(with_tensor({kHuge, kHuge}, 0, 4)), "accepted");
+  EXPECT_NE(refused_gguf(with_tensor({int64_t{1} << 32, int64_t{1} << 32}, 0, 4)), "accepted");
+  EXPECT_THAT(refused_gguf(with_tensor({int64_t{1} << 62}, 0, 4)),
+              HasSubstr("does not fit in 64 bits"));
+  EXPECT_THAT(refused_gguf(with_tensor({int64_t{1} << 60, 16, 1, 1}, 8, 34)),
               HasSubstr("tensor \"t\": size 16 is not possible"));
-  EXPECT_THAT(refusal(with_tensor({int64_t{1} << 40}, 0, 4)),
+  EXPECT_THAT(refused_gguf(with_tensor({int64_t{1} << 40}, 0, 4)),
               HasSubstr("4398046511104 bytes at 0 of the data"));
 }
 
 TEST(Gguf, RowsAreWholeBlocks) {
-  EXPECT_THAT(refusal(with_tensor({33}, 8, 68)),
+  EXPECT_THAT(refused_gguf(with_tensor({33}, 8, 68)),
               HasSubstr("tensor \"t\": rows of 33 are no whole blocks of 32"));
-  EXPECT_THAT(refusal(with_tensor({16, 2}, 2, 18)), HasSubstr("no whole blocks of 32"))
+  EXPECT_THAT(refused_gguf(with_tensor({16, 2}, 2, 18)), HasSubstr("no whole blocks of 32"))
       << "a block never spans rows";
 }
 
 TEST(Gguf, TypesThatAreKnownAreRefusedByNameAndOthersByNumber) {
-  EXPECT_THAT(refusal(with_tensor({256}, 23, 136)),
+  EXPECT_THAT(refused_gguf(with_tensor({256}, 23, 136)),
               AllOf(HasSubstr("tensor \"t\" is IQ4_XS, which is not read yet"), HasSubstr("Q8_0")));
-  EXPECT_THAT(refusal(with_tensor({32}, 20, 18)), HasSubstr("IQ4_NL"));
+  EXPECT_THAT(refused_gguf(with_tensor({32}, 20, 18)), HasSubstr("IQ4_NL"));
   for (const int32_t type : {-1, 4, 5, 9, 15, 31, 39, 1'000'000}) {
-    EXPECT_THAT(refusal(with_tensor({32}, type, 128)),
+    EXPECT_THAT(refused_gguf(with_tensor({32}, type, 128)),
                 HasSubstr(format("tensor \"t\": type {} is unknown", type)));
   }
 }
@@ -265,21 +269,21 @@ TEST(Gguf, TensorsFollowOneAnotherWithoutHolesAndOverlaps) {
   for (const uint64_t offset : {uint64_t{0}, uint64_t{68}, uint64_t{128}, ~uint64_t{0}}) {
     GgufMaker maker = two_tensors();
     maker.tensors[1].offset = offset;
-    EXPECT_THAT(refusal(maker),
+    EXPECT_THAT(refused_gguf(maker),
                 HasSubstr(format("tensor \"b\": 12 bytes at {} of the data; it must "
                                  "begin at 96",
                                  offset)));
   }
   GgufMaker maker = two_tensors();
   maker.tensors[0].offset = 32;
-  EXPECT_THAT(refusal(maker), HasSubstr("tensor \"a\""));
+  EXPECT_THAT(refused_gguf(maker), HasSubstr("tensor \"a\""));
 }
 
 TEST(Gguf, DataThatEndsTooEarlyIsRefused) {
   const std::string whole = two_tensors().file();
-  EXPECT_EQ(refusal(whole.substr(0, whole.size() - 20)), "accepted") << "the last padding";
+  EXPECT_EQ(refused_gguf(whole.substr(0, whole.size() - 20)), "accepted") << "the last padding";
   for (size_t size = 0; size < whole.size() - 20; ++size) {
-    ASSERT_THAT(refusal(whole.substr(0, size)), StartsWith("m.gguf: at byte ")) << size;
+    ASSERT_THAT(refused_gguf(whole.substr(0, size)), StartsWith("m.gguf: at byte ")) << size;
   }
 }
 
@@ -287,16 +291,17 @@ TEST(Gguf, TheAlignmentIsAPowerOfTwoOfTheRightType) {
   for (const uint32_t alignment : {0u, 3u, 48u, 131072u, 1u << 31}) {
     GgufMaker maker = two_tensors();
     maker.key("general.alignment", GgufMaker::kU32, little_endian(alignment));
-    EXPECT_THAT(refusal(maker), HasSubstr("general.alignment must be a power of two up to 65536"))
+    EXPECT_THAT(refused_gguf(maker),
+                HasSubstr("general.alignment must be a power of two up to 65536"))
         << alignment;
   }
   GgufMaker maker = two_tensors();
   maker.key("general.alignment", GgufMaker::kString, GgufMaker::text("32"));
-  EXPECT_THAT(refusal(maker), HasSubstr("general.alignment must be"));
+  EXPECT_THAT(refused_gguf(maker), HasSubstr("general.alignment must be"));
   maker = two_tensors();
   maker.alignment = 64;
   maker.key("general.alignment", GgufMaker::kU32, little_endian(uint32_t{64}));
-  EXPECT_EQ(refusal(maker), "accepted");
+  EXPECT_EQ(refused_gguf(maker), "accepted");
 }
 
 TEST(Gguf, RandomDamageIsReadOrRefusedAndNeverMore) {

@@ -11,7 +11,7 @@ namespace tidemill {
 namespace {
 
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
-constexpr size_t kMaxTensors = 1'000'000;
+constexpr size_t kMaxNames = 1'000'000;
 constexpr size_t kMaxRank = 8;
 constexpr size_t kMaxNameBytes = 1024;
 constexpr int64_t kMaxNumber = (int64_t{1} << 48) - 1;  // of the format's schema
@@ -80,7 +80,7 @@ std::vector<int64_t> number_list(const std::string& file, std::string_view tenso
 }
 
 // A tensor of the header; its place in the buffer is checked against its neighbours' later.
-struct Entry {
+struct HeaderEntry {
   std::string name;
   const NamedType* type = nullptr;
   std::vector<int64_t> shape;
@@ -88,7 +88,7 @@ struct Entry {
   uint64_t end = 0;
 };
 
-uint64_t bytes_of(const std::string& file, const Entry& entry) {
+uint64_t bytes_of(const std::string& file, const HeaderEntry& entry) {
   uint64_t bits = entry.type->bits;
   for (const int64_t size : entry.shape) {
     if (!multiply(bits, static_cast<uint64_t>(size), &bits)) {
@@ -99,7 +99,7 @@ uint64_t bytes_of(const std::string& file, const Entry& entry) {
   return bits / 8;
 }
 
-Entry read_entry(const std::string& file, const JsonMember& member) {
+HeaderEntry read_entry(const std::string& file, const JsonMember& member) {
   const auto& [name, value] = member;
   if (name.size() > kMaxNameBytes || name.find('\0') != std::string::npos) {
     fail(file, name, format("names have at most {} bytes and no NUL", kMaxNameBytes));
@@ -108,7 +108,7 @@ Entry read_entry(const std::string& file, const JsonMember& member) {
   if (value.object().size() != 3) {
     fail(file, name, "its description must hold dtype, shape and data_offsets, and nothing else");
   }
-  Entry entry{.name = name, .type = &type_of(file, name, value.find("dtype"))};
+  HeaderEntry entry{.name = name, .type = &type_of(file, name, value.find("dtype"))};
   entry.shape = number_list(file, name, value.find("shape"), "shape", kMaxRank);
   const auto offsets = number_list(file, name, value.find("data_offsets"), "data_offsets", 2);
   if (offsets.size() != 2) fail(file, name, "data_offsets must hold two numbers");
@@ -142,17 +142,17 @@ std::string_view take_header(ByteReader& reader) {
   return {reinterpret_cast<const char*>(header.data()), header.size()};
 }
 
-std::vector<Entry> read_header(std::string_view header, const std::string& file) {
+std::vector<HeaderEntry> read_header(std::string_view header, const std::string& file) {
   // The tensors and __metadata__. More are refused while they come in: in memory they take twenty
   // times their bytes in the file.
   const auto json = parse_json(
-      header, {.max_depth = 4, .max_values = 12 * kMaxTensors, .max_members = kMaxTensors + 1});
+      header, {.max_depth = 4, .max_values = 12 * kMaxNames, .max_members = kMaxNames + 1});
   if (!json) throw CheckpointError(format("{}: header: {}.", file, json.error().message));
   if (!json->is_object()) throw CheckpointError(format("{}: the header is no object.", file));
-  if (json->object().size() > kMaxTensors + 1) {
-    throw CheckpointError(format("{}: more than {} tensors.", file, kMaxTensors));
+  if (json->object().size() > kMaxNames + 1) {
+    throw CheckpointError(format("{}: more than {} tensors.", file, kMaxNames));
   }
-  std::vector<Entry> entries;
+  std::vector<HeaderEntry> entries;
   for (const JsonMember& member : json->object()) {
     if (member.first == "__metadata__") {
       check_metadata(file, member.second);
@@ -164,12 +164,13 @@ std::vector<Entry> read_header(std::string_view header, const std::string& file)
 }
 
 // No holes, no overlaps, nothing behind the last: a file cannot mean two things.
-void check_layout(std::vector<Entry>& entries, uint64_t buffer_bytes, const std::string& file) {
-  std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+void check_layout(std::vector<HeaderEntry>& entries, uint64_t buffer_bytes,
+                  const std::string& file) {
+  std::stable_sort(entries.begin(), entries.end(), [](const HeaderEntry& a, const HeaderEntry& b) {
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
   });
   uint64_t expected = 0;
-  for (const Entry& entry : entries) {
+  for (const HeaderEntry& entry : entries) {
     if (entry.begin != expected) {
       fail(file, entry.name,
            format("it begins at {} of the buffer; the one before ends at {}", entry.begin,
@@ -195,10 +196,10 @@ bool is_plain_name(std::string_view name) {
 std::vector<StoredTensor> read_safetensors(const SourceFile& source) {
   const std::string& file = source.name();
   ByteReader reader(source);
-  std::vector<Entry> entries = read_header(take_header(reader), file);
+  std::vector<HeaderEntry> entries = read_header(take_header(reader), file);
   check_layout(entries, reader.remaining(), file);
   std::vector<StoredTensor> tensors;
-  for (Entry& entry : entries) {
+  for (HeaderEntry& entry : entries) {
     tensors.push_back({.name = std::move(entry.name),
                        .type = entry.type->type,
                        .shape = std::move(entry.shape),

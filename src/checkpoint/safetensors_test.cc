@@ -18,16 +18,16 @@ using testing::StartsWith;
 // The smallest useful file, as the format's description gives it.
 constexpr std::string_view kHeader = R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}  )";
 
-std::string refusal(std::string_view file) {
+std::string refused_file(std::string_view file) {
   const SourceFile source(bytes_of(file), "x.safetensors");
   return refusal_of([&] { read_safetensors(source); });
 }
-std::string refusal(std::string_view header, size_t buffer_bytes) {
-  return refusal(safetensors_file(header, std::string(buffer_bytes, '\0')));
+std::string refused_file(std::string_view header, size_t buffer_bytes) {
+  return refused_file(safetensors_file(header, std::string(buffer_bytes, '\0')));
 }
 // One tensor "a" with that description, over a buffer of 4 bytes.
 std::string refusal_of_tensor(std::string_view description) {
-  return refusal(format(R"({{"a":{}}})", description), 4);
+  return refused_file(format(R"({{"a":{}}})", description), 4);
 }
 
 TEST(Safetensors, ATensorIsItsNameTypeShapeAndBytes) {
@@ -70,16 +70,18 @@ TEST(Safetensors, NoTensorsAndEmptyTensorsAreLegal) {
 }
 
 TEST(Safetensors, M_1_ALengthBeyondTheFileOrTheLimitIsRefusedBeforeItIsUsed) {
-  EXPECT_THAT(refusal("1234567"), AllOf(StartsWith("x.safetensors: at byte 0"),
-                                        HasSubstr("shorter than its header's length")));
-  EXPECT_THAT(refusal(little_endian(~uint64_t{0}) + "{}"), HasSubstr("18446744073709551615 bytes"));
+  EXPECT_THAT(refused_file("1234567"), AllOf(StartsWith("x.safetensors: at byte 0"),
+                                             HasSubstr("shorter than its header's length")));
+  EXPECT_THAT(refused_file(little_endian(~uint64_t{0}) + "{}"),
+              HasSubstr("18446744073709551615 bytes"));
   for (const uint64_t allowed : {uint64_t{99'999'999}, uint64_t{100'000'000}}) {
-    EXPECT_THAT(refusal(little_endian(allowed) + "{}"), HasSubstr("and 2 are left"));
+    EXPECT_THAT(refused_file(little_endian(allowed) + "{}"), HasSubstr("and 2 are left"));
   }
-  EXPECT_THAT(refusal(little_endian(uint64_t{100'000'001})), HasSubstr("100000000 are allowed"));
-  EXPECT_THAT(refusal(little_endian(uint64_t{3}) + "{}"),
+  EXPECT_THAT(refused_file(little_endian(uint64_t{100'000'001})),
+              HasSubstr("100000000 are allowed"));
+  EXPECT_THAT(refused_file(little_endian(uint64_t{3}) + "{}"),
               AllOf(HasSubstr("at byte 8"), HasSubstr("the header needs 3 bytes, and 2 are left")));
-  EXPECT_THAT(refusal(safetensors_file("", "")), HasSubstr("header"));
+  EXPECT_THAT(refused_file(safetensors_file("", "")), HasSubstr("header"));
 }
 
 TEST(Safetensors, M_1_AHeaderMustBeOneStrictJsonObject) {
@@ -87,24 +89,24 @@ TEST(Safetensors, M_1_AHeaderMustBeOneStrictJsonObject) {
        {"[]", "7", "{} x", "{}\xEF\xBB\xBF", "\xEF\xBB\xBF{}", "{\"a\xff\":0}", "{", "{,}",
         "{'a':1}", R"({"__metadata__":{"a":1}})", R"({"__metadata__":[]})",
         R"({"__metadata__":null})"}) {
-    EXPECT_THAT(refusal(header, 0), StartsWith("x.safetensors: ")) << header;
+    EXPECT_THAT(refused_file(header, 0), StartsWith("x.safetensors: ")) << header;
   }
-  EXPECT_THAT(refusal(std::string("{}\0", 3), 0), HasSubstr("follows the document"));
+  EXPECT_THAT(refused_file(std::string("{}\0", 3), 0), HasSubstr("follows the document"));
 }
 
 TEST(Safetensors, M_1_AKeyThatStandsTwiceIsRefusedAtEveryLevel) {
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},)"
-                      R"("a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})",
-                      4),
+  EXPECT_THAT(refused_file(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},)"
+                           R"("a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})",
+                           4),
               HasSubstr("\"a\" stands twice"));
   EXPECT_THAT(refusal_of_tensor(R"({"dtype":"U8","shape":[1],"data_offsets":[0,4],"shape":[4]})"),
               HasSubstr("\"shape\" stands twice"));
-  EXPECT_THAT(refusal(R"({"__metadata__":{"k":"1","k":"2"}})", 0), HasSubstr("stands twice"));
+  EXPECT_THAT(refused_file(R"({"__metadata__":{"k":"1","k":"2"}})", 0), HasSubstr("stands twice"));
 }
 
 TEST(Safetensors, DeepNestingEndsBeforeTheStackDoes) {
-  EXPECT_THAT(refusal(R"({"a":)" + std::string(5'000'000, '['), 0), HasSubstr("header"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"U8","shape":[[[4]]],"data_offsets":[0,4]}})", 4),
+  EXPECT_THAT(refused_file(R"({"a":)" + std::string(5'000'000, '['), 0), HasSubstr("header"));
+  EXPECT_THAT(refused_file(R"({"a":{"dtype":"U8","shape":[[[4]]],"data_offsets":[0,4]}})", 4),
               HasSubstr("header"));
 }
 
@@ -171,14 +173,14 @@ TEST(Safetensors, M_1_TensorsNeitherOverlapNorLeaveHolesNorBytesBehindThem) {
                   R"("b":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}}}})",
                   end - begin, begin, end);
   };
-  EXPECT_EQ(refusal(two(4, 8), 8), "accepted");
-  EXPECT_THAT(refusal(two(2, 8), 8),
+  EXPECT_EQ(refused_file(two(4, 8), 8), "accepted");
+  EXPECT_THAT(refused_file(two(2, 8), 8),
               HasSubstr("tensor \"b\": it begins at 2 of the buffer; the one before ends at 4"));
-  EXPECT_THAT(refusal(two(5, 8), 8), HasSubstr("begins at 5"));
-  EXPECT_THAT(refusal(two(0, 4), 4), HasSubstr("begins at 0 of the buffer"));
-  EXPECT_THAT(refusal(two(4, 8), 9), HasSubstr("take 8 bytes, and the buffer has 9"));
-  EXPECT_THAT(refusal(two(4, 8), 7), HasSubstr("take 8 bytes, and the buffer has 7"));
-  EXPECT_THAT(refusal("{}", 1), HasSubstr("take 0 bytes, and the buffer has 1"));
+  EXPECT_THAT(refused_file(two(5, 8), 8), HasSubstr("begins at 5"));
+  EXPECT_THAT(refused_file(two(0, 4), 4), HasSubstr("begins at 0 of the buffer"));
+  EXPECT_THAT(refused_file(two(4, 8), 9), HasSubstr("take 8 bytes, and the buffer has 9"));
+  EXPECT_THAT(refused_file(two(4, 8), 7), HasSubstr("take 8 bytes, and the buffer has 7"));
+  EXPECT_THAT(refused_file("{}", 1), HasSubstr("take 0 bytes, and the buffer has 1"));
 }
 
 TEST(Safetensors, ManyNamesForTheSameBytesAreRefused) {
@@ -187,13 +189,13 @@ TEST(Safetensors, ManyNamesForTheSameBytesAreRefused) {
     header += format(R"({}"{}":{{"dtype":"U8","shape":[16],"data_offsets":[0,16]}})",
                      name == 'a' ? "" : ",", name);
   }
-  EXPECT_THAT(refusal(header + "}", 16), HasSubstr("begins at 0 of the buffer"));
+  EXPECT_THAT(refused_file(header + "}", 16), HasSubstr("begins at 0 of the buffer"));
 }
 
 TEST(Safetensors, NamesAreShortAndHoldNoNul) {
   const auto named = [](const std::string& name) {
-    return refusal(format(R"({{"{}":{{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}}})", name),
-                   4);
+    return refused_file(
+        format(R"({{"{}":{{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}}})", name), 4);
   };
   EXPECT_EQ(named(std::string(1024, 'n')), "accepted");
   EXPECT_THAT(named(std::string(1025, 'n')), HasSubstr("at most 1024 bytes"));
@@ -203,7 +205,8 @@ TEST(Safetensors, NamesAreShortAndHoldNoNul) {
 TEST(Safetensors, MoreThanAMillionTensorsAreRefused) {
   std::string header = "{";
   for (int i = 0; i <= 1'000'001; ++i) header += format("{}\"{}\":0", i == 0 ? "" : ",", i);
-  EXPECT_THAT(refusal(header + "}", 0), HasSubstr("one object holds more than 1000001 members"));
+  EXPECT_THAT(refused_file(header + "}", 0),
+              HasSubstr("one object holds more than 1000001 members"));
 }
 
 TEST(Safetensors, M_1_RandomDamageIsReadOrRefusedAndNeverMore) {

@@ -1,5 +1,6 @@
 // A GGUF file's tokenizer, run as the tokenizer.json that it becomes.
 #include "compiler/gguf_tokenizer.h"
+#include "compiler/golden.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -57,12 +58,6 @@ std::vector<std::string> pieces(const Tokenizer& tokenizer, std::string_view tex
     found.push_back(*tokenizer.token_bytes(id));
   }
   return found;
-}
-
-std::vector<TokenId> ids_of(const JsonValue& list) {
-  std::vector<TokenId> ids;
-  for (const JsonValue& id : list.array()) ids.push_back(static_cast<TokenId>(id.integer()));
-  return ids;
 }
 
 // ---- Byte-level BPE -------------------------------------------------------------------------

@@ -60,9 +60,9 @@ bool says_none(const JsonValue& object, std::string_view name) {
 }
 
 // The spellings and ids of a tokenizer.json.
-class Vocabulary {
+class TokenizerTokens {
  public:
-  explicit Vocabulary(const std::optional<std::string>& tokenizer_json) {
+  explicit TokenizerTokens(const std::optional<std::string>& tokenizer_json) {
     if (!tokenizer_json) return;
     Result<JsonValue> value = parse_json(*tokenizer_json, kFileJsonLimits);
     if (!value) {
@@ -148,7 +148,7 @@ std::optional<std::string> chat_template_of(const Checkpoint& checkpoint,
 }
 
 JsonValue special_tokens_of(const Checkpoint& checkpoint, const JsonValue& tokenizer_config,
-                            const Vocabulary& vocabulary, const Architecture& architecture) {
+                            const TokenizerTokens& vocabulary, const Architecture& architecture) {
   const JsonValue map = side_json(checkpoint, "special_tokens_map.json");
   JsonValue special = JsonObject{};
   for (const std::string_view name : kSpecialNames) {
@@ -187,7 +187,7 @@ void say_if_no_tokenizer(const Checkpoint& checkpoint) {
 }
 
 void add_hugging_face_text(const Checkpoint& checkpoint, const Architecture& architecture,
-                           const Vocabulary& vocabulary, TextFiles& files) {
+                           const TokenizerTokens& vocabulary, TextFiles& files) {
   const JsonValue config = side_json(checkpoint, "tokenizer_config.json");
   files.chat_template = chat_template_of(checkpoint, config);
   files.special_tokens = special_tokens_of(checkpoint, config, vocabulary, architecture);
@@ -221,7 +221,7 @@ std::optional<std::string> tokenizer_of(const Checkpoint& checkpoint) {
 }
 
 // Text that holds such a token is refused when a request brings it: the network has no row for it.
-void say_ids_without_rows(const Checkpoint& checkpoint, const Vocabulary& vocabulary,
+void say_ids_without_rows(const Checkpoint& checkpoint, const TokenizerTokens& vocabulary,
                           const Architecture& architecture) {
   const int64_t largest = vocabulary.largest_id();
   if (largest < architecture.vocab_size) return;
@@ -261,7 +261,7 @@ class EndIds {
 };
 
 std::vector<TokenId> end_ids_of(const Checkpoint& checkpoint, const Architecture& architecture,
-                                const Vocabulary& vocabulary, const TextFiles& files) {
+                                const TokenizerTokens& vocabulary, const TextFiles& files) {
   EndIds ends(architecture.eos_token_ids, architecture.vocab_size);
   ends.add_all(checkpoint.generation_config().find("eos_token_id"),
                "generation_config.json: eos_token_id");
@@ -281,7 +281,7 @@ std::vector<TokenId> end_ids_of(const Checkpoint& checkpoint, const Architecture
 CheckpointText collect_text(const Checkpoint& checkpoint, const Architecture& architecture) {
   CheckpointText text;
   text.files.tokenizer_json = tokenizer_of(checkpoint);
-  const Vocabulary vocabulary(text.files.tokenizer_json);
+  const TokenizerTokens vocabulary(text.files.tokenizer_json);
   if (checkpoint.format() == CheckpointFormat::kGguf) {
     add_gguf_text(checkpoint.gguf_metadata(), text.files);
   } else {

@@ -15,9 +15,8 @@ namespace tidemill {
 namespace {
 
 using Running = RunningNetwork;
-using Answer = TokenBits;
 
-Answer read(ResponseStream stream) { return read_choices(stream).at(0); }
+TokenBits read(ResponseStream stream) { return read_choices(stream).at(0); }
 
 class NetworkRunnerTest : public testing::TestWithParam<double> {
  protected:
@@ -25,7 +24,7 @@ class NetworkRunnerTest : public testing::TestWithParam<double> {
 };
 
 TEST_P(NetworkRunnerTest, Q_7_AnAnswerIsTheSameBitsAloneInACrowdAndAfterPreemption) {
-  std::vector<Answer> alone;
+  std::vector<TokenBits> alone;
   {
     Running roomy(1, workers_, 64, {.prefix_cache = false});
     for (int i = 0; i < 6; ++i)
@@ -49,13 +48,13 @@ TEST_P(NetworkRunnerTest, Q_7_AnAnswerIsTheSameBitsAloneInACrowdAndAfterPreempti
 TEST_P(NetworkRunnerTest, WhoWatchesCoresComputesTheSame) {
   Running running(1, workers_, 64, {});
   Running watching(1, workers_, 64, {}, /*watches_cores=*/true);
-  const Answer answer = read(running.submit(random_prompt(50, 1), GetParam()));
+  const TokenBits answer = read(running.submit(random_prompt(50, 1), GetParam()));
   EXPECT_EQ(read(watching.submit(random_prompt(50, 1), GetParam())), answer);
 }
 
 TEST_P(NetworkRunnerTest, APrefixThatIsFoundChangesNothing) {
   Running running(1, workers_, 64, {});
-  const Answer cold = read(running.submit(random_prompt(100, 1), GetParam()));
+  const TokenBits cold = read(running.submit(random_prompt(100, 1), GetParam()));
   ResponseStream warm = running.submit(random_prompt(100, 1), GetParam());
   while (warm.cached_tokens() == 0) std::this_thread::yield();
   EXPECT_EQ(warm.cached_tokens(), 96);
@@ -63,7 +62,7 @@ TEST_P(NetworkRunnerTest, APrefixThatIsFoundChangesNothing) {
 }
 
 TEST_P(NetworkRunnerTest, TwoModelsOnTheSameWorkersDoNotKnowOfEachOther) {
-  std::vector<Answer> alone;
+  std::vector<TokenBits> alone;
   for (const uint64_t model : {1, 2}) {
     Running running(model, workers_, 16, {});
     alone.push_back(read(running.submit(random_prompt(30, 0), GetParam())));
@@ -79,12 +78,12 @@ TEST_P(NetworkRunnerTest, TwoModelsOnTheSameWorkersDoNotKnowOfEachOther) {
 // Scheduler and network without the loop, which proposes nothing yet: two sequences, the first with
 // drafts that are right three times in four of what it is known to answer.
 struct Decoded {
-  Answer answer;
+  TokenBits answer;
   int num_steps = 0;
   int num_right = 0, num_wrong = 0;  // drafts
 };
 
-void propose(Scheduler& scheduler, const Answer& known, std::mt19937_64& random) {
+void propose(Scheduler& scheduler, const TokenBits& known, std::mt19937_64& random) {
   const Sequence* sequence = scheduler.find(1);
   if (sequence == nullptr || sequence->num_new_tokens() == 0) return;
   std::vector<TokenId> drafts;
@@ -96,7 +95,8 @@ void propose(Scheduler& scheduler, const Answer& known, std::mt19937_64& random)
   scheduler.propose(1, drafts);
 }
 
-Decoded decode(const Model& model, WorkerPool& workers, double temperature, const Answer& known) {
+Decoded decode(const Model& model, WorkerPool& workers, double temperature,
+               const TokenBits& known) {
   const SchedulerOptions options{.max_step_drafts = 8, .groups = {{.num_blocks = 16}}};
   Scheduler scheduler(options);
   NetworkRunner runner(select_kernels("reference"), workers, model,

@@ -26,7 +26,7 @@ struct Seen {
   bool operator==(const Seen&) const = default;
 };
 
-std::vector<Seen> read(ResponseStream stream) {
+std::vector<Seen> read_seen(ResponseStream stream) {
   std::vector<Seen> choices(static_cast<size_t>(stream.num_choices()));
   for (;;) {
     const ResponseStream::Poll poll = stream.wait();
@@ -96,7 +96,7 @@ std::vector<std::vector<Seen>> answers(const SchedulerOptions& options, int64_t 
   for (int left = 48; left > 0; left -= static_cast<int>(at_once)) {
     std::vector<ResponseStream> streams;
     for (size_t i = 0; i < at_once; ++i) streams.push_back(network.submit(random_request(random)));
-    for (ResponseStream& stream : streams) all.push_back(read(std::move(stream)));
+    for (ResponseStream& stream : streams) all.push_back(read_seen(std::move(stream)));
   }
   network.expect_quiet();
   if (drafted != nullptr) {

@@ -11,7 +11,7 @@ namespace {
 
 TokenRecord token(TokenId id) { return {.token = TokenChoice{.token = id}}; }
 
-RequestTimes::Time at(int seconds) { return RequestTimes::Time{std::chrono::seconds(seconds)}; }
+RequestTimes::Time at(int second) { return RequestTimes::Time{std::chrono::seconds(second)}; }
 
 TEST(StreamQueue, RecordsComeInOrderAndOnce) {
   StreamQueue queue;

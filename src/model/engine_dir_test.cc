@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
 
-Architecture small() {
+Architecture small_llama() {
   Architecture a;
   a.family = "llama";
   a.hidden_size = 24;
@@ -40,7 +40,7 @@ class EngineDir : public testing::Test {
               testing::UnitTest::GetInstance()->current_test_info()->name())) {
     fs::remove_all(dir_);
     fs::create_directories(dir_);
-    manifest_.architecture = small();
+    manifest_.architecture = small_llama();
     write();
   }
   ~EngineDir() override { fs::remove_all(dir_); }
@@ -99,7 +99,7 @@ TEST_F(EngineDir, OptionalTensorsAreThereExactlyWhenTheArchitectureHasThem) {
     }
     return list;
   };
-  Architecture a = small();
+  Architecture a = small_llama();
   a.num_layers = 1;
   EXPECT_THAT(names(a),
               testing::ElementsAre("embedding", "layers.0.attention_norm", "layers.0.qkv",
@@ -262,13 +262,13 @@ TEST_F(EngineDir, X_3_AFlippedBitIsFoundWhenContentsAreChecked) {
   EXPECT_THROW(check_weights(manifest_, dir_), DamagedEngine);
 }
 
-std::string read(const fs::path& path) {
+std::string file_text(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
 TEST_F(EngineDir, X_3_AFlippedBitOfAnyByteOfTheManifestNeverChangesWhatItSays) {
-  const std::string whole = read(dir_ / kManifestFileName);
+  const std::string whole = file_text(dir_ / kManifestFileName);
   const JsonValue said = to_json(manifest_);
   int refused = 0;
   for (size_t i = 0; i < whole.size(); ++i) {
@@ -285,7 +285,7 @@ TEST_F(EngineDir, X_3_AFlippedBitOfAnyByteOfTheManifestNeverChangesWhatItSays) {
 }
 
 TEST_F(EngineDir, X_3_ADigitOfThetaIsNotReadWrong) {
-  std::string text = read(dir_ / kManifestFileName);
+  std::string text = file_text(dir_ / kManifestFileName);
   const size_t at = text.find("\"theta\":1");
   ASSERT_NE(at, std::string::npos);
   text[at + 8] = '7';
@@ -300,7 +300,7 @@ TEST_F(EngineDir, X_3_TextFilesThatAreNotItsOwnAreRefused) {
                   .special_tokens = JsonObject{},
                   .generation_defaults = JsonObject{}});
   for (const char* name : {kTextFileName, kTokenizerFileName}) {
-    const std::string whole = read(dir_ / name);
+    const std::string whole = file_text(dir_ / name);
     std::string flipped = whole;
     flipped[3] ^= 1;
     std::ofstream(dir_ / name, std::ios::binary) << flipped;

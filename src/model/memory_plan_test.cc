@@ -14,7 +14,7 @@ using testing::Not;
 constexpr int64_t kMaxModelLen = 1000;  // 32 blocks, the last not full
 constexpr int64_t kWeights = 10'000'000;
 
-Architecture small() {
+Architecture planned() {
   return {.family = "llama",
           .hidden_size = 64,
           .num_layers = 2,
@@ -32,15 +32,15 @@ MemoryWishes wishes(int64_t kv_cache_bytes = 0) {
           .limits = {.max_model_len = kMaxModelLen, .max_step_tokens = 64, .max_score_rows = 4}};
 }
 
-int64_t block_bytes() { return kv_bytes_per_block(small(), DType::kBf16); }
+int64_t block_bytes() { return kv_bytes_per_block(planned(), DType::kBf16); }
 
 // Memory that leaves `kv_bytes` after weights and workspace.
 int64_t memory_for(int64_t kv_bytes) {
-  return kWeights + Decoder::workspace_bytes(small(), {}, wishes().limits) + kv_bytes;
+  return kWeights + Decoder::workspace_bytes(planned(), {}, wishes().limits) + kv_bytes;
 }
 
 MemoryPlan plan(int64_t kv_cache_bytes, int64_t available) {
-  return plan_memory(small(), {}, kWeights, wishes(kv_cache_bytes), available);
+  return plan_memory(planned(), {}, kWeights, wishes(kv_cache_bytes), available);
 }
 
 TEST(MemoryPlan, TakesNineTenthsOfWhatIsLeftAndNoMoreThanCanBeUsed) {
@@ -52,8 +52,8 @@ TEST(MemoryPlan, TakesNineTenthsOfWhatIsLeftAndNoMoreThanCanBeUsed) {
 // But for a scale of two bytes beside each head's numbers.
 TEST(MemoryPlan, KeysAndValuesOfInt8TakeHalf) {
   const int64_t memory = memory_for(100 * block_bytes());
-  const MemoryPlan bf16 = plan_memory(small(), {}, kWeights, wishes(), memory);
-  const MemoryPlan int8 = plan_memory(small(), {.int8_cache = true}, kWeights, wishes(), memory);
+  const MemoryPlan bf16 = plan_memory(planned(), {}, kWeights, wishes(), memory);
+  const MemoryPlan int8 = plan_memory(planned(), {.int8_cache = true}, kWeights, wishes(), memory);
   EXPECT_EQ(int8.bytes_per_block, bf16.bytes_per_block * (16 + 2) / (2 * 16));
   EXPECT_GT(int8.num_blocks, bf16.num_blocks);
   EXPECT_THAT(int8.table(), HasSubstr("int8"));
@@ -90,7 +90,7 @@ TEST(MemoryPlan, X_5_Int8KeysAndValuesAreAdvisedWhereTheyWouldFit) {
       const int64_t memory = memory_for(room * block_bytes());
       const std::string bf16 = plan(kv_cache_bytes, memory).refusal();
       const std::string int8 =
-          plan_memory(small(), {.int8_cache = true}, kWeights, wishes(kv_cache_bytes), memory)
+          plan_memory(planned(), {.int8_cache = true}, kWeights, wishes(kv_cache_bytes), memory)
               .refusal();
       const bool advised = bf16.find(kAdvice) != std::string::npos;
       EXPECT_EQ(advised, !bf16.empty() && int8.empty()) << room << ": " << bf16 << int8;

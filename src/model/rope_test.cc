@@ -22,7 +22,7 @@ RopeDescription read(std::string_view json, int64_t max_positions = 32768) {
   return read_rope(JsonFields(config, "config.json"), 128, max_positions);
 }
 
-std::string refusal(std::string_view json) {
+std::string refused_rope(std::string_view json) {
   try {
     read(json);
   } catch (const std::runtime_error& error) {
@@ -143,11 +143,11 @@ TEST(Rope, OfTwoSpellingsOfTheKindTheNewerCounts) {
 
 TEST(Rope, OtherKindsAreRefusedByName) {
   EXPECT_THAT(
-      refusal(R"({"rope_scaling": {"type": "longrope", "factor": 4.0}})"),
+      refused_rope(R"({"rope_scaling": {"type": "longrope", "factor": 4.0}})"),
       HasSubstr("type is \"longrope\"; it must be default, linear, dynamic, llama3 or yarn"));
-  EXPECT_THAT(refusal(R"({"rope_parameters": {"full_attention": {}}})"),
+  EXPECT_THAT(refused_rope(R"({"rope_parameters": {"full_attention": {}}})"),
               HasSubstr("full_attention"));
-  EXPECT_THAT(refusal(R"({"rope_parameters": {"partial_rotary_factor": 0.5}})"),
+  EXPECT_THAT(refused_rope(R"({"rope_parameters": {"partial_rotary_factor": 0.5}})"),
               HasSubstr("partial_rotary_factor is 0.5"));
 }
 
@@ -156,20 +156,21 @@ TEST(Rope, AnAttentionFactorThatIsNoPositiveFloatIsRefused) {
                            R"("factor": 4.0, "mscale": -100, "mscale_all_dim": 1)",
                            R"("factor": 4.0, "attention_factor": 1e300)",
                            R"("factor": 4.0, "attention_factor": 1e-300)"}) {
-    EXPECT_THAT(refusal(format(R"({{"rope_scaling": {{"type": "yarn", {}}}}})", rest)),
+    EXPECT_THAT(refused_rope(format(R"({{"rope_scaling": {{"type": "yarn", {}}}}})", rest)),
                 HasSubstr("cos and sin would be multiplied by"))
         << rest;
   }
 }
 
 TEST(Rope, IncompleteOrSenselessScalingIsRefused) {
-  EXPECT_THAT(refusal(R"({"rope_scaling": {"type": "linear"}})"), HasSubstr("factor is missing"));
-  EXPECT_THAT(refusal(R"({"rope_scaling": {"factor": 2.0}})"), HasSubstr("no rope_type"));
-  EXPECT_THAT(refusal(R"({"rope_scaling": {"type": "linear", "factor": 0}})"),
+  EXPECT_THAT(refused_rope(R"({"rope_scaling": {"type": "linear"}})"),
+              HasSubstr("factor is missing"));
+  EXPECT_THAT(refused_rope(R"({"rope_scaling": {"factor": 2.0}})"), HasSubstr("no rope_type"));
+  EXPECT_THAT(refused_rope(R"({"rope_scaling": {"type": "linear", "factor": 0}})"),
               HasSubstr("factor is 0"));
-  EXPECT_THAT(refusal(R"({"rope_scaling": {"type": "llama3", "factor": 8.0}})"),
+  EXPECT_THAT(refused_rope(R"({"rope_scaling": {"type": "llama3", "factor": 8.0}})"),
               HasSubstr("low_freq_factor is missing"));
-  EXPECT_THAT(refusal(R"({"rope_scaling": "linear"})"), HasSubstr("it must be an object"));
+  EXPECT_THAT(refused_rope(R"({"rope_scaling": "linear"})"), HasSubstr("it must be an object"));
 }
 
 }  // namespace

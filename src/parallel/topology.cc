@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kUnlimited = std::numeric_limits<double>::infinity();
+constexpr double kNoQuota = std::numeric_limits<double>::infinity();
 
 std::string first_line(const fs::path& file) {
   std::ifstream in(file);
@@ -76,11 +76,11 @@ double quota_of(const ControlGroup& group) {
     std::ifstream(group.folder / "cpu.cfs_quota_us") >> quota;
     std::ifstream(group.folder / "cpu.cfs_period_us") >> period;
   }
-  return quota > 0 && period > 0 ? quota / period : kUnlimited;
+  return quota > 0 && period > 0 ? quota / period : kNoQuota;
 }
 
 double least_quota(const fs::path& root) {
-  double least = kUnlimited;
+  double least = kNoQuota;
   for (const ControlGroup& group : control_groups("cpu", root)) {
     least = std::min(least, quota_of(group));
   }

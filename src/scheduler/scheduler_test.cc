@@ -4,22 +4,16 @@
 #include <gtest/gtest.h>
 
 #include <map>
-#include <numeric>
 #include <random>
 
 #include "scheduler/sequence.h"
+#include "scheduler/test_steps.h"
 
 namespace tidemill {
 namespace {
 
 using testing::ElementsAre;
 using testing::IsEmpty;
-
-std::vector<TokenId> prompt_of(int32_t length, TokenId first = 100) {
-  std::vector<TokenId> tokens(static_cast<size_t>(length));
-  std::iota(tokens.begin(), tokens.end(), first);
-  return tokens;
-}
 
 PlanRow prefill(SequenceId id, int32_t first, int32_t tokens, bool logits) {
   return {.sequence = id,
@@ -31,17 +25,6 @@ PlanRow decode(SequenceId id, int32_t position) { return prefill(id, position, 1
 
 SchedulerOptions with_blocks(int64_t num_blocks) {
   return {.max_step_drafts = 32, .groups = {{.num_blocks = num_blocks}}};
-}
-
-// Token 7 for every row that asked.
-StepResult answer(const StepPlan& plan, TokenId token = 7) {
-  StepResult result;
-  for (const PlanRow& row : plan.rows) {
-    if (row.num_score_rows > 0) {
-      result.rows.push_back({.sequence = row.sequence, .accepted = {{.token = token}}});
-    }
-  }
-  return result;
 }
 
 // Runs steps until nothing can run; the ends in order.

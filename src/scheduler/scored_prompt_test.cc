@@ -5,21 +5,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "scheduler/sequence.h"
 #include "scheduler/simulation/random.h"
+#include "scheduler/test_steps.h"
 
 namespace tidemill {
 namespace {
 
 using testing::ElementsAre;
-
-std::vector<TokenId> prompt_of(int32_t length, TokenId first = 100) {
-  std::vector<TokenId> tokens(static_cast<size_t>(length));
-  std::iota(tokens.begin(), tokens.end(), first);
-  return tokens;
-}
 
 // Answers a plan; what each row scored and chose does not matter here.
 Recorded commit_scored(Scheduler& scheduler, const StepPlan& plan) {

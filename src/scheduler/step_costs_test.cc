@@ -4,30 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <map>
-#include <numeric>
 
 #include "scheduler/prefix_cache.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/sequence.h"
+#include "scheduler/test_steps.h"
 
 namespace tidemill {
 namespace {
-
-std::vector<TokenId> prompt_of(int length, TokenId first) {
-  std::vector<TokenId> tokens(static_cast<size_t>(length));
-  std::iota(tokens.begin(), tokens.end(), first);
-  return tokens;
-}
-
-StepResult answer(const StepPlan& plan) {
-  StepResult result;
-  for (const PlanRow& row : plan.rows) {
-    if (row.num_score_rows > 0) {
-      result.rows.push_back({.sequence = row.sequence, .accepted = {{.token = 7}}});
-    }
-  }
-  return result;
-}
 
 // Decodes cost 1 each and their keys 0.001, a token of a prompt 0.1 and its keys 0.0001.
 constexpr StepCosts kCosts{.limit = 40.0,

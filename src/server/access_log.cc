@@ -7,10 +7,10 @@
 namespace tidemill {
 namespace {
 
-using Fields = std::vector<LogField>;
+using LogFields = std::vector<LogField>;
 
-Fields common_fields(const AccessLine& line) {
-  Fields fields{{"id", line.request_id}};
+LogFields common_fields(const AccessLine& line) {
+  LogFields fields{{"id", line.request_id}};
   if (!line.caller.trace_id.empty()) fields.push_back({"trace", line.caller.trace_id});
   if (!line.caller.key_name.empty()) fields.push_back({"key", line.caller.key_name});
   fields.push_back({"route", line.route});
@@ -20,13 +20,13 @@ Fields common_fields(const AccessLine& line) {
 }
 
 // Of moments that have not come nothing is said.
-void add_time(Fields& fields, std::string_view name, RequestTimes::Time from,
+void add_time(LogFields& fields, std::string_view name, RequestTimes::Time from,
               RequestTimes::Time to) {
   if (from == RequestTimes::Time{} || to == RequestTimes::Time{}) return;
   fields.push_back({name, std::chrono::duration<double, std::milli>(to - from).count()});
 }
 
-void write(Fields fields, const AccessLine& line) {
+void write(LogFields fields, const AccessLine& line) {
   fields.push_back({"total_ms", line.total.count()});
   log_fields(LogLevel::kInfo, "request", fields);
 }
@@ -39,7 +39,7 @@ void log_access(const AccessLine& line) {
 
 void log_access(const AccessLine& line, const GenerationLine& generation) {
   if (!logs(LogLevel::kInfo)) return;
-  Fields fields = common_fields(line);
+  LogFields fields = common_fields(line);
   if (!generation.model.empty()) fields.push_back({"model", generation.model});
   fields.push_back({"prompt_tokens", generation.prompt_tokens});
   fields.push_back({"cached_tokens", generation.cached_tokens});

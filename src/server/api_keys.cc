@@ -14,12 +14,12 @@ namespace tidemill {
 namespace {
 
 constexpr std::chrono::seconds kLookInterval{1};
-constexpr size_t kMaxNameBytes = 64;
+constexpr size_t kMaxKeyNameBytes = 64;
 constexpr std::string_view kNameBytes =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
 
 bool is_name(std::string_view text) {
-  return !text.empty() && text.size() <= kMaxNameBytes &&
+  return !text.empty() && text.size() <= kMaxKeyNameBytes &&
          text.find_first_not_of(kNameBytes) == std::string_view::npos;
 }
 
@@ -73,7 +73,7 @@ std::vector<ApiKeys::Key> ApiKeys::read(const std::string& file) {
       throw std::runtime_error(
           format("{}:{}: must be a name of at most {} letters, digits, '.', '_' or '-', a blank, "
                  "and a key without blanks.",
-                 file, number, kMaxNameBytes));
+                 file, number, kMaxKeyNameBytes));
     }
     keys.push_back({.name = std::string(name), .digest = sha256_of(key)});
   }

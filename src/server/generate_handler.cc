@@ -33,7 +33,7 @@ std::string ignored_header(const std::vector<std::string>& names) {
   return list;
 }
 
-std::string milliseconds(RequestTimes::Time from, RequestTimes::Time to) {
+std::string in_milliseconds(RequestTimes::Time from, RequestTimes::Time to) {
   return format("{:.3f}", std::chrono::duration<double, std::milli>(to - from).count());
 }
 
@@ -356,10 +356,10 @@ void GenerateTask::end(std::string_view outcome) noexcept {
 HeaderList GenerateTask::timing_headers() const {
   const RequestTimes t = stream_->times();
   if (t.first_token == RequestTimes::Time{}) return {};  // nothing was computed
-  return {{"x-queue-time", milliseconds(t.arrival, t.first_scheduled)},
-          {"x-prefill-time", milliseconds(t.first_scheduled, t.first_token)},
-          {"x-decode-time", milliseconds(t.first_token, t.last_token)},
-          {"x-total-time", milliseconds(t.arrival, std::chrono::steady_clock::now())}};
+  return {{"x-queue-time", in_milliseconds(t.arrival, t.first_scheduled)},
+          {"x-prefill-time", in_milliseconds(t.first_scheduled, t.first_token)},
+          {"x-decode-time", in_milliseconds(t.first_token, t.last_token)},
+          {"x-total-time", in_milliseconds(t.arrival, std::chrono::steady_clock::now())}};
 }
 
 void GenerateTask::log_end(std::string_view outcome) const {

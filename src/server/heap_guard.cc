@@ -7,7 +7,7 @@
 namespace tidemill {
 namespace {
 
-constexpr std::chrono::milliseconds kInterval{100};
+constexpr std::chrono::milliseconds kGuardInterval{100};
 constexpr double kTightShare = 0.95;
 constexpr double kFullShare = 0.98;
 
@@ -24,7 +24,7 @@ void HeapGuard::allow(int64_t bytes) {
 }
 
 std::optional<HeapGuard::Level> HeapGuard::look(Time now) {
-  if (counted_ && now - *counted_ < kInterval) return std::nullopt;
+  if (counted_ && now - *counted_ < kGuardInterval) return std::nullopt;
   counted_ = now;
   const auto budget = static_cast<double>(budget_.load());
   const auto taken = static_cast<double>(used_() - before_.load());

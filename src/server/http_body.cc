@@ -8,7 +8,7 @@
 namespace tidemill {
 namespace {
 
-constexpr std::string_view kLineEnd = "\r\n";
+constexpr std::string_view kBodyLineEnd = "\r\n";
 constexpr size_t kMaxSizeDigits = 16;  // of a chunk's size: what 64 bits hold
 
 // Of a chunk's extension and of a trailer, what the head allows in a field, too.
@@ -80,7 +80,7 @@ int64_t HttpBody::longest_line() const {
 
 // A line is taken whole or not at all; one that can no longer end within its limit is refused.
 size_t HttpBody::put_line(std::string_view bytes) {
-  const auto longest = static_cast<size_t>(longest_line()) + kLineEnd.size();
+  const auto longest = static_cast<size_t>(longest_line()) + kBodyLineEnd.size();
   const size_t end = bytes.substr(0, longest).find('\n');
   if (end == std::string_view::npos) {
     const bool follows_data = expects_ == Expects::kDataEnd && bytes.front() != '\r';
@@ -140,7 +140,7 @@ void HttpBody::end_trailer(std::string_view line) {
     state_ = State::kDone;
     return;
   }
-  trailer_bytes_ += static_cast<int64_t>(line.size() + kLineEnd.size());
+  trailer_bytes_ += static_cast<int64_t>(line.size() + kBodyLineEnd.size());
   const bool folded = line.front() == ' ' || line.front() == '\t';
   const size_t colon = line.find(':');
   if (folded || colon == std::string_view::npos || colon == 0 || !is_plain(line) ||

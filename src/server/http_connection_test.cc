@@ -11,7 +11,7 @@ using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
 
-constexpr const char* kChunked =
+constexpr const char* kChunkedRequest =
     "Host: h\r\nx-request-id: mine\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 class HttpConnectionTest : public ServerTest {
@@ -40,7 +40,7 @@ class HttpConnectionTest : public ServerTest {
 TEST_F(HttpConnectionTest, ABodysFramingErrorIsToldInTheRoutesForm) {
   start({});
   const std::string lmi =
-      exchange("POST /invocations HTTP/1.1\r\n" + std::string(kChunked) + "zz\r\n");
+      exchange("POST /invocations HTTP/1.1\r\n" + std::string(kChunkedRequest) + "zz\r\n");
   EXPECT_THAT(lmi, StartsWith("HTTP/1.1 400 Bad Request\r\nx-request-id: mine\r\n"));
   EXPECT_THAT(lmi, HasSubstr("Pragma: no-cache\r\n"));
   EXPECT_EQ(body_of(lmi).find("code")->integer(), 400);
@@ -48,7 +48,7 @@ TEST_F(HttpConnectionTest, ABodysFramingErrorIsToldInTheRoutesForm) {
   EXPECT_EQ(body_of(lmi).find("reason")->string(), "malformed_request");
   EXPECT_EQ(body_of(lmi).find("request_id")->string(), "mine");
   const std::string openai =
-      exchange("POST /v1/completions HTTP/1.1\r\n" + std::string(kChunked) + "zz\r\n");
+      exchange("POST /v1/completions HTTP/1.1\r\n" + std::string(kChunkedRequest) + "zz\r\n");
   EXPECT_THAT(openai, StartsWith("HTTP/1.1 400 Bad Request\r\nx-request-id: mine\r\n"));
   EXPECT_EQ(of_error(openai, "code"), "malformed_request");
   EXPECT_EQ(metric("http_requests_total"), 2);
@@ -61,7 +61,7 @@ TEST_F(HttpConnectionTest, H_6_ALateBodyIsToldInTheRoutesForm) {
   options.body_timeout_ms = 50;
   start({}, options);
   const std::string answer =
-      exchange("POST /invocations HTTP/1.1\r\n" + std::string(kChunked) + "5\r\n{");
+      exchange("POST /invocations HTTP/1.1\r\n" + std::string(kChunkedRequest) + "5\r\n{");
   EXPECT_THAT(answer, StartsWith("HTTP/1.1 408 Request Timeout\r\nx-request-id: mine\r\n"));
   EXPECT_EQ(body_of(answer).find("reason")->string(), "request_timeout");
   EXPECT_EQ(body_of(answer).find("code")->integer(), 408);

@@ -8,7 +8,7 @@ namespace {
 
 using std::chrono::seconds;
 
-constexpr seconds kInterval{1};
+constexpr seconds kPaceInterval{1};
 constexpr seconds kWindow{30};
 constexpr double kMostSeconds = 30.0;
 
@@ -17,7 +17,7 @@ constexpr double kMostSeconds = 30.0;
 void ServicePace::observe(Time now, int64_t num_ended) {
   const std::lock_guard lock(mutex_);
   while (!samples_.empty() && now - samples_.front().time > kWindow) samples_.pop_front();
-  if (samples_.empty() || now - samples_.back().time >= kInterval) {
+  if (samples_.empty() || now - samples_.back().time >= kPaceInterval) {
     samples_.push_back({now, num_ended});
   }
 }

@@ -30,9 +30,9 @@ using Error_code = boost::system::error_code;
 using Local = asio::local::stream_protocol;
 using std::chrono::milliseconds;
 
-constexpr size_t kPieceBytes = 16 << 10;  // of one TLS record
-constexpr milliseconds kFarewell{1000};   // for a client to take our last word
-constexpr milliseconds kInterval{100};    // between two looks at a client that is not read
+constexpr size_t kPieceBytes = 16 << 10;      // of one TLS record
+constexpr milliseconds kFarewell{1000};       // for a client to take our last word
+constexpr milliseconds kReaderInterval{100};  // between two looks at a client that is not read
 
 // One client: its TLS stream and our end of the pair. Shared by the two directions.
 struct Pipe : std::enable_shared_from_this<Pipe> {
@@ -59,7 +59,7 @@ struct Pipe : std::enable_shared_from_this<Pipe> {
   // Closes as soon as the client has left, while `unread`: an end behind bytes that nobody reads
   // is seen by asking alone.
   void close_when_left() {
-    look_timer.expires_after(kInterval);
+    look_timer.expires_after(kReaderInterval);
     look_timer.async_wait([self = shared_from_this()](const Error_code& error) {
       if (error || !self->unread) return;
       pollfd client{
