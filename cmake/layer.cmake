@@ -38,6 +38,9 @@ function(layer name)
   endforeach()
   layer_isa_flags("${sources}")
   layer_isa_test(${name} "${sources}")
+  if(TIDEMILL_SANITIZE)
+    layer_unity(${name} tidemill_${name})
+  endif()
 
   # Stamps make the check part of the build: an include that climbs fails it.
   set(stamp ${CMAKE_CURRENT_BINARY_DIR}/${name}.includes)
@@ -57,7 +60,8 @@ function(layer name)
     target_link_libraries(${name}_test PRIVATE tidemill_${name} GTest::gmock GTest::gtest_main)
     target_compile_definitions(${name}_test PRIVATE
       TIDEMILL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
-    layer_test_optimization(${name} "${LAYER_DEPENDS}")
+    layer_test_optimization(${name})
+    layer_unity(${name} ${name}_test)
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
       PROPERTIES TIMEOUT 300)
   endif()
@@ -71,13 +75,22 @@ function(layer name)
   endif()
 endfunction()
 
-# A test's own code takes longer to optimise under sanitizers than to run; where it computes what a
-# kernel should have, less far. The library under test is as in every tree.
-function(layer_test_optimization name depends)
-  if(NOT TIDEMILL_SANITIZE)
-    return()
+# Several files at a time: most of a test file's compilation is the headers and templates that its
+# neighbours have, too. So a name of an anonymous namespace is a name in the whole layer. Libraries
+# are compiled like that under sanitizers only; the other trees show that each file includes what it
+# uses. Kernels have names per instruction set.
+function(layer_unity name target)
+  if(NOT name STREQUAL "kernels")
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+    # Right for headers, and a .cc that another file includes looks like one.
+    target_compile_options(${target} PRIVATE -Wno-subobject-linkage)
   endif()
-  if(name STREQUAL "kernels" OR "kernels" IN_LIST depends)
+endfunction()
+
+# A test's own code takes longer to optimise than to run, but where it computes what a kernel should
+# have. The library under test is as in the whole tree.
+function(layer_test_optimization name)
+  if(name MATCHES "^(kernels|model|sampling)$")
     target_compile_options(${name}_test PRIVATE -O1)
   else()
     target_compile_options(${name}_test PRIVATE -O0)
@@ -103,9 +116,13 @@ function(layer_isa_flags sources)
       # GCC 12 warns falsely about uninitialised values inside its AVX-512 headers.
       set_source_files_properties(${source} PROPERTIES
         COMPILE_OPTIONS "${TIDEMILL_ISA_FLAGS_${CMAKE_MATCH_1}};-Wno-uninitialized;-ffp-contract=off")
-    elseif(source MATCHES "kernels/(select|host/(kv_store|driver_parts))\\.cc$")
+    elseif(NOT TIDEMILL_SANITIZE AND source MATCHES
+           "kernels/(select|host/(kv_store|driver_parts))\\.cc$")
       # Loops over a row; at -O2 GCC 12 leaves alone what needs a check or a remainder.
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-O3;-ffp-contract=off")
+    elseif(TIDEMILL_SANITIZE AND source MATCHES "(_reference|plain_tiles)\\.cc$")
+      # Small, and what tests under sanitizers spend most of their time in.
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-O2")
     endif()
   endforeach()
 endfunction()
