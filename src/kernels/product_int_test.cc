@@ -30,11 +30,12 @@ std::string name_of(const Case& test_case) {
 }
 void PrintTo(const Case& test_case, std::ostream* out) { *out << name_of(test_case); }
 
+// Groups of 160 end within lines that variants take together.
 std::vector<PackedFormat> formats() {
   std::vector<PackedFormat> all = {PackedFormat::kInt8PerChannel};
   for (const Numbers numbers : {Numbers::kInt8, Numbers::kInt4}) {
     for (const Offsets offsets : {Offsets::kNone, Offsets::kZero, Offsets::kOffset}) {
-      for (const int32_t group : {32, 64, 128}) all.push_back({numbers, offsets, group});
+      for (const int32_t group : {32, 64, 128, 160}) all.push_back({numbers, offsets, group});
     }
   }
   return all;

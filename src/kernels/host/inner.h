@@ -108,7 +108,7 @@ struct Inner {
   int64_t max_rows_bf16 = kTileRows;
   int64_t max_rows_integers = kTileRows;
   // Operations of multiply_bytes that product_int8 needs for one of its own: 2 where it takes its
-  // weights as two planes of nibbles.
+  // weights as two planes of nibbles, or as words.
   int64_t int8_planes = 1;
   // What a lane calls when its share of a product or of attention is done, before it may sleep;
   // null: nothing.
