@@ -57,8 +57,8 @@ int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeigh
 // Tokens of a step that has decodes, whose readers wait for the prompts in it (0: unknown). What is
 // free, up to 512, and 128 at least: fewer are slower together, and with more the gaps between
 // tokens grow faster than what is gained. Where a block of tokens (kv_layout.h) is free, 160: 128
-// of a prompt have room beside up to 32 decodes. Of a large model, whose 128 take longer than 0.25
-// s, 64.
+// of a prompt have room beside up to 32 decodes. Where 128 take long, 64: longer than 0.25 s or,
+// where fewer than 8 are free, so that 64 read little that 128 would have shared, 0.1 s.
 int32_t mixed_step_tokens(double free_tokens, double seconds_per_token);
 
 struct CalibrationOptions {
