@@ -125,17 +125,23 @@ template <typename V, typename Numbers, Offsets kOffsets, int kRows, int kCols>
                                              float* out) {
   using I = typename V::I;
   using F = typename V::F;
+  F scales[kCols];
   TIDEMILL_UNROLL
   for (int c = 0; c < kCols; ++c) {
     const unsigned char* row = scales_at + Columns<V>::panel(c) * tile.panel_stride;
     const int64_t first = channel + Columns<V>::channel(c);
-    const F scales =
+    scales[c] =
         tile.format.group == 0 ? V::floats_at(row + first * 4) : V::halves_at(row + first * 2);
+  }
+  TIDEMILL_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    const unsigned char* of_input = scale_of_input(tile, r, group);
+    const F x_scale = V::set1_float(*reinterpret_cast<const float*>(of_input));
+    const I x_sum = V::set1(*reinterpret_cast<const int32_t*>(of_input + 4));
     TIDEMILL_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      const unsigned char* of_input = scale_of_input(tile, r, group);
-      const F x_scale = V::set1_float(*reinterpret_cast<const float*>(of_input));
-      const I x_sum = V::set1(*reinterpret_cast<const int32_t*>(of_input + 4));
+    for (int c = 0; c < kCols; ++c) {
+      const unsigned char* row = scales_at + Columns<V>::panel(c) * tile.panel_stride;
+      const int64_t first = channel + Columns<V>::channel(c);
       float* target = out + (r * kTilePanels + Columns<V>::panel(c)) * 16 + Columns<V>::channel(c);
       F total = group == 0 ? V::zero() : V::floats_at(target);
       I sum = sums[r][c];
@@ -144,7 +150,7 @@ template <typename V, typename Numbers, Offsets kOffsets, int kRows, int kCols>
       } else if constexpr (kOffsets == Offsets::kZero) {
         sum = V::subtract(sum, V::multiply(V::widened_bytes(row + 32 + first), x_sum));
       }
-      total = V::fma(V::scaled(sum, x_scale), scales, total);
+      total = V::fma(V::scaled(sum, x_scale), scales[c], total);
       if constexpr (kOffsets == Offsets::kOffset) {
         total = V::fma(V::halves_at(row + 32 + first * 2), V::scaled(x_sum, x_scale), total);
       }
