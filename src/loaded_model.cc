@@ -113,8 +113,9 @@ void place_weights(const std::string& weight_memory, bool in_memory, const Kerne
 void choose_step_sizes(const MachineCalibration& machine, const Model& model,
                        SchedulerOptions& options) {
   const std::vector<PackedWeight> weights = weights_of(model);
+  double free = 0.0;  // unknown
   if (machine.is_sound()) {
-    const double free = std::min<double>(free_tokens(*machine.numbers, weights), 65536);
+    free = std::min<double>(free_tokens(*machine.numbers, weights), 65536);
     options.free_tokens = static_cast<int32_t>(free);
     options.level_tokens = level_tokens(*machine.numbers, weights);
   }
@@ -122,7 +123,7 @@ void choose_step_sizes(const MachineCalibration& machine, const Model& model,
     // Of a prompt's tokens one goes through the head.
     const auto layers = std::span(weights).subspan(1);
     const double of_token = machine.numbers ? seconds_per_token(*machine.numbers, layers) : 0.0;
-    options.mixed_step_tokens = mixed_step_tokens(options.free_tokens, of_token);
+    options.mixed_step_tokens = mixed_step_tokens(free, of_token);
   }
   options.min_chunk_tokens = chunk_of_mixed_step(options.mixed_step_tokens);
 }
