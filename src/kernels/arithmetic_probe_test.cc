@@ -70,7 +70,7 @@ bool runs_here(const std::string& name) {
                      [&](const Kernels* kernels) { return kernels->name == name; });
 }
 
-TEST(ArithmeticProbe, OfNibblePlanesCountsAnInt8ProductOnce) {
+TEST(ArithmeticProbe, OfHalvesCountsAnInt8ProductOnce) {
   if (!runs_here("avx2")) GTEST_SKIP() << "no AVX2";
   const Kernels& avx2 = select_kernels("avx2");
   EXPECT_EQ(avx2.multiply_peak(Numbers::kInt4, 3), 2 * avx2.multiply_peak(Numbers::kInt8, 3));

@@ -30,12 +30,12 @@ std::string name_of(const Case& test_case) {
 }
 void PrintTo(const Case& test_case, std::ostream* out) { *out << name_of(test_case); }
 
-// Groups of 160 end within lines that variants take together.
+// 160 and 512 do not divide what variants take of K at a time.
 std::vector<PackedFormat> formats() {
   std::vector<PackedFormat> all = {PackedFormat::kInt8PerChannel};
   for (const Numbers numbers : {Numbers::kInt8, Numbers::kInt4}) {
     for (const Offsets offsets : {Offsets::kNone, Offsets::kZero, Offsets::kOffset}) {
-      for (const int32_t group : {32, 64, 128, 160}) all.push_back({numbers, offsets, group});
+      for (const int32_t group : {32, 64, 128, 160, 512}) all.push_back({numbers, offsets, group});
     }
   }
   return all;
@@ -122,6 +122,38 @@ TEST_P(IntegerProduct, IsTheSumOfProductsOfWhatIsStored) {
         }
       }
     }
+  }
+}
+
+TEST_P(IntegerProduct, LargestNumbersHaveTheReferencesBits) {
+  constexpr int64_t kInputs = 4096;
+  constexpr int64_t kRows = 5;
+  const uint8_t largest = format().numbers == Numbers::kInt4 ? 15 : 255;
+  const auto groups = static_cast<size_t>(kPanelChannels * num_groups(format(), kInputs));
+  const std::vector<uint8_t> q(static_cast<size_t>(kPanelChannels * kInputs), largest);
+  const std::vector<float> scales(groups, 0.5f);
+  const std::vector<float> offsets(groups, 0.0f);
+  const Buffer packed = reference().allocate(packed_bytes(format(), kPanelChannels, kInputs));
+  pack_panel(format(), kInputs,
+             IntegerRows{.num_rows = kPanelChannels,
+                         .q = q.data(),
+                         .scales = scales.data(),
+                         .offsets = offsets.data()},
+             static_cast<unsigned char*>(packed.data()));
+  const PackedWeight weight{.format = format(),
+                            .n = kPanelChannels,
+                            .k = kInputs,
+                            .data = static_cast<const unsigned char*>(packed.data())};
+  OwnedTensor values(DType::kF32, kRows, kInputs);
+  for (int64_t row = 0; row < kRows; ++row) {
+    for (int64_t k = 0; k < kInputs; ++k) values.set(row, k, row % 2 == 0 ? 1.0f : -1.0f);
+  }
+  const OwnedQuantized in(reference(), values, input_form(weight));
+  const OwnedTensor expected = multiply(reference(), in.view(), weight);
+  const OwnedTensor out = multiply(kernels(), in.view(), weight);
+  for (int64_t row = 0; row < kRows; ++row) {
+    ASSERT_GT(std::fabs(expected.at(row, 0)), 4000.0f);
+    ASSERT_EQ(out.bits(row), expected.bits(row)) << row;
   }
 }
 

@@ -17,7 +17,7 @@ namespace tidemill {
 namespace {
 
 constexpr Inner with_vnni(Inner inner) {
-  inner.int8_planes = 1;
+  inner.int8_halves = 1;
   inner.product_int8 = avx512vnni::product_int8;
   inner.product_int4 = avx512vnni::product_int4;
   inner.max_rows_integers = kVnniRows;
@@ -33,8 +33,8 @@ constexpr Inner with_bf16(Inner inner) {
   return inner;
 }
 
-constexpr Inner with_nibble_planes(Inner inner) {
-  inner.int8_planes = 2;
+constexpr Inner with_int8_in_halves(Inner inner) {
+  inner.int8_halves = 2;
   return inner;
 }
 
@@ -57,8 +57,8 @@ constexpr Inner with_avx2_rows(Inner inner) {
         variant::multiply_bf16, variant::multiply_bytes                                        \
   }
 constexpr Inner kReference = TIDEMILL_INNER(reference, double);
-constexpr Inner kAvx2 = with_avx2_rows(with_nibble_planes(TIDEMILL_INNER(avx2, float)));
-constexpr Inner kAvx512 = with_nibble_planes(TIDEMILL_INNER(avx512, float));
+constexpr Inner kAvx2 = with_avx2_rows(with_int8_in_halves(TIDEMILL_INNER(avx2, float)));
+constexpr Inner kAvx512 = with_int8_in_halves(TIDEMILL_INNER(avx512, float));
 #undef TIDEMILL_INNER
 constexpr Inner kAvx512Vnni = with_vnni(kAvx512);
 constexpr Inner kAvx512Bf16 = with_bf16(kAvx512Vnni);

@@ -251,7 +251,7 @@ int64_t multiply_peak(Numbers numbers, int64_t rounds) {
     case Numbers::kBf16:
       return kInner.multiply_bf16(rounds);
     case Numbers::kInt8:
-      return kInner.multiply_bytes(rounds) / kInner.int8_planes;
+      return kInner.multiply_bytes(rounds) / kInner.int8_halves;
     case Numbers::kInt4:
       return kInner.multiply_bytes(rounds);
     case Numbers::kF32:

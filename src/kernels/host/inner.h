@@ -99,7 +99,7 @@ struct Inner {
   uint64_t (*read_memory)(const void* data, int64_t bytes);
   // The multiply instruction of products, on numbers in registers or L1, some dozens to some
   // hundreds of times a round; returns the operations done: two for each product that is added to
-  // a sum. Bytes: of int4, and of int8 where int8_planes is 1.
+  // a sum. Bytes: of int4, and of int8 where int8_halves is 1.
   int64_t (*multiply_f32)(int64_t rounds);
   int64_t (*multiply_bf16)(int64_t rounds);
   int64_t (*multiply_bytes)(int64_t rounds);
@@ -107,9 +107,9 @@ struct Inner {
   // one call); the sums of a call live on the lane's stack.
   int64_t max_rows_bf16 = kTileRows;
   int64_t max_rows_integers = kTileRows;
-  // Operations of multiply_bytes that product_int8 needs for one of its own: 2 where it takes its
-  // weights as two planes of nibbles, or as words.
-  int64_t int8_planes = 1;
+  // Operations of multiply_bytes that take as long as one of product_int8: 2 where that takes its
+  // weights as two planes of nibbles, or as words, which are half as many to a register.
+  int64_t int8_halves = 1;
   // What a lane calls when its share of a product or of attention is done, before it may sleep;
   // null: nothing.
   void (*end_share)() = nullptr;
@@ -146,7 +146,7 @@ TIDEMILL_INNER(avx512)
 
 // Most rows of a call of avx2::product_bf16: their part of K and that of a panel share L1.
 inline constexpr int64_t kAvx2RowsBf16 = 24;
-// And of its integers, whose tiles keep a panel in L1.
+// And of its integers: of int8 likewise, of int4 a panel stays in L1.
 inline constexpr int64_t kAvx2RowsIntegers = 24;
 
 // The bf16 products of a processor with AVX512_BF16; everything else is avx512's.

@@ -1,7 +1,7 @@
 // Integer products with AVX2: half a panel's row in a register. int8 with more rows than wait for
 // memory takes weights and inputs as words instead of weights as two planes: a multiplication and
-// an addition of VPMADDWD are half the products of VPMADDUBSW, but bytes are split in half the
-// steps, and sums of 32 bits have no end behind 32 inputs.
+// an addition of VPMADDWD are half the products of VPMADDUBSW, but bytes are split in two steps
+// instead of three, and sums of 32 bits have no end behind 32 inputs.
 #include <immintrin.h>
 #include <stdint.h>
 
@@ -47,38 +47,49 @@ struct Vector {
   static void store(float* target, F value) { _mm256_storeu_ps(target, value); }
 };
 
-// A part of K at a time is widened; what is summed of a group that goes on stays in memory.
-constexpr int64_t kPartInputs = 384;
+// A slice of K at a time is widened: that of 24 rows (18 KiB) and of a panel (6 KiB) share L1. What
+// is summed of a group that goes on behind the slice stays in memory.
+constexpr int64_t kSliceInputs = 384;
+constexpr int64_t kSliceLines = kSliceInputs / Int8Planes::kInputsPerRow;
 constexpr int kWordRows = 6;
 
-// Lines of a panel up to the end of a group or of a part of K.
-struct Run {
-  int64_t rows;  // bytes from the panel's start, as the next
-  int64_t scales;
+// Lines of a panel up to the end of a group or of a slice.
+struct Stretch {
+  int64_t begin;   // bytes from the panel's start
+  int64_t scales;  // of the group: the same
   int64_t num_lines;
   int64_t group;
-  bool begins;  // the group
-  bool ends;
+  bool begins_group;
+  bool ends_group;
 };
 
-class Runs {
+// Where a panel is read, group by group.
+class Place {
  public:
-  explicit Runs(const ProductTile& tile) : group_(tile, Int8Planes::kInputsPerRow) {
+  explicit Place(const ProductTile& tile) : group_(tile, Int8Planes::kInputsPerRow) {
     group_.next();
   }
 
-  Run next(int64_t most_lines) {
+  // Bytes from the panel's start; behind the last group of no meaning.
+  int64_t bytes() const { return group_.rows + done_ * 64; }
+
+  // Goes on by most_lines (1 or more) or to the end of the group; there must be lines left.
+  Stretch next(int64_t most_lines) {
     const int64_t left = group_.num_rows - done_;
     const bool ends = left <= most_lines;
-    const Run run = {.rows = group_.rows + done_ * 64,
-                     .scales = group_.scales,
-                     .num_lines = ends ? left : most_lines,
-                     .group = group_.index,
-                     .begins = done_ == 0,
-                     .ends = ends};
+    const Stretch stretch = {.begin = bytes(),
+                             .scales = group_.scales,
+                             .num_lines = ends ? left : most_lines,
+                             .group = group_.index,
+                             .begins_group = done_ == 0,
+                             .ends_group = ends};
     done_ = ends ? 0 : done_ + most_lines;
     if (ends) group_.next();
-    return run;
+    return stretch;
+  }
+
+  void skip(int64_t num_lines) {
+    while (num_lines > 0) num_lines -= next(num_lines).num_lines;
   }
 
  private:
@@ -86,15 +97,16 @@ class Runs {
   int64_t done_ = 0;  // lines of it
 };
 
+// Some rows of a product by the slice of one panel.
 struct WordTile {
-  const ProductTile& whole;    // from this tile's first row on
-  const int16_t* x;            // kPartInputs from row to row
-  const unsigned char* panel;  // its start
-  const unsigned char* next;   // lines that are read behind this part's: wanted meanwhile
-  Runs runs;
+  const ProductTile& product;
+  int64_t first_row;
+  int64_t panel;
+  Place place;  // where the slice begins
   int64_t num_lines;
-  int32_t* unfinished;  // kRowSums from row to row, as sums
-  float* sums;
+  int64_t ahead;        // bytes from a line to what is read behind the slice: wanted meanwhile
+  const int16_t* x;     // the rows' slices, kSliceInputs from one to the next
+  int32_t* unfinished;  // of the product's first row and panel, laid out as its sums
 };
 
 alignas(32) constexpr uint16_t kLowBytes[16] = {255, 255, 255, 255, 255, 255, 255, 255,
@@ -106,18 +118,18 @@ alignas(32) constexpr uint16_t kLowBytes[16] = {255, 255, 255, 255, 255, 255, 25
 template <int kRows>
 [[gnu::always_inline]] inline void add_words(const unsigned char* line, bool odd, const int16_t* x,
                                              __m256i (&sums)[kRows][2]) {
-  __m256i low = Vector::load(line);
-  __m256i high = Vector::load(line + 32);
-  if (odd) {
-    low = _mm256_srli_epi16(low, 8);
-    high = _mm256_srli_epi16(high, 8);
-  } else {
-    __asm__("vpand %1, %0, %0" : "+x"(low) : "m"(kLowBytes));
-    __asm__("vpand %1, %0, %0" : "+x"(high) : "m"(kLowBytes));
+  __m256i words[2] = {Vector::load(line), Vector::load(line + 32)};
+  TIDEMILL_UNROLL
+  for (__m256i& half : words) {
+    if (odd) {
+      half = _mm256_srli_epi16(half, 8);
+    } else {
+      __asm__("vpand %1, %0, %0" : "+x"(half) : "m"(kLowBytes));
+    }
   }
   TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {
-    const auto* pair = reinterpret_cast<const int32_t*>(x + r * kPartInputs + (odd ? 2 : 0));
+    const auto* pair = reinterpret_cast<const int32_t*>(x + r * kSliceInputs + (odd ? 2 : 0));
     __m256i inputs;
     __m256i products;
     __asm__(
@@ -127,45 +139,55 @@ template <int kRows>
         "vpaddd %3, %0, %0\n\t"
         "vpaddd %2, %1, %1"
         : "+x"(sums[r][0]), "+x"(sums[r][1]), "=&x"(inputs), "=&x"(products)
-        : "m"(*pair), "x"(low), "x"(high));
+        : "m"(*pair), "x"(words[0]), "x"(words[1]));
   }
 }
 
 template <Offsets kOffsets, int kRows>
-void tile_of_words(const WordTile& tile) {
-  Runs runs = tile.runs;
-  const int16_t* x = tile.x;
-  const unsigned char* next = tile.next;
-  for (int64_t left = tile.num_lines; left > 0;) {
-    const Run run = runs.next(left);
-    left -= run.num_lines;
-    const auto unfinished = [&](int i) {
-      return reinterpret_cast<__m256i*>(tile.unfinished + i / 2 * kRowSums + i % 2 * 8);
+void tile_of_words(const WordTile& given) {
+  ProductTile tile = copy_of(given.product);
+  tile.in += given.first_row * tile.in_stride;
+  const int64_t first_sum = given.first_row * kRowSums + given.panel * 16;
+  float* out = tile.sums + first_sum;
+  int32_t* unfinished = given.unfinished + first_sum;
+  const unsigned char* panel = tile.panels + given.panel * tile.panel_stride;
+  const int64_t ahead = given.ahead;
+  const int16_t* x = given.x;
+  Place place = given.place;
+  for (int64_t left = given.num_lines; left > 0;) {
+    const Stretch stretch = place.next(left);
+    left -= stretch.num_lines;
+    const auto unfinished_at = [&](int i) {
+      return reinterpret_cast<__m256i*>(unfinished + i / 2 * kRowSums + i % 2 * 8);
     };
     __m256i sums[kRows][2];
     TIDEMILL_UNROLL_16
     for (int i = 0; i < kRows * 2; ++i) {
-      sums[i / 2][i % 2] = run.begins ? _mm256_setzero_si256() : _mm256_loadu_si256(unfinished(i));
+      sums[i / 2][i % 2] =
+          stretch.begins_group ? _mm256_setzero_si256() : _mm256_loadu_si256(unfinished_at(i));
     }
-    const unsigned char* line = tile.panel + run.rows;
+    const unsigned char* line = panel + stretch.begin;
 #pragma GCC unroll 1
-    for (int64_t i = 0; i < run.num_lines; ++i, line += 64, next += 64, x += 4) {
-      _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T0);
+    for (int64_t i = 0; i < stretch.num_lines; ++i, line += 64, x += 4) {
+      _mm_prefetch(reinterpret_cast<const char*>(line + ahead), _MM_HINT_T0);
       add_words<kRows>(line, false, x, sums);
       add_words<kRows>(line, true, x, sums);
     }
-    if (run.ends) {
-      add_group<Vector, Int8Planes, kOffsets>(tile.whole, run.group, tile.panel + run.scales, 0,
-                                              sums, tile.sums);
+    if (stretch.ends_group) {
+      const unsigned char* scales = panel + stretch.scales;
+      _mm_prefetch(reinterpret_cast<const char*>(scales + ahead), _MM_HINT_T0);
+      add_group<Vector, Int8Planes, kOffsets>(tile, stretch.group, scales, 0, sums, out);
     } else {
       TIDEMILL_UNROLL_16
-      for (int i = 0; i < kRows * 2; ++i) _mm256_storeu_si256(unfinished(i), sums[i / 2][i % 2]);
+      for (int i = 0; i < kRows * 2; ++i) {
+        _mm256_storeu_si256(unfinished_at(i), sums[i / 2][i % 2]);
+      }
     }
   }
 }
 
 // Of each four numbers the even ones, then the odd ones: as a line's.
-void widen(const unsigned char* in, int64_t count, int16_t* out) {
+void widen_bytes(const unsigned char* in, int64_t count, int16_t* out) {
   const __m128i order = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
   for (int64_t i = 0; i < count; i += 16) {
     const __m128i numbers = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i));
@@ -176,41 +198,43 @@ void widen(const unsigned char* in, int64_t count, int16_t* out) {
 
 // More rows than kMaddubsStreamingRows: tiles of like size have three rows at least.
 template <Offsets kOffsets>
-void product_of_words(const ProductTile& whole) {
+void product_of_words(const ProductTile& tile) {
   constexpr int kLeastRows = kMaddubsStreamingRows + 1;
   constexpr void (*kTiles[])(const WordTile&) = {
       tile_of_words<kOffsets, kLeastRows>, tile_of_words<kOffsets, 4>, tile_of_words<kOffsets, 5>,
       tile_of_words<kOffsets, kWordRows>};
-  constexpr int64_t kPartLines = kPartInputs / Int8Planes::kInputsPerRow;
-  alignas(64) int16_t x[kAvx2RowsIntegers][kPartInputs];
+  alignas(64) int16_t x[kAvx2RowsIntegers][kSliceInputs];
   alignas(64) int32_t unfinished[kAvx2RowsIntegers * kRowSums];
-  Runs runs(whole);
-  for (int64_t line = 0; line < whole.num_steps; line += kPartLines) {
-    const int64_t left = whole.num_steps - line;
-    const int64_t num_lines = left < kPartLines ? left : kPartLines;
-    for (int64_t r = 0; r < whole.num_rows; ++r) {
-      widen(whole.in + r * whole.in_stride + line * 4, num_lines * 4, x[r]);
+  Place place(tile);
+  for (int64_t line = 0; line < tile.num_steps; line += kSliceLines) {
+    const int64_t left = tile.num_steps - line;
+    const int64_t num_lines = left < kSliceLines ? left : kSliceLines;
+    for (int64_t r = 0; r < tile.num_rows; ++r) {
+      widen_bytes(tile.in + r * tile.in_stride + line * 4, num_lines * 4, x[r]);
     }
-    Runs behind = runs;
-    const int64_t first = Runs(runs).next(num_lines).rows;
-    for (int64_t done = 0; done < num_lines;) done += behind.next(num_lines - done).num_lines;
-    for (int64_t p = 0; p < whole.num_panels; ++p) {
-      const unsigned char* panel = whole.panels + p * whole.panel_stride;
-      const unsigned char* next = p + 1 < whole.num_panels ? panel + whole.panel_stride + first
-                                                           : whole.panels + first + num_lines * 64;
-      int64_t tiles = (whole.num_rows + kWordRows - 1) / kWordRows;
-      for (int64_t row = 0; row < whole.num_rows; --tiles) {
-        const int64_t rows = (whole.num_rows - row + tiles - 1) / tiles;
-        ProductTile part = copy_of(whole);
-        part.in += row * whole.in_stride;
-        const int64_t at = row * kRowSums + p * 16;
-        kTiles[rows - kLeastRows](
-            {part, x[row], panel, next, runs, num_lines, unfinished + at, whole.sums + at});
+    Place behind = place;
+    behind.skip(num_lines);
+    const bool is_last = num_lines == left;
+    const int64_t slice_bytes = is_last ? 0 : behind.bytes() - place.bytes();
+    const int64_t to_next_slice = slice_bytes - (tile.num_panels - 1) * tile.panel_stride;
+    for (int64_t p = 0; p < tile.num_panels; ++p) {
+      int64_t ahead = p + 1 < tile.num_panels ? tile.panel_stride : to_next_slice;
+      int64_t tiles = (tile.num_rows + kWordRows - 1) / kWordRows;
+      for (int64_t row = 0; row < tile.num_rows; --tiles) {
+        const int64_t rows = (tile.num_rows - row + tiles - 1) / tiles;
+        kTiles[rows - kLeastRows]({.product = tile,
+                                   .first_row = row,
+                                   .panel = p,
+                                   .place = place,
+                                   .num_lines = num_lines,
+                                   .ahead = ahead,
+                                   .x = x[row],
+                                   .unfinished = unfinished});
         row += rows;
-        next = panel + first;  // asked for already
+        ahead = 0;  // asked for already
       }
     }
-    runs = behind;
+    place = behind;
   }
 }
 
