@@ -262,7 +262,7 @@ double free_tokens(const Calibration& calibration, std::span<const PackedWeight>
 int32_t mixed_step_tokens(double free_tokens, double seconds_per_token) {
   constexpr double kLong = 0.25;  // seconds
   constexpr double kFew = 8.0;
-  constexpr double kLongWhereFewAreFree = 0.1;
+  constexpr double kLongWhereFewAreFree = 0.05;
   constexpr auto kBlock = static_cast<double>(kTokensPerBlock);
   const bool few_are_free = free_tokens > 0.0 && free_tokens < kFew;
   const bool is_long = 128.0 * seconds_per_token > (few_are_free ? kLongWhereFewAreFree : kLong);

@@ -59,9 +59,10 @@ TEST(Calibration, WeightsOfFloatsAreMultipliedOnceHoweverManyPartsIntegersHave) 
 TEST(Calibration, AStepWithDecodesTakesWhatIsFreeAndLessWhereTokensTakeLong) {
   EXPECT_EQ(mixed_step_tokens(0, 0), 128);  // nothing is known
   EXPECT_EQ(mixed_step_tokens(7, 0.3e-3), 128);
-  EXPECT_EQ(mixed_step_tokens(7, 0.8e-3), 64);   // 0.1 s, and nothing is free
-  EXPECT_EQ(mixed_step_tokens(0, 0.8e-3), 128);  // or nobody knows
-  EXPECT_EQ(mixed_step_tokens(8, 0.8e-3), 128);
+  EXPECT_EQ(mixed_step_tokens(7, 0.4e-3), 64);  // 0.05 s, and few are free
+  EXPECT_EQ(mixed_step_tokens(0.5, 0.4e-3), 64);
+  EXPECT_EQ(mixed_step_tokens(0, 0.4e-3), 128);  // or nobody knows
+  EXPECT_EQ(mixed_step_tokens(8, 0.4e-3), 128);
   EXPECT_EQ(mixed_step_tokens(31, 1.3e-3), 128);
   EXPECT_EQ(mixed_step_tokens(32, 1.3e-3), 160);
   EXPECT_EQ(mixed_step_tokens(200, 0.1e-3), 192);
