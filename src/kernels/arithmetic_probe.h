@@ -17,9 +17,9 @@ class ArithmeticProbe {
 
   // Operations per second of all workers together with nothing but the multiply instruction that
   // the variant's products with such weights use (FMA, VDPBF16PS, VPDPBUSD, VPMADDUBSW with its
-  // addition and for int8 half of that, which VPMADDWD is, too, tiles fed from L1; the reference's
-  // plain loop), on registers or L1. A product and its addition are two operations. Not to be
-  // called in a section of the pool.
+  // addition, for int8 at half its rate, which is VPMADDWD's, too, tiles fed from L1; the
+  // reference's plain loop), on registers or L1. A product and its addition are two operations. Not
+  // to be called in a section of the pool.
   double measure(const PackedFormat& format) { return measure(format.numbers); }
   double measure(Numbers numbers);
   // Of the last measurement: the processor time that a worker had, of the time that it took, where

@@ -30,7 +30,7 @@ std::string name_of(const Case& test_case) {
 }
 void PrintTo(const Case& test_case, std::ostream* out) { *out << name_of(test_case); }
 
-// 160 and 512 do not divide what variants take of K at a time.
+// Groups of 160 and 512 are cut by what variants take of K at a time.
 std::vector<PackedFormat> formats() {
   std::vector<PackedFormat> all = {PackedFormat::kInt8PerChannel};
   for (const Numbers numbers : {Numbers::kInt8, Numbers::kInt4}) {
