@@ -166,6 +166,7 @@ void tile_of_words(const WordTile& given) {
       sums[i / 2][i % 2] =
           stretch.begins_group ? _mm256_setzero_si256() : _mm256_loadu_si256(unfinished_at(i));
     }
+    if (stretch.begins_group && stretch.group == 0) clear_sums<Vector, kRows, 2>(out);
     const unsigned char* line = panel + stretch.begin;
 #pragma GCC unroll 1
     for (int64_t i = 0; i < stretch.num_lines; ++i, line += 64, x += 4) {

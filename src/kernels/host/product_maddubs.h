@@ -117,6 +117,22 @@ template <typename V, typename Numbers, bool kFirst, int kRows, int kCols>
   }
 }
 
+// Where row r's sums of column c stand.
+template <typename V>
+constexpr int64_t sums_at(int r, int c) {
+  return r * kRowSums + Columns<V>::panel(c) * 16 + Columns<V>::channel(c);
+}
+
+// What groups are added to. A tile clears its own sums, which brings them into L1.
+template <typename V, int kRows, int kCols>
+[[gnu::always_inline]] inline void clear_sums(float* out) {
+  TIDEMILL_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    TIDEMILL_UNROLL
+    for (int c = 0; c < kCols; ++c) V::store(out + sums_at<V>(r, c), V::zero());
+  }
+}
+
 // The sums of a group become floats. Their order is part of the format's meaning (inner.h).
 template <typename V, typename Numbers, Offsets kOffsets, int kRows, int kCols>
 [[gnu::always_inline]] inline void add_group(const ProductTile& tile, int64_t group,
@@ -138,15 +154,16 @@ template <typename V, typename Numbers, Offsets kOffsets, int kRows, int kCols>
     const unsigned char* of_input = scale_of_input(tile, r, group);
     const F x_scale = V::set1_float(*reinterpret_cast<const float*>(of_input));
     const I x_sum = V::set1(*reinterpret_cast<const int32_t*>(of_input + 4));
+    const I middle = V::multiply(V::set1(Numbers::kMiddle), x_sum);
     TIDEMILL_UNROLL
     for (int c = 0; c < kCols; ++c) {
       const unsigned char* row = scales_at + Columns<V>::panel(c) * tile.panel_stride;
       const int64_t first = channel + Columns<V>::channel(c);
-      float* target = out + (r * kTilePanels + Columns<V>::panel(c)) * 16 + Columns<V>::channel(c);
-      F total = group == 0 ? V::zero() : V::floats_at(target);
+      float* target = out + sums_at<V>(r, c);
+      F total = V::floats_at(target);
       I sum = sums[r][c];
       if constexpr (kOffsets == Offsets::kNone) {
-        sum = V::subtract(sum, V::multiply(V::set1(Numbers::kMiddle), x_sum));
+        sum = V::subtract(sum, middle);
       } else if constexpr (kOffsets == Offsets::kZero) {
         sum = V::subtract(sum, V::multiply(V::widened_bytes(row + 32 + first), x_sum));
       }
@@ -159,23 +176,28 @@ template <typename V, typename Numbers, Offsets kOffsets, int kRows, int kCols>
   }
 }
 
-// Rows of the input x columns from `first` on.
-template <typename V, typename Numbers, int kRows, int kCols>
-void maddubs_tile(const ProductTile& given, int64_t first) {
+// Rows of the input x columns from `first` on. kOneChunk: so many inputs are a group, whose sums
+// need no place to wait for each other.
+template <typename V, typename Numbers, Offsets kOffsets, bool kOneChunk, int kRows, int kCols>
+void maddubs_groups(const ProductTile& given, int64_t first) {
   using I = typename V::I;
   using Cols = Columns<V>;
   const ProductTile tile = copy_of(given);
   const unsigned char* panels = tile.panels + Cols::panel(first) * tile.panel_stride;
   const int64_t channel = Cols::channel(first);
   float* out = tile.sums + Cols::panel(first) * 16 + channel;
+  clear_sums<V, kRows, kCols>(out);
   constexpr int64_t kLinesPerChunk = kInputsPerChunk / Numbers::kInputsPerRow;
   for (GroupWalk group(tile, Numbers::kInputsPerRow); group.next();) {
     I sums[kRows][kCols];
-    TIDEMILL_UNROLL_16
-    for (int i = 0; i < kRows * kCols; ++i) sums[i / kCols][i % kCols] = V::set1(0);
+    if constexpr (!kOneChunk) {
+      TIDEMILL_UNROLL_16
+      for (int i = 0; i < kRows * kCols; ++i) sums[i / kCols][i % kCols] = V::set1(0);
+    }
     InputRows<V, kRows> x(tile.in + group.index * tile.format.group, tile.in_stride);
     const unsigned char* line = panels + group.rows + channel * 4;
-    for (int64_t row = 0; row < group.num_rows; row += kLinesPerChunk) {
+    int64_t row = 0;
+    do {
       fetch_lines<V, kCols>(line, tile.panel_stride, kLinesPerChunk);
       I words[kRows][kCols][Numbers::kPlanes];
       add_line<V, Numbers, true>(line, tile.panel_stride, x, words);
@@ -189,27 +211,36 @@ void maddubs_tile(const ProductTile& given, int64_t first) {
       for (int r = 0; r < kRows; ++r) {
         TIDEMILL_UNROLL
         for (int c = 0; c < kCols; ++c) {
-          I sum = V::add(sums[r][c], V::add_pairs(words[r][c][0], 1));
+          I sum = V::add_pairs(words[r][c][0], 1);
+          if constexpr (!kOneChunk) sum = V::add(sums[r][c], sum);
           if constexpr (Numbers::kPlanes == 2) {
             sum = V::add(sum, V::add_pairs(words[r][c][1], 16));
           }
           sums[r][c] = sum;
         }
       }
-    }
+      row += kLinesPerChunk;
+    } while (!kOneChunk && row < group.num_rows);
     const unsigned char* scales = panels + group.scales;
-    switch (tile.format.offsets) {
-      case Offsets::kNone:
-        add_group<V, Numbers, Offsets::kNone>(tile, group.index, scales, channel, sums, out);
-        break;
-      case Offsets::kZero:
-        add_group<V, Numbers, Offsets::kZero>(tile, group.index, scales, channel, sums, out);
-        break;
-      case Offsets::kOffset:
-        add_group<V, Numbers, Offsets::kOffset>(tile, group.index, scales, channel, sums, out);
-        break;
-    }
+    add_group<V, Numbers, kOffsets>(tile, group.index, scales, channel, sums, out);
   }
+}
+
+template <typename V, typename Numbers, int kRows, int kCols>
+void maddubs_tile(const ProductTile& tile, int64_t first) {
+  const bool one_chunk = tile.format.group == kInputsPerChunk;
+#define TIDEMILL_GROUPS(offsets)                                                   \
+  one_chunk ? maddubs_groups<V, Numbers, offsets, true, kRows, kCols>(tile, first) \
+            : maddubs_groups<V, Numbers, offsets, false, kRows, kCols>(tile, first)
+  switch (tile.format.offsets) {
+    case Offsets::kNone:
+      return TIDEMILL_GROUPS(Offsets::kNone);
+    case Offsets::kZero:
+      return TIDEMILL_GROUPS(Offsets::kZero);
+    case Offsets::kOffset:
+      return TIDEMILL_GROUPS(Offsets::kOffset);
+  }
+#undef TIDEMILL_GROUPS
 }
 
 // Columns first .. end: kCols at once while there are so many, then one by one.
