@@ -1,5 +1,6 @@
 // Attention with AVX2. Words of two bf16 become floats by a shift and a mask.
 #include "kernels/host/attention_avx2_ops.h"
+#include "kernels/host/bf16_pairs_avx2.h"
 #include "kernels/host/unroll.h"
 
 namespace tidemill::avx2 {
@@ -189,17 +190,22 @@ struct Bf16Ops : F32Tile {
     for (int r = 0; r < kRows; ++r) x[r] = static_cast<const float*>(q[r]);
     constexpr int kHalves = kRunsAtOnce<kRows>;
     for (int first = 0; first < 2; first += kHalves) {
-      __m256 sums[kRows][2 * kHalves];
-      TIDEMILL_UNROLL_16
-      for (int i = 0; i < kRows * 2 * kHalves; ++i) {
-        sums[i / (2 * kHalves)][i % (2 * kHalves)] = _mm256_setzero_ps();
+      __m256 sums[kHalves][kRows][2];
+      TIDEMILL_UNROLL
+      for (auto& half : sums) {
+        TIDEMILL_UNROLL
+        for (int r = 0; r < kRows; ++r) half[r][0] = half[r][1] = _mm256_setzero_ps();
       }
-      add_pairs(x, pairs, run + first * pairs * 64, pairs * 64, ahead, sums);
-      TIDEMILL_UNROLL_16
-      for (int i = 0; i < kRows * 2 * kHalves; ++i) {
-        const __m256 sum = sums[i / (2 * kHalves)][i % (2 * kHalves)];
-        _mm256_store_ps(scores[i / (2 * kHalves)] + first * 16 + i % (2 * kHalves) * 8,
-                        _mm256_mul_ps(sum, _mm256_set1_ps(task.scale)));
+      add_runs(x, pairs, run + first * pairs * 64, pairs * 64, ahead, sums);
+      const __m256 scale = _mm256_set1_ps(task.scale);
+      TIDEMILL_UNROLL
+      for (int half = 0; half < kHalves; ++half) {
+        TIDEMILL_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+          float* out = scores[r] + (first + half) * 16;
+          _mm256_store_ps(out, _mm256_mul_ps(sums[half][r][0], scale));
+          _mm256_store_ps(out + 8, _mm256_mul_ps(sums[half][r][1], scale));
+        }
       }
     }
   }
@@ -255,32 +261,27 @@ struct Bf16Ops : F32Tile {
   template <int kRows>
   static constexpr int kRunsAtOnce = kRows < 4 ? 2 : 1;
 
-  // sums[r][2 i + half] += x[r] times the lines of run i, pair by pair, the even element first.
-  template <int kRows, int kParts>
-  [[gnu::always_inline]] static inline void add_pairs(const float* const (&x)[kRows], int64_t pairs,
-                                                      const unsigned char* lines, int64_t to_next,
-                                                      int64_t ahead,
-                                                      __m256 (&sums)[kRows][kParts]) {
+  // sums[i][r] += x[r] times the lines of run i, pair by pair. What is behind the block is asked
+  // for line by line in the order of memory, in whatever order this one's lines are met: else an
+  // EPYC (Zen 3) brings less.
+  template <int kRows, int kRuns>
+  [[gnu::always_inline]] static inline void add_runs(const float* const (&x)[kRows], int64_t pairs,
+                                                     const unsigned char* lines, int64_t to_next,
+                                                     int64_t ahead,
+                                                     __m256 (&sums)[kRuns][kRows][2]) {
+    const __m256i upper = _mm256_set1_epi32(static_cast<int>(kUpperHalf));
+    const float* at[kRows];
+    TIDEMILL_UNROLL
+    for (int r = 0; r < kRows; ++r) at[r] = x[r];
+    const unsigned char* asked = lines + ahead;
     for (int64_t pair = 0; pair < pairs; ++pair, lines += 64) {
       TIDEMILL_UNROLL
-      for (int run = 0; run < kParts / 2; ++run) {
-        const unsigned char* line = lines + run * to_next;
-        prefetch(line + ahead);
-        TIDEMILL_UNROLL
-        for (int odd = 0; odd < 2; ++odd) {
-          const auto* words = reinterpret_cast<const __m256i*>(line);
-          const __m256i low = _mm256_loadu_si256(words);
-          const __m256i high = _mm256_loadu_si256(words + 1);
-          const __m256 first = odd == 0 ? even_of(low) : odd_of(low);
-          const __m256 second = odd == 0 ? even_of(high) : odd_of(high);
-          TIDEMILL_UNROLL
-          for (int r = 0; r < kRows; ++r) {
-            const __m256 input = load_once256(x[r] + 2 * pair + odd);
-            add_product256(sums[r][2 * run], input, first);
-            add_product256(sums[r][2 * run + 1], input, second);
-          }
-        }
+      for (int run = 0; run < kRuns; ++run, asked += 64) {
+        prefetch(asked);
+        add_pairs_of_line<kRows>(lines + run * to_next, at, upper, sums[run]);
       }
+      TIDEMILL_UNROLL
+      for (int r = 0; r < kRows; ++r) at[r] += 2;
     }
   }
 
@@ -288,18 +289,25 @@ struct Bf16Ops : F32Tile {
   template <int kRows, int kColumns>
   static void add_columns(const float* const (&x)[kRows], const unsigned char* run, int64_t ahead,
                           int64_t query, int64_t d, QueryTile& tile) {
-    constexpr int kParts = 2 * kColumns;
-    __m256 sums[kRows][kParts];
-    TIDEMILL_UNROLL_16
-    for (int i = 0; i < kRows * kParts; ++i) {
-      sums[i / kParts][i % kParts] = scaled_values(tile, query + i / kParts, d + i % kParts * 8);
+    __m256 sums[kColumns][kRows][2];
+    TIDEMILL_UNROLL
+    for (int column = 0; column < kColumns; ++column) {
+      TIDEMILL_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        sums[column][r][0] = scaled_values(tile, query + r, d + column * 16);
+        sums[column][r][1] = scaled_values(tile, query + r, d + column * 16 + 8);
+      }
     }
-    add_pairs(x, kTokensPerBlock / 2, run + d * kTokensPerBlock * 2, kTokensPerBlock * 32, ahead,
-              sums);
-    TIDEMILL_UNROLL_16
-    for (int i = 0; i < kRows * kParts; ++i) {
-      _mm256_store_ps(tile.values(query + i / kParts) + d + i % kParts * 8,
-                      sums[i / kParts][i % kParts]);
+    add_runs(x, kTokensPerBlock / 2, run + d * kTokensPerBlock * 2, kTokensPerBlock * 32, ahead,
+             sums);
+    TIDEMILL_UNROLL
+    for (int column = 0; column < kColumns; ++column) {
+      TIDEMILL_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        float* values = tile.values(query + r) + d + column * 16;
+        _mm256_store_ps(values, sums[column][r][0]);
+        _mm256_store_ps(values + 8, sums[column][r][1]);
+      }
     }
   }
 };
