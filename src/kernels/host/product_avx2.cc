@@ -100,7 +100,9 @@ constexpr int kPartRows = 6;
 struct PartOfK {
   const float* x;              // kPartInputs from row to row
   const unsigned char* lines;  // of one panel
-  const unsigned char* next;   // lines that are read behind them: wanted meanwhile
+  // What is read behind them: asked for at each step, so many bytes on each time.
+  const unsigned char* asked;
+  int64_t ask_stride;
   int64_t num_steps;
   float* sums;
   bool is_first;
@@ -117,9 +119,11 @@ void tile_widened(const PartOfK& part) {
     sums[i / 2][i % 2] = part.is_first ? _mm256_setzero_ps() : _mm256_loadu_ps(before);
   }
   const float* x = part.x;
+  const unsigned char* asked = part.asked;
   const auto* halves = reinterpret_cast<const __m256i*>(part.lines);
   for (int64_t step = 0; step < part.num_steps; ++step, x += 2, halves += 2) {
-    _mm_prefetch(reinterpret_cast<const char*>(part.next + step * 64), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(asked), _MM_HINT_T0);
+    asked += part.ask_stride;
     TIDEMILL_UNROLL
     for (int odd = 0; odd < 2; ++odd) {
       const __m256i low = _mm256_loadu_si256(halves);
@@ -171,15 +175,18 @@ void product_widened(const ProductTile& tile) {
     }
     for (int64_t p = 0; p < tile.num_panels; ++p) {
       const unsigned char* lines = tile.panels + p * tile.panel_stride + first * 64;
-      const unsigned char* next =
+      const unsigned char* asked =
           p + 1 < tile.num_panels ? lines + tile.panel_stride : tile.panels + (first + steps) * 64;
       int64_t tiles = (tile.num_rows + kPartRows - 1) / kPartRows;
+      // Spread over all tiles, several wishes for a line: one for each in the first tile is more
+      // than a core waits for at a time.
+      const int64_t ask_stride = (64 + tiles - 1) / tiles;
       for (int64_t row = 0; row < tile.num_rows; --tiles) {
         const int64_t rows = (tile.num_rows - row + tiles - 1) / tiles;
-        kWidened[rows - kLeastPartRows](
-            {x[row], lines, next, steps, tile.sums + row * kRowSums + p * 16, first == 0});
+        kWidened[rows - kLeastPartRows]({x[row], lines, asked, ask_stride, steps,
+                                         tile.sums + row * kRowSums + p * 16, first == 0});
         row += rows;
-        next = lines;  // asked for already
+        asked += steps * ask_stride;
       }
     }
   }
