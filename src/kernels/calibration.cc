@@ -263,10 +263,13 @@ int32_t mixed_step_tokens(double free_tokens, double seconds_per_token) {
   constexpr double kLong = 0.25;  // seconds
   constexpr double kFew = 8.0;
   constexpr double kLongWhereFewAreFree = 0.05;
+  constexpr double kVeryLong = 0.5;  // of 64
   constexpr auto kBlock = static_cast<double>(kTokensPerBlock);
   const bool few_are_free = free_tokens > 0.0 && free_tokens < kFew;
   const bool is_long = 128.0 * seconds_per_token > (few_are_free ? kLongWhereFewAreFree : kLong);
-  const double least = is_long ? 64.0 : free_tokens >= kBlock ? 128.0 + kBlock : 128.0;
+  const bool is_very_long = 64.0 * seconds_per_token > kVeryLong;
+  const double where_long = is_very_long ? 48.0 : 64.0;
+  const double least = is_long ? where_long : free_tokens >= kBlock ? 128.0 + kBlock : 128.0;
   return static_cast<int32_t>(std::clamp(std::floor(free_tokens / kBlock) * kBlock, least, 512.0));
 }
 

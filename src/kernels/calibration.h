@@ -59,6 +59,7 @@ int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeigh
 // tokens grow faster than what is gained. Where a block of tokens (kv_layout.h) is free, 160: 128
 // of a prompt have room beside up to 32 decodes. Where 128 take long, 64: longer than 0.25 s or,
 // where fewer than 8 are free, 0.05 s: reading weights twice as often is little beside products.
+// Where 64 take longer than 0.5 s, 48: a block beside up to 16 decodes, but not two beside a few.
 int32_t mixed_step_tokens(double free_tokens, double seconds_per_token);
 
 struct CalibrationOptions {

@@ -68,6 +68,10 @@ TEST(Calibration, AStepWithDecodesTakesWhatIsFreeAndLessWhereTokensTakeLong) {
   EXPECT_EQ(mixed_step_tokens(200, 0.1e-3), 192);
   EXPECT_EQ(mixed_step_tokens(7, 2.4e-3), 64);
   EXPECT_EQ(mixed_step_tokens(50, 2.4e-3), 64);
+  EXPECT_EQ(mixed_step_tokens(7, 7.8e-3), 64);
+  EXPECT_EQ(mixed_step_tokens(7, 7.9e-3), 48);  // 64 take 0.5 s
+  EXPECT_EQ(mixed_step_tokens(50, 7.9e-3), 48);
+  EXPECT_EQ(mixed_step_tokens(0, 7.9e-3), 48);
   EXPECT_EQ(mixed_step_tokens(165, 3e-3), 160);
   EXPECT_EQ(mixed_step_tokens(9000, 3e-3), 512);
 }
