@@ -32,14 +32,6 @@ inline void add_product256(__m256& sum, __m256 a, __m256 b) {
   __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
 }
 
-// One float in every element. For such loops, too: GCC 12 would keep it for its next use instead of
-// a sum.
-inline __m256 load_once256(const float* x) {
-  __m256 v;
-  __asm__ volatile("vbroadcastss %1, %0" : "=x"(v) : "m"(*x));
-  return v;
-}
-
 // exp(x), relative error below 2e-7 (Cephes' polynomial after reduction by powers of two). Zero
 // below -87: there the result would be a denormal.
 inline __m256 exp256(__m256 x) {
