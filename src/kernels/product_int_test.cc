@@ -53,8 +53,9 @@ struct Shape {
   int64_t rows, k, n;
 };
 // Sizes that miss the tile in every direction, groups that end short, and SmolLM2's hidden size.
-constexpr Shape kShapes[] = {{1, 64, 64},  {17, 65, 33}, {9, 1000, 31}, {5, 576, 150}, {2, 1, 1},
-                             {6, 31, 129}, {3, 320, 72}, {13, 129, 40}, {70, 128, 40}};
+constexpr Shape kShapes[] = {{1, 64, 64},   {17, 65, 33}, {9, 1000, 31}, {5, 576, 150},
+                             {2, 1, 1},     {6, 31, 129}, {3, 320, 72},  {13, 129, 40},
+                             {70, 128, 40}, {26, 72, 800}};
 
 OwnedTensor random_values(int64_t rows, int64_t k, Random& random) {
   OwnedTensor values(DType::kF32, rows, k);

@@ -43,8 +43,9 @@ struct Shape {
   int64_t rows, k, n;
 };
 // Sizes that miss the tile in every direction, and the hidden size of SmolLM2-135M.
-constexpr Shape kShapes[] = {{1, 64, 64},   {17, 65, 33}, {33, 4096, 31}, {5, 576, 150},
-                             {16, 576, 16}, {2, 1, 1},    {6, 31, 129},   {12, 1536, 72}};
+constexpr Shape kShapes[] = {{1, 64, 64},   {17, 65, 33},   {33, 4096, 31},
+                             {5, 576, 150}, {16, 576, 16},  {2, 1, 1},
+                             {6, 31, 129},  {12, 1536, 72}, {26, 72, 800}};
 
 struct Operands {
   Operands(PackedFormat format, const Shape& shape, Random& random)

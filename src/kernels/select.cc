@@ -41,6 +41,7 @@ constexpr Inner with_int8_in_halves(Inner inner) {
 constexpr Inner with_avx2_rows(Inner inner) {
   inner.max_rows_bf16 = kAvx2RowsBf16;
   inner.max_rows_integers = kAvx2RowsIntegers;
+  inner.max_panels = kAvx2Panels;
   return inner;
 }
 
@@ -67,6 +68,7 @@ constexpr Inner kAvx512Bf16 = with_bf16(kAvx512Vnni);
 constexpr Inner with_tiles(Inner inner) {
   inner.max_rows_bf16 = kAmxRows;
   inner.max_rows_integers = kAmxRows;
+  inner.max_panels = kTilePanels;
   return inner;
 }
 

@@ -20,7 +20,10 @@ void Lane::begin_sharing() {
 bool Lane::take(int owner, int64_t count, PieceSize size, Range& piece) {
   const auto piece_at = [&](int64_t begin) {
     const int64_t left = count - begin;
-    return std::min(left, count_ == 1 || left > 2 * size.most ? size.most : size.least);
+    if (count_ == 1) return std::min(left, size.most);
+    // Less than half of what is left, in multiples of the least.
+    const int64_t part = (left - 1) / 2 / size.least * size.least;
+    return std::min(left, std::clamp(part, size.least, size.most));
   };
   if (count_ == 1) {
     piece = {piece.end, piece.end + piece_at(piece.end)};

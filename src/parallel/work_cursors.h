@@ -11,8 +11,8 @@
 
 namespace tidemill {
 
-// At most `most` items at a time while there are many; `least` towards the end of a share, so that
-// nobody waits long for the last of them. Who is alone takes `most`.
+// At most `most` items at a time while there are many; fewer towards the end of a share, `least` at
+// last, so that nobody waits long for the last of them. Who is alone takes `most`.
 struct PieceSize {
   int64_t most = 1;
   int64_t least = 1;

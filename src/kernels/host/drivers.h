@@ -127,6 +127,12 @@ constexpr int64_t max_rows_of(Numbers numbers) {
   return kTileRows;
 }
 
+template <const Inner& kInner>
+constexpr int64_t max_panels_of(Numbers numbers) {
+  const bool wide = numbers == Numbers::kBf16 || numbers == Numbers::kInt8;
+  return wide ? kInner.max_panels : kTilePanels;
+}
+
 // Each lane takes a contiguous range of panels, and helps others when it is done; a group of panels
 // is read from memory once and used by all rows while it is in the cache. A tile counts the runs of
 // its input: a row in two parts is two of them.
@@ -134,6 +140,7 @@ template <const Inner& kInner>
 void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& epilogue,
             Tensor out) {
   static_assert(kInner.max_rows_integers % 2 == 0, "both runs of a row are in one tile");
+  static_assert(kInner.max_panels % kTilePanels == 0, "whole groups");
   constexpr int64_t kGrain = 2;  // gate and up stay together
   const int64_t all_panels = num_panels(weight.n);
   const Range own = lane.share(all_panels, kGrain);
@@ -144,7 +151,8 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
   const int64_t run_bytes = in.stride * element_bytes(in.type);
   const int64_t max_runs = max_rows_of<kInner>(weight.format.numbers);
   constexpr int64_t kMaxRows = std::max(kInner.max_rows_bf16, kInner.max_rows_integers);
-  alignas(64) float sums[kMaxRows * kRowSums];
+  constexpr int64_t kGroupSums = kMaxRows * kRowSums;
+  alignas(64) float sums[kInner.max_panels / kTilePanels * kGroupSums];
   const auto multiply = [&](Range panels) {
     const unsigned char* group = weight.data + panels.begin * panel_stride;
     const unsigned char* next_group = weight.data + panels.end * panel_stride;
@@ -161,18 +169,24 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
           .num_panels = panels.size(),
           .num_steps = num_number_rows(weight.format, weight.k),
           .sums = sums,
+          .group_sums = kGroupSums,
           .format = weight.format,
           .num_inputs = padded_k(weight.format, weight.k)};
       product(tile);
-      finish_tile<kInner>(tile, parts, run / parts, panels.begin, epilogue, out);
+      ProductTile part = tile;
+      for (int64_t p = 0; p < panels.size(); p += kTilePanels, part.sums += kGroupSums) {
+        part.num_panels = std::min<int64_t>(kTilePanels, panels.size() - p);
+        finish_tile<kInner>(part, parts, run / parts, panels.begin + p, epilogue, out);
+      }
     }
   };
   if (runs > kTileRows) {
-    constexpr PieceSize kPieces{.most = kTilePanels, .least = kTilePanels / 2};
+    const PieceSize pieces{.most = max_panels_of<kInner>(weight.format.numbers),
+                           .least = kTilePanels / 2};
     const auto share = [&](int owner) {
       return Lane::share_of(owner, lane.count(), all_panels, kGrain);
     };
-    lane.share_out(share, kPieces, multiply);
+    lane.share_out(share, pieces, multiply);
   } else {
     // Memory is the limit: whoever reads another's panels starts a stream that ends at once.
     for (int64_t panel = own.begin; panel < own.end; panel += kTilePanels) {

@@ -184,7 +184,8 @@ void product_widened(const ProductTile& tile) {
       for (int64_t row = 0; row < tile.num_rows; --tiles) {
         const int64_t rows = (tile.num_rows - row + tiles - 1) / tiles;
         kWidened[rows - kLeastPartRows]({x[row], lines, asked, ask_stride, steps,
-                                         tile.sums + row * kRowSums + p * 16, first == 0});
+                                         tile.sums + row * kRowSums + sums_of_panel(tile, p),
+                                         first == 0});
         row += rows;
         asked += steps * ask_stride;
       }
@@ -222,7 +223,7 @@ void product_f32(const ProductTile& whole) {
 
 void product_bf16(const ProductTile& tile) {
   if (tile.num_rows > kBf16StreamingRows) return product_widened(tile);
-  run_tiles(tile, kBf16);
+  by_groups(tile, [](const ProductTile& group) { run_tiles(group, kBf16); });
 }
 
 }  // namespace tidemill::avx2

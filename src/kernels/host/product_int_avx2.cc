@@ -147,7 +147,7 @@ template <Offsets kOffsets, int kRows>
 void tile_of_words(const WordTile& given) {
   ProductTile tile = copy_of(given.product);
   tile.in += given.first_row * tile.in_stride;
-  const int64_t first_sum = given.first_row * kRowSums + given.panel * 16;
+  const int64_t first_sum = given.first_row * kRowSums + sums_of_panel(tile, given.panel);
   float* out = tile.sums + first_sum;
   int32_t* unfinished = given.unfinished + first_sum;
   const unsigned char* panel = tile.panels + given.panel * tile.panel_stride;
@@ -205,7 +205,7 @@ void product_of_words(const ProductTile& tile) {
       tile_of_words<kOffsets, kLeastRows>, tile_of_words<kOffsets, 4>, tile_of_words<kOffsets, 5>,
       tile_of_words<kOffsets, kWordRows>};
   alignas(64) int16_t x[kAvx2RowsIntegers][kSliceInputs];
-  alignas(64) int32_t unfinished[kAvx2RowsIntegers * kRowSums];
+  alignas(64) int32_t unfinished[kAvx2RowsIntegers * kAvx2Panels * 16];
   Place place(tile);
   for (int64_t line = 0; line < tile.num_steps; line += kSliceLines) {
     const int64_t left = tile.num_steps - line;
@@ -242,7 +242,9 @@ void product_of_words(const ProductTile& tile) {
 }  // namespace
 
 void product_int8(const ProductTile& tile) {
-  if (tile.num_rows <= kMaddubsStreamingRows) return maddubs_product<Vector, Int8Planes>(tile);
+  if (tile.num_rows <= kMaddubsStreamingRows) {
+    return by_groups(tile, maddubs_product<Vector, Int8Planes>);
+  }
   switch (tile.format.offsets) {
     case Offsets::kNone:
       return product_of_words<Offsets::kNone>(tile);

@@ -27,6 +27,7 @@ inline ProductTile copy_of(const ProductTile& tile) {
           .num_panels = tile.num_panels,
           .num_steps = tile.num_steps,
           .sums = tile.sums,
+          .group_sums = tile.group_sums,
           .format = tile.format,
           .num_inputs = tile.num_inputs};
 }
@@ -66,6 +67,25 @@ inline void fetch_panels(const unsigned char* ahead, int64_t panel_stride, int64
   for (int p = 0; p < kPanelsAhead; ++p) {
     _mm_prefetch(reinterpret_cast<const char*>(ahead + p * panel_stride + step * 64), _MM_HINT_T1);
   }
+}
+
+// Of more than kTilePanels panels, so many at a time.
+template <typename Product>
+void by_groups(ProductTile whole, const Product& product) {
+  while (whole.num_panels > kTilePanels) {
+    ProductTile group = copy_of(whole);
+    group.num_panels = kTilePanels;
+    product(group);
+    whole.num_panels -= kTilePanels;
+    whole.panels += kTilePanels * whole.panel_stride;
+    whole.sums += whole.group_sums;
+  }
+  product(whole);
+}
+
+// Where a row's sums of panel p begin.
+inline int64_t sums_of_panel(const ProductTile& tile, int64_t p) {
+  return p / kTilePanels * tile.group_sums + p % kTilePanels * 16;
 }
 
 // tiles[rows - 1][w] computes 2^w panels; null where registers do not suffice. The widest first:
