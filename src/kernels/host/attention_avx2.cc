@@ -196,7 +196,9 @@ struct Bf16Ops : F32Tile {
         TIDEMILL_UNROLL
         for (int r = 0; r < kRows; ++r) half[r][0] = half[r][1] = _mm256_setzero_ps();
       }
-      add_runs(x, pairs, run + first * pairs * 64, pairs * 64, ahead, sums);
+      const int64_t line = first * pairs;
+      add_runs(x, pairs, run + line * 64, pairs * 64,
+               {run + ahead + line * asked_bytes<kRows>(task), asked_bytes<kRows>(task)}, sums);
       const __m256 scale = _mm256_set1_ps(task.scale);
       TIDEMILL_UNROLL
       for (int half = 0; half < kHalves; ++half) {
@@ -225,11 +227,12 @@ struct Bf16Ops : F32Tile {
     }
     const int64_t padded_dim = padded_head_dim(task.head_dim);
     constexpr int kColumns = kRows == 1 ? 1 : kRunsAtOnce<kRows>;  // one waits for memory alone
+    Asked asked = {run + ahead, asked_bytes<kRows>(task)};
     int64_t d = 0;
     for (; d + 16 * kColumns <= padded_dim; d += 16 * kColumns) {
-      add_columns<kRows, kColumns>(x, run, ahead, query, d, tile);
+      add_columns<kRows, kColumns>(x, run, asked, query, d, tile);
     }
-    if (kColumns > 1 && d < padded_dim) add_columns<kRows, 1>(x, run, ahead, query, d, tile);
+    if (kColumns > 1 && d < padded_dim) add_columns<kRows, 1>(x, run, asked, query, d, tile);
   }
 
   static void add_tile_values(const AttentionTask& task, const unsigned char* run, int64_t ahead,
@@ -261,23 +264,32 @@ struct Bf16Ops : F32Tile {
   template <int kRows>
   static constexpr int kRunsAtOnce = kRows < 4 ? 2 : 1;
 
-  // sums[i][r] += x[r] times the lines of run i, pair by pair. What is behind the block is asked
-  // for line by line in the order of memory, in whatever order this one's lines are met: else an
-  // EPYC (Zen 3) brings less.
+  // What is behind a block: a wish for each of its lines, in the order of memory, in whatever order
+  // its lines are met: else an EPYC (Zen 3) brings less.
+  struct Asked {
+    const unsigned char* at;
+    int64_t bytes;  // from wish to wish
+  };
+  // One query reads keys as fast as they come, and a large head's second half comes by itself: with
+  // wishes for the first half alone, an EPYC (Zen 3) brings a tenth more.
+  template <int kRows>
+  static int64_t asked_bytes(const AttentionTask& task) {
+    return kRows == 1 && task.head_dim >= 128 ? 32 : 64;
+  }
+
+  // sums[i][r] += x[r] times the lines of run i, pair by pair.
   template <int kRows, int kRuns>
   [[gnu::always_inline]] static inline void add_runs(const float* const (&x)[kRows], int64_t pairs,
                                                      const unsigned char* lines, int64_t to_next,
-                                                     int64_t ahead,
-                                                     __m256 (&sums)[kRuns][kRows][2]) {
+                                                     Asked asked, __m256 (&sums)[kRuns][kRows][2]) {
     const __m256i upper = _mm256_set1_epi32(static_cast<int>(kUpperHalf));
     const float* at[kRows];
     TIDEMILL_UNROLL
     for (int r = 0; r < kRows; ++r) at[r] = x[r];
-    const unsigned char* asked = lines + ahead;
     for (int64_t pair = 0; pair < pairs; ++pair, lines += 64) {
       TIDEMILL_UNROLL
-      for (int run = 0; run < kRuns; ++run, asked += 64) {
-        prefetch(asked);
+      for (int run = 0; run < kRuns; ++run, asked.at += asked.bytes) {
+        prefetch(asked.at);
         add_pairs_of_line<kRows>(lines + run * to_next, at, upper, sums[run]);
       }
       TIDEMILL_UNROLL
@@ -287,7 +299,7 @@ struct Bf16Ops : F32Tile {
 
   // Of kColumns times 16 dims from `d` on.
   template <int kRows, int kColumns>
-  static void add_columns(const float* const (&x)[kRows], const unsigned char* run, int64_t ahead,
+  static void add_columns(const float* const (&x)[kRows], const unsigned char* run, Asked asked,
                           int64_t query, int64_t d, QueryTile& tile) {
     __m256 sums[kColumns][kRows][2];
     TIDEMILL_UNROLL
@@ -298,8 +310,9 @@ struct Bf16Ops : F32Tile {
         sums[column][r][1] = scaled_values(tile, query + r, d + column * 16 + 8);
       }
     }
-    add_runs(x, kTokensPerBlock / 2, run + d * kTokensPerBlock * 2, kTokensPerBlock * 32, ahead,
-             sums);
+    const int64_t line = d * kTokensPerBlock * 2 / 64;
+    asked.at += line * asked.bytes;
+    add_runs(x, kTokensPerBlock / 2, run + line * 64, kTokensPerBlock * 32, asked, sums);
     TIDEMILL_UNROLL
     for (int column = 0; column < kColumns; ++column) {
       TIDEMILL_UNROLL
