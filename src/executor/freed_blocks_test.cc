@@ -65,8 +65,9 @@ class PoisonedModel {
     for (int64_t l = 0; l < model_.architecture().num_layers; ++l) {
       const KvLayer layer = cache_.layer(l);
       // All ones are a NaN in every floating type that a cache may have.
-      std::memset(layer.data + static_cast<size_t>(block) * layer.block_stride, 0xff,
-                  layer.block_stride);
+      for (int64_t head = 0; head < model_.architecture().num_kv_heads; ++head) {
+        std::memset(kv_block(layer, block, head), 0xff, layer.block_stride);
+      }
     }
   }
 

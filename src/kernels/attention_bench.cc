@@ -79,13 +79,13 @@ class Step {
         block_ids_.push_back(ids[static_cast<size_t>(b < shared ? b : b + s * (table - shared))]);
       }
     }
+    const auto layer_bytes =
+        static_cast<int64_t>(kv_layer_bytes(c.type, c.num_kv_heads, c.head_dim, layer_blocks));
     auto* data = static_cast<unsigned char*>(bench().arena.data());
-    fill(c, data, std::min(kArenaBytes, 64 * layer_blocks * block_bytes), random);
-    const int64_t layers = std::clamp<int64_t>(kArenaBytes / (layer_blocks * block_bytes), 1, 64);
+    fill(c, data, std::min(kArenaBytes, 64 * layer_bytes), random);
+    const int64_t layers = std::clamp<int64_t>(kArenaBytes / layer_bytes, 1, 64);
     for (int64_t i = 0; i < layers; ++i) {
-      layers_.push_back({.data = data + i * layer_blocks * block_bytes,
-                         .block_stride = static_cast<size_t>(block_bytes),
-                         .type = c.type});
+      layers_.push_back(kv_layer(data + i * layer_bytes, c.type, c.num_kv_heads, c.head_dim));
     }
     bytes_ = static_cast<double>(layers * layer_blocks * block_bytes);
     operations_ = 4.0 * static_cast<double>(layers * pairs_ * c.num_heads * c.head_dim);

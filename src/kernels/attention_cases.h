@@ -57,13 +57,12 @@ inline float scale_of(float largest) {
 class Cache {
  public:
   Cache(DType type, const AttentionShape& shape, int64_t num_blocks, float content)
-      : memory_(
-            DType::kF32, num_blocks,
-            static_cast<int64_t>(kv_block_bytes(type, shape.num_kv_heads, shape.head_dim)) / 4) {
+      : memory_(DType::kF32, 1,
+                static_cast<int64_t>(
+                    kv_layer_bytes(type, shape.num_kv_heads, shape.head_dim, num_blocks)) /
+                    4) {
     memory_.fill(content);
-    layer_ = {.data = static_cast<unsigned char*>(memory_.view().data),
-              .block_stride = static_cast<size_t>(memory_.view().stride) * 4,
-              .type = type};
+    layer_ = kv_layer(memory_.view().data, type, shape.num_kv_heads, shape.head_dim);
   }
   const KvLayer& layer() const { return layer_; }
 

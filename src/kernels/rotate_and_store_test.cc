@@ -88,11 +88,15 @@ int64_t v_index(DType type, int64_t t, int64_t d) {
   return ((d / 16 * 16 + t / 2) * 16 + d % 16) * 2 + t % 2;
 }
 
-float stored(const KvLayer& layer, int64_t position, int64_t run_offset, int64_t index) {
+// Keys and values of a head (`head_bytes`), which stand beside those of seven more blocks.
+const unsigned char* head_at(const KvLayer& layer, int64_t position, int64_t head,
+                             int64_t head_bytes) {
   const int64_t block = 1 - position / kTokensPerBlock;  // the table above: 1, 0
-  const unsigned char* run =
-      layer.data + static_cast<size_t>(block) * layer.block_stride + run_offset;
-  if (layer.type == DType::kF32) return reinterpret_cast<const float*>(run)[index];
+  return layer.data + (head * 8 + block) * head_bytes;
+}
+
+float stored(DType type, const unsigned char* run, int64_t index) {
+  if (type == DType::kF32) return reinterpret_cast<const float*>(run)[index];
   return to_float(Bf16{reinterpret_cast<const uint16_t*>(run)[index]});
 }
 
@@ -116,9 +120,10 @@ TEST_P(RotateAndStore, NormalisesRotatesHalvesAndStoresByTheLayout) {
           ASSERT_NEAR(q.at(row, head * dim + d), expected, unit * 2.0);
         }
         for (int64_t head = 0; head < 2; ++head) {
-          ASSERT_NEAR(stored(cache.layer(), row, head * head_bytes, k_index(type, dim, t, d)),
+          const unsigned char* keys = head_at(cache.layer(), row, head, head_bytes);
+          ASSERT_NEAR(stored(type, keys, k_index(type, dim, t, d)),
                       normed_key(row, 3 + head, dim, d), unit * 4.0);
-          ASSERT_EQ(stored(cache.layer(), row, head * head_bytes + k_bytes, v_index(type, t, d)),
+          ASSERT_EQ(stored(type, keys + k_bytes, v_index(type, t, d)),
                     rounded(type, qkv_.at(row, (5 + head) * dim + d)));
         }
       }
@@ -140,17 +145,13 @@ TEST_P(StoreIntegers, RoundsTokensToIntegersByTheirLargestNumber) {
     call(shape, q, cache.layer());
     const auto k_bytes = static_cast<int64_t>(k_run_bytes(DType::kInt8, dim));
     const int64_t head_bytes = k_bytes + static_cast<int64_t>(v_run_bytes(DType::kInt8, dim));
-    const auto run_of = [&](int64_t row, int64_t offset) {
-      const int64_t block = 1 - row / kTokensPerBlock;
-      return cache.layer().data + static_cast<size_t>(block) * cache.layer().block_stride + offset;
-    };
     const auto scale_at = [&](const unsigned char* scales, int64_t t) {
       return static_cast<double>(to_float(Bf16{reinterpret_cast<const uint16_t*>(scales)[t]}));
     };
     for (int64_t row = 0; row < kRows; ++row) {
       const int64_t t = row % kTokensPerBlock;
       for (int64_t head = 0; head < 2; ++head) {
-        const unsigned char* keys = run_of(row, head * head_bytes);
+        const unsigned char* keys = head_at(cache.layer(), row, head, head_bytes);
         const unsigned char* values = keys + k_bytes;
         const double k_scale = scale_at(keys + k_scales_offset(dim), t);
         const double v_scale = scale_at(values + v_scales_offset(dim), t);
@@ -170,7 +171,7 @@ TEST_P(StoreIntegers, RoundsTokensToIntegersByTheirLargestNumber) {
       }
     }
     // Behind the last token, in the block that the step began: nothing.
-    const unsigned char* keys = run_of(kRows, 0);
+    const unsigned char* keys = head_at(cache.layer(), kRows, 0, head_bytes);
     for (int64_t t = kRows % kTokensPerBlock; t < kTokensPerBlock; ++t) {
       ASSERT_EQ(scale_at(keys + k_scales_offset(dim), t), 0.0);
       ASSERT_EQ(scale_at(keys + k_bytes + v_scales_offset(dim), t), 0.0);

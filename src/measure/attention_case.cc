@@ -34,8 +34,8 @@ DType out_type(const Model& model) {
 
 int64_t AttentionCase::layer_bytes(const Model& model, int64_t sequences, int64_t context) {
   const Architecture& a = model.architecture();
-  return sequences * blocks_of(context) *
-         (kv_bytes_per_block(a, model.compute_types().cache()) / a.num_layers);
+  return static_cast<int64_t>(kv_layer_bytes(model.compute_types().cache(), a.num_kv_heads,
+                                             a.head_dim, sequences * blocks_of(context)));
 }
 
 AttentionCase::AttentionCase(const Kernels& kernels, const Model& model, int64_t sequences,
@@ -63,13 +63,15 @@ AttentionCase::AttentionCase(const Kernels& kernels, const Model& model, int64_t
   CHECK(count > 0, "{} bytes of keys and values in {}", bytes, arena.bytes());
   std::memset(arena.data(), kSmallNumber, static_cast<size_t>(count * bytes));
   for (int64_t i = 0; i < count; ++i) {
-    layers_.push_back({.data = static_cast<unsigned char*>(arena.data()) + i * bytes,
-                       .block_stride = static_cast<size_t>(bytes / (sequences * table)),
-                       .type = model.compute_types().cache()});
+    layers_.push_back(kv_layer(static_cast<unsigned char*>(arena.data()) + i * bytes,
+                               model.compute_types().cache(), shape_.num_kv_heads,
+                               shape_.head_dim));
   }
   const int64_t seen = shape_.window == 0 ? context : std::min(context, shape_.window);
-  bytes_ = static_cast<double>(bytes) * static_cast<double>(seen) /
-           static_cast<double>(table * kTokensPerBlock);
+  const size_t block_bytes =
+      kv_block_bytes(model.compute_types().cache(), shape_.num_kv_heads, shape_.head_dim);
+  bytes_ = static_cast<double>(block_bytes) / kTokensPerBlock * static_cast<double>(sequences) *
+           static_cast<double>(seen);
   operations_ = 4.0 * model.compute_types().attention_parts() *
                 static_cast<double>(sequences * seen * shape_.num_heads * shape_.head_dim);
   memory_ =

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cmath>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "kernels/select.h"
@@ -354,7 +355,8 @@ TEST(KvCache, BlocksAheadOfTheUsedOnesAreTouchedPieceByPiece) {
   EXPECT_LE(touched.bytes(), 100 * block_bytes + (size_t{8} << 20));
   touched = {};
   while (cache.touch_ahead(kNumBlocks - 10)) continue;
-  EXPECT_EQ(touched.bytes(), 10 * block_bytes) << "the last ones, and nothing behind them";
+  EXPECT_EQ(touched.bytes(), 16 * block_bytes)
+      << "the last ones with those that stand together, and nothing behind them";
   EXPECT_FALSE(cache.touch_ahead(kNumBlocks));
 }
 
@@ -364,10 +366,32 @@ TEST(KvCache, LayersShareNoByte) {
   const KvCache cache(kernels, architecture, DType::kBf16, 5);
   const KvLayer first = cache.layer(0);
   const KvLayer second = cache.layer(1);
-  EXPECT_EQ(second.data - first.data, static_cast<ptrdiff_t>(5 * first.block_stride));
-  EXPECT_EQ(static_cast<int64_t>(2 * first.block_stride),
-            kv_bytes_per_block(architecture, DType::kBf16));
+  EXPECT_EQ(second.data - first.data, static_cast<ptrdiff_t>(first.group_stride));
+  EXPECT_EQ(static_cast<int64_t>(2 * first.group_stride),
+            kBlocksTogether * kv_bytes_per_block(architecture, DType::kBf16));
   EXPECT_EQ(first.type, DType::kBf16);
+}
+
+TEST(KvCache, EachHeadOfEachBlockHasBytesOfItsOwn) {
+  Architecture architecture = small();
+  architecture.num_kv_heads = 3;
+  const KvCache cache(select_kernels("reference"), architecture, DType::kBf16, 20);
+  const KvLayer layer = cache.layer(0);
+  std::set<ptrdiff_t> begins;
+  for (int64_t block = 0; block < 20; ++block) {
+    for (int64_t head = 0; head < 3; ++head) {
+      begins.insert(kv_block(layer, block, head) - layer.data);
+      EXPECT_EQ((kv_block(layer, block, head) - layer.data) % layer.block_stride, 0u);
+    }
+  }
+  EXPECT_EQ(begins.size(), 20u * 3u);
+  EXPECT_EQ(*begins.begin(), 0);
+  EXPECT_LE(*begins.rbegin() + static_cast<ptrdiff_t>(layer.block_stride),
+            static_cast<ptrdiff_t>(3 * layer.group_stride));
+  EXPECT_EQ(kv_block(layer, 7, 1) - kv_block(layer, 6, 1),
+            static_cast<ptrdiff_t>(layer.block_stride))
+      << "a sequence's neighbours are one stream";
+  EXPECT_LE(kv_block(layer, 19, 2) + layer.block_stride, cache.layer(1).data);
 }
 
 TEST(Decoder, TheWorkspaceGrowsWithTheStep) {

@@ -1,7 +1,7 @@
 #include "model/kv_cache.h"
 
 #include <algorithm>
-#include <numeric>
+#include <bit>
 
 #include "base/check.h"
 
@@ -19,30 +19,29 @@ namespace {
 constexpr int64_t kHugePageBytes = int64_t{2} << 20;
 constexpr int64_t kSmallPageBytes = 4096;
 
-// From layer to layer, so that they begin at as many places of a huge page as there are layers.
+// From layer to layer, so that they begin at as many places of a huge page as there are layers: of
+// a power of two of places an odd number of steps meets them all.
 int64_t stride_of(int64_t layer_bytes, int64_t num_layers) {
   if (layer_bytes < kHugePageBytes) return layer_bytes;
-  const int64_t apart =
-      std::max(kSmallPageBytes, kHugePageBytes / num_layers / kSmallPageBytes * kSmallPageBytes);
-  const int64_t places = kHugePageBytes / apart;
-  const int64_t pages = layer_bytes / kHugePageBytes;
-  int64_t steps = (layer_bytes % kHugePageBytes + apart - 1) / apart;
-  while (std::gcd(steps, places) != 1) ++steps;
-  return pages * kHugePageBytes + steps * apart;
+  const auto places = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(num_layers)));
+  const int64_t apart = std::max(kSmallPageBytes, kHugePageBytes / places);
+  const int64_t steps = (layer_bytes + apart - 1) / apart;
+  return (steps | 1) * apart;
 }
 
 }  // namespace
 
-// Layer by layer, then block by block: the blocks of one layer, which one attention call reads,
-// stand together.
+// Layer by layer: the blocks of one layer, which one attention call reads, stand together.
 KvCache::KvCache(const Kernels& kernels, const Architecture& architecture, DType type,
                  int64_t num_blocks)
     : kernels_(kernels),
       type_(type),
       num_layers_(architecture.num_layers),
+      num_kv_heads_(architecture.num_kv_heads),
+      head_dim_(architecture.head_dim),
       num_blocks_(num_blocks),
-      block_bytes_(kv_bytes_per_block(architecture, type) / num_layers_) {
-  layer_bytes_ = block_bytes_ * num_blocks;
+      layer_bytes_(
+          static_cast<int64_t>(kv_layer_bytes(type, num_kv_heads_, head_dim_, num_blocks))) {
   layer_stride_ = stride_of(layer_bytes_, num_layers_);
   const int64_t bytes = (num_layers_ - 1) * layer_stride_ + layer_bytes_;
   memory_ = kernels.allocate(static_cast<size_t>(bytes));
@@ -52,24 +51,27 @@ KvLayer KvCache::layer(int64_t index) const {
   const int64_t offset = index * layer_stride_;
   CHECK(index >= 0 && offset + layer_bytes_ <= static_cast<int64_t>(memory_.bytes()),
         "layer {} of a KV cache of {} bytes, {} per layer", index, memory_.bytes(), layer_bytes_);
-  return {.data = static_cast<unsigned char*>(memory_.data()) + offset,
-          .block_stride = static_cast<size_t>(block_bytes_),
-          .type = type_};
+  return kv_layer(static_cast<unsigned char*>(memory_.data()) + offset, type_, num_kv_heads_,
+                  head_dim_);
 }
 
+// What stands together is touched together: the groups of the first blocks, layer by layer.
 bool KvCache::touch_ahead(int64_t used) {
-  if (used > touched_blocks_) {
-    touched_blocks_ = used;
+  const auto group_bytes = static_cast<int64_t>(layer(0).group_stride);
+  const int64_t num_groups = layer_bytes_ / group_bytes;
+  const int64_t used_groups = used / kBlocksTogether;
+  if (used_groups > touched_groups_) {
+    touched_groups_ = used_groups;
     touched_layers_ = 0;
   }
-  const int64_t end = std::min(num_blocks_, used + kBytesAhead / (num_layers_ * block_bytes_) + 1);
-  if (touched_blocks_ >= end) return false;
+  const int64_t ahead = kBytesAhead / (num_layers_ * group_bytes) + 1;
+  if (touched_groups_ >= std::min(num_groups, used_groups + ahead)) return false;
   const int64_t count =
-      std::min(num_blocks_ - touched_blocks_, std::max<int64_t>(1, kHugePageBytes / block_bytes_));
-  unsigned char* const blocks = layer(touched_layers_).data + touched_blocks_ * block_bytes_;
-  kernels_.touch(blocks, static_cast<size_t>(count * block_bytes_));
+      std::min(num_groups - touched_groups_, std::max<int64_t>(1, kHugePageBytes / group_bytes));
+  unsigned char* const groups = layer(touched_layers_).data + touched_groups_ * group_bytes;
+  kernels_.touch(groups, static_cast<size_t>(count * group_bytes));
   if (++touched_layers_ == num_layers_) {
-    touched_blocks_ += count;
+    touched_groups_ += count;
     touched_layers_ = 0;
   }
   return true;

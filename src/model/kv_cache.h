@@ -18,7 +18,8 @@ class KvCache {
 
   KvLayer layer(int64_t index) const;
   // Has the system give memory to blocks behind the first `used` ones, so that no step waits for
-  // its zeros: about one huge page at a call, which takes up to some ms. False: kBytesAhead have
+  // its zeros: about one huge page at a call (and no less than the blocks that stand together),
+  // which takes up to some ms. False: kBytesAhead have
   // theirs. Not while a step runs.
   bool touch_ahead(int64_t used);
   int64_t num_blocks() const { return num_blocks_; }
@@ -31,12 +32,13 @@ class KvCache {
   Buffer memory_;
   DType type_;
   int64_t num_layers_;
+  int64_t num_kv_heads_;
+  int64_t head_dim_;
   int64_t num_blocks_;
   int64_t layer_bytes_;
-  int64_t layer_stride_;  // from layer to layer, bytes
-  int64_t block_bytes_;
-  int64_t touched_blocks_ = 0;  // the first ones, in every layer
-  int64_t touched_layers_ = 0;  // the first ones, of the blocks that come next
+  int64_t layer_stride_;        // from layer to layer, bytes
+  int64_t touched_groups_ = 0;  // of kBlocksTogether blocks, the first ones, in every layer
+  int64_t touched_layers_ = 0;  // the first ones, of the groups that come next
 };
 
 }  // namespace tidemill

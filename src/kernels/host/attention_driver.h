@@ -44,6 +44,7 @@ class AttentionUnit {
     task_.keys = keys_of(unit);
     task_.values = task_.keys + k_run_bytes(call.cache.type, shape.head_dim);
     task_.block_stride = static_cast<int64_t>(call.cache.block_stride);
+    task_.group_stride = static_cast<int64_t>(call.cache.group_stride);
     task_.head_dim = shape.head_dim;
     task_.scale = shape.scale;
     const int64_t head_bytes = shape.head_dim * element_bytes(call.q.type);
@@ -114,10 +115,7 @@ class AttentionUnit {
   }
   // Of block 0 of the layer.
   const unsigned char* keys_of(int64_t unit) const {
-    const int64_t head_dim = call_.shape.head_dim;
-    const size_t head_bytes =
-        k_run_bytes(call_.cache.type, head_dim) + v_run_bytes(call_.cache.type, head_dim);
-    return call_.cache.data + kv_head_of(unit) * static_cast<int64_t>(head_bytes);
+    return kv_block(call_.cache, 0, kv_head_of(unit));
   }
 
   int64_t row_at(int64_t index) const { return call_.plan.rows[stack_.begin + index]; }
@@ -157,7 +155,8 @@ class AttentionUnit {
     const int64_t group_end = std::min(end, (begin / kGroupBlocks + 1) * kGroupBlocks);
     GroupKeys group{};
     for (int64_t block = begin; block < group_end; ++block) {
-      group.of_block[group.count++] = keys + ids[block] * task_.block_stride;
+      group.of_block[group.count++] =
+          keys + (kv_block(call_.cache, ids[block], 0) - call_.cache.data);
     }
     return group;
   }

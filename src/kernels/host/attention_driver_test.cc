@@ -122,17 +122,18 @@ TEST(AttentionDriver, NoRowsAreNoTasks) {
 }
 
 TEST(AttentionLoop, KeysAheadGoOnBehindATask) {
-  const int32_t ids[] = {4, 2, 7};
-  unsigned char memory[8 * 64];  // of blocks, their keys and values
-  AttentionTask task{.block_ids = ids, .begin = 0, .end = 3, .block_stride = 64};
+  const int32_t ids[] = {4, 2, 9};
+  unsigned char memory[1024 + 2 * 64];  // of blocks, their keys and values
+  AttentionTask task{
+      .block_ids = ids, .begin = 0, .end = 3, .block_stride = 64, .group_stride = 1024};
   task.keys = memory;
   task.values = memory + 32;
   task.next = {.of_block = {memory + 1, memory + 2}, .count = 2};
-  EXPECT_EQ(keys_ahead(task, 2), memory + 7 * 64);
+  EXPECT_EQ(keys_ahead(task, 2), memory + 1024 + 64);
   EXPECT_EQ(keys_ahead(task, 3), memory + 1);
   EXPECT_EQ(keys_ahead(task, 4), memory + 2);
   EXPECT_EQ(keys_ahead(task, 5), nullptr);
-  EXPECT_EQ(block_at(task, 2).ahead, (memory + 1) - (memory + 7 * 64));
+  EXPECT_EQ(block_at(task, 2).ahead, (memory + 1) - (memory + 1024 + 64));
   EXPECT_EQ(block_at(task, 1, 2).ahead, (memory + 1) - (memory + 2 * 64));
   EXPECT_EQ(block_at(task, 2, 4).ahead, 0);
 }

@@ -61,7 +61,8 @@ struct AttentionTask {
                               // asked for ahead. Values follow keys as they do here
   const unsigned char* keys;  // of this kv head in block 0 of the layer
   const unsigned char* values;
-  int64_t block_stride;  // bytes
+  int64_t block_stride;  // KvLayer's
+  int64_t group_stride;
   int64_t head_dim;
   float scale;
 };

@@ -127,44 +127,49 @@ bool must_clear_behind(const TokenRows& rows, int64_t row) {
   return !same_sequence(row + 1) && same_sequence(row - position % kTokensPerBlock);
 }
 
+// The place of a row's token in its block.
+struct Slot {
+  Slot(const TokenRows& rows, int64_t row)
+      : block(rows.block_ids[rows.table_begins[row] + rows.positions[row] / kTokensPerBlock]),
+        index(rows.positions[row] % kTokensPerBlock) {}
+
+  int32_t block;
+  int64_t index;
+};
+
+unsigned char* run_of(Side side, const KvLayer& cache, int64_t block, int64_t kv_head,
+                      int64_t head_dim) {
+  unsigned char* keys = kv_block(cache, block, kv_head);
+  return side == Side::kKey ? keys : keys + k_run_bytes(cache.type, head_dim);
+}
+
 // write(run, slot) writes the row's own numbers.
 template <typename Write>
-void store_token(const Write& write, Side side, int64_t run_offset, const AttentionShape& shape,
-                 const TokenRows& rows, int64_t row, KvLayer cache) {
-  const int64_t position = rows.positions[row];
-  const int32_t block = rows.block_ids[rows.table_begins[row] + position / kTokensPerBlock];
-  unsigned char* run = cache.data + static_cast<size_t>(block) * cache.block_stride + run_offset;
-  const int64_t slot = position % kTokensPerBlock;
-  write(run, slot);
+void store_token(const Write& write, Side side, const AttentionShape& shape, const TokenRows& rows,
+                 int64_t row, int64_t kv_head, const KvLayer& cache) {
+  const Slot slot(rows, row);
+  unsigned char* run = run_of(side, cache, slot.block, kv_head, shape.head_dim);
+  write(run, slot.index);
   if (!must_clear_behind(rows, row)) return;
-  for (int64_t t = slot + 1; t < kTokensPerBlock; ++t) {
+  for (int64_t t = slot.index + 1; t < kTokensPerBlock; ++t) {
     write_slot(run, cache.type, side, shape.head_dim, t, nullptr);
   }
 }
 
-int64_t head_bytes(DType type, int64_t head_dim) {
-  return static_cast<int64_t>(k_run_bytes(type, head_dim) + v_run_bytes(type, head_dim));
-}
-
-int64_t run_offset(Side side, const AttentionShape& shape, int64_t kv_head, DType type) {
-  const int64_t head = kv_head * head_bytes(type, shape.head_dim);
-  return side == Side::kKey ? head : head + static_cast<int64_t>(k_run_bytes(type, shape.head_dim));
-}
-
 void store(const float* values, Side side, const AttentionShape& shape, const TokenRows& rows,
-           int64_t row, int64_t kv_head, KvLayer cache) {
+           int64_t row, int64_t kv_head, const KvLayer& cache) {
   const auto write = [&](unsigned char* run, int64_t slot) {
     write_slot(run, cache.type, side, shape.head_dim, slot, values);
   };
-  store_token(write, side, run_offset(side, shape, kv_head, cache.type), shape, rows, row, cache);
+  store_token(write, side, shape, rows, row, kv_head, cache);
 }
 
 void store(const uint16_t* values, Side side, const AttentionShape& shape, const TokenRows& rows,
-           int64_t row, int64_t kv_head, KvLayer cache) {
+           int64_t row, int64_t kv_head, const KvLayer& cache) {
   const auto write = [&](unsigned char* run, int64_t slot) {
     write_rounded(reinterpret_cast<uint16_t*>(run), side, shape.head_dim, slot, values);
   };
-  store_token(write, side, run_offset(side, shape, kv_head, cache.type), shape, rows, row, cache);
+  store_token(write, side, shape, rows, row, kv_head, cache);
 }
 
 constexpr int64_t kLine = 64;           // bytes
@@ -190,15 +195,14 @@ bool has_neighbour(const TokenRows& rows, int64_t row) {
 void fetch_slot(const AttentionShape& shape, const TokenRows& rows, int64_t row, KvLayer cache) {
   if (row >= rows.count) return;
   const int64_t element = element_bytes(cache.type);
-  const int64_t position = rows.positions[row];
-  const int64_t slot = position % kTokensPerBlock;
-  const int32_t block = rows.block_ids[rows.table_begins[row] + position / kTokensPerBlock];
-  const unsigned char* data = cache.data + static_cast<size_t>(block) * cache.block_stride;
+  const Slot slot(rows, row);
   const int64_t key_lines = (shape.head_dim * element + 3) / 4;  // one for each word of 4 bytes
-  const int64_t key = slot / kTokensPerHalf * key_lines * kLine;
-  const int64_t value = slot * element / 4 * kLine;
+  const int64_t key = slot.index / kTokensPerHalf * key_lines * kLine;
+  const int64_t value = slot.index * element / 4 * kLine;
   for (int64_t head = 0; head < shape.num_kv_heads; ++head) {
-    const auto run = [&](Side side) { return data + run_offset(side, shape, head, cache.type); };
+    const auto run = [&](Side side) {
+      return run_of(side, cache, slot.block, head, shape.head_dim);
+    };
     if (!has_neighbour(rows, row)) fetch_to_write(run(Side::kKey) + key, key_lines, kLine);
     fetch_to_write(run(Side::kValue) + value, (shape.head_dim + 15) / 16,
                    kTokensPerBlock * 16 * element);
