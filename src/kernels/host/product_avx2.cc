@@ -3,6 +3,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "kernels/host/bf16_lines_avx2.h"
 #include "kernels/host/inner.h"
 #include "kernels/host/product_tiles.h"
 #include "kernels/host/unroll.h"
@@ -93,7 +94,7 @@ void tile_bf16(const ProductTile& tile) {
 
 // Of several rows a part of K at a time becomes floats before the products, and a line of weights
 // is widened for six of them at once.
-constexpr int64_t kPartInputs = 192;
+constexpr int64_t kPartInputs = kLineRowFloats;
 constexpr int64_t kPartSteps = kPartInputs / 2;
 constexpr int kPartRows = 6;
 
@@ -120,26 +121,16 @@ void tile_widened(const PartOfK& part) {
   }
   const float* x = part.x;
   const unsigned char* asked = part.asked;
-  const auto* halves = reinterpret_cast<const __m256i*>(part.lines);
-  for (int64_t step = 0; step < part.num_steps; ++step, x += 2, halves += 2) {
-    _mm_prefetch(reinterpret_cast<const char*>(asked), _MM_HINT_T0);
-    asked += part.ask_stride;
+  const unsigned char* lines = part.lines;
+  const unsigned char* const end = lines + part.num_steps / 2 * 128;
+  for (; lines != end; lines += 128, x += 4) {
     TIDEMILL_UNROLL
-    for (int odd = 0; odd < 2; ++odd) {
-      const __m256i low = _mm256_loadu_si256(halves);
-      const __m256i high = _mm256_loadu_si256(halves + 1);
-      const __m256 weights[2] = {
-          _mm256_castsi256_ps(odd == 0 ? _mm256_slli_epi32(low, 16) : _mm256_and_si256(low, upper)),
-          _mm256_castsi256_ps(odd == 0 ? _mm256_slli_epi32(high, 16)
-                                       : _mm256_and_si256(high, upper))};
-      TIDEMILL_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        const __m256 input = _mm256_broadcast_ss(x + r * kPartInputs + odd);
-        add_product256(sums[r][0], input, weights[0]);
-        add_product256(sums[r][1], input, weights[1]);
-      }
+    for (int i = 0; i < 2; ++i, asked += part.ask_stride) {
+      _mm_prefetch(reinterpret_cast<const char*>(asked), _MM_HINT_T0);
     }
+    add_lines<kRows, 2>(lines, x, upper, sums);
   }
+  if (part.num_steps % 2 != 0) add_lines<kRows, 1>(lines, x, upper, sums);
   TIDEMILL_UNROLL_16
   for (int i = 0; i < kRows * 2; ++i) {
     _mm256_storeu_ps(part.sums + i / 2 * kRowSums + i % 2 * 8, sums[i / 2][i % 2]);
