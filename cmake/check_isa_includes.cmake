@@ -30,7 +30,6 @@ set(own_headers
   kernels/host/attention_avx512_ops.h
   kernels/host/attention_inner.h
   kernels/host/attention_loop.h
-  kernels/host/bf16_lines_avx2.h
   kernels/host/bf16_pairs_avx2.h
   kernels/host/inner.h
   kernels/host/int8_cache/attention_loop.h

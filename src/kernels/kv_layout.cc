@@ -45,19 +45,18 @@ size_t kv_block_bytes(DType type, int64_t num_kv_heads, int64_t head_dim) {
 KvLayer kv_layer(void* data, DType type, int64_t num_kv_heads, int64_t head_dim) {
   return {.data = static_cast<unsigned char*>(data),
           .block_stride = kv_block_bytes(type, 1, head_dim),
-          .group_stride = kBlocksTogether * kv_block_bytes(type, num_kv_heads, head_dim),
+          .bundle_stride = kBundleBlocks * kv_block_bytes(type, num_kv_heads, head_dim),
           .type = type};
 }
 
 unsigned char* kv_block(const KvLayer& layer, int64_t block, int64_t kv_head) {
   const auto id = static_cast<size_t>(block);
-  return layer.data + id / kBlocksTogether * layer.group_stride +
-         (static_cast<size_t>(kv_head) * kBlocksTogether + id % kBlocksTogether) *
-             layer.block_stride;
+  return layer.data + id / kBundleBlocks * layer.bundle_stride +
+         (static_cast<size_t>(kv_head) * kBundleBlocks + id % kBundleBlocks) * layer.block_stride;
 }
 
 size_t kv_layer_bytes(DType type, int64_t num_kv_heads, int64_t head_dim, int64_t num_blocks) {
-  return static_cast<size_t>(padded(num_blocks, kBlocksTogether)) *
+  return static_cast<size_t>(padded(num_blocks, kBundleBlocks)) *
          kv_block_bytes(type, num_kv_heads, head_dim);
 }
 

@@ -1,8 +1,8 @@
-// How keys and values lie inside a block of the host family. The scheduler knows only that a block
+// How keys and values lie in blocks of the host family. The scheduler knows only that a block
 // holds kTokensPerBlock tokens.
 //
-// Eight neighbouring blocks of one layer stand together, kBlocksTogether: [kv head][block][K | V],
-// so that one head's keys and values of a sequence that was given neighbours are one stream.
+// Blocks 8 b .. 8 b + 7 of one layer are a bundle, [kv head][block][K | V], so that one head's keys
+// and values are one stream where a sequence was given neighbours.
 //   bf16  K: two halves of 16 tokens; each half is [head_dim / 2 pairs][16 tokens][2]
 //         V: [padded head_dim / 16][16 token pairs][16 dims][2 tokens]
 //   f32   K: two halves of 16 tokens; each half is [head_dim][16 tokens]
@@ -26,10 +26,10 @@ namespace tidemill {
 // of one bf16 head of size 128 fill 8 KiB: a block and a tile of queries stay in L1 together.
 inline constexpr int64_t kTokensPerBlock = 32;
 
-// Blocks whose parts of a head follow each other. A processor runs ahead of such a stream by
-// itself: decode attention of eight neighbours took 0.8 of the time on an EPYC (Zen 3). More of
-// them gain little more, and would be touched, and take memory, together.
-inline constexpr int64_t kBlocksTogether = 8;
+// Blocks of a bundle. A processor runs ahead of a stream by itself: decode attention of eight
+// neighbours took 0.8 of the time on an EPYC (Zen 3). More of them gain little, and would be
+// touched, and take memory, together.
+inline constexpr int64_t kBundleBlocks = 8;
 
 // Elements of the largest head: kernels keep one on their stack. Larger ones are refused when a
 // configuration is read (model/architecture.cc).
@@ -47,15 +47,15 @@ size_t kv_block_bytes(DType type, int64_t num_kv_heads, int64_t head_dim);
 // The keys and values of one layer in a pool of blocks.
 struct KvLayer {
   unsigned char* data = nullptr;
-  size_t block_stride = 0;  // from a block's part of a head to its neighbour's, bytes
-  size_t group_stride = 0;  // from kBlocksTogether blocks to the next so many
+  size_t block_stride = 0;   // from a block's part of a head to its neighbour's, bytes
+  size_t bundle_stride = 0;  // from bundle to bundle
   DType type = DType::kBf16;
 };
 
 KvLayer kv_layer(void* data, DType type, int64_t num_kv_heads, int64_t head_dim);
 // Where a block's K of a kv head begins; V follows.
 unsigned char* kv_block(const KvLayer& layer, int64_t block, int64_t kv_head);
-// Bytes of a layer: blocks that stand together are there together.
+// Bytes of a layer, whose last bundle is whole.
 size_t kv_layer_bytes(DType type, int64_t num_kv_heads, int64_t head_dim, int64_t num_blocks);
 
 }  // namespace tidemill

@@ -44,7 +44,7 @@ class RotateAndStore : public testing::TestWithParam<Case> {
     std::vector<int32_t> positions(kRows);
     std::iota(positions.begin(), positions.end(), 0);
     const std::vector<int32_t> table_begins(kRows, 0);
-    const std::vector<int32_t> block_ids = {1, 0};
+    const std::vector<int32_t> block_ids = {9, 0};
     const TokenRows rows{.count = kRows,
                          .positions = positions.data(),
                          .table_begins = table_begins.data(),
@@ -88,11 +88,12 @@ int64_t v_index(DType type, int64_t t, int64_t d) {
   return ((d / 16 * 16 + t / 2) * 16 + d % 16) * 2 + t % 2;
 }
 
-// Keys and values of a head (`head_bytes`), which stand beside those of seven more blocks.
+// Keys and values of one of two heads (`head_bytes`), which stand beside those of seven more
+// blocks.
 const unsigned char* head_at(const KvLayer& layer, int64_t position, int64_t head,
                              int64_t head_bytes) {
-  const int64_t block = 1 - position / kTokensPerBlock;  // the table above: 1, 0
-  return layer.data + (head * 8 + block) * head_bytes;
+  const bool is_first = position < kTokensPerBlock;  // the table above: 9, 0
+  return layer.data + (is_first ? 2 * 8 + head * 8 + 1 : head * 8) * head_bytes;
 }
 
 float stored(DType type, const unsigned char* run, int64_t index) {
@@ -106,7 +107,7 @@ TEST_P(RotateAndStore, NormalisesRotatesHalvesAndStoresByTheLayout) {
   for (const int64_t dim : {16, 24, 64}) {
     const AttentionShape shape = shape_of(dim, 3, 2);
     randomize(dim);
-    const Cache cache(type, shape, 2, kNan);
+    const Cache cache(type, shape, 10, kNan);
     OwnedTensor q(type, kRows, 3 * dim);
     q.fill(kNan);
     call(shape, q, cache.layer());
@@ -140,7 +141,7 @@ TEST_P(StoreIntegers, RoundsTokensToIntegersByTheirLargestNumber) {
     const AttentionShape shape = shape_of(dim, 3, 2);
     randomize(dim);
     for (int64_t d = 0; d < dim; ++d) qkv_.set(7, 5 * dim + d, 0.0f);  // a value of zeros
-    const Cache cache(DType::kInt8, shape, 2, kNan);
+    const Cache cache(DType::kInt8, shape, 10, kNan);
     OwnedTensor q(DType::kF32, kRows, 3 * dim);
     call(shape, q, cache.layer());
     const auto k_bytes = static_cast<int64_t>(k_run_bytes(DType::kInt8, dim));
@@ -185,11 +186,12 @@ TEST_P(StoreIntegers, WhatIsNotFiniteStaysInSight) {
   for (const float value : {kNan, std::numeric_limits<float>::infinity()}) {
     randomize(16);
     qkv_.set(7, 5 * 16 + 3, value);
-    const Cache cache(DType::kInt8, shape, 2, 0.0f);
+    const Cache cache(DType::kInt8, shape, 10, 0.0f);
     OwnedTensor q(DType::kF32, kRows, 3 * 16);
     call(shape, q, cache.layer());
-    const unsigned char* values =
-        cache.layer().data + cache.layer().block_stride + k_run_bytes(DType::kInt8, 16);
+    const auto k_bytes = static_cast<int64_t>(k_run_bytes(DType::kInt8, 16));
+    const int64_t head_bytes = k_bytes + static_cast<int64_t>(v_run_bytes(DType::kInt8, 16));
+    const unsigned char* values = head_at(cache.layer(), 7, 0, head_bytes) + k_bytes;
     const auto* scales = reinterpret_cast<const uint16_t*>(values + v_scales_offset(16));
     EXPECT_TRUE(std::isnan(to_float(Bf16{scales[7]})));
     EXPECT_FALSE(std::isnan(to_float(Bf16{scales[8]})));

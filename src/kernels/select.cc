@@ -38,7 +38,7 @@ constexpr Inner with_int8_in_halves(Inner inner) {
   return inner;
 }
 
-constexpr Inner with_avx2_rows(Inner inner) {
+constexpr Inner with_avx2_calls(Inner inner) {
   inner.max_rows_bf16 = kAvx2RowsBf16;
   inner.max_rows_integers = kAvx2RowsIntegers;
   inner.max_panels = kAvx2Panels;
@@ -58,13 +58,13 @@ constexpr Inner with_avx2_rows(Inner inner) {
         variant::multiply_bf16, variant::multiply_bytes                                        \
   }
 constexpr Inner kReference = TIDEMILL_INNER(reference, double);
-constexpr Inner kAvx2 = with_avx2_rows(with_int8_in_halves(TIDEMILL_INNER(avx2, float)));
+constexpr Inner kAvx2 = with_avx2_calls(with_int8_in_halves(TIDEMILL_INNER(avx2, float)));
 constexpr Inner kAvx512 = with_int8_in_halves(TIDEMILL_INNER(avx512, float));
 #undef TIDEMILL_INNER
 constexpr Inner kAvx512Vnni = with_vnni(kAvx512);
 constexpr Inner kAvx512Bf16 = with_bf16(kAvx512Vnni);
 
-// Calls of as many rows as tiles want.
+// Calls of as many rows and panels as tiles want.
 constexpr Inner with_tiles(Inner inner) {
   inner.max_rows_bf16 = kAmxRows;
   inner.max_rows_integers = kAmxRows;

@@ -366,9 +366,9 @@ TEST(KvCache, LayersShareNoByte) {
   const KvCache cache(kernels, architecture, DType::kBf16, 5);
   const KvLayer first = cache.layer(0);
   const KvLayer second = cache.layer(1);
-  EXPECT_EQ(second.data - first.data, static_cast<ptrdiff_t>(first.group_stride));
-  EXPECT_EQ(static_cast<int64_t>(2 * first.group_stride),
-            kBlocksTogether * kv_bytes_per_block(architecture, DType::kBf16));
+  EXPECT_EQ(second.data - first.data, static_cast<ptrdiff_t>(first.bundle_stride));
+  EXPECT_EQ(static_cast<int64_t>(2 * first.bundle_stride),
+            kBundleBlocks * kv_bytes_per_block(architecture, DType::kBf16));
   EXPECT_EQ(first.type, DType::kBf16);
 }
 
@@ -387,7 +387,7 @@ TEST(KvCache, EachHeadOfEachBlockHasBytesOfItsOwn) {
   EXPECT_EQ(begins.size(), 20u * 3u);
   EXPECT_EQ(*begins.begin(), 0);
   EXPECT_LE(*begins.rbegin() + static_cast<ptrdiff_t>(layer.block_stride),
-            static_cast<ptrdiff_t>(3 * layer.group_stride));
+            static_cast<ptrdiff_t>(3 * layer.bundle_stride));
   EXPECT_EQ(kv_block(layer, 7, 1) - kv_block(layer, 6, 1),
             static_cast<ptrdiff_t>(layer.block_stride))
       << "a sequence's neighbours are one stream";

@@ -55,23 +55,22 @@ KvLayer KvCache::layer(int64_t index) const {
                   head_dim_);
 }
 
-// What stands together is touched together: the groups of the first blocks, layer by layer.
 bool KvCache::touch_ahead(int64_t used) {
-  const auto group_bytes = static_cast<int64_t>(layer(0).group_stride);
-  const int64_t num_groups = layer_bytes_ / group_bytes;
-  const int64_t used_groups = used / kBlocksTogether;
-  if (used_groups > touched_groups_) {
-    touched_groups_ = used_groups;
+  const auto bundle_bytes = static_cast<int64_t>(layer(0).bundle_stride);
+  const int64_t num_bundles = layer_bytes_ / bundle_bytes;
+  if (used / kBundleBlocks > touched_bundles_) {  // of the last one a part may be used
+    touched_bundles_ = used / kBundleBlocks;
     touched_layers_ = 0;
   }
-  const int64_t ahead = kBytesAhead / (num_layers_ * group_bytes) + 1;
-  if (touched_groups_ >= std::min(num_groups, used_groups + ahead)) return false;
+  const int64_t used_bundles = (used + kBundleBlocks - 1) / kBundleBlocks;
+  const int64_t ahead = kBytesAhead / (num_layers_ * bundle_bytes) + 1;
+  if (touched_bundles_ >= std::min(num_bundles, used_bundles + ahead)) return false;
   const int64_t count =
-      std::min(num_groups - touched_groups_, std::max<int64_t>(1, kHugePageBytes / group_bytes));
-  unsigned char* const groups = layer(touched_layers_).data + touched_groups_ * group_bytes;
-  kernels_.touch(groups, static_cast<size_t>(count * group_bytes));
+      std::min(num_bundles - touched_bundles_, std::max<int64_t>(1, kHugePageBytes / bundle_bytes));
+  unsigned char* const bundles = layer(touched_layers_).data + touched_bundles_ * bundle_bytes;
+  kernels_.touch(bundles, static_cast<size_t>(count * bundle_bytes));
   if (++touched_layers_ == num_layers_) {
-    touched_groups_ += count;
+    touched_bundles_ += count;
     touched_layers_ = 0;
   }
   return true;

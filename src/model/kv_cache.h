@@ -17,10 +17,9 @@ class KvCache {
   KvCache(const Kernels& kernels, const Architecture& architecture, DType type, int64_t num_blocks);
 
   KvLayer layer(int64_t index) const;
-  // Has the system give memory to blocks behind the first `used` ones, so that no step waits for
-  // its zeros: about one huge page at a call (and no less than the blocks that stand together),
-  // which takes up to some ms. False: kBytesAhead have
-  // theirs. Not while a step runs.
+  // Has the system give memory to bundles behind those of the first `used` blocks, so that no step
+  // waits for its zeros: about one huge page at a call, or a bundle if that is more, which takes up
+  // to some ms. False: kBytesAhead have theirs. Not while a step runs.
   bool touch_ahead(int64_t used);
   int64_t num_blocks() const { return num_blocks_; }
   DType type() const { return type_; }
@@ -36,9 +35,9 @@ class KvCache {
   int64_t head_dim_;
   int64_t num_blocks_;
   int64_t layer_bytes_;
-  int64_t layer_stride_;        // from layer to layer, bytes
-  int64_t touched_groups_ = 0;  // of kBlocksTogether blocks, the first ones, in every layer
-  int64_t touched_layers_ = 0;  // the first ones, of the groups that come next
+  int64_t layer_stride_;         // from layer to layer, bytes
+  int64_t touched_bundles_ = 0;  // the first ones, in every layer
+  int64_t touched_layers_ = 0;   // the first ones, of the bundles that come next
 };
 
 }  // namespace tidemill

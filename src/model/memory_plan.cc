@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/round_up.h"
 #include "kernels/element_bytes.h"
 #include "model/kv_cache.h"
 
@@ -19,6 +20,11 @@ std::string mebibytes(int64_t bytes) {
 
 }  // namespace
 
+// Of a cache with so many blocks: bundles are whole.
+int64_t MemoryPlan::bytes_of(int64_t blocks) const {
+  return round_up(blocks, kBundleBlocks) * bytes_per_block;
+}
+
 std::string MemoryPlan::table() const {
   return format(
       "  available    {:>14}\n"
@@ -31,7 +37,7 @@ std::string MemoryPlan::table() const {
 
 std::string MemoryPlan::refusal() const {
   const int64_t left = available_bytes - weight_bytes - workspace_bytes;
-  const int64_t longest_bytes = longest_blocks * bytes_per_block;
+  const int64_t longest_bytes = bytes_of(longest_blocks);
   const bool fits = kv_bytes() <= left;
   if (fits && num_blocks >= longest_blocks) return "";
 
@@ -71,15 +77,16 @@ MemoryPlan plan_with(const Architecture& architecture, const ComputeTypes& types
       .workspace_bytes = Decoder::workspace_bytes(architecture, types, wishes.limits),
       .bytes_per_block = kv_bytes_per_block(architecture, types.cache()),
       .longest_blocks = (wishes.limits.max_model_len + kTokensPerBlock - 1) / kTokensPerBlock};
+  const int64_t bundle_bytes = kBundleBlocks * plan.bytes_per_block;
   if (wishes.kv_cache_bytes > 0) {
-    plan.num_blocks = wishes.kv_cache_bytes / plan.bytes_per_block;
+    plan.num_blocks = wishes.kv_cache_bytes / bundle_bytes * kBundleBlocks;
     return plan;
   }
   const int64_t left = plan.available_bytes - plan.weight_bytes - plan.workspace_bytes;
   const auto room = static_cast<int64_t>(static_cast<double>(left) * kKvShare);
   // More could never be used at once by running sequences.
   const int64_t useful = plan.longest_blocks * wishes.max_sequences;
-  plan.num_blocks = std::clamp<int64_t>(room / plan.bytes_per_block, 0, useful);
+  plan.num_blocks = std::clamp<int64_t>(room / bundle_bytes * kBundleBlocks, 0, useful);
   return plan;
 }
 

@@ -25,13 +25,16 @@ struct MemoryPlan {
   int64_t workspace_bytes = 0;
   int64_t bytes_per_block = 0;  // 32 tokens, all layers
   int64_t longest_blocks = 0;   // one sequence of max_model_len
-  int64_t num_blocks = 0;
+  int64_t num_blocks = 0;       // whole bundles, or what can be used if that is less
   bool fits_as_int8 = false;  // keys and values are not int8, and everything would fit if they were
 
-  int64_t kv_bytes() const { return num_blocks * bytes_per_block; }
+  int64_t kv_bytes() const { return bytes_of(num_blocks); }
   std::string table() const;
   // Why this does not fit, with the table and the way out; empty when it does.
   std::string refusal() const;
+
+ private:
+  int64_t bytes_of(int64_t blocks) const;
 };
 
 MemoryPlan plan_memory(const Architecture& architecture, const ComputeTypes& types,

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "kernels/select.h"
 #include "model/kv_cache.h"
 
 namespace tidemill {
@@ -44,7 +45,7 @@ MemoryPlan plan(int64_t kv_cache_bytes, int64_t available) {
 }
 
 TEST(MemoryPlan, TakesNineTenthsOfWhatIsLeftAndNoMoreThanCanBeUsed) {
-  EXPECT_EQ(plan(0, memory_for(100 * block_bytes())).num_blocks, 90);
+  EXPECT_EQ(plan(0, memory_for(100 * block_bytes())).num_blocks, 88);
   EXPECT_EQ(plan(0, memory_for(1'000'000 * block_bytes())).num_blocks, 4 * 32);
   EXPECT_EQ(plan(0, memory_for(100 * block_bytes())).refusal(), "");
 }
@@ -60,13 +61,32 @@ TEST(MemoryPlan, KeysAndValuesOfInt8TakeHalf) {
 }
 
 TEST(MemoryPlan, TakesWhatKvCacheBytesSaysToTheLastByteThatIsThere) {
-  const int64_t bytes = 50 * block_bytes();
-  EXPECT_EQ(plan(bytes, memory_for(bytes)).num_blocks, 50);
+  const int64_t bytes = 48 * block_bytes();
+  EXPECT_EQ(plan(bytes, memory_for(bytes)).num_blocks, 48);
   EXPECT_EQ(plan(bytes, memory_for(bytes)).refusal(), "");
 }
 
+// What stands together is there together: no more is taken than was given.
+TEST(MemoryPlan, CountsWholeBundles) {
+  for (int64_t blocks = 1; blocks < 20; ++blocks) {
+    const MemoryPlan part = plan(blocks * block_bytes(), memory_for(100 * block_bytes()));
+    EXPECT_EQ(part.num_blocks, blocks / 8 * 8);
+    EXPECT_EQ(part.kv_bytes(), part.num_blocks * block_bytes());
+  }
+  MemoryWishes one = wishes();
+  one.limits.max_model_len = 40;
+  one.max_sequences = 1;
+  const MemoryPlan useful =
+      plan_memory(planned(), {}, kWeights, one, memory_for(1000 * block_bytes()));
+  EXPECT_EQ(useful.num_blocks, 2);
+  EXPECT_EQ(useful.kv_bytes(), 8 * block_bytes());
+  const KvCache cache(select_kernels("reference"), planned(), DType::kBf16, useful.num_blocks);
+  const KvLayer first = cache.layer(0);
+  EXPECT_EQ(static_cast<int64_t>(first.bundle_stride) * planned().num_layers, useful.kv_bytes());
+}
+
 TEST(MemoryPlan, X_5_KvCacheBytesBeyondWhatIsThereIsRefusedWithTheTable) {
-  const int64_t bytes = 50 * block_bytes();
+  const int64_t bytes = 48 * block_bytes();
   const std::string refusal = plan(bytes, memory_for(bytes - 1)).refusal();
   EXPECT_THAT(refusal, HasSubstr("Lower kv_cache_bytes to " + std::to_string(bytes - 1)));
   EXPECT_THAT(refusal, HasSubstr("weights "));
@@ -78,7 +98,7 @@ TEST(MemoryPlan, X_5_KvCacheBytesBeyondWhatIsThereIsRefusedWithTheTable) {
 TEST(MemoryPlan, X_5_ASequenceThatDoesNotFitIsRefusedWithWhatWould) {
   const std::string refusal = plan(0, memory_for(20 * block_bytes())).refusal();
   EXPECT_THAT(refusal, HasSubstr("needs 32 KV blocks"));
-  EXPECT_THAT(refusal, HasSubstr("lower max_model_len to 576"));  // 18 blocks
+  EXPECT_THAT(refusal, HasSubstr("lower max_model_len to 512"));  // 16 blocks
 }
 
 // Wherever they would be enough, and nowhere else: with room for so many blocks of bf16.
@@ -100,7 +120,7 @@ TEST(MemoryPlan, X_5_Int8KeysAndValuesAreAdvisedWhereTheyWouldFit) {
   }
   EXPECT_GT(num_advised, 20);
   EXPECT_THAT(plan(0, memory_for(25 * block_bytes())).refusal(),
-              HasSubstr(kAdvice + ", or lower max_model_len to 704"));
+              HasSubstr(kAdvice + ", or lower max_model_len to 512"));
 }
 
 TEST(MemoryPlan, X_5_WhereNotOneBlockFitsNoLengthIsAdvised) {
@@ -115,7 +135,7 @@ TEST(MemoryPlan, X_5_WhereNotOneBlockFitsNoLengthIsAdvised) {
 TEST(MemoryPlan, ASmallKvCacheBytesIsNamedAsTheCause) {
   const std::string refusal = plan(10 * block_bytes(), memory_for(100 * block_bytes())).refusal();
   EXPECT_THAT(refusal, HasSubstr("Raise kv_cache_bytes to " + std::to_string(32 * block_bytes())));
-  EXPECT_THAT(refusal, HasSubstr("lower max_model_len to 320"));
+  EXPECT_THAT(refusal, HasSubstr("lower max_model_len to 256"));
   EXPECT_THAT(refusal, Not(HasSubstr("more memory")));
   EXPECT_THAT(plan(1, memory_for(100 * block_bytes())).refusal(),
               Not(HasSubstr("max_model_len to")));

@@ -21,7 +21,7 @@ bool Lane::take(int owner, int64_t count, PieceSize size, Range& piece) {
   const auto piece_at = [&](int64_t begin) {
     const int64_t left = count - begin;
     if (count_ == 1) return std::min(left, size.most);
-    // Less than half of what is left, in multiples of the least.
+    // Less than half of what is left, in multiples of the least; the least itself at the end.
     const int64_t part = (left - 1) / 2 / size.least * size.least;
     return std::min(left, std::clamp(part, size.least, size.most));
   };

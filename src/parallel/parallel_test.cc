@@ -55,7 +55,8 @@ TEST_P(Pool, EveryWorkerRunsEverySectionOnce) {
 // Twice in a section and again in the next one: cursors are used anew each time.
 TEST_P(Pool, WorkThatIsSharedOutIsDoneOnce) {
   for (const int64_t total : {0, 1, 7, 64, 1000}) {
-    for (const PieceSize size : {PieceSize{1, 1}, PieceSize{8, 4}, PieceSize{5000, 5000}}) {
+    for (const PieceSize size :
+         {PieceSize{1, 1}, PieceSize{8, 4}, PieceSize{24, 4}, PieceSize{5000, 5000}}) {
       for (const int times : {1, 2, 3}) {
         std::vector<std::atomic<int>> done(static_cast<size_t>(total));
         pool_.run([&](Lane& lane) {
@@ -76,6 +77,24 @@ TEST_P(Pool, WorkThatIsSharedOutIsDoneOnce) {
       }
     }
   }
+}
+
+TEST_P(Pool, PiecesGetSmallerTowardsTheEndOfAShare) {
+  std::vector<std::vector<int64_t>> sizes(static_cast<size_t>(GetParam()));
+  pool_.run([&](Lane& lane) {
+    // Who has nothing to help with takes its own share in order; each lane's is out of others'
+    // reach.
+    const auto share = [&](int owner) {
+      return owner == lane.index() ? Range{owner * 100, owner * 100 + 50} : Range{0, 0};
+    };
+    lane.share_out(share, {.most = 24, .least = 4}, [&](Range piece) {
+      sizes[static_cast<size_t>(lane.index())].push_back(piece.size());
+    });
+    lane.meet();
+  });
+  const std::vector<int64_t> expected =
+      GetParam() == 1 ? std::vector<int64_t>{24, 24, 2} : std::vector<int64_t>{24, 12, 4, 4, 4, 2};
+  for (const std::vector<int64_t>& of_lane : sizes) EXPECT_EQ(of_lane, expected);
 }
 
 // The first lane goes on with its second piece only when the others have done all else: without

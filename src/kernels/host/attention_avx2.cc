@@ -227,7 +227,7 @@ struct Bf16Ops : F32Tile {
     }
     const int64_t padded_dim = padded_head_dim(task.head_dim);
     constexpr int kColumns = kRows == 1 ? 1 : kRunsAtOnce<kRows>;  // one waits for memory alone
-    Asked asked = {run + ahead, asked_bytes<kRows>(task)};
+    const Asked asked = {run + ahead, asked_bytes<kRows>(task)};
     int64_t d = 0;
     for (; d + 16 * kColumns <= padded_dim; d += 16 * kColumns) {
       add_columns<kRows, kColumns>(x, run, asked, query, d, tile);
@@ -264,14 +264,15 @@ struct Bf16Ops : F32Tile {
   template <int kRows>
   static constexpr int kRunsAtOnce = kRows < 4 ? 2 : 1;
 
-  // What is behind a block: a wish for each of its lines, in the order of memory, in whatever order
-  // its lines are met: else an EPYC (Zen 3) brings less.
+  // What is behind a block is asked for in the order of memory, in whatever order the block's own
+  // lines are met: else an EPYC (Zen 3) brings less.
   struct Asked {
     const unsigned char* at;
-    int64_t bytes;  // from wish to wish
+    int64_t bytes;  // from wish to wish: a line, or half of one
   };
-  // One query reads keys as fast as they come, and a large head's second half comes by itself: with
-  // wishes for the first half alone, an EPYC (Zen 3) brings a tenth more.
+  // One query reads keys as fast as they come. Of a large head it asks for the first half of keys
+  // and of values, each line twice; what is behind comes by itself, and an EPYC (Zen 3) brings a
+  // tenth more.
   template <int kRows>
   static int64_t asked_bytes(const AttentionTask& task) {
     return kRows == 1 && task.head_dim >= 128 ? 32 : 64;

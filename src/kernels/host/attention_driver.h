@@ -39,12 +39,13 @@ class AttentionUnit {
     const AttentionShape& shape = call.shape;
     const int64_t group = shape.num_heads / shape.num_kv_heads;
     const int64_t skipped = slice_of(unit) % slices_per_kv_head(shape) * kTaskQueries;
-    head_ = kv_head_of(unit) * group + skipped;
+    kv_head_ = kv_head_of(unit);
+    head_ = kv_head_ * group + skipped;
     heads_ = std::min(kTaskQueries, group - skipped);
-    task_.keys = keys_of(unit);
+    task_.keys = kv_block(call.cache, 0, kv_head_);
     task_.values = task_.keys + k_run_bytes(call.cache.type, shape.head_dim);
     task_.block_stride = static_cast<int64_t>(call.cache.block_stride);
-    task_.group_stride = static_cast<int64_t>(call.cache.group_stride);
+    task_.bundle_stride = static_cast<int64_t>(call.cache.bundle_stride);
     task_.head_dim = shape.head_dim;
     task_.scale = shape.scale;
     const int64_t head_bytes = shape.head_dim * element_bytes(call.q.type);
@@ -61,7 +62,7 @@ class AttentionUnit {
     const int64_t row = call_.plan.rows[call_.plan.stacks[unit % call_.plan.num_stacks].begin];
     const int64_t last = call_.rows.positions[row];
     const int64_t begin = first_attended(call_.shape, last) / kTokensPerBlock;
-    expected_ = first_group(keys_of(unit), row, begin, last / kTokensPerBlock + 1);
+    expected_ = first_group(kv_head_of(unit), row, begin, last / kTokensPerBlock + 1);
   }
 
   int64_t num_queries() const { return stack_.count * heads_; }
@@ -113,10 +114,6 @@ class AttentionUnit {
   int64_t kv_head_of(int64_t unit) const {
     return slice_of(unit) / slices_per_kv_head(call_.shape);
   }
-  // Of block 0 of the layer.
-  const unsigned char* keys_of(int64_t unit) const {
-    return kv_block(call_.cache, 0, kv_head_of(unit));
-  }
 
   int64_t row_at(int64_t index) const { return call_.plan.rows[stack_.begin + index]; }
 
@@ -149,14 +146,13 @@ class AttentionUnit {
   }
   bool is_part(const Part& part) const { return part.number <= stack_.count; }
 
-  // Of blocks begin .. end of a row's sequence. `keys`: of block 0.
-  GroupKeys first_group(const unsigned char* keys, int64_t row, int64_t begin, int64_t end) const {
+  // Of blocks begin .. end of a row's sequence.
+  GroupKeys first_group(int64_t kv_head, int64_t row, int64_t begin, int64_t end) const {
     const int32_t* ids = call_.rows.block_ids + call_.rows.table_begins[row];
     const int64_t group_end = std::min(end, (begin / kGroupBlocks + 1) * kGroupBlocks);
     GroupKeys group{};
     for (int64_t block = begin; block < group_end; ++block) {
-      group.of_block[group.count++] =
-          keys + (kv_block(call_.cache, ids[block], 0) - call_.cache.data);
+      group.of_block[group.count++] = kv_block(call_.cache, ids[block], kv_head);
     }
     return group;
   }
@@ -175,7 +171,7 @@ class AttentionUnit {
     task.begin = part.begin;
     task.end = part.end;
     task.sequence_end = std::max<int64_t>(stack_.shared, last_[query] / kTokensPerBlock + 1);
-    task.next = is_part(next) ? first_group(task_.keys, row_at(index_in_stack(next.number)),
+    task.next = is_part(next) ? first_group(kv_head_, row_at(index_in_stack(next.number)),
                                             next.begin, next.end)
                               : expected_;
     switch (call_.cache.type) {
@@ -192,6 +188,7 @@ class AttentionUnit {
   const Stack& stack_;
   const int64_t padded_dim_;
   const int64_t state_bytes_;
+  int64_t kv_head_;
   int64_t head_;
   int64_t heads_;
   AttentionTask task_{};

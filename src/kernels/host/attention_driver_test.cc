@@ -125,7 +125,7 @@ TEST(AttentionLoop, KeysAheadGoOnBehindATask) {
   const int32_t ids[] = {4, 2, 9};
   unsigned char memory[1024 + 2 * 64];  // of blocks, their keys and values
   AttentionTask task{
-      .block_ids = ids, .begin = 0, .end = 3, .block_stride = 64, .group_stride = 1024};
+      .block_ids = ids, .begin = 0, .end = 3, .block_stride = 64, .bundle_stride = 1024};
   task.keys = memory;
   task.values = memory + 32;
   task.next = {.of_block = {memory + 1, memory + 2}, .count = 2};

@@ -38,6 +38,13 @@ constexpr int64_t state_bytes(int64_t element_bytes, int64_t head_dim) {
   return (kStateHeader + padded_head_dim(head_dim)) * element_bytes;
 }
 
+// From block 0 of a head to another, bytes: kv_block's arithmetic, for a task's strides.
+constexpr int64_t block_offset(int64_t id, int64_t block_stride, int64_t bundle_stride) {
+  const auto block = static_cast<uint64_t>(id);
+  return static_cast<int64_t>(block / kBundleBlocks) * bundle_stride +
+         static_cast<int64_t>(block % kBundleBlocks) * block_stride;
+}
+
 // Keys of blocks that are read as a group.
 struct GroupKeys {
   const unsigned char* of_block[kGroupBlocks];
@@ -62,7 +69,7 @@ struct AttentionTask {
   const unsigned char* keys;  // of this kv head in block 0 of the layer
   const unsigned char* values;
   int64_t block_stride;  // KvLayer's
-  int64_t group_stride;
+  int64_t bundle_stride;
   int64_t head_dim;
   float scale;
 };

@@ -82,9 +82,7 @@ inline void store_tile(const QueryTile& tile) {
 }
 
 inline const unsigned char* keys_at(const AttentionTask& task, int64_t index) {
-  const auto id = static_cast<uint32_t>(task.block_ids[index]);
-  return task.keys + id / kBlocksTogether * task.group_stride +
-         id % kBlocksTogether * task.block_stride;
+  return task.keys + block_offset(task.block_ids[index], task.block_stride, task.bundle_stride);
 }
 
 // Keys of a block of the task, or, from its end on, of what is read next. Null: not known.

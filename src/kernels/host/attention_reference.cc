@@ -82,9 +82,7 @@ struct State {
 template <typename Type>
 void add_block(const AttentionTask& task, int64_t query, int64_t block, State state) {
   const int64_t begin = block * kTokensPerBlock;
-  const int64_t id = task.block_ids[block];
-  const int64_t offset =
-      id / kBlocksTogether * task.group_stride + id % kBlocksTogether * task.block_stride;
+  const int64_t offset = block_offset(task.block_ids[block], task.block_stride, task.bundle_stride);
   double scores[kTokensPerBlock];
   double max = state.max();
   for (int64_t t = 0; t < kTokensPerBlock; ++t) {

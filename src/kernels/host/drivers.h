@@ -127,10 +127,14 @@ constexpr int64_t max_rows_of(Numbers numbers) {
   return kTileRows;
 }
 
+// Most panels of a piece. All rows of the step pass over it: what the lanes have of them must not
+// leave the shared cache meanwhile.
 template <const Inner& kInner>
-constexpr int64_t max_panels_of(Numbers numbers) {
+constexpr int64_t max_panels_of(Numbers numbers, int64_t panel_stride) {
+  constexpr int64_t kMaxPieceBytes = int64_t{2} << 20;
   const bool wide = numbers == Numbers::kBf16 || numbers == Numbers::kInt8;
-  return wide ? kInner.max_panels : kTilePanels;
+  return wide && kInner.max_panels * panel_stride <= kMaxPieceBytes ? kInner.max_panels
+                                                                    : kTilePanels;
 }
 
 // Each lane takes a contiguous range of panels, and helps others when it is done; a group of panels
@@ -140,7 +144,7 @@ template <const Inner& kInner>
 void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& epilogue,
             Tensor out) {
   static_assert(kInner.max_rows_integers % 2 == 0, "both runs of a row are in one tile");
-  static_assert(kInner.max_panels % kTilePanels == 0, "whole groups");
+  static_assert(kInner.max_panels % kTilePanels == 0, "sums of kTilePanels are together");
   constexpr int64_t kGrain = 2;  // gate and up stay together
   const int64_t all_panels = num_panels(weight.n);
   const Range own = lane.share(all_panels, kGrain);
@@ -151,8 +155,8 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
   const int64_t run_bytes = in.stride * element_bytes(in.type);
   const int64_t max_runs = max_rows_of<kInner>(weight.format.numbers);
   constexpr int64_t kMaxRows = std::max(kInner.max_rows_bf16, kInner.max_rows_integers);
-  constexpr int64_t kGroupSums = kMaxRows * kRowSums;
-  alignas(64) float sums[kInner.max_panels / kTilePanels * kGroupSums];
+  constexpr int64_t kNextSums = kMaxRows * kRowSums;
+  alignas(64) float sums[kInner.max_panels / kTilePanels * kNextSums];
   const auto multiply = [&](Range panels) {
     const unsigned char* group = weight.data + panels.begin * panel_stride;
     const unsigned char* next_group = weight.data + panels.end * panel_stride;
@@ -169,19 +173,19 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
           .num_panels = panels.size(),
           .num_steps = num_number_rows(weight.format, weight.k),
           .sums = sums,
-          .group_sums = kGroupSums,
+          .next_sums = kNextSums,
           .format = weight.format,
           .num_inputs = padded_k(weight.format, weight.k)};
       product(tile);
       ProductTile part = tile;
-      for (int64_t p = 0; p < panels.size(); p += kTilePanels, part.sums += kGroupSums) {
+      for (int64_t p = 0; p < panels.size(); p += kTilePanels, part.sums += kNextSums) {
         part.num_panels = std::min<int64_t>(kTilePanels, panels.size() - p);
         finish_tile<kInner>(part, parts, run / parts, panels.begin + p, epilogue, out);
       }
     }
   };
   if (runs > kTileRows) {
-    const PieceSize pieces{.most = max_panels_of<kInner>(weight.format.numbers),
+    const PieceSize pieces{.most = max_panels_of<kInner>(weight.format.numbers, panel_stride),
                            .least = kTilePanels / 2};
     const auto share = [&](int owner) {
       return Lane::share_of(owner, lane.count(), all_panels, kGrain);

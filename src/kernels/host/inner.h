@@ -15,7 +15,7 @@ namespace tidemill {
 
 struct LogitSummary;
 
-// At most this many rows (unless the variant says more) and panels in one call of `product`.
+// At most so many rows and panels in one call of `product`, unless the variant says more.
 inline constexpr int kTileRows = 6;
 inline constexpr int kTilePanels = 8;
 // Floats from a row of a tile's sums to the next.
@@ -26,8 +26,8 @@ inline constexpr int64_t kRowSums = kTilePanels * 16;
 // what memory gives in that time.
 inline constexpr int kPanelsAhead = 2;
 
-// A tile of a product of floats: sums[g * group_sums + r * kRowSums + 16 p + c] = in row r times
-// channel c of panel p of the g-th group of kTilePanels, over all of K in order, one accumulator
+// A tile of a product of floats: sums[g * next_sums + r * kRowSums + 16 p + c] = in row r times
+// channel c of panel p of the g-th kTilePanels, over all of K in order, one accumulator
 // each. Whatever the tile's size, an output's bits are the same.
 struct ProductTile {
   const unsigned char* in;      // first row, in the format's input type
@@ -42,8 +42,8 @@ struct ProductTile {
   int64_t num_panels;    // 1 .. kTilePanels or what the variant says
   int64_t num_steps;     // 64-byte rows of numbers in a panel
   float* sums;
-  // Floats from the sums of kTilePanels panels to those of the next so many.
-  int64_t group_sums;
+  // Floats from the sums of kTilePanels panels to those of the next.
+  int64_t next_sums;
   PackedFormat format;  // of integers: where in a panel their scales stand
   int64_t num_inputs;   // of integers: padded K; behind it in a row of `in` stand its scales
 };
@@ -109,7 +109,7 @@ struct Inner {
   // one call); the sums of a call live on the lane's stack.
   int64_t max_rows_bf16 = kTileRows;
   int64_t max_rows_integers = kTileRows;
-  // Most panels in one call of product_bf16 and of product_int8, in whole groups of kTilePanels.
+  // Most panels in one call of product_bf16 and of product_int8, a multiple of kTilePanels.
   int64_t max_panels = kTilePanels;
   // Operations of multiply_bytes that take as long as one of product_int8: 2 where that takes its
   // weights as two planes of nibbles, or as words, which are half as many to a register.
@@ -152,7 +152,7 @@ TIDEMILL_INNER(avx512)
 inline constexpr int64_t kAvx2RowsBf16 = 24;
 // And of its integers: of int8 likewise, of int4 a panel stays in L1.
 inline constexpr int64_t kAvx2RowsIntegers = 24;
-// Rows are widened anew for so many panels.
+// Most panels of a call of bf16 and of int8: inputs are widened once for them.
 inline constexpr int64_t kAvx2Panels = 3 * kTilePanels;
 
 // The bf16 products of a processor with AVX512_BF16; everything else is avx512's.

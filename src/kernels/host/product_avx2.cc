@@ -3,11 +3,10 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#include "kernels/host/bf16_lines_avx2.h"
+#include "kernels/host/bf16_pairs_avx2.h"
 #include "kernels/host/inner.h"
 #include "kernels/host/product_tiles.h"
 #include "kernels/host/unroll.h"
-#include "kernels/host/vector_avx2.h"
 
 namespace tidemill::avx2 {
 namespace {
@@ -50,7 +49,7 @@ void tile_f32(const ProductTile& tile) {
 // odd ones.
 template <int kRows, int kPanels>
 void tile_bf16(const ProductTile& tile) {
-  const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+  const __m256i upper = _mm256_set1_epi32(static_cast<int>(kUpperHalf));
   __m256 sums[kRows][2 * kPanels];
   TIDEMILL_UNROLL
   for (int r = 0; r < kRows; ++r) {
@@ -94,8 +93,9 @@ void tile_bf16(const ProductTile& tile) {
 
 // Of several rows a part of K at a time becomes floats before the products, and a line of weights
 // is widened for six of them at once.
-constexpr int64_t kPartInputs = kLineRowFloats;
+constexpr int64_t kPartInputs = kPairRowFloats;
 constexpr int64_t kPartSteps = kPartInputs / 2;
+static_assert(kPartSteps % 2 == 0, "two lines at a time");
 constexpr int kPartRows = 6;
 
 struct PartOfK {
@@ -104,7 +104,7 @@ struct PartOfK {
   // What is read behind them: asked for at each step, so many bytes on each time.
   const unsigned char* asked;
   int64_t ask_stride;
-  int64_t num_steps;
+  int64_t num_steps;  // a multiple of 16, as all of K are (padded_k)
   float* sums;
   bool is_first;
 };
@@ -112,7 +112,7 @@ struct PartOfK {
 // One panel. Even inputs are added before odd ones, as above.
 template <int kRows>
 void tile_widened(const PartOfK& part) {
-  const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+  const __m256i upper = _mm256_set1_epi32(static_cast<int>(kUpperHalf));
   __m256 sums[kRows][2];
   TIDEMILL_UNROLL_16
   for (int i = 0; i < kRows * 2; ++i) {
@@ -122,15 +122,15 @@ void tile_widened(const PartOfK& part) {
   const float* x = part.x;
   const unsigned char* asked = part.asked;
   const unsigned char* lines = part.lines;
-  const unsigned char* const end = lines + part.num_steps / 2 * 128;
+  const int64_t ask_stride = part.ask_stride;
+  const unsigned char* const end = lines + part.num_steps * 64;
   for (; lines != end; lines += 128, x += 4) {
     TIDEMILL_UNROLL
-    for (int i = 0; i < 2; ++i, asked += part.ask_stride) {
+    for (int i = 0; i < 2; ++i, asked += ask_stride) {
       _mm_prefetch(reinterpret_cast<const char*>(asked), _MM_HINT_T0);
     }
-    add_lines<kRows, 2>(lines, x, upper, sums);
+    add_pairs_of_two_lines(lines, x, upper, sums);
   }
-  if (part.num_steps % 2 != 0) add_lines<kRows, 1>(lines, x, upper, sums);
   TIDEMILL_UNROLL_16
   for (int i = 0; i < kRows * 2; ++i) {
     _mm256_storeu_ps(part.sums + i / 2 * kRowSums + i % 2 * 8, sums[i / 2][i % 2]);
@@ -143,16 +143,10 @@ constexpr void (*kWidened[])(const PartOfK&) = {tile_widened<3>, tile_widened<4>
                                                 tile_widened<kPartRows>};
 
 void widen(const unsigned char* pairs, int64_t count, float* out) {
-  int64_t i = 0;
-  for (; i + 4 <= count; i += 4) {
+  for (int64_t i = 0; i < count; i += 4) {
     const __m128i eight = _mm_loadu_si128(reinterpret_cast<const __m128i*>(pairs + i * 4));
     const __m256i bits = _mm256_slli_epi32(_mm256_cvtepu16_epi32(eight), 16);
     _mm256_store_ps(out + i * 2, _mm256_castsi256_ps(bits));
-  }
-  for (; i < count; ++i) {
-    const uint32_t two = reinterpret_cast<const uint32_t*>(pairs)[i];
-    reinterpret_cast<uint32_t*>(out)[i * 2] = two << 16;
-    reinterpret_cast<uint32_t*>(out)[i * 2 + 1] = two & 0xffff0000u;
   }
 }
 
@@ -214,7 +208,7 @@ void product_f32(const ProductTile& whole) {
 
 void product_bf16(const ProductTile& tile) {
   if (tile.num_rows > kBf16StreamingRows) return product_widened(tile);
-  by_groups(tile, [](const ProductTile& group) { run_tiles(group, kBf16); });
+  by_tile_panels(tile, [](const ProductTile& group) { run_tiles(group, kBf16); });
 }
 
 }  // namespace tidemill::avx2

@@ -197,6 +197,8 @@ void widen_bytes(const unsigned char* in, int64_t count, int16_t* out) {
   }
 }
 
+static_assert(kAvx2RowsBf16 <= kAvx2RowsIntegers, "sums of a call are for the larger number");
+
 // More rows than kMaddubsStreamingRows: tiles of like size have three rows at least.
 template <Offsets kOffsets>
 void product_of_words(const ProductTile& tile) {
@@ -205,7 +207,7 @@ void product_of_words(const ProductTile& tile) {
       tile_of_words<kOffsets, kLeastRows>, tile_of_words<kOffsets, 4>, tile_of_words<kOffsets, 5>,
       tile_of_words<kOffsets, kWordRows>};
   alignas(64) int16_t x[kAvx2RowsIntegers][kSliceInputs];
-  alignas(64) int32_t unfinished[kAvx2RowsIntegers * kAvx2Panels * 16];
+  alignas(64) int32_t unfinished[kAvx2RowsIntegers * kAvx2Panels * 16];  // as the call's sums
   Place place(tile);
   for (int64_t line = 0; line < tile.num_steps; line += kSliceLines) {
     const int64_t left = tile.num_steps - line;
@@ -243,7 +245,7 @@ void product_of_words(const ProductTile& tile) {
 
 void product_int8(const ProductTile& tile) {
   if (tile.num_rows <= kMaddubsStreamingRows) {
-    return by_groups(tile, maddubs_product<Vector, Int8Planes>);
+    return by_tile_panels(tile, maddubs_product<Vector, Int8Planes>);
   }
   switch (tile.format.offsets) {
     case Offsets::kNone:

@@ -27,7 +27,7 @@ inline ProductTile copy_of(const ProductTile& tile) {
           .num_panels = tile.num_panels,
           .num_steps = tile.num_steps,
           .sums = tile.sums,
-          .group_sums = tile.group_sums,
+          .next_sums = tile.next_sums,
           .format = tile.format,
           .num_inputs = tile.num_inputs};
 }
@@ -69,23 +69,21 @@ inline void fetch_panels(const unsigned char* ahead, int64_t panel_stride, int64
   }
 }
 
-// Of more than kTilePanels panels, so many at a time.
+// kTilePanels at a time, for what takes no more.
 template <typename Product>
-void by_groups(ProductTile whole, const Product& product) {
-  while (whole.num_panels > kTilePanels) {
-    ProductTile group = copy_of(whole);
-    group.num_panels = kTilePanels;
-    product(group);
-    whole.num_panels -= kTilePanels;
-    whole.panels += kTilePanels * whole.panel_stride;
-    whole.sums += whole.group_sums;
+void by_tile_panels(const ProductTile& whole, const Product& product) {
+  ProductTile part = copy_of(whole);
+  for (int64_t left = whole.num_panels; left > 0; left -= kTilePanels) {
+    part.num_panels = left < kTilePanels ? left : kTilePanels;
+    product(part);
+    part.panels += kTilePanels * part.panel_stride;
+    part.sums += part.next_sums;
   }
-  product(whole);
 }
 
 // Where a row's sums of panel p begin.
 inline int64_t sums_of_panel(const ProductTile& tile, int64_t p) {
-  return p / kTilePanels * tile.group_sums + p % kTilePanels * 16;
+  return p / kTilePanels * tile.next_sums + p % kTilePanels * 16;
 }
 
 // tiles[rows - 1][w] computes 2^w panels; null where registers do not suffice. The widest first:

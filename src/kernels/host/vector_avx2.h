@@ -27,11 +27,6 @@ inline void store_some(__m256 x, int64_t count, float* out) {
   }
 }
 
-// sum += a * b. Not the intrinsic: in loops of many sums GCC 12 then keeps some of them in memory.
-inline void add_product256(__m256& sum, __m256 a, __m256 b) {
-  __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
-}
-
 // exp(x), relative error below 2e-7 (Cephes' polynomial after reduction by powers of two). Zero
 // below -87: there the result would be a denormal.
 inline __m256 exp256(__m256 x) {

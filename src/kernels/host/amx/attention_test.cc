@@ -84,7 +84,7 @@ class Task {
                                  .keys = keys,
                                  .values = keys + k_bytes_,
                                  .block_stride = k_bytes_ + v_bytes_,
-                                 .group_stride = kBlocksTogether * (k_bytes_ + v_bytes_),
+                                 .bundle_stride = kBundleBlocks * (k_bytes_ + v_bytes_),
                                  .head_dim = shape_.head_dim,
                                  .scale = 0.1f});
   }
