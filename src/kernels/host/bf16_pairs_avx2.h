@@ -13,7 +13,7 @@ constexpr uint32_t kUpperHalf = 0xffff0000u;
 
 // One assembly for all that a line and its rows need. Of intrinsics, and of shorter pieces, GCC 12
 // makes twelve sums in fourteen registers and keeps the rest, or the mask, in memory: 52
-// instructions for a line and six rows instead of 45, which counts where somebody else uses the
+// instructions for a line and six rows instead of 46, which counts where somebody else uses the
 // core's second thread.
 //
 // TIDEMILL_INPUT(r, at): where the input of row r stands that is `at` bytes on. Six rows are all
