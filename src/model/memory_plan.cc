@@ -41,9 +41,9 @@ std::string MemoryPlan::refusal() const {
   const bool fits = kv_bytes() <= left;
   if (fits && num_blocks >= longest_blocks) return "";
 
-  const std::string sequence =
-      format("one sequence of max_model_len = {} tokens needs {} KV blocks ({})",
-             wishes.limits.max_model_len, longest_blocks, mebibytes(longest_bytes));
+  const std::string sequence = format(
+      "one sequence of max_model_len = {} tokens needs {} KV blocks ({}, as they come by {})",
+      wishes.limits.max_model_len, longest_blocks, mebibytes(longest_bytes), kBundleBlocks);
   const std::string shorter =
       num_blocks > 0 ? format("lower max_model_len to {} or less", num_blocks * kTokensPerBlock)
                      : "choose a smaller model or dtype";

@@ -98,6 +98,7 @@ TEST(MemoryPlan, X_5_KvCacheBytesBeyondWhatIsThereIsRefusedWithTheTable) {
 TEST(MemoryPlan, X_5_ASequenceThatDoesNotFitIsRefusedWithWhatWould) {
   const std::string refusal = plan(0, memory_for(20 * block_bytes())).refusal();
   EXPECT_THAT(refusal, HasSubstr("needs 32 KV blocks"));
+  EXPECT_THAT(refusal, HasSubstr("as they come by 8"));
   EXPECT_THAT(refusal, HasSubstr("lower max_model_len to 512"));  // 16 blocks
 }
 
