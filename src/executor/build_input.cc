@@ -11,6 +11,7 @@ namespace tidemill {
 namespace {
 
 static_assert(kBlockTokens == kTokensPerBlock, "scheduler and kernels mean the same blocks");
+static_assert(kBlocksPerBundle == kBundleBlocks, "and the same bundles of them");
 
 // The table of one group, -1 where the window has passed; every token of the row begins there.
 void append_table(const BlockTable& table, int32_t num_tokens, ForwardInput::Group& group) {

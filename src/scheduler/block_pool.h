@@ -31,16 +31,24 @@ class BlockRef {
   int32_t id_ = -1;
 };
 
+// Blocks 8 b .. 8 b + 7 are a bundle: neighbours in it are read faster one behind the other.
+// executor/ checks that the kernels mean the same number.
+inline constexpr int32_t kBlocksPerBundle = 8;
+
 class BlockPool {
  public:
   explicit BlockPool(int64_t num_blocks);
 
-  // A block that nobody holds, preferring the one behind `after` so that a growing sequence's
-  // blocks lie side by side, and then one that was held before: the first touch of memory takes a
-  // while. Nothing when all are held.
+  // A block that nobody holds, so that a growing sequence's blocks lie side by side: the one behind
+  // `after` in its bundle; or else the first of a bundle of which none is held, rather one that was
+  // held before, for the first touch of memory takes a while; or else the first of the longest run
+  // that is free. Nothing when all are held.
   BlockRef take(std::optional<int32_t> after = {});
+  // That the block behind `after` can be taken, and is in its bundle.
+  bool goes_on(std::optional<int32_t> after) const;
+  bool has_free_bundle() const { return num_free_bundles_ > 0; }
 
-  int32_t num_used() const { return num_used_; }  // blocks 0, 1, ... that were ever held
+  int32_t num_used() const { return num_used_; }  // behind it no block was ever held
   int64_t num_blocks() const { return static_cast<int64_t>(holders_.size()); }
   int64_t num_free() const { return num_free_; }
   int32_t holders(int32_t id) const { return holders_[static_cast<size_t>(id)]; }
@@ -49,11 +57,15 @@ class BlockPool {
   friend class BlockRef;
   void add_holder(int32_t id);
   void drop_holder(int32_t id);
+  void set_free(int32_t id, bool is_free);
+  int32_t start_of_free_bundle() const;
+  int32_t start_of_longest_run() const;
 
-  std::vector<int32_t> holders_;  // 0: free
+  std::vector<int32_t> holders_;    // 0: free
+  std::vector<uint8_t> free_bits_;  // of a bundle: bit i is set where its block i is free
   int64_t num_free_ = 0;
+  int64_t num_free_bundles_ = 0;  // whole ones
   int32_t num_used_ = 0;
-  int32_t next_ = 0;  // where the search for a free block starts, among those that were used
 };
 
 }  // namespace tidemill

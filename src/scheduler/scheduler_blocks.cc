@@ -10,11 +10,24 @@ namespace tidemill {
 bool Scheduler::State::take_block(size_t group, BlockTable& table) {
   std::optional<int32_t> after;
   if (!table.empty() && table.back()) after = table.back().id();
-  while (pools[group]->num_free() == 0) {
+  BlockPool& pool = *pools[group];
+  if (!pool.goes_on(after)) make_bundle(pool);
+  while (pool.num_free() == 0) {
     if (!prefix_cache.evict_one(pool_list)) return false;
   }
-  table.push_back(pools[group]->take(after));
+  table.push_back(pool.take(after));
   return true;
+}
+
+// A run of neighbours wants a whole bundle. What was cached longest ago gives way to it before it
+// must, a bundle's blocks at most, while little of the pool lies free: one at a time, the blocks of
+// a sequence come free from its end on, and who takes them so gets no neighbours at all.
+void Scheduler::State::make_bundle(const BlockPool& pool) {
+  const int64_t little = pool.num_blocks() / 12;
+  for (int i = 0; i < kBlocksPerBundle; ++i) {
+    if (pool.has_free_bundle() || pool.num_free() >= little) return;
+    if (!prefix_cache.evict_one(pool_list)) return;
+  }
 }
 
 bool Scheduler::State::reserve(Entry& entry, int64_t num_tokens) {

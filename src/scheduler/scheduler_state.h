@@ -155,6 +155,7 @@ struct Scheduler::State {
   // The same, preempting newer sequences until it succeeds or nobody may be preempted.
   bool reserve_preempting(Entry& entry, int64_t num_tokens, PlanDraft& plan);
   bool take_block(size_t group, BlockTable& table);
+  void make_bundle(const BlockPool& pool);
   void release(Entry& entry);
   void free_outside_window(Entry& entry);
 
