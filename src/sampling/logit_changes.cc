@@ -1,6 +1,7 @@
 #include "sampling/logit_changes.h"
 
 #include <algorithm>
+#include <vector>
 
 namespace tidemill {
 namespace {
@@ -16,9 +17,20 @@ float bounded(double logit) {
   return static_cast<float>(std::clamp(logit, -kMostChanged, kMostChanged));
 }
 
+// What a thread's rows are changed in. Kept from row to row: memory for a vocabulary comes from the
+// system, page by page, each time that it is asked for.
+struct Scratch {
+  std::vector<float> row;
+  std::vector<float> allowed;
+  std::vector<int32_t> counts;  // of each id kNotSeen, but while penalties are at work
+};
+
 class ChangedRow {
  public:
-  ChangedRow(const float* logits, int64_t vocab_size) : logits_(logits, logits + vocab_size) {}
+  ChangedRow(const float* logits, int64_t vocab_size, Scratch& scratch)
+      : scratch_(scratch), logits_(scratch.row) {
+    logits_.assign(logits, logits + vocab_size);
+  }
 
   void add(std::span<const TokenId> ids, std::span<const float> bias) {
     for (size_t i = 0; i < ids.size(); ++i) {
@@ -28,7 +40,8 @@ class ChangedRow {
 
   void penalise(const SamplingParams& params, const LogitChanges& changes) {
     if (changes.prompt.empty() && changes.output.empty()) return;
-    std::vector<int32_t> counts(logits_.size(), kNotSeen);  // how often the output has an id
+    std::vector<int32_t>& counts = scratch_.counts;  // how often the output has an id
+    if (counts.size() < logits_.size()) counts.resize(logits_.size(), kNotSeen);
     for (const TokenId id : changes.prompt) {
       if (has(id)) counts[static_cast<size_t>(id)] = 0;
     }
@@ -55,14 +68,13 @@ class ChangedRow {
 
   void allow(std::span<const TokenId> ids) {
     if (ids.empty()) return;
-    std::vector<float> only(logits_.size(), kNotAllowed);
+    std::vector<float>& only = scratch_.allowed;
+    only.assign(logits_.size(), kNotAllowed);
     for (const TokenId id : ids) {
       if (has(id)) only[static_cast<size_t>(id)] = at(id);
     }
-    logits_ = std::move(only);
+    logits_.swap(only);
   }
-
-  std::vector<float> take() { return std::move(logits_); }
 
  private:
   static float penalised(double logit, int32_t count, const SamplingParams& params) {
@@ -74,19 +86,21 @@ class ChangedRow {
   bool has(TokenId id) const { return id >= 0 && static_cast<size_t>(id) < logits_.size(); }
   float& at(TokenId id) { return logits_[static_cast<size_t>(id)]; }
 
-  std::vector<float> logits_;
+  Scratch& scratch_;
+  std::vector<float>& logits_;
 };
 
 }  // namespace
 
-std::vector<float> change_logits(const float* logits, int64_t vocab_size,
-                                 const SamplingParams& params, const LogitChanges& changes) {
-  ChangedRow row(logits, vocab_size);
+const float* change_logits(const float* logits, int64_t vocab_size, const SamplingParams& params,
+                           const LogitChanges& changes) {
+  thread_local Scratch scratch;
+  ChangedRow row(logits, vocab_size, scratch);
   row.add(changes.bias_ids, changes.bias);
   row.penalise(params, changes);
   row.forbid(changes.forbidden);
   row.allow(changes.allowed);
-  return row.take();
+  return scratch.row.data();
 }
 
 }  // namespace tidemill

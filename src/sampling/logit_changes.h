@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "base/token_id.h"
 #include "sampling/sampling_params.h"
@@ -30,7 +29,8 @@ struct LogitChanges {
 // penalty (logit / r if positive, else logit * r) and for every id of the output its frequency and
 // presence (- f * count - p), then what is forbidden and what is not allowed, as finite numbers
 // below all others: the row stays finite, and such an id is chosen only where there is no better.
-std::vector<float> change_logits(const float* logits, int64_t vocab_size,
-                                 const SamplingParams& params, const LogitChanges& changes);
+// It is the calling thread's, until that changes another.
+const float* change_logits(const float* logits, int64_t vocab_size, const SamplingParams& params,
+                           const LogitChanges& changes);
 
 }  // namespace tidemill

@@ -108,13 +108,11 @@ SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t v
     return chosen;
   }
 
-  std::vector<float> changed;  // a copy, made only where something changes
   Row source = unmodified;
   TokenId best = summary.argmax;
   if (!changes.empty()) {
-    changed = change_logits(logits, vocab_size, params, changes);
-    const LogitSummary of_changed = kernels.summarize_logits(changed.data(), vocab_size);
-    source.logits = changed.data();
+    source.logits = change_logits(logits, vocab_size, params, changes);
+    const LogitSummary of_changed = kernels.summarize_logits(source.logits, vocab_size);
     source.max = of_changed.max;
     best = of_changed.argmax;
   }

@@ -218,7 +218,8 @@ TEST_P(Reference, AGreedyChoiceIsTheLowestOfTheBestChangedLogits) {
 TEST_P(Reference, EachPenaltyIsItsFormula) {
   const std::vector<float> logits = {4.0f, -2.0f, 1.0f, 0.5f};
   const auto changed = [&](const SamplingParams& params, const Asked& lists) {
-    return change_logits(logits.data(), 4, params, lists.changes());
+    const float* row = change_logits(logits.data(), 4, params, lists.changes());
+    return std::vector<float>(row, row + 4);
   };
   using testing::ElementsAre;
   const Asked lists{.prompt = {0, 1}, .output = {2, 1, 2}};
