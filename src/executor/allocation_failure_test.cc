@@ -139,7 +139,7 @@ class Starved : public StepRunner {
   ScriptRunner script_{{.num_blocks = 16, .rules = {rule("*", std::string(60, 'x'))}}};
   const ExecutorOptions options_{.scheduler = {.groups = {{.num_blocks = 16}}},
                                  .max_model_len = 128};
-  ExecutorMetrics metrics_{registry_, "m", 128, 16, true};
+  ExecutorMetrics metrics_{registry_, "m", 128, {.num_blocks = 16, .prefix_cache = true}};
   Mailbox mailbox_;
   StreamTable table_;
   StepLoop loop_{*this, options_, metrics_, mailbox_, table_, gauges};

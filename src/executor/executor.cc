@@ -68,7 +68,9 @@ struct Executor::State {
         text(std::move(text_parts)),
         options(executor_options),
         metrics(registry, model_name, options.max_model_len,
-                options.scheduler.groups.front().num_blocks, options.scheduler.prefix_cache),
+                {.num_blocks = options.scheduler.groups.front().num_blocks,
+                 .dtype = options.kv_cache_dtype,
+                 .prefix_cache = options.scheduler.prefix_cache}),
         mailbox(std::make_shared<Mailbox>()),
         loop(*runner, options, metrics, *mailbox, streams, gauges, driver) {
     if (!driver.own_thread) return;

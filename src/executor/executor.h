@@ -45,7 +45,8 @@ struct ExecutorOptions {
   int64_t stream_resume_bytes = 128 * 1024;
   // Log-probabilities are of the unmodified logits ("raw") or of what was drawn from ("processed").
   std::string logprobs_mode = "raw";
-  int64_t busy_log_ms = 10'000;  // between two lines that say what was done; 0: none
+  int64_t busy_log_ms = 10'000;         // between two lines that say what was done; 0: none
+  std::string kv_cache_dtype = "auto";  // as it was set, for the metrics
   ReadLimits read;
   RequestLimits request;  // its counts; what the model decides is set from the model
 };

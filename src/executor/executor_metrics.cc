@@ -48,7 +48,7 @@ Labels labels_of(const std::string& model_name) {
 
 // The long list is the table of apis.md 19, in its order.
 ExecutorMetrics::ExecutorMetrics(MetricsRegistry& registry, const std::string& model_name,
-                                 int64_t max_model_len, int64_t num_blocks, bool prefix_cache)
+                                 int64_t max_model_len, const CacheConfig& cache)
     : running_(registry.gauge("vllm:num_requests_running", "Sequences in the batch.",
                               labels_of(model_name))),
       waiting_(registry.gauge("vllm:num_requests_waiting",
@@ -154,17 +154,16 @@ ExecutorMetrics::ExecutorMetrics(MetricsRegistry& registry, const std::string& m
     }
   }
   Labels config = {{"block_size", "32"},
-                   {"num_gpu_blocks", std::to_string(num_blocks)},
-                   {"cache_dtype", "auto"},
-                   {"enable_prefix_caching", prefix_cache ? "True" : "False"}};
+                   {"num_gpu_blocks", std::to_string(cache.num_blocks)},
+                   {"cache_dtype", cache.dtype},
+                   {"enable_prefix_caching", cache.prefix_cache ? "True" : "False"}};
   config.insert(config.begin(), make.labels.begin(), make.labels.end());
   registry.gauge("vllm:cache_config_info", "How the KV cache is set up.", config).set(1);
 }
 
 void declare_executor_metrics(MetricsRegistry& registry) {
   MetricsRegistry sample;
-  const ExecutorMetrics metrics(sample, "", /*max_model_len=*/1, /*num_blocks=*/0,
-                                /*prefix_cache=*/false);
+  const ExecutorMetrics metrics(sample, "", /*max_model_len=*/1, {});
   registry.declare_like(sample);
 }
 

@@ -26,10 +26,17 @@ struct EndedSequence {
 // Puts the families on the page of a registry whose model is still to come.
 void declare_executor_metrics(MetricsRegistry& registry);
 
+// What vllm:cache_config_info says.
+struct CacheConfig {
+  int64_t num_blocks = 0;
+  std::string dtype = "auto";
+  bool prefix_cache = false;
+};
+
 class ExecutorMetrics {
  public:
   ExecutorMetrics(MetricsRegistry& registry, const std::string& model_name, int64_t max_model_len,
-                  int64_t num_blocks, bool prefix_cache);
+                  const CacheConfig& cache);
 
   void request_admitted(int64_t num_choices, int64_t prompt_tokens);
   // A step of that many tokens, prefill among them or not.

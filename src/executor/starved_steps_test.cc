@@ -142,7 +142,7 @@ class StarvedSteps : public testing::Test {
                                                 .max_preemptions = 2,
                                                 .groups = {{.num_blocks = kNumBlocks}}},
                                   .max_model_len = 160};
-    ExecutorMetrics metrics{registry, "m", 160, kNumBlocks, true};
+    ExecutorMetrics metrics{registry, "m", 160, {.num_blocks = kNumBlocks, .prefix_cache = true}};
     Mailbox mailbox;
     StreamTable table;
     LoopGauges gauges;
@@ -230,7 +230,7 @@ TEST(StarvedModel, N_3_HasFailedWhenNoStepFindsMemoryForLong) {
     MetricsRegistry registry;
     const ExecutorOptions options{.scheduler = {.groups = {{.num_blocks = 100}}},
                                   .max_model_len = 64};
-    ExecutorMetrics metrics{registry, "m", 64, 100, true};
+    ExecutorMetrics metrics{registry, "m", 64, {.num_blocks = 100, .prefix_cache = true}};
     Mailbox mailbox;
     StreamTable table;
     LoopGauges gauges;
@@ -265,7 +265,7 @@ TEST(StarvedMail, N_3_WhoCouldNotBeCalledIsCalledLater) {
     MetricsRegistry registry;
     const ExecutorOptions options{.scheduler = {.groups = {{.num_blocks = 8}}},
                                   .max_model_len = 64};
-    ExecutorMetrics metrics{registry, "m", 64, 8, true};
+    ExecutorMetrics metrics{registry, "m", 64, {.num_blocks = 8, .prefix_cache = true}};
     Mailbox mailbox;
     StreamTable table;
     LoopGauges gauges;

@@ -60,7 +60,7 @@ class StepLoopTest : public testing::Test {
   MetricsRegistry registry_;
   PreparingRunner runner_;
   const ExecutorOptions options_;
-  ExecutorMetrics metrics_{registry_, "m", 64, 8, true};
+  ExecutorMetrics metrics_{registry_, "m", 64, {.num_blocks = 8, .prefix_cache = true}};
   Mailbox mailbox_;
   StreamTable streams_;
   LoopGauges gauges_;
