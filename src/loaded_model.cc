@@ -258,14 +258,21 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   say_plan(plan);
   heap_room_ = plan.available_bytes - plan.weight_bytes - plan.workspace_bytes - plan.kv_bytes();
   set_memory_metrics(metrics, plan);
+  if (settings.model.activations == "int16" && model_->compute_types().integer_parts == 0) {
+    log_warning(
+        "activations=int16 has no effect: these weights are floats. It is for weights of int8 and "
+        "int4; set quantize, or leave activations out.");
+  }
   place_weights(settings.model.weight_memory, in_memory, kernels, workers, *model_);
   ExecutorOptions options = settings.executor;
   options.max_model_len = limits.max_model_len;
+  options.kv_cache_dtype = settings.model.kv_cache_dtype;
   const MachineCalibration machine = machine_calibration(settings.model, kernels, workers);
   choose_step_sizes(machine, *model_, options.scheduler);
   say_calibration(machine, options.scheduler);
   options.read = read_limits(machine, weights_of(*model_), plan, architecture.sliding_window);
-  options.scheduler.groups = {{.num_blocks = plan.num_blocks}};
+  options.scheduler.groups = {
+      {.num_blocks = plan.num_blocks, .window = architecture.sliding_window}};
   options.scheduler.window = architecture.sliding_window;
   executor_ = std::make_unique<Executor>(
       std::make_unique<NetworkRunner>(kernels, workers, *model_, limits, plan.num_blocks,

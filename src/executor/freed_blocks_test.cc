@@ -27,13 +27,14 @@ using Logits = std::map<SequenceId, std::vector<std::vector<float>>>;
 // Greedy answers of six sequences in a pool that is too small for them; one leaves in between.
 class PoisonedModel {
  public:
-  PoisonedModel(const Kernels& kernels, bool prefix_cache, Poison poison)
+  PoisonedModel(const Kernels& kernels, bool prefix_cache, Poison poison, int64_t window = 0)
       : poison_(poison),
         prefix_cache_(prefix_cache),
+        engine_(3, window),
         scheduler_({.max_step_tokens = kStepTokens,
                     .min_chunk_tokens = 32,
                     .prefix_cache = prefix_cache,
-                    .groups = {{.num_blocks = kBlocks}}}),
+                    .groups = {{.num_blocks = kBlocks, .window = window}}}),
         cache_(kernels, model_.architecture(), model_.compute_types().cache(), kBlocks),
         decoder_(kernels, model_, cache_, communicator_,
                  {.max_model_len = kRandomModelLen,
@@ -55,6 +56,8 @@ class PoisonedModel {
     return std::move(logits_);
   }
   int64_t preemptions() const { return scheduler_.counts().preemptions; }
+  // Entries of tables whose block the window has passed, over all steps.
+  int64_t num_passed() const { return num_passed_; }
 
  private:
   static constexpr int kSequences = 6;
@@ -87,6 +90,8 @@ class PoisonedModel {
       const BlockTable& table = scheduler_.find(row.sequence)->block_tables[0];
       for (size_t i = 0; i < table.size(); ++i) {
         const bool is_new = static_cast<int32_t>(i) * kBlockTokens >= row.first_position;
+        num_passed_ += !table[i];
+        if (!table[i]) continue;
         if (is_new || poison_ == Poison::kHeld) fill(table[i].id());
       }
     }
@@ -114,7 +119,7 @@ class PoisonedModel {
 
   const Poison poison_;
   const bool prefix_cache_;
-  RandomEngine engine_{3};
+  RandomEngine engine_;
   Model model_{engine_.dir()};
   WorkerPool workers_{{.num_threads = 1, .pin = false}};
   Communicator communicator_;
@@ -122,6 +127,7 @@ class PoisonedModel {
   KvCache cache_;
   Decoder decoder_;
   Logits logits_;
+  int64_t num_passed_ = 0;
 };
 
 TEST(FreedBlocks, I_3_NoOutputChangesWhenFreedBlocksAreFilledWithNaN) {
@@ -134,6 +140,17 @@ TEST(FreedBlocks, I_3_NoOutputChangesWhenFreedBlocksAreFilledWithNaN) {
       ASSERT_EQ(expected.size(), 6u);
       EXPECT_EQ(expected.at(1).size(), 40u);
       EXPECT_EQ(poisoned.run(), expected) << kernels->name;
+    }
+  }
+}
+
+TEST(FreedBlocks, I_3_NorWhenThoseBehindAWindowAre) {
+  for (const Kernels* kernels : runnable_variants()) {
+    for (const bool prefix_cache : {false, true}) {
+      PoisonedModel clean(*kernels, prefix_cache, Poison::kNone, 40);
+      PoisonedModel poisoned(*kernels, prefix_cache, Poison::kNewAndFree, 40);
+      EXPECT_EQ(poisoned.run(), clean.run()) << kernels->name;
+      EXPECT_GT(poisoned.num_passed(), 100);
     }
   }
 }

@@ -18,10 +18,11 @@ namespace tidemill {
 
 class RunningNetwork {
  public:
+  // With scheduler.window the model has it, too, and a group whose blocks are freed behind it.
   RunningNetwork(uint64_t model_seed, WorkerPool& workers, int64_t num_blocks,
                  SchedulerOptions scheduler, bool watches_cores = false)
-      : engine_(model_seed), model_(engine_.dir()) {
-    scheduler.groups = {{.num_blocks = num_blocks}};
+      : engine_(model_seed, scheduler.window), model_(engine_.dir()) {
+    scheduler.groups = {{.num_blocks = num_blocks, .window = scheduler.window}};
     const DecoderLimits limits{.max_model_len = kRandomModelLen,
                                .max_step_tokens = scheduler.max_step_tokens,
                                .max_score_rows = scheduler.max_score_rows()};

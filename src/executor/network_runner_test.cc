@@ -45,6 +45,32 @@ TEST_P(NetworkRunnerTest, Q_7_AnAnswerIsTheSameBitsAloneInACrowdAndAfterPreempti
   EXPECT_GT(tight.preemptions(), 0);
 }
 
+TEST_P(NetworkRunnerTest, I_3_BlocksBehindAWindowAreFreedAndNothingChanges) {
+  constexpr int64_t kWindow = 40;
+  std::vector<TokenBits> alone;
+  {
+    Running roomy(1, workers_, 64, {.window = kWindow, .prefix_cache = false});
+    Running everything(1, workers_, 64, {.prefix_cache = false});
+    for (int i = 0; i < 6; ++i) {
+      alone.push_back(read(roomy.submit(random_prompt(60 + 7 * i, i), GetParam())));
+      EXPECT_NE(read(everything.submit(random_prompt(60 + 7 * i, i), GetParam())), alone.back());
+    }
+  }
+  for (const bool prefix_cache : {false, true}) {
+    Running tight(1, workers_, 9,
+                  {.max_step_tokens = 48,
+                   .min_chunk_tokens = 32,
+                   .window = kWindow,
+                   .prefix_cache = prefix_cache});
+    for (int round = 0; round < 2; ++round) {  // the second one finds prefixes
+      std::vector<ResponseStream> streams;
+      for (int i = 0; i < 6; ++i)
+        streams.push_back(tight.submit(random_prompt(60 + 7 * i, i), GetParam()));
+      for (size_t i = 0; i < streams.size(); ++i) EXPECT_EQ(read(std::move(streams[i])), alone[i]);
+    }
+  }
+}
+
 TEST_P(NetworkRunnerTest, WhoWatchesCoresComputesTheSame) {
   Running running(1, workers_, 64, {});
   Running watching(1, workers_, 64, {}, /*watches_cores=*/true);
@@ -97,7 +123,9 @@ void propose(Scheduler& scheduler, const TokenBits& known, std::mt19937_64& rand
 
 Decoded decode(const Model& model, WorkerPool& workers, double temperature,
                const TokenBits& known) {
-  const SchedulerOptions options{.max_step_drafts = 8, .groups = {{.num_blocks = 16}}};
+  const int64_t window = model.architecture().sliding_window;
+  const SchedulerOptions options{.max_step_drafts = 8,
+                                 .groups = {{.num_blocks = 16, .window = window}}};
   Scheduler scheduler(options);
   NetworkRunner runner(select_kernels("reference"), workers, model,
                        {.max_model_len = kRandomModelLen,
@@ -130,17 +158,30 @@ Decoded decode(const Model& model, WorkerPool& workers, double temperature,
   return decoded;
 }
 
-TEST_P(NetworkRunnerTest, DraftsRightAndWrongLeadToTheSameBitsInFewerSteps) {
-  const RandomEngine engine(1);
-  const Model model(engine.dir());
-  const Decoded plain = decode(model, workers_, GetParam(), {});
+void expect_same_with_drafts(const Model& model, WorkerPool& workers, double temperature) {
+  const Decoded plain = decode(model, workers, temperature, {});
   ASSERT_EQ(plain.answer.size(), 60u);
   EXPECT_EQ(plain.num_steps, 60);
-  const Decoded drafted = decode(model, workers_, GetParam(), plain.answer);
+  const Decoded drafted = decode(model, workers, temperature, plain.answer);
   EXPECT_EQ(drafted.answer, plain.answer);
   EXPECT_LT(drafted.num_steps, 40);
   EXPECT_GT(drafted.num_right, 20);
   EXPECT_GT(drafted.num_wrong, 5);
+}
+
+TEST_P(NetworkRunnerTest, DraftsRightAndWrongLeadToTheSameBitsInFewerSteps) {
+  const RandomEngine engine(1);
+  expect_same_with_drafts(Model(engine.dir()), workers_, GetParam());
+}
+
+TEST_P(NetworkRunnerTest, SoTheyDoWithAnInt8Cache) {
+  const RandomEngine engine(1);
+  expect_same_with_drafts(Model(engine.dir(), {.int8_cache = true}), workers_, GetParam());
+}
+
+TEST_P(NetworkRunnerTest, SoTheyDoBehindAWindow) {
+  const RandomEngine engine(1, /*window=*/40);
+  expect_same_with_drafts(Model(engine.dir()), workers_, GetParam());
 }
 
 INSTANTIATE_TEST_SUITE_P(GreedyAndSeeded, NetworkRunnerTest, testing::Values(0.0, 0.9),

@@ -15,11 +15,11 @@ inline constexpr int32_t kRandomVocabSize = 61;
 // An engine directory of random numbers; it disappears with this. Another seed, another model.
 class RandomEngine : public RandomEngineDir {
  public:
-  explicit RandomEngine(uint64_t seed)
-      : RandomEngineDir(architecture(), PackedFormat::kF32, seed, /*gain=*/2.5f) {}
+  explicit RandomEngine(uint64_t seed, int64_t window = 0)
+      : RandomEngineDir(architecture(window), PackedFormat::kF32, seed, /*gain=*/2.5f) {}
 
  private:
-  static Architecture architecture() {
+  static Architecture architecture(int64_t window) {
     Architecture a;
     a.family = "llama";
     a.hidden_size = 32;
@@ -29,6 +29,7 @@ class RandomEngine : public RandomEngineDir {
     a.intermediate_size = 48;
     a.vocab_size = kRandomVocabSize;
     a.max_positions = kRandomModelLen;
+    a.sliding_window = window;
     return a;
   }
 };

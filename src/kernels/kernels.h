@@ -36,7 +36,8 @@ struct TokenRows {
   int64_t count = 0;
   const int32_t* positions = nullptr;     // of the token in its sequence
   const int32_t* table_begins = nullptr;  // index into block_ids of the sequence's first block
-  const int32_t* block_ids = nullptr;     // block tables, one after another
+  // Block tables, one after another. Where no row attends, an entry is not looked at.
+  const int32_t* block_ids = nullptr;
 };
 
 struct AttentionShape {
@@ -46,6 +47,9 @@ struct AttentionShape {
   float scale = 1.0f;  // scores = scale * q.k
   int64_t window = 0;  // a query sees this many keys, itself included; 0: all before it
 };
+
+// The first position that a query at `position` attends to.
+int64_t first_attended(const AttentionShape& shape, int64_t position);
 
 // Where attention keeps the plan of a step and what lanes leave for each other; 64-byte aligned.
 struct AttentionMemory {

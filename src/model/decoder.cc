@@ -126,8 +126,7 @@ void check_input(const ForwardInput& input, const DecoderLimits& limits) {
   }
 }
 
-void check_rows(const ForwardInput& input, int64_t vocab_size, int64_t max_model_len,
-                int64_t num_blocks) {
+void check_rows(const ForwardInput& input, int64_t vocab_size, int64_t max_model_len) {
   const ForwardInput::Group& group = input.groups[0];
   for (size_t row = 0; row < input.token_ids.size(); ++row) {
     const TokenId id = input.token_ids[row];
@@ -138,8 +137,24 @@ void check_rows(const ForwardInput& input, int64_t vocab_size, int64_t max_model
     CHECK(entry >= 0 && entry < static_cast<int64_t>(group.block_ids.size()),
           "entry {} of {} in the block tables", entry, group.block_ids.size());
   }
+}
+
+// Every block that a row attends to is there; where the window has passed a table says -1.
+void check_blocks(const ForwardInput& input, const AttentionShape& shape, int64_t num_blocks) {
+  const ForwardInput::Group& group = input.groups[0];
   for (const int32_t block : group.block_ids) {
-    CHECK(block >= 0 && block < num_blocks, "block {} of {}", block, num_blocks);
+    CHECK(block >= -1 && block < num_blocks, "block {} of {}", block, num_blocks);
+  }
+  for (size_t row = 0; row < input.token_ids.size(); ++row) {
+    const int64_t begin = group.table_begins[row];
+    const int64_t position = input.positions[row];
+    // Behind a row of the same sequence only what that one has not attended to.
+    const bool follows = row > 0 && group.table_begins[row - 1] == begin;
+    const int64_t first = follows ? input.positions[row - 1] : first_attended(shape, position);
+    for (int64_t i = first / kTokensPerBlock; i <= position / kTokensPerBlock; ++i) {
+      CHECK(group.block_ids[static_cast<size_t>(begin + i)] >= 0,
+            "position {} attends to block {} of its table, which is empty", position, i);
+    }
   }
 }
 
@@ -220,7 +235,8 @@ void Decoder::fill_rotary_tables() {
 
 void Decoder::forward(Lane& lane, const ForwardInput& input) {
   check_input(input, limits_);
-  check_rows(input, model_.architecture().vocab_size, limits_.max_model_len, cache_.num_blocks());
+  check_rows(input, model_.architecture().vocab_size, limits_.max_model_len);
+  check_blocks(input, attention_shape_, cache_.num_blocks());
   const TokenRows rows = token_rows(input);
   const Tensor hidden = first_rows(workspace_.hidden, rows.count);
   const auto num_scored = static_cast<int64_t>(input.score_rows.size());

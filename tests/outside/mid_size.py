@@ -43,8 +43,8 @@ def tokenizer():
                                    "vocab": {f"w{i}": i for i in range(VOCAB)}}})
 
 
-def write_folder(folder, others=None):
-    """`others`: matrices of somebody else's, by Hugging Face's names."""
+def write_folder(folder, others=None, config=None):
+    """`others`: matrices of somebody else's, by Hugging Face's names; `config`: the same of keys."""
     folder.mkdir()
     save_file(weights() | (others or {}), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({
@@ -52,7 +52,7 @@ def write_folder(folder, others=None):
         "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS, "max_position_embeddings": POSITIONS,
         "vocab_size": VOCAB, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-        "tie_word_embeddings": True, "hidden_act": "silu"}))
+        "tie_word_embeddings": True, "hidden_act": "silu", **(config or {})}))
     (folder / "tokenizer.json").write_text(tokenizer())
     return folder
 

@@ -31,17 +31,23 @@ FORMS = {
     "int8, int16": ("folder", "--quantize", "int8", "--activations", "int16"),
     "Q4_1, int16": ("Q4_1.gguf", "--activations", "int16"),
     "mixed": ("mixed.gguf",),
+    "window": ("window", "--dtype", "bf16"),
+    "window, int8 KV": ("window", "--quantize", "int8", "--kv-cache-dtype", "int8"),
 }
+WINDOW = {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": 100}
 # One of each kind, and one of them alone under sanitizers: these tests take the same way with each,
 # and test_every_variant_keeps_its_bits has every form there, too.
 ONE_OF_EACH_KIND = [pytest.param(form, marks=() if form == "Q4_1" else pytest.mark.bits)
                     for form in ["bf16", "fp32", "int8", "int4, int16", "Q4_1", "bf16, int8 KV"]]
+# Its blocks are freed behind it, so that it preempts nobody. The unit tests have it under sanitizers.
+WINDOWED = pytest.param("window", marks=pytest.mark.bits)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mid-size")
     write_folder(folder / "folder")
+    write_folder(folder / "window", config=WINDOW)
     write_gguf(folder / "Q4_1.gguf", {}, "Q4_1")
     write_gguf(folder / "mixed.gguf", {"attn_q": "Q8_0", "attn_k": "Q5_1", "attn_v": "Q4_1",
                                        "attn_output": "Q5_0", "ffn_down": "F16"}, "Q4_0")
@@ -90,7 +96,7 @@ def expected(arguments_of, tmp_path_factory):
     return of
 
 
-@pytest.mark.parametrize("form", ONE_OF_EACH_KIND)
+@pytest.mark.parametrize("form", [*ONE_OF_EACH_KIND, WINDOWED])
 @pytest.mark.parametrize("arguments", [
     ["--max-rolling-batch-prefill-tokens", "96"],
     ["--threads", "1"],
@@ -103,7 +109,7 @@ def test_chunks_and_threads_change_no_bit(serve, arguments_of, expected, form, a
     assert ask(server, [prompt(0)])[0] == expected(form)[0]
 
 
-@pytest.mark.parametrize("form", ONE_OF_EACH_KIND)
+@pytest.mark.parametrize("form", [*ONE_OF_EACH_KIND, WINDOWED])
 def test_prefix_hits_and_neighbours_change_no_bit(serve, arguments_of, expected, form):
     server = serve(*arguments_of(form), "--max-rolling-batch-size", "64")
     assert ask(server, [prompt(0)])[0] == expected(form)[0]

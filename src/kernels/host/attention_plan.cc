@@ -223,10 +223,6 @@ int64_t slices_per_kv_head(const AttentionShape& shape) {
   return (shape.num_heads / shape.num_kv_heads + kTaskQueries - 1) / kTaskQueries;
 }
 
-int64_t first_attended(const AttentionShape& shape, int64_t position) {
-  return shape.window > 0 ? std::max<int64_t>(0, position - shape.window + 1) : 0;
-}
-
 AttentionPlan* make_attention_plan(const AttentionShape& shape, const TokenRows& rows,
                                    int num_lanes, int64_t element_bytes,
                                    const AttentionMemory& memory) {
@@ -256,6 +252,10 @@ const AttentionPlan& attention_plan(const AttentionMemory& memory) {
 }
 
 }  // namespace host
+
+int64_t first_attended(const AttentionShape& shape, int64_t position) {
+  return shape.window > 0 ? std::max<int64_t>(0, position - shape.window + 1) : 0;
+}
 
 // The longest sequence alone, cut for many lanes: all its partitions, and two a lane for where cuts
 // fall. Steps with more need few cuts.

@@ -68,9 +68,6 @@ struct AttentionPlan {
 int64_t slice_heads(const AttentionShape& shape);
 int64_t slices_per_kv_head(const AttentionShape& shape);
 
-// The first position that a query at `position` attends.
-int64_t first_attended(const AttentionShape& shape, int64_t position);
-
 // Lays the plan out in `memory`. For one thread; others may read it after a meeting.
 // `element_bytes` is AttentionInner::state_element_bytes.
 AttentionPlan* make_attention_plan(const AttentionShape& shape, const TokenRows& rows,
