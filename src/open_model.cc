@@ -48,8 +48,9 @@ void refuse_other_dtype(const fs::path& engine, const OpenOptions& options) {
                                   : "both"));
 }
 
-// Of the original's names dynamic_int8 is today's int8 with activations rounded as they come, and
-// its 4-bit one rounds in groups, too.
+// The original's names for rounding while it loads: dynamic_int8 is int8 with activations rounded
+// as they come; those of bitsandbytes, of 8 bits and of 4 in blocks of 64, are what is nearest
+// here.
 constexpr struct {
   std::string_view name;
   PackedFormat format;
@@ -60,6 +61,9 @@ constexpr struct {
     {"int8_g128", {Numbers::kInt8, Offsets::kNone, 128}},
     {"w8a8", PackedFormat::kInt8PerChannel},
     {"dynamic_int8", PackedFormat::kInt8PerChannel},
+    {"bitsandbytes", {Numbers::kInt8, Offsets::kNone, 128}},
+    {"bitsandbytes8", {Numbers::kInt8, Offsets::kNone, 128}},
+    {"bitsandbytes4", {Numbers::kInt4, Offsets::kZero, 64}},
     {"int4", {Numbers::kInt4, Offsets::kZero, 64}},
     {"int4_g32", {Numbers::kInt4, Offsets::kZero, 32}},
     {"int4_g64", {Numbers::kInt4, Offsets::kZero, 64}},

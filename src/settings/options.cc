@@ -11,9 +11,10 @@ namespace {
 
 constexpr std::string_view kDtypes[] = {"auto", "bf16", "fp16", "fp32"};
 constexpr std::string_view kIsas[] = {"auto", "reference", "avx2", "avx512", "amx"};
-constexpr std::string_view kQuantizations[] = {"none",      "int8",     "int8_g32",     "int8_g64",
-                                               "int8_g128", "w8a8",     "dynamic_int8", "int4",
-                                               "int4_g32",  "int4_g64", "int4_g128"};
+constexpr std::string_view kQuantizations[] = {
+    "none",     "int8",         "int8_g32",     "int8_g64",      "int8_g128",
+    "w8a8",     "dynamic_int8", "bitsandbytes", "bitsandbytes8", "int4",
+    "int4_g32", "int4_g64",     "int4_g128",    "bitsandbytes4"};
 constexpr std::string_view kActivations[] = {"int8", "int16"};
 constexpr std::string_view kCacheTypes[] = {"auto", "int8"};
 constexpr std::string_view kWeightMemories[] = {"auto", "mapped", "huge_pages"};
@@ -68,8 +69,9 @@ constexpr Option kOptions[] = {
     {"data_type", kModel, kDoesIt, IN(model.dtype), one_of(kDtypes), "Old name of dtype."},
     {"quantize", kModel, kDoesIt, IN(model.quantize), one_of(kQuantizations),
      "Rounds the layers' weights to nearest: int8 (groups of 128), int4 (groups of 64, zero "
-     "points), w8a8 or dynamic_int8 (one scale for each channel and each token). Activations are "
-     "rounded with them, as activations says; the head is int8 with 16-bit activations."},
+     "points), w8a8 or dynamic_int8 (one scale for each channel and each token); bitsandbytes and "
+     "bitsandbytes8 are int8 here, bitsandbytes4 is int4. Activations are rounded with them, as "
+     "activations says; the head is int8 with 16-bit activations."},
     {"activations", kModel, kDoesIt, IN(model.activations), one_of(kActivations),
      "What products with int8 and int4 weights read: int8 is fast; int16 is more exact than bf16 "
      "and takes twice the arithmetic of int8.",
