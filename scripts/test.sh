@@ -64,27 +64,33 @@ run_ctest() { # run_ctest FOLDER ARGUMENT...
   add_report "$report"
 }
 
-run_pytest() { # run_pytest BINARY ARGUMENT...
+run_pytest() { # run_pytest BINARY REPORT ARGUMENT...
   local binary=$1 report
-  shift
-  report=$(dirname "$binary")/reports/pytest.xml
+  report=$(dirname "$binary")/reports/$2.xml
+  shift 2
   new_report "$report"
   TIDEMILL_BINARY=$binary .cache/venv/bin/python -m pytest tests -q -p no:cacheprovider \
     --junit-xml="$report" "$@" || true
   add_report "$report"
 }
 
-# Shares of what the machine can do, beside their floors: one test. Half a minute.
+# What measures nothing: two files at a time, for much of it is waiting. Each of their servers has a
+# thread for each core.
+two_at_once=(-n 2 --dist loadfile)
+
+# Shares of what the machine can do, beside their floors: a test of each format. Half a minute each.
 run_floors() { # run_floors BINARY
-  local report
-  report=$(dirname "$1")/reports/performance.json
-  if .cache/venv/bin/python scripts/performance_floors.py --binary "$1" --save "$report" \
-    .cache/models/SmolLM2-135M-Instruct.Q4_1.gguf --dtype bf16; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    echo "FAILED: speed beside its floors, in $report" >>"$failures"
-  fi
+  local format report
+  for format in none w8a8 int4; do
+    report=$(dirname "$1")/reports/performance-$format.json
+    if .cache/venv/bin/python scripts/performance_floors.py --binary "$1" --save "$report" \
+      .cache/models/SmolLM2-135M-Instruct.Q4_1.gguf --dtype bf16 --quantize "$format"; then
+      passed=$((passed + 1))
+    else
+      failed=$((failed + 1))
+      echo "FAILED: speed beside its floors, in $report" >>"$failures"
+    fi
+  done
 }
 
 python_environment() {
@@ -109,7 +115,9 @@ case $mode in
     say "unit, property and golden tests"
     run_ctest build-test
     say "outside tests"
-    run_pytest "$PWD/build-test/tidemill" -m "not long"
+    run_pytest "$PWD/build-test/tidemill" pytest -m "not long and not measured" \
+      "${two_at_once[@]}"
+    run_pytest "$PWD/build-test/tidemill" pytest-measured -m "not long and measured"
     say "speed beside its floors"
     run_floors "$PWD/build-test/tidemill"
     ;;
@@ -117,7 +125,7 @@ case $mode in
     build build-test -DTIDEMILL_BENCHES=ON
     say "long tests"
     run_ctest build-test
-    run_pytest "$PWD/build-test/tidemill"
+    run_pytest "$PWD/build-test/tidemill" pytest
     say "the build without Rust"
     build build-notext -DTIDEMILL_TEXT=OFF
     # Servers of text need the library; what lies below them does not.
@@ -136,7 +144,7 @@ case $mode in
     say "unit tests under sanitizers"
     run_ctest build-sanitize
     say "outside tests under sanitizers"
-    run_pytest "$PWD/build-sanitize/tidemill" -m "$under_sanitizers"
+    run_pytest "$PWD/build-sanitize/tidemill" pytest -m "$under_sanitizers" "${two_at_once[@]}"
     ;;
   race)
     targets="parallel_test scheduler_test executor_test server_test tidemill"
@@ -148,8 +156,8 @@ case $mode in
     run_ctest build-thread -R '^(parallel|scheduler|executor|server)[.]' \
       -E '[.](StarvedSteps|FrontSimulation)[.]'
     say "clients and streams against the script"
-    run_pytest "$PWD/build-thread/tidemill" -m "$under_sanitizers" \
-      -k "clients or robustness or streams"
+    run_pytest "$PWD/build-thread/tidemill" pytest -m "$under_sanitizers" \
+      -k "clients or robustness or streams" "${two_at_once[@]}"
     ;;
 esac
 
