@@ -18,7 +18,6 @@ peers=${PEERS:-../shared/peers}
 export PEERS_DIR=${PEERS_DIR:-/tmp/peers}
 models=$PEERS_DIR/models
 
-# Room for keys and values as llama.cpp has it: 16 slots of 640 tokens, and a block more for each.
 case $model in
   smol) token_bytes=23040 ;;
   tiny) token_bytes=22528 ;;
@@ -31,8 +30,18 @@ case $format in
   *) echo "peers.sh: $format is no format; there are int8, int4 and bf16." >&2; exit 2 ;;
 esac
 
+slots=16 slot_tokens=640
+if [ "$*" = decode64 ]; then
+  slots=64 slot_tokens=192  # 128 or fewer of a prompt, 64 of an answer
+elif [[ " $* " == *" decode64 "* ]]; then
+  echo "peers.sh: decode64 has more slots than the others, and goes alone." >&2
+  exit 2
+fi
+
+# Room for keys and values as llama.cpp has it, and a block more for each slot.
 command="${BINARY:-build/tidemill} serve $models/hf-$model $ours --served-model-name model \
-  --port 8080 --cache-dir .cache/engines --kv-cache-bytes $((16 * 672 * token_bytes)) \
+  --port 8080 --cache-dir .cache/engines --kv-cache-bytes $((slots * (slot_tokens + 32) * token_bytes)) \
+  --max-rolling-batch-size $((slots > 32 ? slots : 32)) \
   --log-level warning"
 servers=(--server tidemill http://127.0.0.1:8080 "$command")
 for other in ${OTHERS:-openvino llamacpp}; do
@@ -42,7 +51,8 @@ for other in ${OTHERS:-openvino llamacpp}; do
     vllm) model_of=$vllm port=8003 ;;
     *) echo "peers.sh: $other is no server; there are openvino, llamacpp and vllm." >&2; exit 2 ;;
   esac
-  servers+=(--server "$other" "http://127.0.0.1:$port" "$peers/$other.sh $models/$model_of $port")
+  servers+=(--server "$other" "http://127.0.0.1:$port"
+    "env SLOTS=$slots SLOT_TOKENS=$slot_tokens $peers/$other.sh $models/$model_of $port")
 done
 cases=()
 for name in "${@:-serve16}"; do cases+=(--case "$name"); done

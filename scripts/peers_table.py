@@ -29,7 +29,15 @@ ROWS = [
     ("gap p50", "serve16", ("itl_ms", "p50"), False, milliseconds),
     ("gap p99", "serve16", ("itl_ms", "p99"), False, milliseconds),
     ("prefill of 512, one client: tokens/s", "prefill512", ("prefill_tokens_per_s",), True, "{:.0f}".format),
+    ("one client: tokens/s", "serve1", ("output_tokens_per_s",), True, "{:.1f}".format),
+    ("one client: latency p50", "serve1", ("latency_ms", "p50"), False, seconds),
+    ("one client: first token p50", "serve1", ("ttft_ms", "p50"), False, milliseconds),
+    ("one client: gap p50", "serve1", ("itl_ms", "p50"), False, milliseconds),
+    ("one client: gap p99", "serve1", ("itl_ms", "p99"), False, milliseconds),
     ("one sequence that decodes: tokens/s", "decode1", ("full_batch_tokens_per_s",), True, "{:.1f}".format),
+    ("4 sequences that decode: tokens/s", "decode4", ("full_batch_tokens_per_s",), True, "{:.0f}".format),
+    ("16 sequences that decode: tokens/s", "decode16", ("full_batch_tokens_per_s",), True, "{:.0f}".format),
+    ("64 sequences that decode: tokens/s", "decode64", ("full_batch_tokens_per_s",), True, "{:.0f}".format),
 ]
 
 
@@ -53,6 +61,10 @@ def main():
                     rounds.append(values)
         if rounds:
             print_row(label, servers, rounds, more_is_better, written)
+    starts = {s: [d["servers"][s]["start_to_first_token_s"] for d in documents] for s in servers}
+    if all(all(values) for values in starts.values()):
+        rounds = [{s: starts[s][i] for s in servers} for i in range(len(documents))]
+        print_row("start to the first token", servers, rounds, False, "{:.1f} s".format)
     memory = {s: max(d["servers"][s]["peak_rss_mib"] for d in documents) for s in servers}
     print_row("peak memory", servers, [memory], False, "{:.0f} MiB".format)
     for server in servers:
