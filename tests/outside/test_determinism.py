@@ -131,12 +131,22 @@ def test_Q_7_preemption_changes_no_bit(serve, arguments_of, expected, form):
     # Three sequences of 1364 tokens need 43 blocks each. With one block less, the newest gives way
     # behind its first tokens and is computed again. Its prompt must be there before the others end.
     numbers = "fp32" if form == "fp32" else "int8" if "KV" in form else "bf16"
-    block_bytes = KV_BLOCK_BYTES[numbers]
-    server = serve(*arguments_of(form), "--max-model-len", "1600", "--enable-prefix-caching",
-                   "false", "--kv-cache-bytes", str(128 * block_bytes),
-                   "--mixed-step-tokens", "512")
+    server = serve(*arguments_of(form), *room_of_128_blocks(numbers))
     assert ask(server, [prompt(seed) for seed in range(3)]) == expected(form)
     assert server.metric("vllm:num_preemptions_total") > 0
+
+
+def room_of_128_blocks(numbers):
+    return ["--max-model-len", "1600", "--enable-prefix-caching", "false", "--kv-cache-bytes",
+            str(128 * KV_BLOCK_BYTES[numbers]), "--mixed-step-tokens", "512"]
+
+
+@pytest.mark.bits
+def test_behind_a_window_nobody_gives_way(serve, arguments_of, expected):
+    """The same three in the same room: their early blocks are free while they go on."""
+    server = serve(*arguments_of("window"), *room_of_128_blocks("bf16"))
+    assert ask(server, [prompt(seed) for seed in range(3)]) == expected("window")
+    assert server.metric("vllm:num_preemptions_total") == 0
 
 
 def test_another_arithmetic_is_noticed(serve, arguments_of):
