@@ -5,13 +5,14 @@
 #   scripts/peers.sh smol|tiny int8|int4|bf16 ROUNDS [CASE...]    default: serve16 prefill512 decode1
 #
 # BINARY (build/tidemill), PEERS (../shared/peers), PEERS_DIR (/tmp/peers), OTHERS ("openvino
-# llamacpp"; vllm takes two minutes to start), OUT (peers-MODEL-FORMAT.json): set them otherwise in
-# the environment. scripts/peers_table.py turns what comes out into the tables of
-# docs/performance.md. Leave the machine alone meanwhile.
+# llamacpp"; vllm takes two minutes to start), OUT (peers-MODEL-FORMAT.json), SCALE (2; 0.5 for decode4
+# to decode64, whose batches are full for too short a time else): set them otherwise in the
+# environment. scripts/peers_table.py turns what comes out into the tables of docs/performance.md.
+# Leave the machine alone meanwhile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-[ $# -ge 3 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2; }
 model=$1 format=$2 rounds=$3
 shift 3
 peers=${PEERS:-../shared/peers}
@@ -32,7 +33,7 @@ esac
 
 slots=16 slot_tokens=640
 if [ "$*" = decode64 ]; then
-  slots=64 slot_tokens=192  # 128 or fewer of a prompt, 64 of an answer
+  slots=64 slot_tokens=320  # of a prompt and, with SCALE=0.5, of an answer
 elif [[ " $* " == *" decode64 "* ]]; then
   echo "peers.sh: decode64 has more slots than the others, and goes alone." >&2
   exit 2
@@ -58,7 +59,7 @@ cases=()
 for name in "${@:-serve16}"; do cases+=(--case "$name"); done
 [ $# -gt 0 ] || cases+=(--case prefill512 --case decode1)
 
-exec "$PEERS_DIR/tool/bin/python" "$peers/compare.py" --rounds "$rounds" --scale 2 \
+exec "$PEERS_DIR/tool/bin/python" "$peers/compare.py" --rounds "$rounds" --scale "${SCALE:-2}" \
   --bandwidth "$PEERS_DIR/bandwidth" --json "${OUT:-peers-$model-$format.json}" \
   --text /usr/share/common-licenses/GPL-3 --tokenizer "$models/hf-$model/tokenizer.json" \
   "${servers[@]}" "${cases[@]}"
