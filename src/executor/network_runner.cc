@@ -56,6 +56,7 @@ NetworkRunner::NetworkRunner(const Kernels& kernels, WorkerPool& workers, const 
       model_(model),
       cache_(kernels, model.architecture(), model.compute_types().cache(), num_blocks),
       decoder_(kernels, model, cache_, communicator_, limits),
+      scratch_(static_cast<size_t>(workers.num_threads())),
       clocks_(watches_cores ? static_cast<size_t>(workers.num_threads()) : 0),
       times_(clocks_.size()) {}
 
@@ -72,7 +73,8 @@ void NetworkRunner::compute(Lane& lane, const StepInput& input) {
     const auto index = static_cast<size_t>(row);
     try {
       sampled_[index] =
-          choose_token(kernels_, values, logits.cols, input.sampling[index], input.changes(index));
+          choose_token(kernels_, values, logits.cols, input.sampling[index],
+                       scratch_[static_cast<size_t>(lane.worker())], input.changes(index));
     } catch (const std::bad_alloc&) {
       // Stays absent: the row fails, and a section must not throw.
     }

@@ -39,8 +39,9 @@ class NetworkRunner : public StepRunner {
   Decoder decoder_;
   // Of the step, one per score row; absent where there was no memory to choose.
   std::vector<std::optional<SampledToken>> sampled_;
-  std::vector<CoreClock> clocks_;  // one per worker; none where nobody looks
-  std::vector<CoreTime> times_;    // of the step before, the same
+  std::vector<LogitScratch> scratch_;  // one per worker
+  std::vector<CoreClock> clocks_;      // one per worker; none where nobody looks
+  std::vector<CoreTime> times_;        // of the step before, the same
   double delay_ = 0.0;
 };
 

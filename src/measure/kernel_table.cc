@@ -313,12 +313,13 @@ void Table::sampling(const char* name, const SamplingParams& params) {
         between_probes({.tokens = static_cast<double>(rows)}, [&](int64_t calls) {
           workers_.run([&](Lane& lane) {
             const Range mine = lane.share(rows);
+            LogitScratch scratch;
             for (int64_t i = 0; i < calls; ++i) {
               for (int64_t row = mine.begin; row < mine.end; ++row) {
                 const SamplingRow choice{.params = params, .position = static_cast<int32_t>(i)};
                 const float* values =
                     static_cast<const float*>(logits.view().data) + row * logits.view().stride;
-                sum += choose_token(kernels_, values, vocab, choice).token;
+                sum += choose_token(kernels_, values, vocab, choice, scratch).token;
               }
               lane.meet();
             }

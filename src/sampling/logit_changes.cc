@@ -1,7 +1,6 @@
 #include "sampling/logit_changes.h"
 
 #include <algorithm>
-#include <vector>
 
 namespace tidemill {
 namespace {
@@ -17,17 +16,9 @@ float bounded(double logit) {
   return static_cast<float>(std::clamp(logit, -kMostChanged, kMostChanged));
 }
 
-// What a thread's rows are changed in. Kept from row to row: memory for a vocabulary comes from the
-// system, page by page, each time that it is asked for.
-struct Scratch {
-  std::vector<float> row;
-  std::vector<float> allowed;
-  std::vector<int32_t> counts;  // of each id kNotSeen, but while penalties are at work
-};
-
 class ChangedRow {
  public:
-  ChangedRow(const float* logits, int64_t vocab_size, Scratch& scratch)
+  ChangedRow(const float* logits, int64_t vocab_size, LogitScratch& scratch)
       : scratch_(scratch), logits_(scratch.row) {
     logits_.assign(logits, logits + vocab_size);
   }
@@ -86,21 +77,19 @@ class ChangedRow {
   bool has(TokenId id) const { return id >= 0 && static_cast<size_t>(id) < logits_.size(); }
   float& at(TokenId id) { return logits_[static_cast<size_t>(id)]; }
 
-  Scratch& scratch_;
+  LogitScratch& scratch_;
   std::vector<float>& logits_;
 };
 
 }  // namespace
 
-const float* change_logits(const float* logits, int64_t vocab_size, const SamplingParams& params,
-                           const LogitChanges& changes) {
-  thread_local Scratch scratch;
+void change_logits(const float* logits, int64_t vocab_size, const SamplingParams& params,
+                   const LogitChanges& changes, LogitScratch& scratch) {
   ChangedRow row(logits, vocab_size, scratch);
   row.add(changes.bias_ids, changes.bias);
   row.penalise(params, changes);
   row.forbid(changes.forbidden);
   row.allow(changes.allowed);
-  return scratch.row.data();
 }
 
 }  // namespace tidemill

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/token_id.h"
 #include "sampling/sampling_params.h"
@@ -25,12 +26,20 @@ struct LogitChanges {
   }
 };
 
-// A row with its changes. In order: bias, then for every id of prompt or output the repetition
-// penalty (logit / r if positive, else logit * r) and for every id of the output its frequency and
-// presence (- f * count - p), then what is forbidden and what is not allowed, as finite numbers
-// below all others: the row stays finite, and such an id is chosen only where there is no better.
-// It is the calling thread's, until that changes another.
-const float* change_logits(const float* logits, int64_t vocab_size, const SamplingParams& params,
-                           const LogitChanges& changes);
+// What rows are changed in, one for each thread. Kept from row to row: memory for a vocabulary
+// comes from the system, page by page, each time that it is asked for.
+struct LogitScratch {
+  std::vector<float> row;
+  std::vector<float> allowed;
+  std::vector<int32_t> counts;  // of each id -1, but while penalties are at work
+};
+
+// A row with its changes, in scratch.row. In order: bias, then for every id of prompt or output the
+// repetition penalty (logit / r if positive, else logit * r) and for every id of the output its
+// frequency and presence (- f * count - p), then what is forbidden and what is not allowed, as
+// finite numbers below all others: the row stays finite, and such an id is chosen only where there
+// is no better.
+void change_logits(const float* logits, int64_t vocab_size, const SamplingParams& params,
+                   const LogitChanges& changes, LogitScratch& scratch);
 
 }  // namespace tidemill

@@ -95,7 +95,8 @@ void tell_logprobs_of(const Row& row, const std::vector<Candidate>& candidates, 
 }  // namespace
 
 SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t vocab_size,
-                          const SamplingRow& row, const LogitChanges& changes) {
+                          const SamplingRow& row, LogitScratch& scratch,
+                          const LogitChanges& changes) {
   const LogitSummary summary = kernels.summarize_logits(logits, vocab_size);
   SampledToken chosen{.finite = summary.finite};
   if (!summary.finite) return chosen;
@@ -111,7 +112,8 @@ SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t v
   Row source = unmodified;
   TokenId best = summary.argmax;
   if (!changes.empty()) {
-    source.logits = change_logits(logits, vocab_size, params, changes);
+    change_logits(logits, vocab_size, params, changes, scratch);
+    source.logits = scratch.row.data();
     const LogitSummary of_changed = kernels.summarize_logits(source.logits, vocab_size);
     source.max = of_changed.max;
     best = of_changed.argmax;

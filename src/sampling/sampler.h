@@ -43,6 +43,7 @@ struct SampledToken {
 // is allowed is forbidden, too, one of those is chosen (and the scheduler takes no end before the
 // least tokens for one).
 SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t vocab_size,
-                          const SamplingRow& row, const LogitChanges& changes = {});
+                          const SamplingRow& row, LogitScratch& scratch,
+                          const LogitChanges& changes = {});
 
 }  // namespace tidemill

@@ -29,10 +29,12 @@ void choose(benchmark::State& state, const SamplingParams& params, float spread)
   std::vector<TokenId> output(params.penalises_output() ? 1000 : 0);
   for (size_t i = 0; i < output.size(); ++i) output[i] = static_cast<TokenId>(i * 37);
   SamplingRow row{.params = params};
+  LogitScratch scratch;
   for (auto _ : state) {
     ++row.position;
-    benchmark::DoNotOptimize(choose_token(
-        kernels, logits.data(), static_cast<int64_t>(logits.size()), row, {.output = output}));
+    benchmark::DoNotOptimize(choose_token(kernels, logits.data(),
+                                          static_cast<int64_t>(logits.size()), row, scratch,
+                                          {.output = output}));
   }
   state.SetLabel(kernels.name);
 }

@@ -172,10 +172,11 @@ Asked random_asked(std::mt19937_64& random, size_t vocab_size) {
 
 class Reference : public testing::TestWithParam<const Kernels*> {
  protected:
-  static SampledToken choose(const std::vector<float>& logits, const Asked& asked) {
+  SampledToken choose(const std::vector<float>& logits, const Asked& asked) {
     return choose_token(*GetParam(), logits.data(), static_cast<int64_t>(logits.size()), asked.row,
-                        asked.changes());
+                        scratch_, asked.changes());
   }
+  LogitScratch scratch_;  // of all rows of a test, as a worker has it
 };
 
 TEST_P(Reference, WhateverIsAskedForTheDrawIsThatOfThePlainMeaning) {
@@ -218,8 +219,8 @@ TEST_P(Reference, AGreedyChoiceIsTheLowestOfTheBestChangedLogits) {
 TEST_P(Reference, EachPenaltyIsItsFormula) {
   const std::vector<float> logits = {4.0f, -2.0f, 1.0f, 0.5f};
   const auto changed = [&](const SamplingParams& params, const Asked& lists) {
-    const float* row = change_logits(logits.data(), 4, params, lists.changes());
-    return std::vector<float>(row, row + 4);
+    change_logits(logits.data(), 4, params, lists.changes(), scratch_);
+    return scratch_.row;
   };
   using testing::ElementsAre;
   const Asked lists{.prompt = {0, 1}, .output = {2, 1, 2}};
@@ -353,13 +354,13 @@ TEST_P(Reference, ARowThatNothingChangesIsNotCopied) {
     num_copies += seen != row;
     return collect(seen, count, threshold, ids, capacity);
   };
-  choose_token(watched, row, 3, {.params = {.temperature = 0.7f, .min_p = 0.1f}});
-  choose_token(watched, row, 3, {.params = {.temperature = 0.7f, .typical_p = 0.5f}});
-  choose_token(watched, row, 3, {.params = {.temperature = 0, .presence_penalty = 1}});
+  choose_token(watched, row, 3, {.params = {.temperature = 0.7f, .min_p = 0.1f}}, scratch_);
+  choose_token(watched, row, 3, {.params = {.temperature = 0.7f, .typical_p = 0.5f}}, scratch_);
+  choose_token(watched, row, 3, {.params = {.temperature = 0, .presence_penalty = 1}}, scratch_);
   EXPECT_EQ(num_copies, 0);
   EXPECT_EQ(num_calls, 3) << "each row is summarised once";
   const std::vector<TokenId> output = {1};
-  choose_token(watched, row, 3, {.params = {.temperature = 0, .presence_penalty = 1}},
+  choose_token(watched, row, 3, {.params = {.temperature = 0, .presence_penalty = 1}}, scratch_,
                {.output = output});
   EXPECT_GT(num_copies, 0);
 }

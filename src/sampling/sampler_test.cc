@@ -18,8 +18,9 @@ class Sampler : public testing::TestWithParam<const Kernels*> {
   SampledToken choose(const std::vector<float>& logits, const SamplingRow& row,
                       const std::vector<TokenId>& forbidden = {}) {
     return choose_token(*GetParam(), logits.data(), static_cast<int64_t>(logits.size()), row,
-                        {.forbidden = forbidden});
+                        scratch_, {.forbidden = forbidden});
   }
+  LogitScratch scratch_;
 };
 
 std::vector<float> random_logits(std::mt19937_64& random, size_t count, bool ties) {
@@ -73,9 +74,10 @@ TEST_P(Sampler, AGreedyChoiceWithoutLogProbabilitiesSumsNothing) {
     return sum_exp(logits, count, max, factor);
   };
   const std::vector<float> logits = {1, 5, 2};
-  choose_token(counting, logits.data(), 3, {.params = {.temperature = 0}});
+  choose_token(counting, logits.data(), 3, {.params = {.temperature = 0}}, scratch_);
   EXPECT_EQ(num_sums, 0);
-  choose_token(counting, logits.data(), 3, {.params = {.temperature = 0, .num_logprobs = 0}});
+  choose_token(counting, logits.data(), 3, {.params = {.temperature = 0, .num_logprobs = 0}},
+               scratch_);
   EXPECT_EQ(num_sums, 1);
 }
 
