@@ -9,6 +9,7 @@
 
 #include "executor/build_input.h"
 #include "executor/network_fixture.h"
+#include "scheduler/prefix_cache.h"
 #include "scheduler/sequence.h"
 
 namespace tidemill {
@@ -45,7 +46,7 @@ TEST_P(NetworkRunnerTest, Q_7_AnAnswerIsTheSameBitsAloneInACrowdAndAfterPreempti
   EXPECT_GT(tight.preemptions(), 0);
 }
 
-TEST_P(NetworkRunnerTest, I_3_BlocksBehindAWindowAreFreedAndNothingChanges) {
+TEST_P(NetworkRunnerTest, Q_7_BehindAWindowItIsTheSameBitsInACrowdAndWithPrefixes) {
   constexpr int64_t kWindow = 40;
   std::vector<TokenBits> alone;
   {
@@ -56,18 +57,18 @@ TEST_P(NetworkRunnerTest, I_3_BlocksBehindAWindowAreFreedAndNothingChanges) {
       EXPECT_NE(read(everything.submit(random_prompt(60 + 7 * i, i), GetParam())), alone.back());
     }
   }
-  for (const bool prefix_cache : {false, true}) {
-    Running tight(1, workers_, 9,
-                  {.max_step_tokens = 48,
-                   .min_chunk_tokens = 32,
-                   .window = kWindow,
-                   .prefix_cache = prefix_cache});
-    for (int round = 0; round < 2; ++round) {  // the second one finds prefixes
+  for (const int64_t num_blocks : {9, 64}) {
+    Running crowd(1, workers_, num_blocks,
+                  {.max_step_tokens = 48, .min_chunk_tokens = 32, .window = kWindow});
+    for (int round = 0; round < 2; ++round) {  // the second one finds prefixes, where there is room
       std::vector<ResponseStream> streams;
       for (int i = 0; i < 6; ++i)
-        streams.push_back(tight.submit(random_prompt(60 + 7 * i, i), GetParam()));
+        streams.push_back(crowd.submit(random_prompt(60 + 7 * i, i), GetParam()));
       for (size_t i = 0; i < streams.size(); ++i) EXPECT_EQ(read(std::move(streams[i])), alone[i]);
     }
+    crowd.expect_quiet();
+    const int64_t least_hits = num_blocks == 64 ? 6 * int64_t{kBlockTokens} : 0;
+    EXPECT_GE(crowd.count("vllm:prefix_cache_hits_total"), least_hits);
   }
 }
 

@@ -23,7 +23,6 @@ struct PrefixCache::Node {
   GroupBlocks blocks;
   std::unordered_multimap<uint64_t, std::unique_ptr<Node>> children;
   std::list<Node*>::iterator place;  // in by_use_; not of a root
-  bool evictable = false;            // scratch of num_evictable()
 };
 
 PrefixCache::GroupBlocks PrefixCache::shares_of(const Node& node) {
@@ -141,25 +140,36 @@ bool PrefixCache::is_unheld(const Node& node, const std::vector<BlockPool*>& poo
   return true;
 }
 
-// Not the sum of what nobody holds: in a windowed group a sequence may hold a child alone.
 int64_t PrefixCache::num_evictable(const std::vector<BlockPool*>& pools) const {
-  int64_t count = 0;
-  for (Node* node : by_use_) {
-    node->evictable = is_unheld(*node, pools) &&
-                      std::all_of(node->children.begin(), node->children.end(),
-                                  [](const auto& entry) { return entry.second->evictable; });
-    count += node->evictable;
-  }
-  return count;
+  return std::count_if(by_use_.begin(), by_use_.end(),
+                       [&](const Node* node) { return is_unheld(*node, pools); });
 }
 
 bool PrefixCache::evict_one(const std::vector<BlockPool*>& pools) {
-  const auto victim = std::find_if(by_use_.begin(), by_use_.end(), [&](const Node* node) {
-    return node->children.empty() && is_unheld(*node, pools);
-  });
-  if (victim == by_use_.end()) return false;
-  forget(*victim);
+  Node* inner = nullptr;  // nobody holds it, but somebody what hangs on it
+  for (Node* node : by_use_) {
+    if (!is_unheld(*node, pools)) continue;
+    if (node->children.empty()) {
+      forget(node);
+      return true;
+    }
+    if (inner == nullptr) inner = node;
+  }
+  if (inner == nullptr) return false;
+  forget_tree(inner);
   return true;
+}
+
+// The leaves first, without recursion: a chain is as deep as a text has blocks.
+void PrefixCache::forget_tree(Node* top) {
+  for (Node* node = top;;) {
+    while (!node->children.empty()) node = node->children.begin()->second.get();
+    Node* const parent = node->parent;
+    const bool is_top = node == top;
+    forget(node);
+    if (is_top) return;
+    node = parent;
+  }
 }
 
 void PrefixCache::forget(Node* node) {

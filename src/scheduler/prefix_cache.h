@@ -56,7 +56,9 @@ class PrefixCache {
   void touch(NodeId node);
 
   // Gives up the node that was used longest ago among those without children that nobody but the
-  // cache holds. False when there is none.
+  // cache holds. Where there is none, one with children: a sequence behind a window holds those and
+  // not their parents. They go from the cache with it and stay the sequence's, whose later blocks
+  // are not remembered then. False when nothing is held by the cache alone.
   bool evict_one(const std::vector<BlockPool*>& pools);
 
   int64_t num_nodes() const;
@@ -78,6 +80,7 @@ class PrefixCache {
   Node& root(const std::string& scope);
   Node& add(Node& parent, std::span<const TokenId> tokens, GroupBlocks blocks);
   void forget(Node* node);
+  void forget_tree(Node* top);
   void forget_if_empty(const Node& node);  // of a scope
   void touch_upwards(Node* node);
 

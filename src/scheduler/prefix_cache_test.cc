@@ -116,6 +116,23 @@ TEST(PrefixCache, I7_WhatASequenceHoldsIsNotEvicted) {
   EXPECT_EQ(fixture.cache.num_unshared(fixture.pool, 0), 0);
 }
 
+// As a sequence does whose window has passed the rest.
+TEST(PrefixCache, WhoHoldsTheEndOfAChainAloneDoesNotKeepItsBeginning) {
+  Fixture fixture(8);
+  fixture.insert(blocks_of({1, 2, 3, 4}));
+  PrefixCache::Found found = fixture.cache.find("", blocks_of({1, 2, 3, 4}), 4);
+  const PrefixCache::GroupBlocks held = std::move(found.blocks[3]);
+  found.blocks.clear();
+  EXPECT_EQ(fixture.cache.num_evictable({&fixture.pool}), 3);
+  ASSERT_TRUE(fixture.evict());
+  EXPECT_EQ(fixture.num_found(blocks_of({1, 2, 3, 4})), 2u) << "the last two are forgotten";
+  EXPECT_EQ(fixture.pool.num_free(), 5) << "one of them is held";
+  fixture.cache.check({&fixture.pool});
+  EXPECT_TRUE(fixture.evict() && fixture.evict());
+  EXPECT_FALSE(fixture.evict());
+  EXPECT_EQ(fixture.pool.num_free(), 7);
+}
+
 TEST(PrefixCache, AScopeWithoutBlocksIsForgotten) {
   Fixture fixture(4);
   for (int salt = 0; salt < 1000; ++salt) {

@@ -124,7 +124,8 @@ void Scheduler::State::free_outside_window(Entry& entry) {
     // The next query sits at num_cached_tokens and sees `window` keys, itself included.
     const int64_t first_seen = entry.sequence.num_cached_tokens - window + 1;
     BlockTable& table = entry.sequence.block_tables[group];
-    for (int64_t i = 0; (i + 1) * kBlockTokens <= first_seen; ++i) {
+    // From the last one backwards: those before one that is empty are, too.
+    for (int64_t i = first_seen / kBlockTokens - 1; i >= 0 && table[static_cast<size_t>(i)]; --i) {
       BlockRef dropped = std::move(table[static_cast<size_t>(i)]);
     }
   }

@@ -176,7 +176,7 @@ class Scheduler {
   // For building the step's input; null after the end. Only the scheduler changes a Sequence.
   const Sequence* find(SequenceId id) const;
   SchedulerCounts counts() const;
-  // Blocks 0, 1, ... of a group that were ever held; of the group where they are most.
+  // Behind so many blocks of a group none was ever held; of the group where they are most.
   int64_t used_blocks() const;
 
   // Audits every invariant of the block pool, prefix cache and sequences (I1..I9); for tests.

@@ -138,8 +138,8 @@ bool Scheduler::State::admit(Entry& entry) {
 }
 
 // Leading whole blocks that are computed already: of the prefix cache, whose blocks are of every
-// group, or without one of the leader of the same prompt where it still has them (one group without
-// a window). At least one token is left to compute, for its logits.
+// group, or without one of the leader of the same prompt where it still has them (one group, and no
+// window has passed them). At least one token is left to compute, for its logits.
 void Scheduler::State::find_prefix(Entry& entry) {
   Sequence& sequence = entry.sequence;
   const bool first_time = sequence.num_preemptions == 0;
@@ -152,7 +152,9 @@ void Scheduler::State::find_prefix(Entry& entry) {
   if (options.prefix_cache) {
     found = prefix_cache.find(entry.request.prefix_scope, sequence.tokens, most);
   } else if (leader != nullptr && leader->running && first_time && pools.size() == 1 &&
-             options.groups[0].window == 0) {
+             std::all_of(leader->sequence.block_tables[0].begin(),
+                         leader->sequence.block_tables[0].begin() + most,
+                         [](const BlockRef& block) { return static_cast<bool>(block); })) {
     CHECK(
         std::equal(sequence.tokens.begin(), sequence.tokens.end(), leader->sequence.tokens.begin(),
                    leader->sequence.tokens.begin() + sequence.num_prompt_tokens) &&

@@ -298,6 +298,25 @@ TEST(Scheduler, ASequenceWithOnlyWindowedGroupsOutlivesTheEvictionOfItsBeginning
   EXPECT_EQ(scheduler.counts().held_blocks, 0);
 }
 
+TEST(Scheduler, BlocksThatLeftTheWindowMakeRoomThoughThePrefixCacheHasThem) {
+  Scheduler scheduler({.groups = {{.num_blocks = 8, .window = 40}}});
+  for (const SequenceId id : {1, 2}) {
+    scheduler.add({.id = id,
+                   .prompt = prompt_of(100, static_cast<TokenId>(1000 * id)),
+                   .max_new_tokens = 100});
+  }
+  EXPECT_EQ(run_dry(scheduler).size(), 2u);
+  EXPECT_EQ(scheduler.counts().preemptions, 0);
+}
+
+TEST(Scheduler, AChoiceSharesWhatTheWindowOfItsLeaderHasNotPassed) {
+  Scheduler scheduler({.prefix_cache = false, .groups = {{.num_blocks = 16, .window = 100}}});
+  scheduler.add({.id = 1, .prompt = prompt_of(70), .max_new_tokens = 5});
+  scheduler.add({.id = 2, .prompt = prompt_of(70), .max_new_tokens = 5, .same_prompt_as = 1});
+  scheduler.commit(answer(scheduler.next_step()));
+  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 70), prefill(2, 64, 6, true)));
+}
+
 TEST(Scheduler, AChoiceWhoseLeaderHasLeftTheWindowComputesItsOwnPrompt) {
   Scheduler scheduler({.prefix_cache = false, .groups = {{.num_blocks = 16, .window = 8}}});
   scheduler.add({.id = 1, .prompt = prompt_of(70), .max_new_tokens = 5});

@@ -44,7 +44,7 @@ def tokenizer():
 
 
 def write_folder(folder, others=None, config=None):
-    """`others`: matrices of somebody else's, by Hugging Face's names; `config`: the same of keys."""
+    """`others`: matrices of somebody else's, by Hugging Face's names; `config`: such keys."""
     folder.mkdir()
     save_file(weights() | (others or {}), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({

@@ -39,7 +39,7 @@ WINDOW = {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sli
 # and test_every_variant_keeps_its_bits has every form there, too.
 ONE_OF_EACH_KIND = [pytest.param(form, marks=() if form == "Q4_1" else pytest.mark.bits)
                     for form in ["bf16", "fp32", "int8", "int4, int16", "Q4_1", "bf16, int8 KV"]]
-# Its blocks are freed behind it, so that it preempts nobody. The unit tests have it under sanitizers.
+# It preempts nobody: its blocks are freed. Under sanitizers the unit tests have it.
 WINDOWED = pytest.param("window", marks=pytest.mark.bits)
 
 
@@ -131,20 +131,23 @@ def test_Q_7_preemption_changes_no_bit(serve, arguments_of, expected, form):
     # Three sequences of 1364 tokens need 43 blocks each. With one block less, the newest gives way
     # behind its first tokens and is computed again. Its prompt must be there before the others end.
     numbers = "fp32" if form == "fp32" else "int8" if "KV" in form else "bf16"
-    server = serve(*arguments_of(form), *room_of_128_blocks(numbers))
+    server = serve(*arguments_of(form), *room_of_128_blocks(numbers), "--enable-prefix-caching",
+                   "false")
     assert ask(server, [prompt(seed) for seed in range(3)]) == expected(form)
     assert server.metric("vllm:num_preemptions_total") > 0
 
 
 def room_of_128_blocks(numbers):
-    return ["--max-model-len", "1600", "--enable-prefix-caching", "false", "--kv-cache-bytes",
-            str(128 * KV_BLOCK_BYTES[numbers]), "--mixed-step-tokens", "512"]
+    return ["--max-model-len", "1600", "--kv-cache-bytes", str(128 * KV_BLOCK_BYTES[numbers]),
+            "--mixed-step-tokens", "512"]
 
 
 @pytest.mark.bits
-def test_behind_a_window_nobody_gives_way(serve, arguments_of, expected):
+@pytest.mark.parametrize("prefix_caching", ["false", "true"])
+def test_behind_a_window_nobody_gives_way(serve, arguments_of, expected, prefix_caching):
     """The same three in the same room: their early blocks are free while they go on."""
-    server = serve(*arguments_of("window"), *room_of_128_blocks("bf16"))
+    server = serve(*arguments_of("window"), *room_of_128_blocks("bf16"),
+                   "--enable-prefix-caching", prefix_caching)
     assert ask(server, [prompt(seed) for seed in range(3)]) == expected("window")
     assert server.metric("vllm:num_preemptions_total") == 0
 
