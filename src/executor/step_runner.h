@@ -21,8 +21,8 @@ class StepRunner {
   // its error record first.
   virtual StepResult run(const StepInput& input) = 0;
 
-  // While nothing runs: a piece, of a few ms, of what steps would wait for once more than the first
-  // `used_blocks` of keys and values are used. False: that is done.
+  // While nothing runs: a piece, of a few ms, of what steps would wait for when they use blocks of
+  // keys and values anew; behind the first `used_blocks` none was ever used. False: that is done.
   virtual bool prepare(int64_t /*used_blocks*/) { return false; }
 
   // Of the run before: seconds for which strangers kept a worker from its core. 0 where nobody

@@ -58,10 +58,7 @@ KvLayer KvCache::layer(int64_t index) const {
 bool KvCache::touch_ahead(int64_t used) {
   const auto bundle_bytes = static_cast<int64_t>(layer(0).bundle_stride);
   const int64_t num_bundles = layer_bytes_ / bundle_bytes;
-  if (used / kBundleBlocks > touched_bundles_) {  // of the last one a part may be used
-    touched_bundles_ = used / kBundleBlocks;
-    touched_layers_ = 0;
-  }
+  // Of those that are used a part may never have been: they are touched, too.
   const int64_t used_bundles = (used + kBundleBlocks - 1) / kBundleBlocks;
   const int64_t ahead = kBytesAhead / (num_layers_ * bundle_bytes) + 1;
   if (touched_bundles_ >= std::min(num_bundles, used_bundles + ahead)) return false;

@@ -17,9 +17,10 @@ class KvCache {
   KvCache(const Kernels& kernels, const Architecture& architecture, DType type, int64_t num_blocks);
 
   KvLayer layer(int64_t index) const;
-  // Has the system give memory to bundles behind those of the first `used` blocks, so that no step
-  // waits for its zeros: about one huge page at a call, or a bundle if that is more, which takes up
-  // to some ms. False: kBytesAhead have theirs. Not while a step runs.
+  // Has the system give memory to the bundles of the first `used` blocks and to some behind them,
+  // so that no step waits for its zeros: about one huge page at a call, or a bundle if that is
+  // more, which takes up to some ms. False: kBytesAhead behind them have theirs. Not while a step
+  // runs.
   bool touch_ahead(int64_t used);
   int64_t num_blocks() const { return num_blocks_; }
   DType type() const { return type_; }
