@@ -23,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Of the file. Raised when what is measured changes.
-constexpr int kFileVersion = 2;
+constexpr int kFileVersion = 3;
 // Measuring takes an arena; a machine with less than so many of them left does without numbers.
 constexpr int64_t kLeastRoom = 4;
 

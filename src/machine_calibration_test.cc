@@ -95,7 +95,7 @@ TEST_F(CalibrationFiles, ADamagedFileIsNoFile) {
   };
   for (const std::string& text :
        {with("\"read_by_one\":", "\"read_by_one\":-"), with("\"int4\"", "\"int5\""),
-        with("\"group\":128", "\"group\":1e9"), with("\"file_version\":2", "\"file_version\":1"),
+        with("\"group\":128", "\"group\":1e9"), with("\"file_version\":3", "\"file_version\":2"),
         with("\"set_aside\":[", "\"set_aside\":[1,")}) {
     write(path, text);
     EXPECT_FALSE(memory_.recall(kKey)) << text;

@@ -39,6 +39,7 @@ constexpr PackedFormat kFormats[] = {PackedFormat::kF32,
                                      PackedFormat::kBf16,
                                      PackedFormat::kInt8PerChannel,
                                      {Numbers::kInt8, Offsets::kNone, 32},
+                                     {Numbers::kInt8, Offsets::kNone, 128},
                                      {Numbers::kInt4, Offsets::kZero, 128},
                                      {Numbers::kInt4, Offsets::kZero, 64},
                                      {Numbers::kInt4, Offsets::kNone, 32}};

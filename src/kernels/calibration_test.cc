@@ -185,7 +185,7 @@ TEST(Calibration, MeasuresEveryFormatAndNumberOfRows) {
   const CalibrationOptions options{
       .arena_bytes = int64_t{1} << 20, .slice_bytes = 256 * 1024, .num_rounds = 1};
   const Calibration calibration = calibrate(kernels, workers, options);
-  EXPECT_EQ(calibration.products.size(), 7u);
+  EXPECT_EQ(calibration.products.size(), 8u);
   size_t measured = 0;
   for (const ProductTimes& times : calibration.products) {
     for (const double seconds : times.seconds_per_byte) {
@@ -194,7 +194,7 @@ TEST(Calibration, MeasuresEveryFormatAndNumberOfRows) {
     }
   }
   // What is not there was strange, and said so.
-  size_t known = 2 + 4 + 7 * kCalibratedRows.size();
+  size_t known = 2 + 4 + 8 * kCalibratedRows.size();
   const size_t rates = (calibration.read_by_one > 0.0) + (calibration.read_by_all > 0.0) +
                        static_cast<size_t>(std::count_if(calibration.multiplies.begin(),
                                                          calibration.multiplies.end(),
