@@ -64,19 +64,24 @@ run_ctest() { # run_ctest FOLDER ARGUMENT...
   add_report "$report"
 }
 
-run_pytest() { # run_pytest BINARY REPORT ARGUMENT...
-  local binary=$1 report
+run_some() { # run_some BINARY REPORT MARKS ARGUMENT...
+  local binary=$1 report marks=$3
   report=$(dirname "$binary")/reports/$2.xml
-  shift 2
+  shift 3
   new_report "$report"
   TIDEMILL_BINARY=$binary .cache/venv/bin/python -m pytest tests -q -p no:cacheprovider \
-    --junit-xml="$report" "$@" || true
+    --junit-xml="$report" -m "$marks" "$@" || true
   add_report "$report"
 }
 
-# What measures nothing: two files at a time, for much of it is waiting. Each of their servers has a
-# thread for each core.
-two_at_once=(-n 2 --dist loadfile)
+# What says no times, two files at a time, for much of it is waiting; each of their servers has a
+# thread for each core. The rest by itself.
+run_pytest() { # run_pytest BINARY MARKS ARGUMENT...
+  local binary=$1 marks=$2
+  shift 2
+  run_some "$binary" pytest "($marks) and not measured and not timed" -n 2 --dist loadfile "$@"
+  run_some "$binary" pytest-timed "($marks) and (measured or timed)" "$@"
+}
 
 # Shares of what the machine can do, beside their floors: a test of each format. Half a minute each.
 run_floors() { # run_floors BINARY
@@ -115,9 +120,7 @@ case $mode in
     say "unit, property and golden tests"
     run_ctest build-test
     say "outside tests"
-    run_pytest "$PWD/build-test/tidemill" pytest -m "not long and not measured" \
-      "${two_at_once[@]}"
-    run_pytest "$PWD/build-test/tidemill" pytest-measured -m "not long and measured"
+    run_pytest "$PWD/build-test/tidemill" "not long"
     say "speed beside its floors"
     run_floors "$PWD/build-test/tidemill"
     ;;
@@ -125,7 +128,7 @@ case $mode in
     build build-test -DTIDEMILL_BENCHES=ON
     say "long tests"
     run_ctest build-test
-    run_pytest "$PWD/build-test/tidemill" pytest
+    run_pytest "$PWD/build-test/tidemill" "long or not long"
     say "the build without Rust"
     build build-notext -DTIDEMILL_TEXT=OFF
     # Servers of text need the library; what lies below them does not.
@@ -144,7 +147,7 @@ case $mode in
     say "unit tests under sanitizers"
     run_ctest build-sanitize
     say "outside tests under sanitizers"
-    run_pytest "$PWD/build-sanitize/tidemill" pytest -m "$under_sanitizers" "${two_at_once[@]}"
+    run_pytest "$PWD/build-sanitize/tidemill" "$under_sanitizers"
     ;;
   race)
     targets="parallel_test scheduler_test executor_test server_test tidemill"
@@ -156,8 +159,8 @@ case $mode in
     run_ctest build-thread -R '^(parallel|scheduler|executor|server)[.]' \
       -E '[.](StarvedSteps|FrontSimulation)[.]'
     say "clients and streams against the script"
-    run_pytest "$PWD/build-thread/tidemill" pytest -m "$under_sanitizers" \
-      -k "clients or robustness or streams" "${two_at_once[@]}"
+    run_pytest "$PWD/build-thread/tidemill" "$under_sanitizers" \
+      -k "clients or robustness or streams"
     ;;
 esac
 

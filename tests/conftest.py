@@ -32,6 +32,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "real_model: needs SmolLM2")
     config.addinivalue_line("markers", "long: for test.sh --long")
     config.addinivalue_line("markers", "measured: of time or memory, so not under sanitizers")
+    config.addinivalue_line("markers", "timed: bounds a time that is long, so by itself everywhere")
     config.addinivalue_line("markers", "bits: what another case does with other numbers, so not "
                             "under sanitizers")
 
@@ -154,5 +155,9 @@ def smollm2():
 
 @pytest.fixture(scope="session")
 def engines(tmp_path_factory):
-    """A cache folder that all tests of a run share: each model is compiled once."""
-    return tmp_path_factory.mktemp("engines")
+    """A cache folder that all tests of a run share: each model is compiled once. pytest-xdist has a
+    folder for each of its processes, inside that of the run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "engines"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

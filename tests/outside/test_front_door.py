@@ -189,6 +189,7 @@ def test_S_5_stray_signals_are_survived(serve, hello):
         assert httpx.get(server.url + "/ping").status_code == 200
 
 
+@pytest.mark.timed
 def test_S_3_the_third_signal_ends_at_once(serve, tmp_path):
     model = write_script(tmp_path / "slow.json", [{"reply": "x", "repeat": 3000, "delay_ms": 10}])
     server = serve(model)

@@ -21,6 +21,7 @@ def ping(server):
     return answer, time.monotonic() - begun
 
 
+@pytest.mark.timed
 def test_L_1_Q_8_a_step_that_does_not_come_back_is_told_and_forgotten(serve, tmp_path):
     model = write_script(tmp_path / "m.json", [
         {"when": "secret", "reply": "a", "delay_ms": 3000}, {"when": "*", "reply": "quick"}])

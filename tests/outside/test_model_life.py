@@ -1,6 +1,7 @@
 """Models, caches and disks that change, vanish or are full; starts and ends without residue."""
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -50,6 +51,21 @@ def full_disk(tmp_path):
     return folder
 
 
+def test_the_originals_names_and_what_the_cache_holds_are_told(model, serve, tmp_path):
+    for name in ("bitsandbytes", "bitsandbytes4", "bitsandbytes8"):
+        run("inspect", model, "--quantize", name, "--cache-dir", tmp_path / "cache")
+    server = serve(model, "--quantize", "bitsandbytes8", "--kv-cache-dtype", "int8", "--cache-dir",
+                   tmp_path / "cache")
+    page = httpx.get(server.url + "/metrics").text
+    assert re.search(r'vllm:cache_config_info{.*cache_dtype="int8"', page)
+    assert "has no effect" not in server.log.read_text()
+
+
+def test_activations_of_16_bits_beside_floats_are_said_to_do_nothing(model, serve, tmp_path):
+    server = serve(model, "--activations", "int16", "--cache-dir", tmp_path / "cache")
+    assert "activations=int16 has no effect" in server.log.read_text()
+
+
 def memory_folders():
     return sorted(name for name in os.listdir("/dev/shm") if name.startswith("tidemill"))
 
@@ -85,6 +101,7 @@ def test_X_1_without_room_for_the_cache_a_model_is_served_from_memory(model, ful
     assert memory_folders() == before
 
 
+@pytest.mark.timed
 def test_X_1_what_a_killed_process_left_in_memory_is_removed_by_the_next(model, tmp_path):
     folder = pathlib.Path(f"/dev/shm/tidemill-{os.geteuid()}")
     left = folder / "engines" / ".abandoned.compiling"

@@ -33,6 +33,7 @@ def begin_slow(server):
     assert begun.wait(20)
 
 
+@pytest.mark.timed
 def test_S_3_a_second_signal_does_not_begin_the_drain_again(serve, tmp_path):
     server = serve(write_script(tmp_path / "slow.json", SLOW), "--drain-time", "3")
     begin_slow(server)
@@ -108,6 +109,7 @@ def test_P_4_nothing_to_run_is_said(script_server, path, body, status):
     ("/v1/completions", {"prompt": "x" * 4000, "max_tokens": 500}, 400),
     ("/invocations", {"inputs": "x" * 4000, "parameters": {"max_new_tokens": 500}}, 424),
 ])
+@pytest.mark.timed
 def test_P_5_what_can_never_fit_is_refused_with_its_three_numbers(script_server, path, body, status):
     begin = time.monotonic()
     answer = httpx.post(script_server.url + path, json=body)

@@ -446,6 +446,7 @@ def test_S_2_what_does_not_end_while_draining_gets_its_error(serve, tmp_path):
     assert server.process.wait(10) == 0
 
 
+@pytest.mark.timed
 def test_S_2_a_step_that_does_not_come_back_delays_the_end_by_three_seconds_at_most(
         serve, tmp_path):
     model = write_script(tmp_path / "stalls.json", [
@@ -472,6 +473,7 @@ def test_S_2_a_step_that_does_not_come_back_delays_the_end_by_three_seconds_at_m
     assert "a step has not come back" in server.log.read_text()
 
 
+@pytest.mark.timed
 def test_S_1_idle_server_ends_within_a_second(serve, tmp_path):
     server = serve(write_script(tmp_path / "s.json", []))
     begun = time.monotonic()

@@ -143,6 +143,7 @@ def send_more_than_anybody_takes(server, tokens):
     return client
 
 
+@pytest.mark.timed
 def test_H_9_who_leaves_behind_bytes_that_nobody_takes_is_noticed(server):
     files = open_files(server)
     before = server.metric("tidemill:requests_cancelled_total")
