@@ -30,7 +30,8 @@ targets=  # all
 passed=0
 failed=0
 failures=$(mktemp)  # their names and last lines, shown at the end
-trap 'rm -f "$failures"' EXIT
+environment=  # the process that makes it
+trap 'rm -f "$failures"; [ -z "$environment" ] || kill "$environment" 2>/dev/null || true' EXIT
 
 build() { # build FOLDER CMAKE_OPTION...
   local folder=$1
@@ -40,6 +41,9 @@ build() { # build FOLDER CMAKE_OPTION...
   cmake -S . -B "$folder" -G Ninja -DTIDEMILL_TESTS=ON -DTIDEMILL_WERROR=ON \
     -DTIDEMILL_CARGO_TARGET_DIR="$PWD/.cache/rust" -DCMAKE_BUILD_TYPE=RelWithDebInfo "$@" >/dev/null
   cmake --build "$folder" -j "$jobs" ${targets:+--target $targets}
+  # Nobody needs it before. What failed there fails here, once.
+  [ -z "$environment" ] || wait "$environment"
+  environment=
 }
 
 # Adds a report's numbers to the sum, and what failed to what is shown at the end.
@@ -99,7 +103,6 @@ run_floors() { # run_floors BINARY
 }
 
 python_environment() {
-  say "Python packages of the tests"
   [ -x .cache/venv/bin/python ] || python3 -m venv .cache/venv
   .cache/venv/bin/python -m pip install --quiet -r tests/requirements.txt
   python3 scripts/fetch_smollm2.py .cache/models >/dev/null
@@ -113,7 +116,8 @@ python_environment() {
 # they see more in what only measures, or in the same way taken with other numbers.
 under_sanitizers="not long and not real_model and not measured and not bits"
 [ "$mode" = sanitize ] || [ "$mode" = race ] || export TIDEMILL_MODELS=$PWD/.cache/models
-python_environment
+python_environment &  # a minute of one core, while the first tree is built
+environment=$!
 case $mode in
   plain)
     build build-test -DTIDEMILL_BENCHES=ON
