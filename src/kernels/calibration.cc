@@ -264,10 +264,14 @@ int32_t mixed_step_tokens(double free_tokens, double seconds_per_token) {
   constexpr double kLong = 0.25;  // seconds
   constexpr double kFew = 8.0;
   constexpr double kLongWhereFewAreFree = 0.05;
+  constexpr double kLongWhereNobodyKnows = 0.125;
   constexpr double kVeryLong = 0.5;  // of 64
   constexpr auto kBlock = static_cast<double>(kTokensPerBlock);
   const bool few_are_free = free_tokens > 0.0 && free_tokens < kFew;
-  const bool is_long = 128.0 * seconds_per_token > (few_are_free ? kLongWhereFewAreFree : kLong);
+  const double bound = few_are_free         ? kLongWhereFewAreFree
+                       : free_tokens == 0.0 ? kLongWhereNobodyKnows
+                                            : kLong;
+  const bool is_long = 128.0 * seconds_per_token > bound;
   const bool is_very_long = 64.0 * seconds_per_token > kVeryLong;
   const double where_long = is_very_long ? 48.0 : 64.0;
   const double least = is_long ? where_long : free_tokens >= kBlock ? 128.0 + kBlock : 128.0;

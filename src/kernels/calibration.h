@@ -58,7 +58,8 @@ int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeigh
 // free, up to 512, and 128 at least: fewer are slower together, and with more the gaps between
 // tokens grow faster than what is gained. Where a block of tokens (kv_layout.h) is free, 160: 128
 // of a prompt have room beside up to 32 decodes. Where 128 take long, 64: longer than 0.25 s or,
-// where fewer than 8 are free, 0.05 s: reading weights twice as often is little beside products.
+// where fewer than 8 are free, 0.05 s: reading weights twice as often is little beside products;
+// where it is not known how many are free (the measurement was disturbed), 0.125 s.
 // Where 64 take longer than 0.5 s, 48: a block beside up to 16 decodes, but not two beside a few.
 int32_t mixed_step_tokens(double free_tokens, double seconds_per_token);
 

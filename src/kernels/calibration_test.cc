@@ -62,6 +62,8 @@ TEST(Calibration, AStepWithDecodesTakesWhatIsFreeAndLessWhereTokensTakeLong) {
   EXPECT_EQ(mixed_step_tokens(7, 0.4e-3), 64);  // 0.05 s, and few are free
   EXPECT_EQ(mixed_step_tokens(0.5, 0.4e-3), 64);
   EXPECT_EQ(mixed_step_tokens(0, 0.4e-3), 128);  // or nobody knows
+  EXPECT_EQ(mixed_step_tokens(0, 0.9e-3), 128);
+  EXPECT_EQ(mixed_step_tokens(0, 1.0e-3), 64);  // 0.125 s
   EXPECT_EQ(mixed_step_tokens(8, 0.4e-3), 128);
   EXPECT_EQ(mixed_step_tokens(31, 1.3e-3), 128);
   EXPECT_EQ(mixed_step_tokens(32, 1.3e-3), 160);
