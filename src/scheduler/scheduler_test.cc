@@ -309,20 +309,21 @@ TEST(Scheduler, BlocksThatLeftTheWindowMakeRoomThoughThePrefixCacheHasThem) {
   EXPECT_EQ(scheduler.counts().preemptions, 0);
 }
 
-TEST(Scheduler, AChoiceSharesWhatTheWindowOfItsLeaderHasNotPassed) {
-  Scheduler scheduler({.prefix_cache = false, .groups = {{.num_blocks = 16, .window = 100}}});
+// Of the step in which the second choice of a prompt starts.
+std::vector<PlanRow> second_choice_behind(int64_t window) {
+  Scheduler scheduler({.prefix_cache = false, .groups = {{.num_blocks = 16, .window = window}}});
   scheduler.add({.id = 1, .prompt = prompt_of(70), .max_new_tokens = 5});
   scheduler.add({.id = 2, .prompt = prompt_of(70), .max_new_tokens = 5, .same_prompt_as = 1});
   scheduler.commit(answer(scheduler.next_step()));
-  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 70), prefill(2, 64, 6, true)));
+  return scheduler.next_step().rows;
+}
+
+TEST(Scheduler, AChoiceSharesWhatTheWindowOfItsLeaderHasNotPassed) {
+  EXPECT_THAT(second_choice_behind(100), ElementsAre(decode(1, 70), prefill(2, 64, 6, true)));
 }
 
 TEST(Scheduler, AChoiceWhoseLeaderHasLeftTheWindowComputesItsOwnPrompt) {
-  Scheduler scheduler({.prefix_cache = false, .groups = {{.num_blocks = 16, .window = 8}}});
-  scheduler.add({.id = 1, .prompt = prompt_of(70), .max_new_tokens = 5});
-  scheduler.add({.id = 2, .prompt = prompt_of(70), .max_new_tokens = 5, .same_prompt_as = 1});
-  scheduler.commit(answer(scheduler.next_step()));
-  EXPECT_THAT(scheduler.next_step().rows, ElementsAre(decode(1, 70), prefill(2, 0, 70, true)));
+  EXPECT_THAT(second_choice_behind(8), ElementsAre(decode(1, 70), prefill(2, 0, 70, true)));
 }
 
 TEST(Scheduler, TokensAcceptedBehindTheEndLeaveNothingInThePrefixCache) {
