@@ -90,7 +90,7 @@ struct SoftmaxOps256 {
 
   // Eight tokens at a time, one behind the other, and then halves meet halves: the order of max and
   // exponentials above.
-  static void tile_softmax(QueryTile& tile, float* scores) {
+  static void tile_softmax(QueryTile& tile, bool, float* scores) {
     for (int64_t i = 0; i < kTile; i += 8) {
       const auto max_of = [](__m256 a, __m256 b) { return _mm256_max_ps(a, b); };
       const __m256 old_max = _mm256_load_ps(tile.max + i);

@@ -19,17 +19,23 @@ struct SoftmaxOps512 {
     return max512(_mm512_max_ps(_mm512_load_ps(scores), _mm512_load_ps(scores + 16)));
   }
 
-  // exp(score - max), zero where masked.
+  // exp(score - max), which is not above zero; zero where masked. Half the multiplications of
+  // exp512, and what it compares here waits for the same units (Zen 4).
+  template <bool kMasks>
   static __m512 exponential(__m512 score, __m512 max) {
+    // Of the masked, too, a number that times log2(e) is finite; a NaN stays one.
+    const __m512 x = _mm512_max_ps(_mm512_set1_ps(-1e3f), _mm512_sub_ps(score, max));
+    const __m512 e = power_of_two512(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)));
+    if constexpr (!kMasks) return e;
     const __mmask16 seen = _mm512_cmp_ps_mask(score, _mm512_set1_ps(kMasked), _CMP_GT_OQ);
-    return _mm512_maskz_mov_ps(seen, exp512(_mm512_sub_ps(score, max)));
+    return _mm512_maskz_mov_ps(seen, e);
   }
 
   // scores become their exponentials; their sum.
   static float exponentials(float* scores, float max) {
     __m512 sum = _mm512_setzero_ps();
     for (int half = 0; half < 2; ++half) {
-      const __m512 e = exponential(_mm512_load_ps(scores + half * 16), _mm512_set1_ps(max));
+      const __m512 e = exponential<true>(_mm512_load_ps(scores + half * 16), _mm512_set1_ps(max));
       _mm512_store_ps(scores + half * 16, e);
       sum = _mm512_add_ps(sum, e);
     }
@@ -86,7 +92,11 @@ struct SoftmaxOps512 {
   }
 
   // Halves meet halves, as in max512 and sum512: one order.
-  static void tile_softmax(QueryTile& tile, float* scores) {
+  static void tile_softmax(QueryTile& tile, bool masked, float* scores) {
+    masked ? tile_softmax_of<true>(tile, scores) : tile_softmax_of<false>(tile, scores);
+  }
+  template <bool kMasks>
+  static void tile_softmax_of(QueryTile& tile, float* scores) {
     __m512 tree[16];
     TIDEMILL_UNROLL_16
     for (int t = 0; t < 16; ++t) {
@@ -98,7 +108,7 @@ struct SoftmaxOps512 {
     const __m512 max = _mm512_max_ps(tree[0], old_max);
     const __m512 factor = exp512(_mm512_sub_ps(old_max, max));
     for (int t = 0; t < kTokensPerBlock; ++t) {
-      _mm512_store_ps(scores + t * 16, exponential(_mm512_load_ps(scores + t * 16), max));
+      _mm512_store_ps(scores + t * 16, exponential<kMasks>(_mm512_load_ps(scores + t * 16), max));
     }
     TIDEMILL_UNROLL_16
     for (int t = 0; t < 16; ++t) {

@@ -163,7 +163,7 @@ void add_tile(const AttentionTask& task, const Block& block, const Active& activ
   alignas(64) float scores[kTokensPerBlock * kTile];  // [token][query]
   Ops::tile_scores(task, packed, block.keys, block.ahead, scores);
   if (active.masked) Ops::mask_tile(block.first_position, tile, scores);
-  Ops::tile_softmax(tile, scores);
+  Ops::tile_softmax(tile, active.masked, scores);
   Ops::add_tile_values(task, block.values, block.ahead, active.begin, active.end, scores, tile);
 }
 

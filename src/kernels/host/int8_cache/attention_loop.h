@@ -169,7 +169,7 @@ void add_integer_tile(const AttentionTask& task, const IntegerBlock& at,
   tile_scores<Vector>(task, queries, widened.keys, block.keys + 2 * quads_of(task.head_dim) * 64,
                       scores);
   if (active.masked) Softmax::mask_tile(block.first_position, tile, scores);
-  Softmax::tile_softmax(tile, scores);
+  Softmax::tile_softmax(tile, active.masked, scores);
   for (int64_t i = 0; i < kTile; ++i) {
     const bool wanted = i >= active.begin && i < active.end;
     const WeightUnit unit = unit_for<Vector>(at, active.masked && wanted, tile, i);
