@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "base/check.h"
@@ -82,6 +83,16 @@ void write_half(float value, unsigned char* target) {
   memcpy(target, &half.bits, sizeof half.bits);
 }
 
+uint16_t read_word(const unsigned char* source) {
+  uint16_t word;
+  memcpy(&word, source, sizeof word);
+  return word;
+}
+
+int zero_mask(const PackedFormat& format) {
+  return format.numbers == Numbers::kInt4 ? kInt4ZeroMask : 255;
+}
+
 GroupNumbers group_numbers(const PackedFormat& format, const unsigned char* scales, int64_t c) {
   GroupNumbers numbers;
   if (format.group == 0) {
@@ -94,7 +105,8 @@ GroupNumbers group_numbers(const PackedFormat& format, const unsigned char* scal
       numbers.zero = format.numbers == Numbers::kInt8 ? 128.0f : 8.0f;
       break;
     case Offsets::kZero:
-      numbers.zero = static_cast<float>(scales[kHalvesBytes + c]);
+      numbers.zero =
+          static_cast<float>(read_word(scales + kHalvesBytes + c * 2) & zero_mask(format));
       break;
     case Offsets::kOffset:
       numbers.offset = read_half(scales + kHalvesBytes + c * 2);
@@ -141,15 +153,21 @@ void write_integer(Numbers numbers, uint8_t q, int64_t place, unsigned char* cha
   channel[at.byte] = static_cast<unsigned char>(channel[at.byte] | (q << at.shift));
 }
 
+// `sum`: of the group's q.
 void write_group(const PackedFormat& format, int64_t c, float scale, const float* offset,
-                 unsigned char* scales) {
+                 int64_t sum, unsigned char* scales) {
   if (format.group == 0) {
     memcpy(scales + c * 4, &scale, sizeof scale);
   } else {
     write_half(scale, scales + c * 2);
   }
   if (format.offsets == Offsets::kZero) {
-    scales[kHalvesBytes + c] = static_cast<unsigned char>(*offset);
+    CHECK(*offset >= 0 && *offset <= static_cast<float>(zero_mask(format)), "a zero of {}",
+          *offset);
+    const bool is_summed = format.numbers == Numbers::kInt4 && format.group <= kMaxSummedGroup;
+    const auto word = static_cast<uint16_t>(static_cast<int64_t>(*offset) +
+                                            (is_summed ? sum * (kInt4ZeroMask + 1) : 0));
+    memcpy(scales + kHalvesBytes + c * 2, &word, sizeof word);
   } else if (format.offsets == Offsets::kOffset) {
     write_half(*offset, scales + kHalvesBytes + c * 2);
   }
@@ -233,8 +251,12 @@ void pack_panel(const PackedFormat& format, int64_t k, const IntegerRows& rows,
     }
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t index = c * groups + g;
+      const int64_t begin = g * format.group;
+      const int64_t end = format.group == 0 ? k : std::min(begin + format.group, k);
+      const uint8_t* const q = rows.q + c * k;
+      const int64_t sum = begin < end ? std::accumulate(q + begin, q + end, int64_t{0}) : 0;
       write_group(format, c, rows.scales[index],
-                  rows.offsets == nullptr ? nullptr : rows.offsets + index,
+                  rows.offsets == nullptr ? nullptr : rows.offsets + index, sum,
                   out + scales_offset(format, k, g));
     }
   }

@@ -20,7 +20,9 @@
 //              be short), and behind them what `offsets` says:
 //     kNone    nothing: the scales of two groups share a row, behind the second of the two (behind
 //              the first where K ends there)
-//     kZero    16 bytes z, the rest zero:   w = scale (q - z)
+//     kZero    16 words of 16 bits:         w = scale (q - z)
+//              int8: z = 0 .. 255. int4: z = 0 .. 31, and 32 times the sum of the group's q, where
+//              it has no more than kMaxSummedGroup inputs.
 //     kOffset  16 f16 m:                    w = scale q + m
 //              (int8's q is then 0 .. 255, the byte as it stands)
 // With kNone w = scale (q - 8) for int4 and scale (byte - 128) for int8.
@@ -52,6 +54,8 @@ inline constexpr PackedFormat PackedFormat::kInt8PerChannel{Numbers::kInt8};
 
 inline constexpr int64_t kPanelChannels = 16;
 inline constexpr int32_t kMaxGroup = 4096;
+inline constexpr int32_t kMaxSummedGroup = 128;
+inline constexpr uint8_t kInt4ZeroMask = 31;
 
 // A view; the bytes belong to the engine directory's mapping.
 struct PackedWeight {

@@ -1,6 +1,8 @@
 // Products with integer weights: their sums are exact and the floats behind them stand in one
 // order, so that every variant has the bits of the reference.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <string.h>
 
 #include <cmath>
 #include <limits>
@@ -35,7 +37,8 @@ std::vector<PackedFormat> formats() {
   std::vector<PackedFormat> all = {PackedFormat::kInt8PerChannel};
   for (const Numbers numbers : {Numbers::kInt8, Numbers::kInt4}) {
     for (const Offsets offsets : {Offsets::kNone, Offsets::kZero, Offsets::kOffset}) {
-      for (const int32_t group : {32, 64, 128, 160, 512}) all.push_back({numbers, offsets, group});
+      for (const int32_t group : {32, 64, 96, 128, 160, 512})
+        all.push_back({numbers, offsets, group});
     }
   }
   return all;
@@ -330,6 +333,28 @@ TEST(IntegerWeight, TakesTheBytesThatItsLayoutSays) {
   EXPECT_EQ(panel_bytes({Numbers::kInt4, Offsets::kOffset, 64}, 4096), 64u * (512 + 64) + 64);
   // Groups of 128 in 576: two pairs and half a group alone.
   EXPECT_EQ(panel_bytes({Numbers::kInt4, Offsets::kNone, 128}, 576), (576u / 8 + 3) * 64);
+}
+
+// Of the last group, which is short and padded, too; of groups that are too long for it, not.
+TEST(IntegerWeight, KeepsWhatAGroupOfInt4SumsTo) {
+  const auto words = [](int32_t group, int64_t k, int64_t row) {
+    const PackedFormat format{Numbers::kInt4, Offsets::kZero, group};
+    const std::vector<uint8_t> q(static_cast<size_t>(2 * k), 15);
+    const std::vector<float> scales(static_cast<size_t>(2 * num_groups(format, k)), 1.0f);
+    const std::vector<float> zeros(scales.size(), 16.0f);
+    std::vector<unsigned char> panel(panel_bytes(format, k));
+    pack_panel(format, k,
+               {.num_rows = 2, .q = q.data(), .scales = scales.data(), .offsets = zeros.data()},
+               panel.data());
+    std::vector<uint16_t> result(3);
+    memcpy(result.data(), panel.data() + row * 64 + 32, 3 * sizeof(uint16_t));
+    return result;
+  };
+  using testing::ElementsAre;
+  EXPECT_THAT(words(64, 200, 8), ElementsAre(16 + 32 * 960, 16 + 32 * 960, 0));
+  EXPECT_THAT(words(64, 200, 3 * 9 + 8), ElementsAre(16 + 32 * 120, 16 + 32 * 120, 0));
+  EXPECT_THAT(words(128, 128, 16), ElementsAre(16 + 32 * 1920, 16 + 32 * 1920, 0));
+  EXPECT_THAT(words(256, 256, 32), ElementsAre(16, 16, 0));
 }
 
 TEST(IntegerWeight, GivesBackWhatWasPacked) {

@@ -30,7 +30,7 @@
 namespace tidemill {
 
 // Raised when the layout of packed weights or the manifest changes.
-inline constexpr int kEngineVersion = 4;
+inline constexpr int kEngineVersion = 5;
 
 // An engine of this version whose files are not what was written. Others (of another version, of
 // nobody) are a plain std::runtime_error.

@@ -33,13 +33,12 @@ struct IntegerVector {
   static F halves_at(const unsigned char* data) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(data)));
   }
-  static I widened_bytes(const unsigned char* data) {
-    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(data)));
+  static I words_at(const unsigned char* data) {
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(data)));
   }
-  // Each of 16 bytes four times.
-  static I spread_bytes(const unsigned char* data) {
-    return _mm512_mullo_epi32(widened_bytes(data), _mm512_set1_epi32(0x01010101));
-  }
+  static I masked(I v, int32_t mask) { return _mm512_and_si512(v, _mm512_set1_epi32(mask)); }
+  // Each of 16 numbers below 256 as four bytes.
+  static I spread_bytes(I v) { return _mm512_mullo_epi32(v, _mm512_set1_epi32(0x01010101)); }
   static I multiply(I a, I b) { return _mm512_mullo_epi32(a, b); }
   static F scaled(I sums, F scale) { return _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale); }
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }

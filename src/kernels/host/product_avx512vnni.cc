@@ -14,6 +14,7 @@ namespace {
 struct Int8 {
   static constexpr int64_t kInputsPerRow = 4;
   static constexpr int kMiddleLog = 7;  // of 128, which stands for zero
+  static constexpr int kZeroMask = 255;
   static constexpr int kSlices = 1;
   static __m512i slice(__m512i row, int) { return row; }
 };
@@ -22,6 +23,7 @@ struct Int8 {
 struct Int4 {
   static constexpr int64_t kInputsPerRow = 8;
   static constexpr int kMiddleLog = 3;
+  static constexpr int kZeroMask = kInt4ZeroMask;
   static constexpr int kSlices = 2;
   static __m512i slice(__m512i row, int index) {
     const __m512i nibbles = index == 0 ? row : _mm512_srli_epi16(row, 4);
@@ -44,9 +46,13 @@ using InputRows512 = InputRows<Register, kRows>;
 __m512 halves_at(const unsigned char* data) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(data)));
 }
-// Zero points of the channels whose scales stand in `row`.
+// What stands beside the scales in `row` of channels with zero points, and those.
+__m512i words_at(const unsigned char* row) {
+  return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + 32)));
+}
+template <typename Numbers>
 __m512i zeros_at(const unsigned char* row) {
-  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 32)));
+  return _mm512_and_si512(words_at(row), _mm512_set1_epi32(Numbers::kZeroMask));
 }
 
 // What a group's sums begin with: what all weights' middle, or a channel's zero point, takes from
@@ -59,8 +65,9 @@ template <typename Numbers, int kRows, int kPanels>
   __m512i zeros[kPanels];
   TIDEMILL_UNROLL
   for (int p = 0; p < kPanels; ++p) {
-    zeros[p] = kind == Offsets::kZero ? zeros_at(tile.panels + p * tile.panel_stride + scales)
-                                      : _mm512_setzero_si512();
+    zeros[p] = kind == Offsets::kZero
+                   ? zeros_at<Numbers>(tile.panels + p * tile.panel_stride + scales)
+                   : _mm512_setzero_si512();
   }
   TIDEMILL_UNROLL_16
   for (int r = 0; r < kRows; ++r) {
@@ -155,6 +162,109 @@ constexpr Tile kTiles[kTileRows][4] = {
     {tile_of<Numbers, 6, 1>, tile_of<Numbers, 6, 2>, tile_of<Numbers, 6, 4>, nullptr},
 };
 
+// int4 with zero points the other way round: weights are signed, without their zero, and inputs
+// unsigned, 128 more than they are. What that adds is alike for all rows, so that no sum begins
+// with a multiplication. And half as many sums leave room for the totals. Multiplications of all
+// kinds share two units, and stores take of their time, too (Zen 4).
+template <int kPanels>
+struct SignedGroup {
+  SignedGroup(const ProductTile& tile, const GroupWalk& group) : stride_(tile.panel_stride) {
+    // 128 times its inputs, which are a power of two: padding, of q = 0, counts.
+    const __m512i inputs_log = _mm512_set1_epi32(7 + 3 + __builtin_ctzll(group.num_rows));
+    const __m512i mask = _mm512_set1_epi32(kInt4ZeroMask);
+    const __m512i lowest_bytes =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12));
+    TIDEMILL_UNROLL
+    for (int p = 0; p < kPanels; ++p) {
+      const __m512i words = words_at(tile.panels + p * stride_ + group.scales);
+      const __m512i zero = _mm512_and_si512(words, mask);
+      const __m512i sum_of_q = _mm512_slli_epi32(_mm512_andnot_si512(mask, words), 2);  // by 128
+      before[p] = _mm512_sub_epi32(_mm512_sllv_epi32(zero, inputs_log), sum_of_q);
+      zeros_[p] = _mm512_shuffle_epi8(zero, lowest_bytes);
+    }
+  }
+  __m512i weights(const unsigned char* row, int p, int slice) const {
+    return _mm512_sub_epi8(Int4::slice(_mm512_loadu_si512(row + p * stride_), slice), zeros_[p]);
+  }
+
+  // -128 times the sum of each channel's weights.
+  __m512i before[kPanels];
+
+ private:
+  int64_t stride_;
+  __m512i zeros_[kPanels];
+};
+
+// Asks for one of the panels that are wanted next, the other one being the next tile's.
+template <int kRows, int kPanels>
+void signed_tile_of(const ProductTile& given) {
+  const ProductTile tile = copy_of(given);
+  const unsigned char* ahead = panels_ahead(tile);
+  const __m512i flip = _mm512_set1_epi8(-128);
+  __m512 totals[kRows][kPanels];
+  TIDEMILL_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    TIDEMILL_UNROLL
+    for (int p = 0; p < kPanels; ++p) totals[r][p] = _mm512_setzero_ps();
+  }
+  for (GroupWalk group(tile, Int4::kInputsPerRow); group.next();) {
+    const SignedGroup<kPanels> numbers(tile, group);
+    __m512i sums[kRows][kPanels];
+    TIDEMILL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      TIDEMILL_UNROLL
+      for (int p = 0; p < kPanels; ++p) sums[r][p] = numbers.before[p];
+    }
+    const unsigned char* panels = tile.panels + group.rows;
+    InputRows512<kRows> x(tile.in + group.index * tile.format.group, tile.in_stride);
+    for (int64_t step = 0; step < group.num_rows; ++step) {
+      _mm_prefetch(reinterpret_cast<const char*>(ahead + group.rows + step * 64), _MM_HINT_T1);
+      TIDEMILL_UNROLL
+      for (int s = 0; s < Int4::kSlices; ++s) {
+        __m512i weights[kPanels];
+        TIDEMILL_UNROLL
+        for (int p = 0; p < kPanels; ++p) weights[p] = numbers.weights(panels + step * 64, p, s);
+        TIDEMILL_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+          const __m512i inputs = x.flipped(r, flip);
+          TIDEMILL_UNROLL
+          for (int p = 0; p < kPanels; ++p) add_products(sums[r][p], inputs, weights[p]);
+        }
+        x.advance(4);
+      }
+    }
+    const InputRows512<kRows> of_inputs(scale_of_input(tile, 0, group.index), tile.in_stride);
+    __m512 scales[kPanels];
+    TIDEMILL_UNROLL
+    for (int p = 0; p < kPanels; ++p) {
+      scales[p] = halves_at(tile.panels + p * tile.panel_stride + group.scales);
+    }
+    TIDEMILL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const __m512 of_input = _mm512_castsi512_ps(of_inputs[r]);
+      TIDEMILL_UNROLL
+      for (int p = 0; p < kPanels; ++p) {
+        const __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][p]), of_input);
+        totals[r][p] = _mm512_fmadd_ps(sum, scales[p], totals[r][p]);
+      }
+    }
+  }
+  TIDEMILL_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    TIDEMILL_UNROLL
+    for (int p = 0; p < kPanels; ++p) {
+      _mm512_storeu_ps(tile.sums + (r * kTilePanels + p) * 16, totals[r][p]);
+    }
+  }
+}
+
+constexpr int kSignedRows = 6;
+constexpr Tile kSignedTiles[kSignedRows][2] = {
+    {signed_tile_of<1, 1>, signed_tile_of<1, 2>}, {signed_tile_of<2, 1>, signed_tile_of<2, 2>},
+    {signed_tile_of<3, 1>, signed_tile_of<3, 2>}, {signed_tile_of<4, 1>, signed_tile_of<4, 2>},
+    {signed_tile_of<5, 1>, signed_tile_of<5, 2>}, {signed_tile_of<6, 1>, signed_tile_of<6, 2>},
+};
+
 // Many rows: two panels stay in L1 for all of them, and each line of theirs meets twelve rows. That
 // is about the time in which memory brings the next line.
 constexpr int kBlockRows = 12;
@@ -178,8 +288,34 @@ constexpr Tile kBlocks[kBlockRows][2] = {
 // Up to so many rows take eight panels at once.
 constexpr int64_t kStreamingRows = 2;
 
-// A pair is wanted in L2 while the pair before it is multiplied; few rows wait for memory anyway.
-// kAsks: for eight panels (fetch_ahead).
+// Many rows. A pair of panels is wanted in L2 while the pair before it is multiplied: the first
+// tiles of rows ask for it, each for kAskedFor of the two.
+template <int kMostRows, int kAskedFor>
+void run_pairs(const ProductTile& part, const Tile (&tiles)[kMostRows][2]) {
+  ProductTile block = copy_of(part);
+  for (int64_t panel = 0; panel < part.num_panels; panel += 2) {
+    const int64_t width = part.num_panels - panel < 2 ? 1 : 2;
+    block.panels = part.panels + panel * part.panel_stride;
+    const unsigned char* const next =
+        panel + 2 < part.num_panels ? block.panels + 2 * part.panel_stride : part.ahead;
+    for (int64_t row = 0; row < part.num_rows; row += kMostRows) {
+      const int64_t asked = row / kMostRows * kAskedFor;
+      block.ahead = next != nullptr && asked < 2 ? next + asked * part.panel_stride : nullptr;
+      block.num_rows = part.num_rows - row < kMostRows ? part.num_rows - row : kMostRows;
+      block.in = part.in + row * part.in_stride;
+      block.sums = part.sums + row * kTilePanels * 16 + panel * 16;
+      tiles[block.num_rows - 1][width - 1](block);
+    }
+  }
+}
+
+// SignedGroup wants powers of two.
+bool takes_signed_groups(const PackedFormat& format) {
+  return format.numbers == Numbers::kInt4 && format.offsets == Offsets::kZero &&
+         (format.group == 32 || format.group == 64 || format.group == 128);
+}
+
+// Few rows wait for memory anyway. kAsks: for eight panels (fetch_ahead).
 template <typename Numbers, bool kAsks>
 void run(const ProductTile& part) {
   if (part.num_rows <= kTileRows) {
@@ -187,19 +323,8 @@ void run(const ProductTile& part) {
     if (part.num_rows > kStreamingRows) few.ahead = nullptr;
     return run_tiles(few, kTiles<Numbers, kAsks>);
   }
-  ProductTile block = part;
-  for (int64_t panel = 0; panel < part.num_panels; panel += 2) {
-    const int64_t width = part.num_panels - panel < 2 ? 1 : 2;
-    block.panels = part.panels + panel * part.panel_stride;
-    block.ahead = panel + 2 < part.num_panels ? block.panels + 2 * part.panel_stride : part.ahead;
-    for (int64_t row = 0; row < part.num_rows; row += kBlockRows) {
-      block.num_rows = part.num_rows - row < kBlockRows ? part.num_rows - row : kBlockRows;
-      block.in = part.in + row * part.in_stride;
-      block.sums = part.sums + row * kTilePanels * 16 + panel * 16;
-      kBlocks<Numbers>[block.num_rows - 1][width - 1](block);
-      block.ahead = nullptr;
-    }
-  }
+  if (takes_signed_groups(part.format)) return run_pairs<kSignedRows, 1>(part, kSignedTiles);
+  run_pairs<kBlockRows, 2>(part, kBlocks<Numbers>);
 }
 
 }  // namespace

@@ -92,6 +92,22 @@ struct InputRows {
     return inputs;
   }
 
+  // The same with the bits of `flip` turned over (AVX-512).
+  typename V::I flipped(int r, const typename V::I& flip) const {
+    const unsigned char* base = thirds[r / 3];
+    typename V::I inputs;
+    if (r % 3 == 0) {
+      __asm__("vpxord (%1)%{1to16%}, %2, %0" : "=v"(inputs) : "r"(base), "v"(flip));
+    } else if (r % 3 == 1) {
+      __asm__("vpxord (%1,%2)%{1to16%}, %3, %0" : "=v"(inputs) : "r"(base), "r"(stride), "v"(flip));
+    } else {
+      __asm__("vpxord (%1,%2,2)%{1to16%}, %3, %0"
+              : "=v"(inputs)
+              : "r"(base), "r"(stride), "v"(flip));
+    }
+    return inputs;
+  }
+
   static constexpr int kThirds = (kRows + 2) / 3;
   const unsigned char* thirds[kThirds];
   int64_t stride;

@@ -38,9 +38,10 @@ struct Vector {
   static F halves_at(const unsigned char* data) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(data)));
   }
-  static I widened_bytes(const unsigned char* data) {
-    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(data)));
+  static I words_at(const unsigned char* data) {
+    return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(data)));
   }
+  static I masked(I v, int32_t mask) { return _mm256_and_si256(v, _mm256_set1_epi32(mask)); }
   static I multiply(I a, I b) { return _mm256_mullo_epi32(a, b); }
   static F scaled(I sums, F scale) { return _mm256_mul_ps(_mm256_cvtepi32_ps(sums), scale); }
   static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }

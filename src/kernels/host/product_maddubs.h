@@ -20,11 +20,13 @@ namespace {
 struct Int8Planes {
   static constexpr int64_t kInputsPerRow = 4;
   static constexpr int32_t kMiddle = 128;
+  static constexpr uint8_t kZeroMask = 255;
   static constexpr int kPlanes = 2;  // 16-bit sums for each output
 };
 struct Int4Planes {
   static constexpr int64_t kInputsPerRow = 8;
   static constexpr int32_t kMiddle = 8;
+  static constexpr uint8_t kZeroMask = kInt4ZeroMask;
   static constexpr int kPlanes = 1;
 };
 
@@ -165,7 +167,8 @@ template <typename V, typename Numbers, Offsets kOffsets, int kRows, int kCols>
       if constexpr (kOffsets == Offsets::kNone) {
         sum = V::subtract(sum, middle);
       } else if constexpr (kOffsets == Offsets::kZero) {
-        sum = V::subtract(sum, V::multiply(V::widened_bytes(row + 32 + first), x_sum));
+        const I zeros = V::masked(V::words_at(row + 32 + first * 2), Numbers::kZeroMask);
+        sum = V::subtract(sum, V::multiply(zeros, x_sum));
       }
       total = V::fma(V::scaled(sum, x_scale), scales[c], total);
       if constexpr (kOffsets == Offsets::kOffset) {

@@ -57,6 +57,7 @@ float half_at(const unsigned char* data, int64_t index) {
 struct Int8 {
   static constexpr int64_t kPerRow = 4;
   static constexpr int32_t kMiddle = 128;
+  static constexpr uint8_t kZeroMask = 255;
   // Sum over the four inputs of a channel in one row of x * q.
   static int32_t sum(const unsigned char* channel, const signed char* x) {
     int32_t sum = 0;
@@ -69,6 +70,7 @@ struct Int8 {
 struct Int4 {
   static constexpr int64_t kPerRow = 8;
   static constexpr int32_t kMiddle = 8;
+  static constexpr uint8_t kZeroMask = kInt4ZeroMask;
   static int32_t sum(const unsigned char* channel, const signed char* x) {
     int32_t sum = 0;
     for (int i = 0; i < 4; ++i) sum += (channel[i] & 15) * x[i] + (channel[i] >> 4) * x[4 + i];
@@ -110,7 +112,11 @@ class IntegerSum {
     scales_ += sizeof of_x;
     int32_t sum = 0;
     if (format_.offsets == Offsets::kNone) sum = -Format::kMiddle * of_x.sum;
-    if (format_.offsets == Offsets::kZero) sum = -int32_t{scales[32 + channel_]} * of_x.sum;
+    if (format_.offsets == Offsets::kZero) {
+      uint16_t word;
+      memcpy(&word, scales + 32 + channel_ * 2, sizeof word);
+      sum = -int32_t{word & Format::kZeroMask} * of_x.sum;
+    }
     for (int64_t i = 0; i < num_rows; ++i) {
       sum += Format::sum(row_ + channel_ * 4, reinterpret_cast<const signed char*>(x_));
       row_ += 64;

@@ -107,7 +107,7 @@ template <Offsets kOffsets, int32_t kMiddle, int kRows, typename V, typename Sum
         channels.per_channel ? V::floats_at(of_channels) : V::halves_at(of_channels);
     typename V::I zeros;
     typename V::F offsets;
-    if constexpr (kOffsets == Offsets::kZero) zeros = V::widened_bytes(of_channels + 32);
+    if constexpr (kOffsets == Offsets::kZero) zeros = V::words_at(of_channels + 32);
     if constexpr (kOffsets == Offsets::kOffset) offsets = V::halves_at(of_channels + 32);
     TIDEMILL_UNROLL_16
     for (int r = 0; r < kRows; ++r) {

@@ -37,7 +37,9 @@ struct Int4Weights {
 template <typename V>
 typename V::I middle_of_int4(const PackedFormat& format, const unsigned char* panel,
                              int64_t scales) {
-  if (format.offsets == Offsets::kZero) return V::spread_bytes(panel + scales + 32);
+  if (format.offsets == Offsets::kZero) {
+    return V::spread_bytes(V::masked(V::words_at(panel + scales + 32), kInt4ZeroMask));
+  }
   return V::set1_byte(format.offsets == Offsets::kNone ? int8_t{8} : int8_t{0});
 }
 

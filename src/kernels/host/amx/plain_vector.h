@@ -82,14 +82,22 @@ struct PlainVector {
     }
     return result;
   }
-  static I widened_bytes(const unsigned char* data) {
+  static I words_at(const unsigned char* data) {
     I result{};
-    for (int c = 0; c < 16; ++c) result.bytes[c * 4] = data[c];
+    for (int c = 0; c < 16; ++c) memcpy(result.bytes + c * 4, data + c * 2, 2);
     return result;
   }
-  static I spread_bytes(const unsigned char* data) {
+  static I masked(I v, int32_t mask) {
+    for (int c = 0; c < 16; ++c) {
+      const int32_t value = int_at(v, c) & mask;
+      memcpy(v.bytes + c * 4, &value, sizeof value);
+    }
+    return v;
+  }
+  // Each of 16 numbers below 256 as four bytes.
+  static I spread_bytes(const I& v) {
     I result;
-    for (int i = 0; i < 64; ++i) result.bytes[i] = data[i / 4];
+    for (int i = 0; i < 64; ++i) result.bytes[i] = v.bytes[i / 4 * 4];
     return result;
   }
   static I multiply(I a, const I& b) {
