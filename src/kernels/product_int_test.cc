@@ -37,8 +37,9 @@ std::vector<PackedFormat> formats() {
   std::vector<PackedFormat> all = {PackedFormat::kInt8PerChannel};
   for (const Numbers numbers : {Numbers::kInt8, Numbers::kInt4}) {
     for (const Offsets offsets : {Offsets::kNone, Offsets::kZero, Offsets::kOffset}) {
-      for (const int32_t group : {32, 64, 96, 128, 160, 512})
+      for (const int32_t group : {32, 64, 96, 128, 160, 512}) {
         all.push_back({numbers, offsets, group});
+      }
     }
   }
   return all;

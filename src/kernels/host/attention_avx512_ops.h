@@ -23,8 +23,9 @@ struct SoftmaxOps512 {
   // exp512, and what it compares here waits for the same units (Zen 4).
   template <bool kMasks>
   static __m512 exponential(__m512 score, __m512 max) {
-    // Of the masked, too, a number that times log2(e) is finite; a NaN stays one.
-    const __m512 x = _mm512_max_ps(_mm512_set1_ps(-1e3f), _mm512_sub_ps(score, max));
+    // Of the masked, too, a number that times log2(e) is finite. What is none counts for nothing,
+    // whether its neighbours in the tile are masked or not: the second of the two is what is left.
+    const __m512 x = _mm512_max_ps(_mm512_sub_ps(score, max), _mm512_set1_ps(-1e3f));
     const __m512 e = power_of_two512(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)));
     if constexpr (!kMasks) return e;
     const __mmask16 seen = _mm512_cmp_ps_mask(score, _mm512_set1_ps(kMasked), _CMP_GT_OQ);

@@ -314,8 +314,8 @@ void run_pairs(const ProductTile& part, const Tile (&tiles)[kMostRows][2]) {
 bool takes_signed_tiles(const ProductTile& part) {
   const PackedFormat& format = part.format;
   return part.num_rows > 16 && format.numbers == Numbers::kInt4 &&
-         format.offsets == Offsets::kZero &&
-         (format.group == 32 || format.group == 64 || format.group == 128);
+         format.offsets == Offsets::kZero && format.group > 0 && format.group <= kMaxSummedGroup &&
+         (format.group & (format.group - 1)) == 0;
 }
 
 // Few rows wait for memory anyway. kAsks: for eight panels (fetch_ahead).
