@@ -171,6 +171,10 @@ class Setting {
     qkv_.set(sequence * length_ + position, first + 3, kNan);
   }
 
+  void spoil_key(int32_t sequence, int64_t position) {
+    qkv_.set(sequence * length_ + position, shape_.num_heads * shape_.head_dim + 3, kNan);
+  }
+
   void exchange_tokens(int32_t sequence, int64_t a, int64_t b) {
     for (int64_t c = shape_.num_heads * shape_.head_dim; c < qkv_.view().cols; ++c) {
       const float kept = qkv_.at(sequence * length_ + a, c);
@@ -357,6 +361,14 @@ TEST_P(Attention, AValueThatIsNoNumberIsSeenByAllBehindIt) {
       }
     }
   }
+}
+
+// Row 31 sees all of the first block; among others it is in a tile of which some do not.
+TEST_P(Attention, AKeyThatIsNoNumberIsTheSameToARowAloneAndAmongOthers) {
+  Setting sequences = setting(shape_of(32, 20, 1), 40);
+  sequences.spoil_key(0, 5);
+  const auto among_others = sequences.step({{0, 0, 40}}, 1).bits(31);
+  EXPECT_EQ(sequences.step({{0, 31, 1}}, 1).bits(0), among_others);
 }
 
 TEST_P(Attention, ScoresFarApartNeitherOverflowNorVanish) {
