@@ -167,7 +167,9 @@ inline constexpr int64_t kVnniRows = 24;
 namespace avx512vnni {
 void product_int8(const ProductTile& tile);
 void product_int4(const ProductTile& tile);
-void product_int4_that_asks(const ProductTile& tile);  // for what it reads, on Intel's processors
+// The same of 1 .. kTileRows rows for a Xeon, which wants to be asked for other lines.
+void few_rows_int8(const ProductTile& tile);
+void few_rows_int4(const ProductTile& tile);
 int64_t multiply_bytes(int64_t rounds);
 }  // namespace avx512vnni
 

@@ -11,12 +11,63 @@
 namespace tidemill::avx512vnni {
 namespace {
 
+// What a tile asks memory for, at each line of its panels' numbers and of their scales (offsets
+// within a panel).
+template <int kPanels>
+struct AsksFarAhead {
+  explicit AsksFarAhead(const ProductTile& tile) : lines(tile) {}
+  [[gnu::always_inline]] void at_numbers(int64_t offset) const { lines.ask(offset); }
+  [[gnu::always_inline]] void at_scales(int64_t offset) const { lines.ask(offset); }
+
+  LinesAhead<kPanels> lines;
+};
+
+// Panels in L1 that many rows pass over: the pair behind them.
+template <int kPanels>
+struct AsksForNextPair {
+  explicit AsksForNextPair(const ProductTile& tile)
+      : panels(tile.panels), ahead(panels_ahead(tile)), stride(tile.panel_stride) {}
+  [[gnu::always_inline]] void at_numbers(int64_t offset) const {
+    fetch_panels(ahead + offset, stride, 0);
+    TIDEMILL_UNROLL
+    for (int p = 0; p < kPanels; ++p) fetch_ahead<kPanels>(panels + p * stride + offset);
+  }
+  [[gnu::always_inline]] void at_scales(int64_t) const {}
+
+  const unsigned char* panels;
+  const unsigned char* ahead;
+  int64_t stride;
+};
+
+// What does a Xeon good (product_tiles.h).
+template <int kPanels, bool kEightToo>
+struct AsksNear {
+  static constexpr bool kAsks = kPanels < 8 || kEightToo;
+
+  explicit AsksNear(const ProductTile& tile)
+      : panels(tile.panels), ahead(tile.ahead), stride(tile.panel_stride) {}
+  [[gnu::always_inline]] void at_numbers(int64_t offset) const {
+    TIDEMILL_UNROLL
+    for (int p = 0; p < kPanels; ++p) {
+      fetch_ahead<kPanels, kAsks>(panels + p * stride + offset);
+      fetch_beginning<kPanels>(ahead, stride, p, offset);
+    }
+  }
+  [[gnu::always_inline]] void at_scales(int64_t) const {}
+
+  const unsigned char* panels;
+  const unsigned char* ahead;
+  int64_t stride;
+};
+
 struct Int8 {
   static constexpr int64_t kInputsPerRow = 4;
   static constexpr int kMiddleLog = 7;  // of 128, which stands for zero
   static constexpr int kZeroMask = 255;
   static constexpr int kSlices = 1;
   static __m512i slice(__m512i row, int) { return row; }
+  template <int kPanels>
+  using AsksInPairs = AsksForNextPair<kPanels>;
 };
 
 // Low nibbles are the bytes of four inputs, high nibbles those of the next four.
@@ -29,6 +80,8 @@ struct Int4 {
     const __m512i nibbles = index == 0 ? row : _mm512_srli_epi16(row, 4);
     return _mm512_and_si512(nibbles, _mm512_set1_epi8(15));
   }
+  template <int kPanels>
+  using AsksInPairs = AsksFarAhead<kPanels>;
 };
 
 // sum[c] += the four products of weights (unsigned) and inputs (signed) in each channel. Not the
@@ -82,10 +135,10 @@ template <typename Numbers, int kRows, int kPanels>
 
 // The sums are local to the innermost loop over a group: as members of anything they would live in
 // memory. The tile is copied since stores of floats could change it anywhere else.
-template <typename Numbers, int kRows, int kPanels, bool kAsks = (kPanels < 8)>
+template <typename Numbers, int kRows, int kPanels, typename Asks>
 void tile_of(const ProductTile& given) {
   const ProductTile tile = copy_of(given);
-  const unsigned char* ahead = panels_ahead(tile);
+  const Asks asks(tile);
   const bool has_offsets = tile.format.offsets == Offsets::kOffset;
   for (GroupWalk group(tile, Numbers::kInputsPerRow); group.next();) {
     __m512i sums[kRows][kPanels];
@@ -95,19 +148,13 @@ void tile_of(const ProductTile& given) {
     const unsigned char* panels = tile.panels + group.rows;
     InputRows512<kRows> x(tile.in + group.index * tile.format.group, tile.in_stride);
     for (int64_t step = 0; step < group.num_rows; ++step) {
-      if constexpr (kRows * kPanels >= 12 && kPanels < 8) {
-        fetch_panels(ahead + group.rows, tile.panel_stride, step);
-      }
+      asks.at_numbers(group.rows + step * 64);
       TIDEMILL_UNROLL
       for (int s = 0; s < Numbers::kSlices; ++s) {
         __m512i weights[kPanels];
         TIDEMILL_UNROLL
         for (int p = 0; p < kPanels; ++p) {
           const unsigned char* row = panels + p * tile.panel_stride + step * 64;
-          if (s == 0) {
-            fetch_ahead<kPanels, kAsks>(row);
-            fetch_beginning<kPanels>(tile.ahead, tile.panel_stride, p, group.rows + step * 64);
-          }
           weights[p] = Numbers::slice(_mm512_loadu_si512(row), s);
         }
         TIDEMILL_UNROLL_16
@@ -121,6 +168,7 @@ void tile_of(const ProductTile& given) {
         x.advance(4);
       }
     }
+    asks.at_scales(group.scales);
     __m512 scales[kPanels];
     __m512 offsets[kPanels];
     TIDEMILL_UNROLL
@@ -150,16 +198,34 @@ void tile_of(const ProductTile& given) {
   }
 }
 
-template <typename Numbers, bool kAsks>
-constexpr Tile kTiles[kTileRows][4] = {
-    {tile_of<Numbers, 1, 1>, tile_of<Numbers, 1, 2>, tile_of<Numbers, 1, 4>,
-     tile_of<Numbers, 1, 8, kAsks>},
-    {tile_of<Numbers, 2, 1>, tile_of<Numbers, 2, 2>, tile_of<Numbers, 2, 4>,
-     tile_of<Numbers, 2, 8, kAsks>},
-    {tile_of<Numbers, 3, 1>, tile_of<Numbers, 3, 2>, tile_of<Numbers, 3, 4>, nullptr},
-    {tile_of<Numbers, 4, 1>, tile_of<Numbers, 4, 2>, tile_of<Numbers, 4, 4>, nullptr},
-    {tile_of<Numbers, 5, 1>, tile_of<Numbers, 5, 2>, tile_of<Numbers, 5, 4>, nullptr},
-    {tile_of<Numbers, 6, 1>, tile_of<Numbers, 6, 2>, tile_of<Numbers, 6, 4>, nullptr},
+template <typename Numbers, int kRows, int kPanels>
+constexpr Tile kStream = tile_of<Numbers, kRows, kPanels, AsksFarAhead<kPanels>>;
+template <typename Numbers>
+constexpr Tile kStreams[kTileRows][3] = {
+    {kStream<Numbers, 1, 1>, kStream<Numbers, 1, 2>, kStream<Numbers, 1, 4>},
+    {kStream<Numbers, 2, 1>, kStream<Numbers, 2, 2>, kStream<Numbers, 2, 4>},
+    {kStream<Numbers, 3, 1>, kStream<Numbers, 3, 2>, kStream<Numbers, 3, 4>},
+    {kStream<Numbers, 4, 1>, kStream<Numbers, 4, 2>, kStream<Numbers, 4, 4>},
+    {kStream<Numbers, 5, 1>, kStream<Numbers, 5, 2>, kStream<Numbers, 5, 4>},
+    {kStream<Numbers, 6, 1>, kStream<Numbers, 6, 2>, kStream<Numbers, 6, 4>},
+};
+
+template <typename Numbers, int kRows, int kPanels, bool kEightToo>
+constexpr Tile kNear = tile_of<Numbers, kRows, kPanels, AsksNear<kPanels, kEightToo>>;
+template <typename Numbers, bool kEightToo>
+constexpr Tile kNearStreams[kTileRows][4] = {
+    {kNear<Numbers, 1, 1, kEightToo>, kNear<Numbers, 1, 2, kEightToo>,
+     kNear<Numbers, 1, 4, kEightToo>, kNear<Numbers, 1, 8, kEightToo>},
+    {kNear<Numbers, 2, 1, kEightToo>, kNear<Numbers, 2, 2, kEightToo>,
+     kNear<Numbers, 2, 4, kEightToo>, kNear<Numbers, 2, 8, kEightToo>},
+    {kNear<Numbers, 3, 1, kEightToo>, kNear<Numbers, 3, 2, kEightToo>,
+     kNear<Numbers, 3, 4, kEightToo>, nullptr},
+    {kNear<Numbers, 4, 1, kEightToo>, kNear<Numbers, 4, 2, kEightToo>,
+     kNear<Numbers, 4, 4, kEightToo>, nullptr},
+    {kNear<Numbers, 5, 1, kEightToo>, kNear<Numbers, 5, 2, kEightToo>,
+     kNear<Numbers, 5, 4, kEightToo>, nullptr},
+    {kNear<Numbers, 6, 1, kEightToo>, kNear<Numbers, 6, 2, kEightToo>,
+     kNear<Numbers, 6, 4, kEightToo>, nullptr},
 };
 
 // int4 with zero points the other way round: weights are signed, without their zero, and inputs
@@ -269,24 +335,24 @@ constexpr Tile kSignedTiles[kSignedRows][2] = {
 // is about the time in which memory brings the next line.
 constexpr int kBlockRows = 12;
 
+template <typename Numbers, int kRows, int kPanels>
+constexpr Tile kBlock =
+    tile_of<Numbers, kRows, kPanels, typename Numbers::template AsksInPairs<kPanels>>;
 template <typename Numbers>
 constexpr Tile kBlocks[kBlockRows][2] = {
-    {tile_of<Numbers, 1, 1>, tile_of<Numbers, 1, 2>},
-    {tile_of<Numbers, 2, 1>, tile_of<Numbers, 2, 2>},
-    {tile_of<Numbers, 3, 1>, tile_of<Numbers, 3, 2>},
-    {tile_of<Numbers, 4, 1>, tile_of<Numbers, 4, 2>},
-    {tile_of<Numbers, 5, 1>, tile_of<Numbers, 5, 2>},
-    {tile_of<Numbers, 6, 1>, tile_of<Numbers, 6, 2>},
-    {tile_of<Numbers, 7, 1>, tile_of<Numbers, 7, 2>},
-    {tile_of<Numbers, 8, 1>, tile_of<Numbers, 8, 2>},
-    {tile_of<Numbers, 9, 1>, tile_of<Numbers, 9, 2>},
-    {tile_of<Numbers, 10, 1>, tile_of<Numbers, 10, 2>},
-    {tile_of<Numbers, 11, 1>, tile_of<Numbers, 11, 2>},
-    {tile_of<Numbers, 12, 1>, tile_of<Numbers, 12, 2>},
+    {kBlock<Numbers, 1, 1>, kBlock<Numbers, 1, 2>},
+    {kBlock<Numbers, 2, 1>, kBlock<Numbers, 2, 2>},
+    {kBlock<Numbers, 3, 1>, kBlock<Numbers, 3, 2>},
+    {kBlock<Numbers, 4, 1>, kBlock<Numbers, 4, 2>},
+    {kBlock<Numbers, 5, 1>, kBlock<Numbers, 5, 2>},
+    {kBlock<Numbers, 6, 1>, kBlock<Numbers, 6, 2>},
+    {kBlock<Numbers, 7, 1>, kBlock<Numbers, 7, 2>},
+    {kBlock<Numbers, 8, 1>, kBlock<Numbers, 8, 2>},
+    {kBlock<Numbers, 9, 1>, kBlock<Numbers, 9, 2>},
+    {kBlock<Numbers, 10, 1>, kBlock<Numbers, 10, 2>},
+    {kBlock<Numbers, 11, 1>, kBlock<Numbers, 11, 2>},
+    {kBlock<Numbers, 12, 1>, kBlock<Numbers, 12, 2>},
 };
-
-// Up to so many rows take eight panels at once.
-constexpr int64_t kStreamingRows = 2;
 
 // Many rows. A pair of panels is wanted in L2 while the pair before it is multiplied: the first
 // tiles of rows ask for it, each for kAskedFor of the two.
@@ -318,22 +384,26 @@ bool takes_signed_tiles(const ProductTile& part) {
          (format.group & (format.group - 1)) == 0;
 }
 
-// Few rows wait for memory anyway. kAsks: for eight panels (fetch_ahead).
-template <typename Numbers, bool kAsks>
+template <typename Numbers>
 void run(const ProductTile& part) {
-  if (part.num_rows <= kTileRows) {
-    ProductTile few = part;
-    if (part.num_rows > kStreamingRows) few.ahead = nullptr;
-    return run_tiles(few, kTiles<Numbers, kAsks>);
-  }
+  if (part.num_rows <= kTileRows) return run_streams(part, kStreams<Numbers>);
   if (takes_signed_tiles(part)) return run_pairs<kSignedRows, 1>(part, kSignedTiles);
   run_pairs<kBlockRows, 2>(part, kBlocks<Numbers>);
 }
 
+// One and two rows take eight panels at once, whose beginnings are asked for.
+template <typename Numbers, bool kEightToo>
+void run_near(const ProductTile& part) {
+  ProductTile few = copy_of(part);
+  if (part.num_rows > 2) few.ahead = nullptr;
+  run_tiles(few, kNearStreams<Numbers, kEightToo>);
+}
+
 }  // namespace
 
-void product_int8(const ProductTile& tile) { run<Int8, false>(tile); }
-void product_int4(const ProductTile& tile) { run<Int4, false>(tile); }
-void product_int4_that_asks(const ProductTile& tile) { run<Int4, true>(tile); }
+void product_int8(const ProductTile& tile) { run<Int8>(tile); }
+void product_int4(const ProductTile& tile) { run<Int4>(tile); }
+void few_rows_int8(const ProductTile& tile) { run_near<Int8, false>(tile); }
+void few_rows_int4(const ProductTile& tile) { run_near<Int4, true>(tile); }
 
 }  // namespace tidemill::avx512vnni

@@ -19,12 +19,12 @@ void product_int4_by(Blocking blocking, const ProductTile& tile) {
 }
 
 void product_int8(const ProductTile& tile) {
-  if (tile.num_rows <= kFewRowsInt8) return avx512vnni::product_int8(tile);
+  if (tile.num_rows <= kFewRowsInt8) return avx512vnni::few_rows_int8(tile);
   product_int8_by(blocking_of(tile.format), tile);
 }
 
 void product_int4(const ProductTile& tile) {
-  if (are_few_rows_of_int4(tile)) return avx512vnni::product_int4_that_asks(tile);
+  if (are_few_rows_of_int4(tile)) return avx512vnni::few_rows_int4(tile);
   product_int4_by(blocking_of(tile.format), tile);
 }
 

@@ -173,6 +173,22 @@ TEST(TileIntegers, EveryNumberOfRowsHasTheReferencesBits) {
   }
 }
 
+// The variant amx takes these for few rows; where there are no tiles nothing else does.
+TEST(TileIntegers, FewRowsBesideTilesHaveTheReferencesBits) {
+  if (!__builtin_cpu_supports("avx512vnni")) GTEST_SKIP() << "the processor has no AVX512_VNNI";
+  for (const PackedFormat& format : kUsual) {
+    for (int64_t rows = 1; rows <= kTileRows; ++rows) {
+      for (int64_t panels = 1; panels <= kTilePanels; ++panels) {
+        IntegerOperands operands(format, {rows, panels, 192});
+        const auto product =
+            operands.is_int4() ? avx512vnni::few_rows_int4 : avx512vnni::few_rows_int8;
+        ASSERT_EQ(operands.multiply(product, operands.panels()), operands.expected())
+            << test::label(format) << ", " << rows << " rows, " << panels << " panels";
+      }
+    }
+  }
+}
+
 // ---- what is read, and when
 
 // A panel's lines from `begin` on, one of each panel after the other.

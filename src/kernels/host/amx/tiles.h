@@ -108,7 +108,7 @@ struct InstructionTiles {
   }
 
   // Into L2.
-  static void fetch(const void* line) { __builtin_prefetch(line, 0, 2); }
+  [[gnu::always_inline]] static void fetch(const void* line) { __builtin_prefetch(line, 0, 2); }
 
  private:
   static bool is_loaded(const TileShapes& shapes) {
