@@ -28,6 +28,7 @@ constexpr Inner with_vnni(Inner inner) {
 
 constexpr Inner with_bf16(Inner inner) {
   inner.product_bf16 = avx512bf16::product_bf16;
+  inner.max_rows_bf16 = kBf16Rows;
   inner.attention.attend_bf16 = avx512bf16::attend_bf16;
   inner.multiply_bf16 = avx512bf16::multiply_bf16;
   return inner;

@@ -46,7 +46,9 @@ struct Block {
 
 // One line of a block ahead for each that is read of this one: in a burst they would hold up the
 // arithmetic. Into L2, where a block waits without pushing this one out of L1.
-[[gnu::always_inline]] inline void prefetch(const unsigned char* line) { __builtin_prefetch(line, 0, 2); }
+[[gnu::always_inline]] inline void prefetch(const unsigned char* line) {
+  __builtin_prefetch(line, 0, 2);
+}
 
 // A tile's queries of bf16 as f32, [head_dim][query].
 inline void pack_widened(const AttentionTask& task, const QueryTile& tile, void* packed) {

@@ -156,6 +156,7 @@ inline constexpr int64_t kAvx2RowsIntegers = 24;
 inline constexpr int64_t kAvx2Panels = 3 * kTilePanels;
 
 // The bf16 products of a processor with AVX512_BF16; everything else is avx512's.
+inline constexpr int64_t kBf16Rows = 24;  // most in a call
 namespace avx512bf16 {
 void product_bf16(const ProductTile& tile);
 int64_t multiply_bf16(int64_t rounds);

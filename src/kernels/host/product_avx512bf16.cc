@@ -10,7 +10,8 @@
 namespace tidemill::avx512bf16 {
 namespace {
 
-template <int kRows, int kPanels>
+// Asks: at each line of a tile's panels, for others.
+template <int kRows, int kPanels, typename Asks>
 void tile_bf16(const ProductTile& tile) {
   __m512 sums[kRows][kPanels];
   TIDEMILL_UNROLL
@@ -18,14 +19,13 @@ void tile_bf16(const ProductTile& tile) {
     TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) sums[r][p] = _mm512_setzero_ps();
   }
-  const unsigned char* ahead = panels_ahead(tile);
+  const Asks asks(tile);
   for (int64_t step = 0; step < tile.num_steps; ++step) {
-    if constexpr (kRows * kPanels >= 12) fetch_panels(ahead, tile.panel_stride, step);
+    asks.ask(step * 64);
     __m512bh weights[kPanels];
     TIDEMILL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       const unsigned char* row = tile.panels + p * tile.panel_stride + step * 64;
-      fetch_ahead<kPanels>(row);
       weights[p] = (__m512bh)_mm512_loadu_si512(row);
     }
     TIDEMILL_UNROLL
@@ -45,17 +45,24 @@ void tile_bf16(const ProductTile& tile) {
   }
 }
 
-constexpr Tile kTiles[kTileRows][4] = {
-    {tile_bf16<1, 1>, tile_bf16<1, 2>, tile_bf16<1, 4>, tile_bf16<1, 8>},
-    {tile_bf16<2, 1>, tile_bf16<2, 2>, tile_bf16<2, 4>, tile_bf16<2, 8>},
-    {tile_bf16<3, 1>, tile_bf16<3, 2>, tile_bf16<3, 4>, nullptr},
-    {tile_bf16<4, 1>, tile_bf16<4, 2>, tile_bf16<4, 4>, nullptr},
-    {tile_bf16<5, 1>, tile_bf16<5, 2>, tile_bf16<5, 4>, nullptr},
-    {tile_bf16<6, 1>, tile_bf16<6, 2>, tile_bf16<6, 4>, nullptr},
+template <int kRows, int kPanels>
+constexpr Tile kStream = tile_bf16<kRows, kPanels, LinesAhead<kPanels>>;
+constexpr Tile kStreams[kTileRows][3] = {
+    {kStream<1, 1>, kStream<1, 2>, kStream<1, 4>}, {kStream<2, 1>, kStream<2, 2>, kStream<2, 4>},
+    {kStream<3, 1>, kStream<3, 2>, kStream<3, 4>}, {kStream<4, 1>, kStream<4, 2>, kStream<4, 4>},
+    {kStream<5, 1>, kStream<5, 2>, kStream<5, 4>}, {kStream<6, 1>, kStream<6, 2>, kStream<6, 4>},
 };
+
+template <int kRows>
+constexpr Tile kBlock = tile_bf16<kRows, kBlockPanels, PanelsAhead>;
+constexpr Tile kBlocks[kTileRows] = {kBlock<1>, kBlock<2>, kBlock<3>,
+                                     kBlock<4>, kBlock<5>, kBlock<6>};
 
 }  // namespace
 
-void product_bf16(const ProductTile& tile) { run_tiles(tile, kTiles); }
+void product_bf16(const ProductTile& tile) {
+  if (tile.num_rows <= kTileRows) return run_streams(tile, kStreams);
+  run_blocks(tile, kStreams, kBlocks);
+}
 
 }  // namespace tidemill::avx512bf16
