@@ -114,22 +114,29 @@ template <typename Numbers, int kRows, int kPanels>
 [[gnu::always_inline]] inline void begin_sums(const ProductTile& tile, int64_t scales,
                                               const InputRows512<kRows>& sums_of_inputs,
                                               __m512i (&sums)[kRows][kPanels]) {
-  const Offsets kind = tile.format.offsets;
+  const __m512i nothing = _mm512_setzero_si512();
+  if (tile.format.offsets != Offsets::kZero) {
+    TIDEMILL_UNROLL_16
+    for (int r = 0; r < kRows; ++r) {
+      const __m512i before = tile.format.offsets == Offsets::kOffset
+                                 ? nothing
+                                 : _mm512_slli_epi32(_mm512_sub_epi32(nothing, sums_of_inputs[r]),
+                                                     Numbers::kMiddleLog);
+      TIDEMILL_UNROLL
+      for (int p = 0; p < kPanels; ++p) sums[r][p] = before;
+    }
+    return;
+  }
   __m512i zeros[kPanels];
   TIDEMILL_UNROLL
   for (int p = 0; p < kPanels; ++p) {
-    zeros[p] = kind == Offsets::kZero
-                   ? zeros_at<Numbers>(tile.panels + p * tile.panel_stride + scales)
-                   : _mm512_setzero_si512();
+    zeros[p] = zeros_at<Numbers>(tile.panels + p * tile.panel_stride + scales);
   }
   TIDEMILL_UNROLL_16
   for (int r = 0; r < kRows; ++r) {
-    const __m512i minus_inputs = _mm512_sub_epi32(_mm512_setzero_si512(), sums_of_inputs[r]);
+    const __m512i minus_inputs = _mm512_sub_epi32(nothing, sums_of_inputs[r]);
     TIDEMILL_UNROLL
-    for (int p = 0; p < kPanels; ++p) {
-      sums[r][p] = kind == Offsets::kNone ? _mm512_slli_epi32(minus_inputs, Numbers::kMiddleLog)
-                                          : _mm512_mullo_epi32(minus_inputs, zeros[p]);
-    }
+    for (int p = 0; p < kPanels; ++p) sums[r][p] = _mm512_mullo_epi32(minus_inputs, zeros[p]);
   }
 }
 
