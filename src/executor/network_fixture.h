@@ -53,6 +53,13 @@ class RunningNetwork {
     const std::string key = "\n" + name + "{model_name=\"random\",engine=\"0\"} ";
     return std::stoll(page.substr(page.find(key) + key.size()));
   }
+  // The loop publishes its counts a moment after the last token, or after many short steps.
+  void expect_at_least(const std::string& name, int64_t least) {
+    for (int i = 0; i < 2000 && count(name) < least; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    EXPECT_GE(count(name), least) << name;
+  }
   // Waits until nothing runs, waits or holds a block.
   void expect_quiet() {
     for (int i = 0; i < 2000; ++i) {
