@@ -35,9 +35,9 @@ inline ProductTile copy_of(const ProductTile& tile) {
 // All that only asks is inlined always: to GCC 12 a call of what has no effect but prefetching is
 // dead code.
 
-// Eight panels are eight streams through memory: an EPYC (Zen 4) runs ahead of all of them by
-// itself, and asking as well costs a fifth of the speed. Fewer panels need to be asked for, and so
-// do eight of int4 on a Xeon (Emerald Rapids), whose panels are short: kAsks.
+// Eight long panels are eight streams through memory, ahead of which a processor runs by itself.
+// Fewer panels need to be asked for, and so do eight of int4 on a Xeon (Emerald Rapids), whose
+// panels are short: kAsks.
 template <int kPanels, bool kAsks = (kPanels < 8)>
 [[gnu::always_inline]] inline void fetch_ahead(const unsigned char* panel_row) {
   constexpr int64_t kPrefetchBytes = kPanels < 8 ? 2048 : 768;
