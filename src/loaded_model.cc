@@ -117,7 +117,7 @@ void choose_step_sizes(const MachineCalibration& machine, const Model& model,
   if (machine.is_sound()) {
     free = std::min<double>(free_tokens(*machine.numbers, weights), 65536);
     options.free_tokens = static_cast<int32_t>(free);
-    options.level_tokens = level_tokens(*machine.numbers, weights);
+    options.step_growth = product_growth(*machine.numbers, weights);
   }
   if (options.mixed_step_tokens == 0) {
     // Of a prompt's tokens one goes through the head.
@@ -131,8 +131,13 @@ void choose_step_sizes(const MachineCalibration& machine, const Model& model,
 void say_calibration(const MachineCalibration& machine, const SchedulerOptions& options) {
   if (!machine.numbers) return log_info("calibration: none ({})", machine.origin);
   if (const auto remark = remark_on(machine)) log_line(remark->level, remark->text);
-  log_info("calibration ({}): {}; {} free tokens, {} level", machine.origin,
-           describe(*machine.numbers), options.free_tokens, options.level_tokens);
+  std::string growth;
+  for (const size_t tokens : {4, 8, 16}) {
+    if (tokens > options.step_growth.size()) break;
+    growth += format("; {} take {:.2f} of one's time", tokens, options.step_growth[tokens - 1]);
+  }
+  log_info("calibration ({}): {}; {} free tokens{}", machine.origin, describe(*machine.numbers),
+           options.free_tokens, growth);
 }
 
 // The server has registered these: /metrics shows them before a model is loaded, too.

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <optional>
 
 #include "base/check.h"
@@ -33,7 +34,6 @@ constexpr double kStrange = 3.0;
 // Operations on floats that a group's sum takes on its way into a row: load, convert, two scales,
 // add, store. Beside tiles they take longer than the products between them.
 constexpr double kOperationsOfASum = 12.0;
-constexpr double kLevel = 1.03;  // what is no slower
 
 constexpr PackedFormat kFormats[] = {PackedFormat::kF32,
                                      PackedFormat::kBf16,
@@ -198,6 +198,20 @@ std::optional<size_t> most_rows(const ProductTimes& times) {
   return std::nullopt;
 }
 
+// Between the two of kCalibratedRows that are nearest. 0: unknown.
+double seconds_per_byte(const ProductTimes& times, int64_t rows) {
+  const auto above = std::lower_bound(kCalibratedRows.begin(), kCalibratedRows.end(), rows);
+  if (above == kCalibratedRows.end()) return 0.0;
+  const auto at = static_cast<size_t>(above - kCalibratedRows.begin());
+  const double high = times.seconds_per_byte[at];
+  if (*above == rows || high <= 0.0) return high;
+  const double low = times.seconds_per_byte[at - 1];
+  if (low <= 0.0) return 0.0;
+  const int64_t below = kCalibratedRows[at - 1];
+  const double way = static_cast<double>(rows - below) / static_cast<double>(*above - below);
+  return low + way * (high - low);
+}
+
 void keep_if(bool holds, double& value, Calibration& calibration, const std::string& what) {
   if (holds || value == 0.0) return;
   calibration.set_aside.push_back(
@@ -278,34 +292,31 @@ int32_t mixed_step_tokens(double free_tokens, double seconds_per_token) {
   return static_cast<int32_t>(std::clamp(std::floor(free_tokens / kBlock) * kBlock, least, 512.0));
 }
 
-int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeight> weights) {
-  // Of a step of so many tokens; 0: unknown.
-  const auto seconds = [&](int64_t tokens) {
-    double sum = 0.0;
+std::vector<double> product_growth(const Calibration& calibration,
+                                   std::span<const PackedWeight> weights) {
+  std::vector<double> growth;
+  for (int64_t tokens = 1; tokens <= kCalibratedRows.back(); ++tokens) {
+    double seconds = 0.0;
     for (const PackedWeight& weight : weights) {
       const ProductTimes* times = calibration.nearest(weight.format);
-      const int64_t rows = tokens * input_form(weight).parts;
-      const auto r = std::find(kCalibratedRows.begin(), kCalibratedRows.end(), rows);
-      if (times == nullptr || r == kCalibratedRows.end()) return 0.0;
       const double per_byte =
-          times->seconds_per_byte[static_cast<size_t>(r - kCalibratedRows.begin())];
-      if (per_byte <= 0.0) return 0.0;
-      sum += per_byte * static_cast<double>(packed_bytes(weight.format, weight.n, weight.k));
+          times == nullptr ? 0.0 : seconds_per_byte(*times, tokens * input_form(weight).parts);
+      if (per_byte <= 0.0) seconds = std::numeric_limits<double>::quiet_NaN();
+      seconds += per_byte * static_cast<double>(packed_bytes(weight.format, weight.n, weight.k));
     }
-    return sum;
-  };
-  // One token never takes longer than more of them; where it was measured so, it was disturbed.
-  double of_one = seconds(1);
-  for (const int64_t tokens : kCalibratedRows) {
-    if (seconds(tokens) > 0.0) of_one = std::min(of_one, seconds(tokens));
+    if (!(seconds > 0.0)) break;
+    growth.push_back(seconds);
   }
-  int64_t most = 0;
-  for (const int64_t tokens : kCalibratedRows) {
-    const double of_these = seconds(tokens);
-    if (of_these <= 0.0 || (tokens > 1 && of_these > kLevel * of_one)) break;
-    most = tokens;
+  if (growth.empty()) return growth;
+  // More tokens never take less time. Where it was measured so, it was disturbed: the first counts
+  // as the shortest, what follows as the longest until then.
+  const double of_one = *std::min_element(growth.begin(), growth.end());
+  double most = growth.front() = of_one;
+  for (double& of_tokens : growth) {
+    most = std::max(most, of_tokens);
+    of_tokens = most / of_one;
   }
-  return static_cast<int32_t>(most);
+  return growth;
 }
 
 Calibration calibrate(const Kernels& kernels, WorkerPool& workers,

@@ -50,9 +50,10 @@ double seconds_per_token(const Calibration& calibration, std::span<const PackedW
 // the weights are read: (bytes / read) / (operations per token / attainable). 0: unknown.
 double free_tokens(const Calibration& calibration, std::span<const PackedWeight> weights);
 
-// The most tokens of kCalibratedRows whose products, as measured, take at most 3 % longer than
-// those of one token: what is computed beside one and thrown away costs no more. 0: unknown.
-int32_t level_tokens(const Calibration& calibration, std::span<const PackedWeight> weights);
+// How many times as long as for one token these products take for n tokens: [n - 1], as measured,
+// on a line between kCalibratedRows. Begins with 1, never falls, and ends where it is unknown.
+std::vector<double> product_growth(const Calibration& calibration,
+                                   std::span<const PackedWeight> weights);
 
 // Tokens of a step that has decodes, whose readers wait for the prompts in it (0: unknown). What is
 // free, up to 512, and 128 at least: fewer are slower together, and with more the gaps between

@@ -10,7 +10,9 @@
 namespace tidemill {
 namespace {
 
+using testing::DoubleNear;
 using testing::HasSubstr;
+using testing::Pointwise;
 
 constexpr PackedFormat kInt4Group32{Numbers::kInt4, Offsets::kNone, 32};
 
@@ -117,27 +119,44 @@ TEST(Calibration, AFormatThatWasNotMeasuredIsLikeTheNearestGroup) {
   EXPECT_EQ(calibration.attainable({Numbers::kInt4, Offsets::kNone, 256}), of_128);
 }
 
-TEST(Calibration, LevelTokensTakeAsLongAsOneInEveryWeight) {
+TEST(Calibration, ProductsGrowByWhatEveryWeightTakes) {
   Calibration calibration = genoa();
-  ProductTimes bf16{.format = PackedFormat::kBf16,
-                    .seconds_per_byte = {1.0, 1.0, 1.02, 1.02, 1.2, 2.0, 4.0, 8.0}};
-  ProductTimes int8{.format = PackedFormat::kInt8PerChannel,
-                    .seconds_per_byte = {1.0, 1.01, 1.5, 1.0, 1.0, 1.0, 1.0, 1.0}};
+  const ProductTimes bf16{.format = PackedFormat::kBf16,
+                          .seconds_per_byte = {1.0, 1.1, 1.1, 1.3, 2.0, 4.0, 8.0, 16.0}};
+  const ProductTimes int8{.format = PackedFormat::kInt8PerChannel,
+                          .seconds_per_byte = {1.0, 1.3, 1.2, 1.5, 2.0, 4.0, 8.0, 16.0}};
   calibration.products = {bf16, int8};
-  const PackedWeight even[] = {weight_of(PackedFormat::kBf16)};
-  EXPECT_EQ(level_tokens(calibration, even), 8);
-  const PackedWeight both[] = {even[0], weight_of(PackedFormat::kInt8PerChannel)};
-  EXPECT_EQ(level_tokens(calibration, both), 2) << "beyond the first that takes longer none counts";
-  calibration.products[1].seconds_per_byte = bf16.seconds_per_byte;
-  PackedWeight twice = both[1];
-  twice.input_parts = 2;  // 4 rows of 2 tokens, 8 of 4, beside 2 rows of one
-  EXPECT_EQ(level_tokens(calibration, {&twice, 1}), 4);
-  EXPECT_EQ(level_tokens(Calibration{}, even), 0);
-  calibration.products[0].seconds_per_byte[1] = 0.0;  // set aside
-  EXPECT_EQ(level_tokens(calibration, even), 1);
-  calibration.products[0].seconds_per_byte[0] = 1.2;  // somebody took a core from that one
-  calibration.products[0].seconds_per_byte[1] = 1.1;
-  EXPECT_EQ(level_tokens(calibration, even), 1);
+  const PackedWeight of_bf16 = weight_of(PackedFormat::kBf16);
+  const PackedWeight of_int8 = weight_of(PackedFormat::kInt8PerChannel);
+  const std::vector<double> growth = product_growth(calibration, {&of_bf16, 1});
+  ASSERT_EQ(growth.size(), 128u);
+  EXPECT_THAT(
+      std::span(growth).first(8),
+      Pointwise(DoubleNear(1e-9), std::vector<double>{1.0, 1.1, 1.1, 1.1, 1.15, 1.2, 1.25, 1.3}));
+  EXPECT_DOUBLE_EQ(growth[95], 12.0) << "on the line from 64 to 128";
+  EXPECT_DOUBLE_EQ(growth[127], 16.0);
+  const double of_8 = product_growth(calibration, {&of_int8, 1})[7];
+  EXPECT_DOUBLE_EQ(of_8, 1.5);
+  const PackedWeight both[] = {of_bf16, of_int8};
+  EXPECT_GT(product_growth(calibration, both)[7], 1.3);
+  EXPECT_LT(product_growth(calibration, both)[7], of_8);
+  EXPECT_DOUBLE_EQ(product_growth(calibration, {&of_int8, 1})[3], 1.3) << "it never falls";
+  PackedWeight twice = of_int8;
+  twice.input_parts = 2;  // 2 rows of one token, 8 of 4, 128 of 64
+  EXPECT_DOUBLE_EQ(product_growth(calibration, {&twice, 1})[3], 1.5 / 1.2)
+      << "one never takes longer than two";
+  EXPECT_EQ(product_growth(calibration, {&twice, 1}).size(), 64u);
+}
+
+TEST(Calibration, ProductsGrowAsFarAsTheyAreKnown) {
+  Calibration calibration = genoa();
+  const PackedWeight weight = weight_of(PackedFormat::kBf16);
+  EXPECT_TRUE(product_growth(Calibration{}, {&weight, 1}).empty());
+  calibration.products = {{.format = PackedFormat::kBf16,
+                           .seconds_per_byte = {1.0, 1.1, 1.2, 0.0, 2.0, 4.0, 8.0, 16.0}}};
+  EXPECT_EQ(product_growth(calibration, {&weight, 1}).size(), 4u) << "8 rows were set aside";
+  calibration.products[0].seconds_per_byte[0] = 0.0;
+  EXPECT_TRUE(product_growth(calibration, {&weight, 1}).empty());
 }
 
 TEST(Calibration, StrangeValuesAreSaidAndNotUsed) {

@@ -18,7 +18,6 @@ constexpr int32_t kEnd = -1;
 
 constexpr int32_t kMostJudged = 32;
 constexpr int32_t kDoubt = 3;  // guesses that count as wrong before there was any
-constexpr double kLeastChance = 1.0 / 3.0;
 constexpr int32_t kTrustedRun = 4;
 
 // Of two places: how many tokens before their ends are equal.
@@ -108,7 +107,7 @@ int32_t NgramDrafts::num_worthwhile() const {
   const double rate = static_cast<double>(std::popcount(recent_)) / (num_judged_ + kDoubt);
   int32_t count = 0;
   for (double chance = rate; chance >= kLeastChance && count < kMostDrafts; chance *= rate) ++count;
-  if (num_in_a_row_ >= kTrustedRun) count = std::max(count, num_in_a_row_ / 2);
+  if (num_in_a_row_ >= kTrustedRun) count = std::max(count, num_in_a_row_);
   return std::min(count, kMostDrafts);
 }
 

@@ -4,7 +4,8 @@
 // A guess costs nothing until it is computed, so each is judged, computed or not, when its token is
 // there. Of the last 32 judged, as many are right as say how many in a row may be: so many are
 // drafted that the last one is right with a chance of a third, and none where a single one is not.
-// Whoever was wrong for long comes back by guesses that are right in a row.
+// Whoever was wrong for long comes back by guesses that are right in a row: of what has gone on for
+// so long, about half goes on for as long again.
 //
 // Pure: what is guessed depends on the tokens and on when they were shown. Never two threads.
 #pragma once
@@ -22,6 +23,7 @@ class NgramDrafts {
  public:
   // Of a sequence; no draft is worth more than so many rows of a product (one tile).
   static constexpr int32_t kMostDrafts = 15;
+  static constexpr double kLeastChance = 1.0 / 3.0;  // of the last of them
 
   // For a sequence of that many tokens at most. Memory: 4 bytes a token that is there, and up to
   // 128 KiB.

@@ -2,7 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <random>
+#include <vector>
 
+#include "scheduler/draft_costs.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/sequence.h"
 
@@ -37,7 +40,8 @@ NewSequence counting(SequenceId id, int32_t max_new_tokens) {
 SchedulerOptions speculating(std::string how, int32_t free_tokens) {
   SchedulerOptions options{.groups = {{.num_blocks = 100}}};
   options.speculative = std::move(how);
-  options.free_tokens = options.level_tokens = free_tokens;
+  options.free_tokens = free_tokens;
+  options.step_growth.assign(static_cast<size_t>(free_tokens), 1.0);
   return options;
 }
 
@@ -92,10 +96,10 @@ TEST(OwnDrafts, TheyComeOnlyWhereTheyAreAskedForOrKnownToBeFree) {
   EXPECT_EQ(speculating("ngram", 0).max_score_rows(), 32 + 15);
 }
 
-TEST(OwnDrafts, AutoGoesByWhatIsLevelAndNgramByWhatIsFree) {
+TEST(OwnDrafts, AutoGoesByWhatStepsTakeAndNgramByWhatIsFree) {
   for (const auto& [how, most] : {std::pair("auto", 3), std::pair("ngram", 11)}) {
     SchedulerOptions options = speculating(how, 12);
-    options.level_tokens = 4;
+    options.step_growth.resize(4);
     EXPECT_EQ(options.speculative_tokens(), most + 1);
     EXPECT_GE(options.most_score_rows(), options.max_score_rows());
     Scheduler scheduler(options);
@@ -108,6 +112,93 @@ TEST(OwnDrafts, AutoGoesByWhatIsLevelAndNgramByWhatIsFree) {
     }
     EXPECT_EQ(drafts, most);
   }
+}
+
+// Of a sequence: what it has taken and what it has said, in steps without drafts.
+struct Pace {
+  double time = 0.0;
+  int64_t tokens = 0;
+};
+
+// Steps of as many sequences as there are texts, until all have ended: text i says texts[i][j] as
+// its token j. What each has taken when a step ends is told to `check`.
+template <typename Check>
+void tell(const SchedulerOptions& options, const std::vector<std::vector<TokenId>>& texts,
+          Check&& check) {
+  Scheduler scheduler(options);
+  std::vector<Pace> paces(texts.size());
+  for (size_t i = 0; i < texts.size(); ++i) {
+    scheduler.add({.id = static_cast<SequenceId>(i),
+                   .prompt = {0, 1, 2, 3},
+                   .max_new_tokens = static_cast<int32_t>(texts[i].size())});
+  }
+  for (StepPlan plan = scheduler.next_step(); !plan.empty(); plan = scheduler.next_step()) {
+    const auto num_rows = static_cast<int32_t>(plan.rows.size());
+    const auto num_drafts = static_cast<int32_t>(plan.num_tokens()) - num_rows;
+    const bool decodes = plan.rows.at(0).first_position > 0;
+    const double growth =
+        decodes ? growth_by_drafts(options.step_growth, num_rows, num_drafts) : 1.0;
+    StepResult result;
+    for (const PlanRow& row : plan.rows) {
+      const auto text = static_cast<size_t>(row.sequence);
+      const Sequence& sequence = *scheduler.find(row.sequence);
+      RowResult& of_row = result.rows.emplace_back();
+      of_row.sequence = row.sequence;
+      for (int32_t i = 0; i < row.num_choice_rows(); ++i) {
+        const auto at = static_cast<size_t>(sequence.num_new_tokens() + i);
+        if (at == texts[text].size()) break;
+        of_row.accepted.push_back({.token = texts[text][at]});
+        const auto draft = static_cast<size_t>(i);
+        if (draft < sequence.drafts.size() && sequence.drafts[draft] != texts[text][at]) break;
+      }
+      paces[text].time += growth;
+      paces[text].tokens += static_cast<int64_t>(of_row.accepted.size());
+    }
+    scheduler.commit(result);
+    for (const Pace& pace : paces) check(pace);
+  }
+}
+
+TEST(OwnDrafts, I8_WhateverIsGuessedNobodyIsMoreThanThreePercentLate) {
+  std::mt19937_64 random(5);
+  const auto up_to = [&](uint64_t most) { return random() % (most + 1); };
+  int64_t num_tokens = 0;
+  for (int run = 0; run < 200; ++run) {
+    SchedulerOptions options = speculating("auto", 32);
+    const double slope = static_cast<double>(up_to(30)) / 100.0;
+    for (size_t n = 1; n < options.step_growth.size(); ++n) {
+      options.step_growth[n] = options.step_growth[n - 1] + (up_to(2) == 0 ? 2.0 * slope : 0.0);
+    }
+    // Phrases that are often begun alike and go on otherwise: guesses are right and wrong in turn.
+    std::vector<std::vector<TokenId>> texts(1 + up_to(4));
+    for (std::vector<TokenId>& text : texts) {
+      const uint64_t surprise = up_to(30);
+      while (text.size() < 300) {
+        const bool repeats = text.size() >= 20 && up_to(surprise) > 0;
+        text.push_back(repeats ? text[text.size() - 20] : static_cast<TokenId>(up_to(9)));
+      }
+    }
+    tell(options, texts, [&](const Pace& pace) {
+      const double without = static_cast<double>(pace.tokens);
+      EXPECT_LE(pace.time, 1.0301 * std::max(without, 1.0)) << run;
+      num_tokens += pace.tokens;
+    });
+  }
+  EXPECT_GT(num_tokens, 0);
+}
+
+TEST(OwnDrafts, AutoIsFastWhereATextRepeatsItselfThoughDraftsCostMoreThanTheyMayLose) {
+  SchedulerOptions options = speculating("auto", 16);
+  for (size_t n = 1; n < options.step_growth.size(); ++n) {
+    options.step_growth[n] = 1.08 + 0.02 * static_cast<double>(n);
+  }
+  std::vector<TokenId> text;
+  while (text.size() < 200) text.push_back(static_cast<TokenId>(text.size() % 20));
+  Pace last;
+  tell(options, {text}, [&](const Pace& pace) { last = pace; });
+  EXPECT_EQ(last.tokens, 200);
+  EXPECT_LT(last.time, 60.0);
+  EXPECT_GT(last.time, 15.0);
 }
 
 TEST(OwnDrafts, I8_TheyLeaveHalfOfAStepToPrompts) {

@@ -157,6 +157,7 @@ void Scheduler::State::accept(Entry& entry, const PlanRow& row, const RowResult&
     ++totals.draft_rows;
     totals.draft_tokens += row.num_choice_rows() - 1;
     totals.accepted_draft_tokens += recorded.num_tokens.back() - 1;
+    entry.draft_account.earn(recorded.num_tokens.back() - 1);
   }
   // Behind an end, accepted tokens have keys and are dropped all the same.
   sequence.num_cached_tokens =

@@ -50,15 +50,14 @@ struct SchedulerOptions {
   // and memory for those is set aside at start.
   int32_t max_step_drafts = 0;
   // Drafts from a sequence's own text (ngram_drafts.h), beside those: off; ngram, by free_tokens;
-  // or auto, by level_tokens. A step of C decodes gives each up to so many / C - 1 of them.
+  // or auto, by step_growth (draft_costs.h). All who decode in a step may have equally many.
   std::string speculative = "auto";
   int32_t speculative_length = 15;  // drafts of one sequence in one step, at most
   // T* of a calibration: a step of so many tokens takes hardly longer than one of a single token,
   // for it waits for the weights all the same. 0: not known; then ngram takes 16.
   int32_t free_tokens = 0;
-  // Measured: a step of so many tokens is at most 3 % slower than one of a single token, so drafts
-  // that are all wrong cost no more. 0: not known; then auto drafts nothing.
-  int32_t level_tokens = 0;
+  // Measured: StepGrowth of draft_costs.h. Empty: not known; then auto drafts nothing.
+  std::vector<double> step_growth;
   int32_t min_chunk_tokens = 64;  // a prefill chunk is at least this long unless it ends a prompt
   int32_t max_preemptions = 3;    // afterwards a sequence is protected
   // Tokens that a token attends to at most, itself included: what its keys are counted by

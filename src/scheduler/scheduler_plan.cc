@@ -35,13 +35,14 @@ double tokens_within(double time, int32_t begin, int64_t window, const StepCosts
 int32_t SchedulerOptions::speculative_tokens() const {
   if (speculative == "off" || speculative_length == 0) return 0;
   const int32_t assumed = free_tokens > 0 ? free_tokens : kAssumedFreeTokens;
-  const int32_t tokens = speculative == "auto" ? level_tokens : assumed;
+  const int32_t tokens = speculative == "auto" ? static_cast<int32_t>(step_growth.size()) : assumed;
   return std::min({tokens, kMostSpeculativeTokens, max_step_tokens / 2});
 }
 
 int32_t SchedulerOptions::most_score_rows() const {
   SchedulerOptions most = *this;
-  most.free_tokens = most.level_tokens = kMostSpeculativeTokens;
+  most.free_tokens = kMostSpeculativeTokens;
+  most.step_growth.resize(kMostSpeculativeTokens);
   return most.max_score_rows();
 }
 
@@ -51,6 +52,7 @@ StepPlan Scheduler::State::plan_step() {
   PlanDraft plan(num_active, std::min(static_cast<size_t>(options.max_sequences), entries.size()),
                  options.window);
   plan_decodes(plan);
+  pay_for_drafts(plan);
   plan_chunks(plan);
   plan_admissions(plan);
   plan_more_scores(plan);
@@ -110,18 +112,36 @@ bool Scheduler::State::decodes(const Entry& entry) {
   return entry.running && !entry.paused() && entry.sequence.num_pending_tokens() == 1;
 }
 
-// What the decodes leave of the tokens that are free, in equal parts: with as many sequences as
-// there are free tokens nobody drafts, and a step takes as long as it would without.
+// In equal parts. Of ngram, what the decodes leave of the tokens that are free: with as many
+// sequences as there are free tokens nobody drafts. Of auto, what every account holds.
 DraftBudget Scheduler::State::draft_budget() const {
   DraftBudget budget{.of_all = options.max_step_drafts};
-  const int32_t free_tokens = options.speculative_tokens();
-  if (free_tokens == 0) return budget;
-  const auto num_decodes = static_cast<int32_t>(std::count_if(
-      running.begin(), running.end(), [](const Entry* entry) { return decodes(*entry); }));
-  if (num_decodes == 0 || num_decodes >= free_tokens) return budget;
-  budget.of_each = std::min(options.speculative_length, free_tokens / num_decodes - 1);
-  budget.of_all += free_tokens - num_decodes;
+  int32_t num_decodes = 0;
+  double most_growth = std::numeric_limits<double>::infinity();
+  for (const Entry* entry : running) {
+    if (!decodes(*entry)) continue;
+    ++num_decodes;
+    most_growth = std::min(most_growth, entry->draft_account.most_growth());
+  }
+  const int32_t tokens = options.speculative_tokens();
+  if (num_decodes == 0 || num_decodes >= tokens) return budget;
+  const int32_t drafts =
+      options.speculative == "auto"
+          ? affordable_drafts(std::span(options.step_growth).first(static_cast<size_t>(tokens)),
+                              num_decodes, most_growth, NgramDrafts::kLeastChance)
+          : tokens - num_decodes;
+  budget.of_each = std::min(options.speculative_length, drafts / num_decodes);
+  budget.of_all += drafts;
   return budget;
+}
+
+// What the drafts of this step cost those who decode in it.
+void Scheduler::State::pay_for_drafts(const PlanDraft& plan) {
+  if (options.speculative != "auto" || options.step_growth.empty()) return;
+  const auto num_decodes = static_cast<int32_t>(plan.num_rows());
+  const auto num_drafts = static_cast<int32_t>(plan.num_tokens()) - num_decodes;
+  const double growth = growth_by_drafts(options.step_growth, num_decodes, num_drafts);
+  for (const PlanRow& row : plan.rows()) find(row.sequence)->draft_account.pay(growth);
 }
 
 // Drafts are only ever worth time: without memory for them there are none.

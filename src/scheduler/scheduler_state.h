@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "scheduler/draft_costs.h"
 #include "scheduler/ngram_drafts.h"
 #include "scheduler/prefix_cache.h"
 #include "scheduler/scheduler.h"
@@ -31,6 +32,7 @@ struct Entry {
   PrefixCache::NodeId last_published = PrefixCache::kRoot;  // its node of the last of them
   bool may_publish = true;  // false: there was no memory for one, and those behind it need it
   std::unique_ptr<NgramDrafts> own_text;  // from its first decode on, where own drafts are wanted
+  DraftAccount draft_account;
 
   bool paused() const { return pause_reasons != 0; }
   // Of the prompt's positions [begin, end), those that are still to be scored; the last one of the
@@ -135,6 +137,7 @@ struct Scheduler::State {
   StepPlan plan_step();
   void plan_decodes(PlanDraft& plan);
   DraftBudget draft_budget() const;
+  void pay_for_drafts(const PlanDraft& plan);
   static bool decodes(const Entry& entry);
   static void propose_own(Entry& entry, int32_t most) noexcept;
   void plan_chunks(PlanDraft& plan);

@@ -145,7 +145,8 @@ constexpr Option kOptions[] = {
     {"speculative", kModel, kDoesIt, IN(executor.scheduler.speculative), one_of(kSpeculations),
      "ngram: where the last tokens of a text have stood in it before, those behind them are "
      "computed with the next one, and kept where they are what would have been said; the text is "
-     "the same. auto: as many as the calibration found to take no longer; often none.",
+     "the same. auto: as many as cannot make an answer more than 3 % slower even where all are "
+     "wrong, by what steps took in the calibration.",
      kTalks},
     {"speculative_length", kModel, kDoesIt, IN(executor.scheduler.speculative_length),
      between(1, 15), "Most tokens that a step computes ahead of a sequence.", kTalks},

@@ -68,9 +68,14 @@ SchedulerOptions simulated_options(uint64_t seed) {
     options.block_hash = random.one_in(2) ? &always_equal : &often_equal;
   }
   if (focus == SimulationFocus::kOwnDrafts) {
-    options.speculative = "ngram";
+    options.speculative = random.one_in(2) ? "auto" : "ngram";
     options.speculative_length = static_cast<int32_t>(random.between(1, 15));
     options.free_tokens = static_cast<int32_t>(random.one_of({0, 4, 16, 64, 200}));
+    options.step_growth = {1.0};
+    for (int64_t tokens = random.one_of({1, 8, 64}); tokens > 1; --tokens) {
+      options.step_growth.push_back(options.step_growth.back() +
+                                    static_cast<double>(random.between(0, 20)) / 100.0);
+    }
     options.max_step_tokens = std::max(options.max_step_tokens, 4);
   }
   if (random.one_in(3)) options.mixed_step_tokens = static_cast<int32_t>(random.between(1, 256));

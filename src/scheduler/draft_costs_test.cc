@@ -1,0 +1,69 @@
+#include "scheduler/draft_costs.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace tidemill {
+namespace {
+
+const std::vector<double> kGrowth = {1.0, 1.1, 1.1, 1.1, 1.2, 1.2, 1.2, 1.2, 2.2, 3.2};
+constexpr double kAny = 100.0;
+
+TEST(DraftCosts, AStepGrowsByItsDraftsAlone) {
+  EXPECT_DOUBLE_EQ(growth_by_drafts(kGrowth, 1, 0), 1.0);
+  EXPECT_DOUBLE_EQ(growth_by_drafts(kGrowth, 1, 7), 1.2);
+  EXPECT_DOUBLE_EQ(growth_by_drafts(kGrowth, 4, 1), 1.2 / 1.1);
+  EXPECT_DOUBLE_EQ(growth_by_drafts(kGrowth, 8, 20), 3.2 / 1.2) << "beyond what is known";
+  EXPECT_DOUBLE_EQ(growth_by_drafts(kGrowth, 20, 5), 1.0);
+  EXPECT_DOUBLE_EQ(growth_by_drafts({}, 1, 5), 1.0);
+  EXPECT_DOUBLE_EQ(growth_by_drafts(kGrowth, 0, 5), 1.0);
+}
+
+TEST(DraftCosts, AsManyAsAStepMayGrowBy) {
+  EXPECT_EQ(affordable_drafts(kGrowth, 1, 1.03, 1.0), 0);
+  EXPECT_EQ(affordable_drafts(kGrowth, 2, 1.03, 1.0), 2);
+  EXPECT_EQ(affordable_drafts(kGrowth, 1, 1.15, 1.0), 3);
+  EXPECT_EQ(affordable_drafts(kGrowth, 1, 1.21, 1.0), 7);
+  EXPECT_EQ(affordable_drafts(kGrowth, 5, 1.0, 1.0), 3);
+  EXPECT_EQ(affordable_drafts(kGrowth, 10, kAny, 1.0), 0);
+  EXPECT_EQ(affordable_drafts(kGrowth, 12, kAny, 1.0), 0);
+  EXPECT_EQ(affordable_drafts({}, 1, kAny, 1.0), 0);
+  EXPECT_EQ(affordable_drafts(kGrowth, 0, kAny, 1.0), 0);
+}
+
+// 9 drafts of one sequence lose 2.2 tokens, 2 of 8 sequences 8 (3.2 / 1.2 - 1) = 13.3.
+TEST(DraftCosts, NoMoreThanAreWorthIt) {
+  EXPECT_EQ(affordable_drafts(kGrowth, 1, kAny, 1.0), 9);
+  EXPECT_EQ(affordable_drafts(kGrowth, 1, kAny, 0.25), 9);
+  EXPECT_EQ(affordable_drafts(kGrowth, 1, kAny, 0.2), 8);
+  EXPECT_EQ(affordable_drafts(kGrowth, 1, kAny, 0.1), 7);
+  EXPECT_EQ(affordable_drafts(kGrowth, 1, kAny, 0.01), 0);
+  EXPECT_EQ(affordable_drafts(kGrowth, 8, kAny, 1.0), 0);
+}
+
+TEST(DraftAccount, HoldsWhatStepsAllowAndRightDraftsBring) {
+  DraftAccount account;
+  EXPECT_DOUBLE_EQ(account.most_growth(), 1.03);
+  account.pay(1.0);
+  account.pay(1.0);
+  EXPECT_DOUBLE_EQ(account.most_growth(), 1.09);
+  account.pay(1.09);
+  EXPECT_NEAR(account.steps(), 0.0, 1e-12);
+  account.pay(1.03);
+  account.earn(2);
+  EXPECT_DOUBLE_EQ(account.steps(), DraftAccount::kMost) << "and no more";
+  account.pay(2.03);
+  EXPECT_NEAR(account.steps(), 0.0, 1e-12);
+}
+
+TEST(DraftAccount, WhoIsInDebtWaits) {
+  DraftAccount account;
+  account.pay(1.2);  // drafts from outside, which nobody asked it for
+  EXPECT_DOUBLE_EQ(account.most_growth(), 1.0);
+  for (int step = 0; step < 10; ++step) account.pay(1.0);
+  EXPECT_GT(account.most_growth(), 1.1);
+}
+
+}  // namespace
+}  // namespace tidemill
