@@ -275,20 +275,23 @@ double free_tokens(const Calibration& calibration, std::span<const PackedWeight>
 }
 
 int32_t mixed_step_tokens(double free_tokens, double seconds_per_token) {
-  constexpr double kLong = 0.25;  // seconds
-  constexpr double kFew = 8.0;
-  constexpr double kLongWhereFewAreFree = 0.05;
+  constexpr double kSlow = 0.05;  // seconds of 128
+  constexpr double kLong = 0.25;
   constexpr double kLongWhereNobodyKnows = 0.125;
   constexpr double kVeryLong = 0.5;  // of 64
+  constexpr double kFew = 8.0;
   constexpr auto kBlock = static_cast<double>(kTokensPerBlock);
-  const bool few_are_free = free_tokens > 0.0 && free_tokens < kFew;
-  const double bound = few_are_free         ? kLongWhereFewAreFree
-                       : free_tokens == 0.0 ? kLongWhereNobodyKnows
-                                            : kLong;
-  const bool is_long = 128.0 * seconds_per_token > bound;
-  const bool is_very_long = 64.0 * seconds_per_token > kVeryLong;
-  const double where_long = is_very_long ? 48.0 : 64.0;
-  const double least = is_long ? where_long : free_tokens >= kBlock ? 128.0 + kBlock : 128.0;
+  const double of_128 = 128.0 * seconds_per_token;
+  double least = 128.0;
+  if (free_tokens == 0.0) {
+    if (of_128 > kLongWhereNobodyKnows) least = 64.0;
+  } else if (free_tokens < kBlock) {
+    if (of_128 > kSlow) least = free_tokens < kFew ? 64.0 : 96.0;
+  } else {
+    least += kBlock;
+  }
+  if (of_128 > kLong) least = std::min(least, 64.0);
+  if (of_128 / 2.0 > kVeryLong) least = 48.0;
   return static_cast<int32_t>(std::clamp(std::floor(free_tokens / kBlock) * kBlock, least, 512.0));
 }
 

@@ -58,10 +58,11 @@ std::vector<double> product_growth(const Calibration& calibration,
 // Tokens of a step that has decodes, whose readers wait for the prompts in it (0: unknown). What is
 // free, up to 512, and 128 at least: fewer are slower together, and with more the gaps between
 // tokens grow faster than what is gained. Where a block of tokens (kv_layout.h) is free, 160: 128
-// of a prompt have room beside up to 32 decodes. Where 128 take long, 64: longer than 0.25 s or,
-// where fewer than 8 are free, 0.05 s: reading weights twice as often is little beside products;
-// where it is not known how many are free (the measurement was disturbed), 0.125 s.
-// Where 64 take longer than 0.5 s, 48: a block beside up to 16 decodes, but not two beside a few.
+// of a prompt have room beside up to 32 decodes; where it is not, and 128 take longer than 0.05 s,
+// 96, or 64 if fewer than 8 are free: reading weights more often is little beside products. Where
+// 128 take longer than 0.25 s, 64; the same above 0.125 s where it is not known how many are free
+// (the measurement was disturbed). Where 64 take longer than 0.5 s, 48: a block beside up to 16
+// decodes, but not two beside a few.
 int32_t mixed_step_tokens(double free_tokens, double seconds_per_token);
 
 struct CalibrationOptions {

@@ -66,8 +66,9 @@ TEST(Calibration, AStepWithDecodesTakesWhatIsFreeAndLessWhereTokensTakeLong) {
   EXPECT_EQ(mixed_step_tokens(0, 0.4e-3), 128);  // or nobody knows
   EXPECT_EQ(mixed_step_tokens(0, 0.9e-3), 128);
   EXPECT_EQ(mixed_step_tokens(0, 1.0e-3), 64);  // 0.125 s
-  EXPECT_EQ(mixed_step_tokens(8, 0.4e-3), 128);
-  EXPECT_EQ(mixed_step_tokens(31, 1.3e-3), 128);
+  EXPECT_EQ(mixed_step_tokens(8, 0.3e-3), 128);
+  EXPECT_EQ(mixed_step_tokens(8, 0.4e-3), 96);
+  EXPECT_EQ(mixed_step_tokens(31, 1.3e-3), 96);
   EXPECT_EQ(mixed_step_tokens(32, 1.3e-3), 160);
   EXPECT_EQ(mixed_step_tokens(200, 0.1e-3), 192);
   EXPECT_EQ(mixed_step_tokens(7, 2.4e-3), 64);

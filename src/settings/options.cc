@@ -121,9 +121,9 @@ constexpr Option kOptions[] = {
      between(0, 65536),
      "Token budget of a step that has decodes, whose next tokens wait for the prompts in it; 64, "
      "or 32 of less than 128, go to a prompt however many decodes there are. 0: what the "
-     "calibration found free, from 128 to 512; from 160 where 32 are free, from 64 where 128 "
-     "tokens take longer than 0.25 s (0.05 s where fewer than 8 are free), from 48 where 64 take "
-     "longer than 0.5 s.",
+     "calibration found free, from 128 to 512; from 160 where 32 are free; where 128 tokens take "
+     "longer than 0.05 s, 96 if 8 to 31 are free and 64 if fewer; 64 where they take longer than "
+     "0.25 s, 48 where 64 take longer than 0.5 s.",
      kTalks},
     {"max_step_ms", kModel, kDoesIt, IN(executor.max_step_ms), between(0, 60000),
      "Milliseconds of a step that prompts are cut into chunks for: what decodes leave of it, at "
