@@ -169,6 +169,7 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
           .num_rows = std::min(max_runs, runs - run),
           .panels = group,
           .ahead = ahead_of(next_group, num_next_panels, panel_stride, run, max_runs),
+          .panels_are_near = run > 0,
           .panel_stride = panel_stride,
           .num_panels = panels.size(),
           .num_steps = num_number_rows(weight.format, weight.k),

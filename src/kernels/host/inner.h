@@ -38,6 +38,7 @@ struct ProductTile {
   // next group, when a tile has more than kTileRows rows); null: none. A hint: a variant for which
   // memory is no bottleneck may leave it.
   const unsigned char* ahead;
+  bool panels_are_near;  // in a cache: rows before these have met them
   int64_t panel_stride;  // bytes
   int64_t num_panels;    // 1 .. kTilePanels or what the variant says
   int64_t num_steps;     // 64-byte rows of numbers in a panel

@@ -382,11 +382,11 @@ void run_pairs(const ProductTile& part, const Tile (&tiles)[kMostRows][2]) {
   }
 }
 
-// Groups of a power of two, and more rows than those of a decode that waits for memory as well: of
-// 16 whose weights come from there the signed tiles of six have not been faster.
+// Groups of a power of two, and rows that do not wait for memory as well, as a decode's do: of 16
+// whose weights come from there the signed tiles of six have not been faster.
 bool takes_signed_tiles(const ProductTile& part) {
   const PackedFormat& format = part.format;
-  return part.num_rows > 16 && format.numbers == Numbers::kInt4 &&
+  return (part.panels_are_near || part.num_rows > 16) && format.numbers == Numbers::kInt4 &&
          format.offsets == Offsets::kZero && format.group > 0 && format.group <= kMaxSummedGroup &&
          (format.group & (format.group - 1)) == 0;
 }

@@ -23,6 +23,7 @@ inline ProductTile copy_of(const ProductTile& tile) {
           .num_rows = tile.num_rows,
           .panels = tile.panels,
           .ahead = tile.ahead,
+          .panels_are_near = tile.panels_are_near,
           .panel_stride = tile.panel_stride,
           .num_panels = tile.num_panels,
           .num_steps = tile.num_steps,
