@@ -217,9 +217,10 @@ TEST_F(AllocationFailure, N_3_ARowThatFindsNoMemoryFailsAlone) {
   // not.
   const SequenceSampling hungry{.params = {.temperature = 0.7f, .top_p = 0.5f, .num_logprobs = 3}};
   const SequenceSampling modest{.params = {.temperature = 0.0f}};
-  const StepInput input = build_input(
+  StepInput input;
+  build_input(
       scheduler.next_step(), scheduler,
-      [&](SequenceId id) -> const SequenceSampling& { return id == 1 ? hungry : modest; });
+      [&](SequenceId id) -> const SequenceSampling& { return id == 1 ? hungry : modest; }, input);
   const StepResult whole = runner.run(input);
   int num_alone = 0;
   for (int64_t number = 0; number < 100; ++number) {

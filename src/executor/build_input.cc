@@ -106,16 +106,17 @@ void append_row(const PlanRow& row, const Sequence& sequence, const SequenceSamp
 
 }  // namespace
 
-StepInput build_input(const StepPlan& plan, const Scheduler& scheduler,
-                      const std::function<const SequenceSampling&(SequenceId)>& sampling_of) {
-  StepInput input{.plan = plan};
+void build_input(const StepPlan& plan, const Scheduler& scheduler,
+                 const std::function<const SequenceSampling&(SequenceId)>& sampling_of,
+                 StepInput& input) {
+  input.clear();
+  input.plan = plan;
   for (const PlanRow& row : plan.rows) {
     const Sequence* sequence = scheduler.find(row.sequence);
     CHECK(sequence != nullptr, "sequence {} is planned and unknown", row.sequence);
     input.forward.groups.resize(sequence->block_tables.size());
     append_row(row, *sequence, sampling_of(row.sequence), input);
   }
-  return input;
 }
 
 }  // namespace tidemill

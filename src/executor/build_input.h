@@ -22,8 +22,10 @@ struct SequenceSampling {
   int32_t num_prompt_logprobs = -1;  // beside each token of the prompt
 };
 
-// `sampling_of` answers for every sequence of the plan.
-StepInput build_input(const StepPlan& plan, const Scheduler& scheduler,
-                      const std::function<const SequenceSampling&(SequenceId)>& sampling_of);
+// Fills `input`, which keeps the memory that it has. `sampling_of` answers for every sequence of
+// the plan.
+void build_input(const StepPlan& plan, const Scheduler& scheduler,
+                 const std::function<const SequenceSampling&(SequenceId)>& sampling_of,
+                 StepInput& input);
 
 }  // namespace tidemill

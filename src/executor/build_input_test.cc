@@ -17,8 +17,14 @@ class BuildInput : public testing::Test {
   // The next step of a scheduler with two KV groups, the second with a window.
   StepInput next() {
     plan_ = scheduler_.next_step();
-    return build_input(plan_, scheduler_,
-                       [this](SequenceId id) -> const SequenceSampling& { return sampling_[id]; });
+    const auto sampling_of = [this](SequenceId id) -> const SequenceSampling& {
+      return sampling_[id];
+    };
+    StepInput input;
+    build_input(plan_, scheduler_, sampling_of, input);
+    build_input(plan_, scheduler_, sampling_of, used_again_);
+    EXPECT_EQ(used_again_, input) << "nothing is left of the step before";
+    return input;
   }
   void commit(TokenId token) {
     StepResult result;
@@ -38,6 +44,7 @@ class BuildInput : public testing::Test {
                         .groups = {{.num_blocks = 20}, {.num_blocks = 20, .window = 40}}}};
   std::unordered_map<SequenceId, SequenceSampling> sampling_;
   StepPlan plan_;
+  StepInput used_again_;
 };
 
 TEST_F(BuildInput, TokensStandInTheOrderOfThePlanWithTheirPositions) {

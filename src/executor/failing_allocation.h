@@ -15,6 +15,8 @@ class FailingAllocation {
   // take an address of theirs from a wrapper that is not there.
   static constinit inline thread_local int64_t left = kNone;
   static constinit inline thread_local int64_t in_a_row = 0;
+  // Allocations of this thread so far.
+  static constinit inline thread_local int64_t num_asked = 0;
 
   explicit FailingAllocation(int64_t number, int64_t count = 1) {
     left = number;
@@ -27,6 +29,7 @@ class FailingAllocation {
 
   // What operator new asks.
   static void maybe_fail() {
+    ++num_asked;
     if (left == kNone || left-- > 0) return;
     if (--in_a_row > 0) left = 0;  // and the next one, too
     throw std::bad_alloc();

@@ -99,8 +99,9 @@ class PoisonedModel {
 
   StepResult compute(const StepPlan& plan) {
     const SequenceSampling sampling;
-    const StepInput input = build_input(
-        plan, scheduler_, [&](SequenceId) -> const SequenceSampling& { return sampling; });
+    StepInput input;
+    build_input(
+        plan, scheduler_, [&](SequenceId) -> const SequenceSampling& { return sampling; }, input);
     workers_.run([&](Lane& lane) { decoder_.forward(lane, input.forward); });
     const Tensor logits = decoder_.logits();
     const auto* values = static_cast<const float*>(logits.data);

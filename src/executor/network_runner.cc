@@ -22,6 +22,7 @@ TokenChoice take_choice(Sampled& sampled) {
 // A row's first choice is its token. Behind it stand drafts: each is accepted while it equals the
 // choice before it, and brings the choice behind it along.
 void accept(std::span<Sampled> choices, std::span<const TokenId> drafts, RowResult& result) {
+  result.accepted.reserve(choices.size());
   for (size_t i = 0; i < choices.size(); ++i) {
     if (const auto failure = failure_of(choices[i])) {
       // Behind tokens that are right it is the next step's to fail.
@@ -109,6 +110,7 @@ StepResult NetworkRunner::run(const StepInput& input) {
         "was in use, or its disk fails. Compile the checkpoint again, and start again.");
   }
   StepResult result;
+  result.rows.reserve(input.plan.rows.size());
   std::span<std::optional<SampledToken>> left = sampled_;
   size_t token = 0;  // of the row's first token in the step
   for (const PlanRow& row : input.plan.rows) {

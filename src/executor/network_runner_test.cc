@@ -136,12 +136,14 @@ Decoded decode(const Model& model, WorkerPool& workers, double temperature,
         {.id = id, .prompt = random_prompt(30, static_cast<int>(id)), .max_new_tokens = 60});
   }
   std::mt19937_64 random(3);
+  StepInput input;
   Decoded decoded;
   while (scheduler.find(1) != nullptr) {
     propose(scheduler, known, random);
     const StepPlan plan = scheduler.next_step();
-    const StepResult result = runner.run(build_input(
-        plan, scheduler, [&](SequenceId) -> const SequenceSampling& { return sampling; }));
+    build_input(
+        plan, scheduler, [&](SequenceId) -> const SequenceSampling& { return sampling; }, input);
+    const StepResult result = runner.run(input);
     scheduler.commit(result);
     ++decoded.num_steps;
     const RowResult& row = result.rows.at(0);

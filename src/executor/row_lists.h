@@ -15,6 +15,10 @@ struct RowLists {
   std::vector<T> items;
   std::vector<int32_t> begins;
 
+  void clear() {
+    items.clear();
+    begins.clear();
+  }
   // The list of row `row`; rows come in order.
   void add(size_t row, std::span<const T> list) {
     if (list.empty() && begins.empty()) return;

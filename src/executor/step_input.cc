@@ -83,6 +83,22 @@ bool is_consistent(const StepInput& input) {
 
 }  // namespace
 
+void StepInput::clear() {
+  plan.rows.clear();
+  forward.token_ids.clear();
+  forward.positions.clear();
+  for (ForwardInput::Group& group : forward.groups) {
+    group.table_begins.clear();
+    group.block_ids.clear();
+  }
+  forward.score_rows.clear();
+  sampling.clear();
+  for (RowLists<TokenId>* lists : {&allowed, &forbidden, &bias_ids, &prompt, &output}) {
+    lists->clear();
+  }
+  bias.clear();
+}
+
 void StepInput::add_score_row(const SamplingRow& row, const LogitChanges& changes) {
   const size_t index = sampling.size();
   sampling.push_back(row);

@@ -27,6 +27,7 @@ struct StepInput {
   RowLists<TokenId> prompt;
   RowLists<TokenId> output;
 
+  void clear();  // keeps its memory
   // Adds the next score row.
   void add_score_row(const SamplingRow& row, const LogitChanges& changes = {});
   LogitChanges changes(size_t score_row) const;

@@ -163,11 +163,12 @@ std::optional<StepLoop::Computed> StepLoop::compute() {
   if (plan.empty()) return std::nullopt;
   gauges_.prepared.store(false);
   const auto begin = now_();
-  const StepInput input = build_input(
+  build_input(
       plan, scheduler_,
-      [this](SequenceId id) -> const SequenceSampling& { return running_.at(id).sampling; });
+      [this](SequenceId id) -> const SequenceSampling& { return running_.at(id).sampling; },
+      input_);
   note_scheduled(plan);
-  Computed computed{.result = runner_.run(input)};
+  Computed computed{.result = runner_.run(input_)};
   computed.recorded = scheduler_.commit(computed.result);
   const double seconds = std::chrono::duration<double>(now_() - begin).count();
   const auto decode_tokens = static_cast<int64_t>(plan.work().decode_tokens);

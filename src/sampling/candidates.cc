@@ -17,30 +17,29 @@ constexpr int64_t kChunksPerToken = 4;
 
 int64_t num_chunks(int64_t vocab_size) { return (vocab_size + kLogitChunk - 1) / kLogitChunk; }
 
-std::vector<Candidate> collect(const Kernels& kernels, const float* logits, int64_t vocab_size,
-                               float threshold) {
-  std::vector<int32_t> ids(static_cast<size_t>(std::min(kFirstCapacity, vocab_size)));
-  int64_t found = kernels.collect_at_least(logits, vocab_size, threshold, ids.data(),
-                                           static_cast<int64_t>(ids.size()));
+CandidateList collect(const LogitRow& row, float threshold) {
+  std::pmr::vector<int32_t> ids(static_cast<size_t>(std::min(kFirstCapacity, row.vocab_size)),
+                                row.memory);
+  const int64_t found = row.kernels.collect_at_least(row.logits, row.vocab_size, threshold,
+                                                     ids.data(), static_cast<int64_t>(ids.size()));
   if (found > static_cast<int64_t>(ids.size())) {
     ids.resize(static_cast<size_t>(found));
-    kernels.collect_at_least(logits, vocab_size, threshold, ids.data(), found);
+    row.kernels.collect_at_least(row.logits, row.vocab_size, threshold, ids.data(), found);
   }
-  std::vector<Candidate> candidates;
+  CandidateList candidates(row.memory);
   candidates.reserve(static_cast<size_t>(found));
   for (int64_t i = 0; i < found; ++i) {
     const int32_t id = ids[static_cast<size_t>(i)];
-    candidates.push_back({.id = id, .logit = logits[id]});
+    candidates.push_back({.id = id, .logit = row.logits[id]});
   }
   return candidates;
 }
 
 // The `count` greatest chunks have a token each that is no less than the least of their maxima, and
 // what else there is above that stands in the same chunks.
-float threshold_by_chunks(const Kernels& kernels, const float* logits, int64_t vocab_size,
-                          int64_t count) {
-  std::vector<float> maxima(static_cast<size_t>(num_chunks(vocab_size)));
-  kernels.chunk_maxima(logits, vocab_size, maxima.data());
+float threshold_by_chunks(const LogitRow& row, int64_t count) {
+  std::pmr::vector<float> maxima(static_cast<size_t>(num_chunks(row.vocab_size)), row.memory);
+  row.kernels.chunk_maxima(row.logits, row.vocab_size, maxima.data());
   const auto last = maxima.begin() + (count - 1);
   std::nth_element(maxima.begin(), last, maxima.end(), std::greater<>());
   return *last;
@@ -48,10 +47,9 @@ float threshold_by_chunks(const Kernels& kernels, const float* logits, int64_t v
 
 // How far below the maximum to look for `count` tokens: far enough for them, and near enough for
 // few more where the logits allow that (equal ones cannot be told apart by a threshold).
-float threshold_for(const Kernels& kernels, const float* logits, int64_t vocab_size, float max,
-                    int64_t count) {
+float threshold_for(const LogitRow& row, int64_t count) {
   const auto num_within = [&](float distance) {
-    return kernels.collect_at_least(logits, vocab_size, max - distance, nullptr, 0);
+    return row.kernels.collect_at_least(row.logits, row.vocab_size, row.max - distance, nullptr, 0);
   };
   float near = 0.0f;
   float far = kFirstDistance;
@@ -70,27 +68,24 @@ float threshold_for(const Kernels& kernels, const float* logits, int64_t vocab_s
       found = within;
     }
   }
-  return max - far;
+  return row.max - far;
 }
 
 }  // namespace
 
-std::vector<Candidate> best_tokens(const Kernels& kernels, const float* logits, int64_t vocab_size,
-                                   float max, int64_t count) {
-  count = std::min(count, vocab_size);
-  if (count <= 0) return {};
-  const bool by_chunks = count * kChunksPerToken <= num_chunks(vocab_size);
-  const float threshold = by_chunks ? threshold_by_chunks(kernels, logits, vocab_size, count)
-                                    : threshold_for(kernels, logits, vocab_size, max, count);
-  std::vector<Candidate> candidates = collect(kernels, logits, vocab_size, threshold);
+CandidateList best_tokens(const LogitRow& row, int64_t count) {
+  count = std::min(count, row.vocab_size);
+  if (count <= 0) return CandidateList(row.memory);
+  const bool by_chunks = count * kChunksPerToken <= num_chunks(row.vocab_size);
+  const float threshold = by_chunks ? threshold_by_chunks(row, count) : threshold_for(row, count);
+  CandidateList candidates = collect(row, threshold);
   std::partial_sort(candidates.begin(), candidates.begin() + count, candidates.end(), better);
   candidates.resize(static_cast<size_t>(count));
   return candidates;
 }
 
-std::vector<Candidate> tokens_within(const Kernels& kernels, const float* logits,
-                                     int64_t vocab_size, float max, float distance) {
-  std::vector<Candidate> candidates = collect(kernels, logits, vocab_size, max - distance);
+CandidateList tokens_within(const LogitRow& row, float distance) {
+  CandidateList candidates = collect(row, row.max - distance);
   std::sort(candidates.begin(), candidates.end(), better);
   return candidates;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory_resource>
 #include <vector>
 
 #include "base/token_id.h"
@@ -21,12 +22,21 @@ inline bool better(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
+using CandidateList = std::pmr::vector<Candidate>;
+
+// A row of logits, and where lists of it may lie.
+struct LogitRow {
+  const Kernels& kernels;
+  const float* logits;
+  int64_t vocab_size;
+  float max;  // of them
+  std::pmr::memory_resource* memory;
+};
+
 // The `count` best by logit, ties by lower id, best first; all of them when there are fewer.
-std::vector<Candidate> best_tokens(const Kernels& kernels, const float* logits, int64_t vocab_size,
-                                   float max, int64_t count);
+CandidateList best_tokens(const LogitRow& row, int64_t count);
 
 // Those within `distance` of the maximum, best first.
-std::vector<Candidate> tokens_within(const Kernels& kernels, const float* logits,
-                                     int64_t vocab_size, float max, float distance);
+CandidateList tokens_within(const LogitRow& row, float distance);
 
 }  // namespace tidemill

@@ -24,7 +24,8 @@ class Candidates : public testing::TestWithParam<const Kernels*> {
     });
     const float max = *std::max_element(logits.begin(), logits.end());
     const auto size = static_cast<int64_t>(logits.size());
-    const std::vector<Candidate> best = best_tokens(*GetParam(), logits.data(), size, max, count);
+    const LogitRow row{*GetParam(), logits.data(), size, max, std::pmr::get_default_resource()};
+    const CandidateList best = best_tokens(row, count);
     ASSERT_EQ(static_cast<int64_t>(best.size()), std::min(count, size));
     for (size_t i = 0; i < best.size(); ++i) {
       ASSERT_EQ(best[i].id, order[i]) << "place " << i << " of " << count << " of " << size;

@@ -1,7 +1,9 @@
 // What a request changes of a row of logits before a token is chosen from them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory_resource>
 #include <span>
 #include <vector>
 
@@ -26,12 +28,17 @@ struct LogitChanges {
   }
 };
 
-// What rows are changed in, one for each thread. Kept from row to row: memory for a vocabulary
-// comes from the system, page by page, each time that it is asked for.
+// What rows are changed in and chosen from, one for each thread. Kept from row to row: memory for a
+// vocabulary comes from the system, page by page, each time that it is asked for.
 struct LogitScratch {
   std::vector<float> row;
   std::vector<float> allowed;
   std::vector<int32_t> counts;  // of each id -1, but while penalties are at work
+  // Short lists of one row; given back when the next one begins. Where they are long, as those of
+  // a flat distribution are, the system is asked for more.
+  static constexpr size_t kListBytes = 64 * 1024;
+  std::vector<std::byte> list_bytes = std::vector<std::byte>(kListBytes);
+  std::pmr::monotonic_buffer_resource lists{list_bytes.data(), list_bytes.size()};
 };
 
 // A row with its changes, in scratch.row. In order: bias, then for every id of prompt or output the

@@ -18,7 +18,8 @@ constexpr int64_t kChunk = 1024;  // ids whose weights are summed together in a 
 
 // The whole vocabulary: inverse of the cumulative sum in order of ids, in two levels.
 TokenId draw_from_all(const Row& row, double uniform) {
-  std::vector<double> sums;
+  std::pmr::vector<double> sums(row.memory);
+  sums.reserve(static_cast<size_t>((row.vocab_size + kChunk - 1) / kChunk));
   double total = 0.0;
   for (int64_t begin = 0; begin < row.vocab_size; begin += kChunk) {
     const int64_t count = std::min(kChunk, row.vocab_size - begin);
@@ -40,7 +41,7 @@ TokenId draw_from_all(const Row& row, double uniform) {
   return last;  // rounding left a crumb behind the last weight
 }
 
-TokenId draw_from(const Row& row, const std::vector<Candidate>& candidates, double uniform) {
+TokenId draw_from(const Row& row, const CandidateList& candidates, double uniform) {
   double left = uniform * sum_of_weights(row, candidates);
   TokenId last = candidates.front().id;
   for (const Candidate& candidate : candidates) {
@@ -54,7 +55,7 @@ TokenId draw_from(const Row& row, const std::vector<Candidate>& candidates, doub
 
 struct Choice {
   TokenId token = 0;
-  std::optional<std::vector<Candidate>> drawn_from;  // nothing: every token
+  std::optional<CandidateList> drawn_from;  // nothing: every token
 };
 
 Choice sample(const Row& row, const SamplingRow& settings) {
@@ -75,14 +76,13 @@ void tell_logprobs(const Row& row, int32_t num_best, SampledToken& chosen) {
                               : static_cast<float>(row.exponent(logit)) - log_sum;
   };
   chosen.logprob = logprob(row.logits[chosen.token]);
-  for (const Candidate& candidate :
-       best_tokens(row.kernels, row.logits, row.vocab_size, row.max, num_best)) {
+  for (const Candidate& candidate : best_tokens(row, num_best)) {
     chosen.top.emplace_back(candidate.id, logprob(candidate.logit));
   }
 }
 
 // The same over those that a draw was made from; nothing else had a probability.
-void tell_logprobs_of(const Row& row, const std::vector<Candidate>& candidates, int32_t num_best,
+void tell_logprobs_of(const Row& row, const CandidateList& candidates, int32_t num_best,
                       SampledToken& chosen) {
   const double log_sum = std::log(sum_of_weights(row, candidates));
   for (size_t i = 0; i < candidates.size(); ++i) {
@@ -101,7 +101,8 @@ SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t v
   SampledToken chosen{.finite = summary.finite};
   if (!summary.finite) return chosen;
   const SamplingParams& params = row.params;
-  const Row unmodified{kernels, logits, vocab_size, summary.max, 1.0f};
+  scratch.lists.release();
+  const Row unmodified{{kernels, logits, vocab_size, summary.max, &scratch.lists}, 1.0f};
   if (row.scored != kNoToken) {
     CHECK(row.scored >= 0 && row.scored < vocab_size, "token {} of {}", row.scored, vocab_size);
     chosen.token = row.scored;

@@ -6,14 +6,12 @@
 namespace tidemill {
 namespace {
 
-using Candidates = std::vector<Candidate>;
-
 // A threshold is a float: looking a little further than asked, nothing is missed at the border.
 constexpr float kFurther = 1.0f + 1e-5f;
 
 // Cuts candidates (best first) behind the first whose running sum reaches p of `total`. False when
 // they do not reach it.
-bool cut_at(const Row& row, Candidates& candidates, double p, double total) {
+bool cut_at(const Row& row, CandidateList& candidates, double p, double total) {
   double sum = 0.0;
   for (size_t i = 0; i < candidates.size(); ++i) {
     sum += row.weight(candidates[i].logit);
@@ -27,12 +25,11 @@ bool cut_at(const Row& row, Candidates& candidates, double p, double total) {
 
 // The smallest set, by descending probability, whose sum reaches p. The search widens until the set
 // is inside; what is e^-64 below the best has no part in a sum of floats.
-Candidates nucleus(const Row& row, double p) {
+CandidateList nucleus(const Row& row, double p) {
   const double total = row.total();
-  Candidates candidates;
+  CandidateList candidates(row.memory);
   for (float distance = 4.0f; distance <= 64.0f; distance *= 2.0f) {
-    candidates =
-        tokens_within(row.kernels, row.logits, row.vocab_size, row.max, distance / row.factor);
+    candidates = tokens_within(row, distance / row.factor);
     if (cut_at(row, candidates, p, total)) break;
   }
   return candidates;
@@ -59,7 +56,7 @@ struct Typical {
 };
 
 // Leaves the typical set of `candidates`, best first; false when their sum does not reach p.
-bool cut_typical(const Row& row, Candidates& candidates, const Typical& typical, double p) {
+bool cut_typical(const Row& row, CandidateList& candidates, const Typical& typical, double p) {
   std::stable_sort(candidates.begin(), candidates.end(),
                    [&](const Candidate& a, const Candidate& b) {
                      return typical.distance(row, a) < typical.distance(row, b);
@@ -69,7 +66,7 @@ bool cut_typical(const Row& row, Candidates& candidates, const Typical& typical,
   return reached;
 }
 
-void keep_typical(const Row& row, Candidates& candidates, double p) {
+void keep_typical(const Row& row, CandidateList& candidates, double p) {
   Typical typical;
   for (const Candidate& candidate : candidates) typical.add(row.exponent(candidate.logit));
   typical.finish();
@@ -78,14 +75,14 @@ void keep_typical(const Row& row, Candidates& candidates, double p) {
 
 // Of the whole vocabulary. The search widens around the mean, as that of the nucleus does below the
 // best; the mean itself is no further below it than the logarithm of the vocabulary's size.
-Candidates typical_tokens(const Row& row, double p) {
+CandidateList typical_tokens(const Row& row, double p) {
   Typical typical;
   for (int64_t id = 0; id < row.vocab_size; ++id) typical.add(row.exponent(row.logits[id]));
   typical.finish();
-  Candidates candidates;
+  CandidateList candidates(row.memory);
   for (double width = 1.0; width <= 128.0; width *= 2.0) {
     const auto below = static_cast<float>((width - typical.mean) / row.factor);
-    candidates = tokens_within(row.kernels, row.logits, row.vocab_size, row.max, below * kFurther);
+    candidates = tokens_within(row, below * kFurther);
     std::erase_if(candidates, [&](const Candidate& candidate) {
       return typical.distance(row, candidate) > width;
     });
@@ -95,25 +92,24 @@ Candidates typical_tokens(const Row& row, double p) {
 }
 
 // Drops what has less than min_p of the best one's probability.
-void keep_probable(const Row& row, Candidates& candidates, double min_p) {
+void keep_probable(const Row& row, CandidateList& candidates, double min_p) {
   const double least = min_p * row.weight(candidates.front().logit);
   while (row.weight(candidates.back().logit) < least) candidates.pop_back();
 }
 
-Candidates probable_tokens(const Row& row, double min_p) {
+CandidateList probable_tokens(const Row& row, double min_p) {
   const auto distance = static_cast<float>(-std::log(min_p) / row.factor);
-  Candidates candidates =
-      tokens_within(row.kernels, row.logits, row.vocab_size, row.max, distance * kFurther);
+  CandidateList candidates = tokens_within(row, distance * kFurther);
   keep_probable(row, candidates, min_p);
   return candidates;
 }
 
 }  // namespace
 
-std::optional<Candidates> filter_tokens(const Row& row, const SamplingParams& params) {
-  std::optional<Candidates> kept;
+std::optional<CandidateList> filter_tokens(const Row& row, const SamplingParams& params) {
+  std::optional<CandidateList> kept;
   if (params.top_k > 0 && params.top_k < row.vocab_size) {
-    kept = best_tokens(row.kernels, row.logits, row.vocab_size, row.max, params.top_k);
+    kept = best_tokens(row, params.top_k);
   }
   if (params.top_p < 1.0f) {
     if (kept) {
@@ -139,7 +135,7 @@ std::optional<Candidates> filter_tokens(const Row& row, const SamplingParams& pa
   return kept;
 }
 
-double sum_of_weights(const Row& row, const std::vector<Candidate>& candidates) {
+double sum_of_weights(const Row& row, const CandidateList& candidates) {
   double sum = 0.0;
   for (const Candidate& candidate : candidates) sum += row.weight(candidate.logit);
   return sum;

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdint>
 #include <optional>
-#include <vector>
 
 #include "kernels/kernels.h"
 #include "sampling/candidates.h"
@@ -13,12 +12,8 @@
 
 namespace tidemill {
 
-// A row as sampling sees it: logits, their maximum, and the temperature's factor.
-struct Row {
-  const Kernels& kernels;
-  const float* logits;
-  int64_t vocab_size;
-  float max;
+// A row as sampling sees it: with the temperature's factor.
+struct Row : LogitRow {
   float factor;  // 1 / temperature
 
   // Of a logit, on the scale of exponents: 0 for the best, less for the others.
@@ -30,8 +25,8 @@ struct Row {
 };
 
 // Best first; at least one. Nothing where every token is kept.
-std::optional<std::vector<Candidate>> filter_tokens(const Row& row, const SamplingParams& params);
+std::optional<CandidateList> filter_tokens(const Row& row, const SamplingParams& params);
 
-double sum_of_weights(const Row& row, const std::vector<Candidate>& candidates);
+double sum_of_weights(const Row& row, const CandidateList& candidates);
 
 }  // namespace tidemill

@@ -159,7 +159,7 @@ void tell(const SchedulerOptions& options, const std::vector<std::vector<TokenId
   }
 }
 
-TEST(OwnDrafts, I8_WhateverIsGuessedNobodyIsMoreThanThreePercentLate) {
+TEST(OwnDrafts, WhateverIsGuessedNobodyIsMoreThanThreePercentLate) {
   std::mt19937_64 random(5);
   const auto up_to = [&](uint64_t most) { return random() % (most + 1); };
   int64_t num_tokens = 0;
