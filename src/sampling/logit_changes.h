@@ -34,8 +34,8 @@ struct LogitScratch {
   std::vector<float> row;
   std::vector<float> allowed;
   std::vector<int32_t> counts;  // of each id -1, but while penalties are at work
-  // Short lists of one row; given back when the next one begins. Where they are long, as those of
-  // a flat distribution are, the system is asked for more.
+  // Short lists of one row. Where they are long, as those of a flat distribution are, the system is
+  // asked for more, until the row is done.
   static constexpr size_t kListBytes = 64 * 1024;
   std::vector<std::byte> list_bytes = std::vector<std::byte>(kListBytes);
   std::pmr::monotonic_buffer_resource lists{list_bytes.data(), list_bytes.size()};

@@ -53,6 +53,12 @@ TokenId draw_from(const Row& row, const CandidateList& candidates, double unifor
   return last;  // rounding left a crumb behind the last weight
 }
 
+// The memory of a row's lists, when it is done.
+struct GivesBack {
+  std::pmr::monotonic_buffer_resource& lists;
+  ~GivesBack() { lists.release(); }
+};
+
 struct Choice {
   TokenId token = 0;
   std::optional<CandidateList> drawn_from;  // nothing: every token
@@ -101,7 +107,7 @@ SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t v
   SampledToken chosen{.finite = summary.finite};
   if (!summary.finite) return chosen;
   const SamplingParams& params = row.params;
-  scratch.lists.release();
+  const GivesBack gives_back{scratch.lists};
   const Row unmodified{{kernels, logits, vocab_size, summary.max, &scratch.lists}, 1.0f};
   if (row.scored != kNoToken) {
     CHECK(row.scored >= 0 && row.scored < vocab_size, "token {} of {}", row.scored, vocab_size);

@@ -112,7 +112,7 @@ TEST_F(AllocationFailureTest, N_3_AStreamThatNoMemoryWokeGoesOnWhenThereIsSome) 
     expect_quiet();
     if (testing::Test::HasFailure()) return;
   }
-  EXPECT_GT(num_requests_, 20);
+  EXPECT_GT(num_requests_, 12) << "the first turn of a request takes so many allocations at least";
 }
 
 // What a connection does: looks only when it is called, and takes until there is nothing.
