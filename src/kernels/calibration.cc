@@ -7,7 +7,6 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
-#include <limits>
 #include <optional>
 
 #include "base/check.h"
@@ -297,24 +296,30 @@ int32_t mixed_step_tokens(double free_tokens, double seconds_per_token) {
 
 std::vector<double> product_growth(const Calibration& calibration,
                                    std::span<const PackedWeight> weights) {
-  std::vector<double> growth;
-  for (int64_t tokens = 1; tokens <= kCalibratedRows.back(); ++tokens) {
-    double seconds = 0.0;
+  // Of a step of so many tokens; 0: unknown.
+  const auto seconds = [&](int64_t tokens) {
+    double sum = 0.0;
     for (const PackedWeight& weight : weights) {
       const ProductTimes* times = calibration.nearest(weight.format);
-      const double per_byte =
-          times == nullptr ? 0.0 : seconds_per_byte(*times, tokens * input_form(weight).parts);
-      if (per_byte <= 0.0) seconds = std::numeric_limits<double>::quiet_NaN();
-      seconds += per_byte * static_cast<double>(packed_bytes(weight.format, weight.n, weight.k));
+      if (times == nullptr) return 0.0;
+      const double per_byte = seconds_per_byte(*times, tokens * input_form(weight).parts);
+      if (per_byte <= 0.0) return 0.0;
+      sum += per_byte * static_cast<double>(packed_bytes(weight.format, weight.n, weight.k));
     }
-    if (!(seconds > 0.0)) break;
-    growth.push_back(seconds);
+    return sum;
+  };
+  std::vector<double> growth;
+  for (int64_t tokens = 1; tokens <= kCalibratedRows.back(); ++tokens) {
+    const double of_these = seconds(tokens);
+    if (of_these <= 0.0) break;
+    growth.push_back(of_these);
   }
   if (growth.empty()) return growth;
   // More tokens never take less time. Where it was measured so, it was disturbed: the first counts
   // as the shortest, what follows as the longest until then.
   const double of_one = *std::min_element(growth.begin(), growth.end());
-  double most = growth.front() = of_one;
+  growth.front() = of_one;
+  double most = of_one;
   for (double& of_tokens : growth) {
     most = std::max(most, of_tokens);
     of_tokens = most / of_one;

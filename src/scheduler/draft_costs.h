@@ -2,9 +2,9 @@
 //
 // Each sequence keeps an account, in steps without drafts. A step adds 3 % of one to it; what
 // drafts make that step longer, its own and others', is taken off; a draft that was right is a step
-// that it need not make, and is added. Nothing is drafted that some account does not hold: whatever
-// is guessed, none is ever more than 3 % later than it were without drafts, as far as steps take
-// the time that was measured. What right guesses have brought is kept up to one step.
+// that it need not make, and is added. There are drafts as far as every account holds what they
+// cost: whatever is guessed, none is ever more than 3 % later than it were without drafts, if steps
+// take the time that is expected. What right guesses have brought is kept up to one step.
 //
 // Pure.
 #pragma once

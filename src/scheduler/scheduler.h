@@ -56,7 +56,7 @@ struct SchedulerOptions {
   // T* of a calibration: a step of so many tokens takes hardly longer than one of a single token,
   // for it waits for the weights all the same. 0: not known; then ngram takes 16.
   int32_t free_tokens = 0;
-  // Measured: StepGrowth of draft_costs.h. Empty: not known; then auto drafts nothing.
+  // By a calibration: StepGrowth of draft_costs.h. Empty: not known; then auto drafts nothing.
   std::vector<double> step_growth;
   int32_t min_chunk_tokens = 64;  // a prefill chunk is at least this long unless it ends a prompt
   int32_t max_preemptions = 3;    // afterwards a sequence is protected

@@ -97,11 +97,9 @@ class AllocationFailureTest : public ServerTest {
 
 // What the loop has for a reader and cannot call it for, it calls it for a turn later.
 TEST_F(AllocationFailureTest, N_3_AStreamThatNoMemoryWokeGoesOnWhenThereIsSome) {
-  const std::vector<ScriptRule> rules = {scripted("*", "abcd")};
-  open(rules);
   bool came = true;
   for (int64_t number = 0; came; ++number) {
-    if (executor_->stats().failed) open(rules);  // a step itself found no memory
+    open({scripted("*", "abcd")});  // a loop's first turn takes memory that the next ones find
     const auto task = started(R"({"prompt":"x","stream":true,"max_tokens":8})");
     {
       const FailingAllocation failing(number);
@@ -112,7 +110,7 @@ TEST_F(AllocationFailureTest, N_3_AStreamThatNoMemoryWokeGoesOnWhenThereIsSome) 
     expect_quiet();
     if (testing::Test::HasFailure()) return;
   }
-  EXPECT_GT(num_requests_, 12) << "the first turn of a request takes so many allocations at least";
+  EXPECT_GT(num_requests_, 20);
 }
 
 // What a connection does: looks only when it is called, and takes until there is nothing.
