@@ -222,15 +222,25 @@ void rotate_and_store(Lane& lane, Tensor qkv, const AttentionShape& shape, const
   const Range units = lane.share(rows.count * heads);
   alignas(64) float values[kMaxHeadDim];
   alignas(64) uint16_t rounded[kMaxHeadDim];
+  // Slots two rows ahead, and a row ahead, but only where this lane writes keys: else it would take
+  // lines from one that does.
+  const auto fetch = [&](Distance distance, int64_t row) {
+    const bool writes_keys = row * heads + shape.num_heads < units.end;
+    if (writes_keys) fetch_slot(distance, shape, rows, row, cache);
+  };
+  const auto fetch_ahead_of = [&](int64_t row, bool is_first) {
+    if (is_first) {
+      fetch(Distance::kFar, row);
+      fetch(Distance::kFar, row + 1);
+      fetch(Distance::kNear, row);
+    }
+    fetch(Distance::kNear, row + 1);
+    fetch(Distance::kFar, row + 2);
+  };
   for (int64_t unit = units.begin; unit < units.end; ++unit) {
     const int64_t row = unit / heads;
     const int64_t head = unit % heads;
-    // A row ahead, and only where this lane writes keys: else it would take lines from one that
-    // does.
-    const int64_t first_key = row * heads + shape.num_heads;
-    if (unit == units.begin && first_key < units.end) fetch_slot(shape, rows, row, cache);
-    const bool begins = unit == units.begin || head == 0;
-    if (begins && first_key + heads < units.end) fetch_slot(shape, rows, row + 1, cache);
+    if (unit == units.begin || head == 0) fetch_ahead_of(row, unit == units.begin);
     const float* source = float_row(qkv, row) + head * shape.head_dim;
     if (head < shape.num_heads) {
       rotate_head<kInner>(source, rotary.q_norm, rotary, shape.head_dim, rows.positions[row],

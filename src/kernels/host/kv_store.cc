@@ -175,11 +175,15 @@ void store(const uint16_t* values, Side side, const AttentionShape& shape, const
 constexpr int64_t kLine = 64;           // bytes
 constexpr int64_t kTokensPerHalf = 16;  // whose keys share lines
 
-// PREFETCHW. Files for every x86-64 are compiled without it, and __builtin_prefetch would then
-// fetch to read; a processor that lacks it takes it for nothing.
-void fetch_to_write(const unsigned char* first, int64_t count, int64_t stride) {
+// Files for every x86-64 are compiled without PREFETCHW, and __builtin_prefetch would then fetch to
+// read; a processor that lacks it takes it for nothing.
+void fetch_lines(Distance distance, const unsigned char* first, int64_t count, int64_t stride) {
   for (int64_t i = 0; i < count; ++i) {
-    __asm__ volatile("prefetchw %0" : : "m"(first[i * stride]));
+    if (distance == Distance::kFar) {
+      __builtin_prefetch(first + i * stride, 0, 2);
+    } else {
+      __asm__ volatile("prefetchw %0" : : "m"(first[i * stride]));
+    }
   }
 }
 
@@ -192,7 +196,8 @@ bool has_neighbour(const TokenRows& rows, int64_t row) {
 
 }  // namespace
 
-void fetch_slot(const AttentionShape& shape, const TokenRows& rows, int64_t row, KvLayer cache) {
+void fetch_slot(Distance distance, const AttentionShape& shape, const TokenRows& rows, int64_t row,
+                KvLayer cache) {
   if (row >= rows.count) return;
   const int64_t element = element_bytes(cache.type);
   const Slot slot(rows, row);
@@ -203,9 +208,11 @@ void fetch_slot(const AttentionShape& shape, const TokenRows& rows, int64_t row,
     const auto run = [&](Side side) {
       return run_of(side, cache, slot.block, head, shape.head_dim);
     };
-    if (!has_neighbour(rows, row)) fetch_to_write(run(Side::kKey) + key, key_lines, kLine);
-    fetch_to_write(run(Side::kValue) + value, (shape.head_dim + 15) / 16,
-                   kTokensPerBlock * 16 * element);
+    if (!has_neighbour(rows, row)) {
+      fetch_lines(distance, run(Side::kKey) + key, key_lines, kLine);
+    }
+    fetch_lines(distance, run(Side::kValue) + value, (shape.head_dim + 15) / 16,
+                kTokensPerBlock * 16 * element);
   }
 }
 
