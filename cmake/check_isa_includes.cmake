@@ -13,7 +13,6 @@ set(own_headers
   kernels/tensor.h
   kernels/host/amx/attention_loop.h
   kernels/host/amx/attention_steps.h
-  kernels/host/amx/attention_vectors.h
   kernels/host/amx/integer_groups.h
   kernels/host/amx/integer_loop.h
   kernels/host/amx/integer_portions.h
@@ -28,8 +27,10 @@ set(own_headers
   kernels/host/amx/tiles.h
   kernels/host/attention_avx2_ops.h
   kernels/host/attention_avx512_ops.h
+  kernels/host/attention_groups.h
   kernels/host/attention_inner.h
   kernels/host/attention_loop.h
+  kernels/host/attention_vectors_avx512.h
   kernels/host/bf16_pairs_avx2.h
   kernels/host/inner.h
   kernels/host/int8_cache/attention_loop.h

@@ -13,9 +13,9 @@
 #include <stdint.h>
 
 #include "kernels/host/amx/attention_steps.h"
-#include "kernels/host/amx/attention_vectors.h"
 #include "kernels/host/amx/tile_blocks.h"
-#include "kernels/host/attention_loop.h"
+#include "kernels/host/attention_groups.h"
+#include "kernels/host/attention_vectors_avx512.h"
 #include "kernels/host/unroll.h"
 
 namespace tidemill {
@@ -461,18 +461,19 @@ void attend_on_tiles(const AttentionTask& task) {
     bool is_walked = false;
     TileStep step{.group = &group, .fetches = is_far};
     for (int64_t t = 0; t < num_tiles; ++t) {
-      const GroupBlocks blocks = attended(group, tiles[t]);
-      const bool is_alone = blocks.end == 0 || tiles[t].count < kTile;
+      const Active active = active_in(tiles[t], group);
+      const bool attends = active.begin < active.end;
+      const bool is_alone = !attends || tiles[t].count < kTile;
       if (step.num_tiles == most || (step.num_tiles > 0 && is_alone)) {
         walk.add(step);
         step = {.group = &group};
       }
-      if (blocks.end == 0) continue;
+      if (!attends) continue;
       if (step.num_tiles == 0) {
         step.tiles = &tiles[t];
         step.packed = packed + t * kPackedBytes;
       }
-      step.add_tile(blocks);
+      step.add_tile(attended(group, tiles[t], active));
       is_walked = true;
     }
     if (step.num_tiles > 0) walk.add(step);

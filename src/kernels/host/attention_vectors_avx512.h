@@ -1,7 +1,7 @@
-// What AVX-512 does between the products of attention on tiles (attention_loop.h): maxima, masks,
-// probabilities. exp(x) is 2^(x log2(e)), the factor going into that of the scores.
+// What AVX-512 does between the products of the attentions that walk groups: maxima, masks,
+// probabilities of bf16. exp(x) is 2^(x log2(e)), the factor going into that of the scores.
 //
-// In an unnamed namespace, as attention_loop.h of the folder above explains.
+// In an unnamed namespace, as attention_loop.h explains.
 #pragma once
 
 #include <immintrin.h>
@@ -24,6 +24,8 @@ inline __m512 power_of_two(__m512 x) {
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
   return _mm512_scalef_ps(p, x);
 }
+
+inline float power_of_two_one(float x) { return _mm512_cvtss_f32(power_of_two(_mm512_set1_ps(x))); }
 
 constexpr float kLog2OfE = 1.44269504f;
 
