@@ -7,7 +7,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#include "kernels/host/unroll.h"
+#include "kernels/host/vector_avx512.h"
 
 namespace tidemill {
 namespace {
@@ -52,26 +52,7 @@ inline __m512i upper_halves(__m512 first, __m512 second) {
 
 // Element r: the largest of v[r].
 inline __m512 max_of_each(__m512 (&v)[16]) {
-  TIDEMILL_UNROLL
-  for (int r = 0; r < 8; ++r) {
-    v[r] = _mm512_max_ps(_mm512_shuffle_f32x4(v[r], v[r + 8], 0x44),
-                         _mm512_shuffle_f32x4(v[r], v[r + 8], 0xee));
-  }
-  TIDEMILL_UNROLL
-  for (int r = 0; r < 4; ++r) {
-    v[r] = _mm512_max_ps(_mm512_shuffle_f32x4(v[r], v[r + 4], 0x88),
-                         _mm512_shuffle_f32x4(v[r], v[r + 4], 0xdd));
-  }
-  TIDEMILL_UNROLL
-  for (int r = 0; r < 2; ++r) {
-    v[r] = _mm512_max_ps(_mm512_shuffle_ps(v[r], v[r + 2], 0x44),
-                         _mm512_shuffle_ps(v[r], v[r + 2], 0xee));
-  }
-  const __m512 mixed =
-      _mm512_max_ps(_mm512_shuffle_ps(v[0], v[1], 0x88), _mm512_shuffle_ps(v[0], v[1], 0xdd));
-  // Its elements are those of rows 0 2 1 3, 8 10 9 11, 4 6 5 7, 12 14 13 15.
-  return _mm512_permutexvar_ps(
-      _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15), mixed);
+  return reduce_each512(v, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); });
 }
 
 // Which of 16 tokens a query does not attend to.

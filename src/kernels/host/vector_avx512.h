@@ -65,6 +65,31 @@ inline float max512(__m512 v) {
   return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
 }
 
+// Element r: what `combine` makes of the elements of v[r], halves meeting halves.
+template <typename Combine>
+inline __m512 reduce_each512(__m512 (&v)[16], const Combine& combine) {
+  TIDEMILL_UNROLL
+  for (int r = 0; r < 8; ++r) {
+    v[r] = combine(_mm512_shuffle_f32x4(v[r], v[r + 8], 0x44),
+                   _mm512_shuffle_f32x4(v[r], v[r + 8], 0xee));
+  }
+  TIDEMILL_UNROLL
+  for (int r = 0; r < 4; ++r) {
+    v[r] = combine(_mm512_shuffle_f32x4(v[r], v[r + 4], 0x88),
+                   _mm512_shuffle_f32x4(v[r], v[r + 4], 0xdd));
+  }
+  TIDEMILL_UNROLL
+  for (int r = 0; r < 2; ++r) {
+    v[r] =
+        combine(_mm512_shuffle_ps(v[r], v[r + 2], 0x44), _mm512_shuffle_ps(v[r], v[r + 2], 0xee));
+  }
+  const __m512 mixed =
+      combine(_mm512_shuffle_ps(v[0], v[1], 0x88), _mm512_shuffle_ps(v[0], v[1], 0xdd));
+  // Its elements are those of rows 0 2 1 3, 8 10 9 11, 4 6 5 7, 12 14 13 15.
+  return _mm512_permutexvar_ps(
+      _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15), mixed);
+}
+
 // Floats to bf16, nearest even; NaN stays one. The same bits as VCVTNEPS2BF16 but for denormals.
 inline __m256i to_bf16_512(__m512 v) {
   const __m512i bits = _mm512_castps_si512(v);
