@@ -1,6 +1,7 @@
 """A real model, from its file to its text."""
 import itertools
 import json
+import pathlib
 import re
 import subprocess
 
@@ -120,6 +121,38 @@ def test_perplexity_of_the_first_windows(smollm2, engines):
     out = json.loads(run("eval", smollm2, "--file", folder / "perplexity-text.txt", "--windows", 2,
                          "--dtype", "fp32", "--cache-dir", engines, "--json"))
     assert abs(out["sum_logprob"] - sum(expected["sum_logprob_per_window"][:2])) < 0.05
+
+
+def peak_bytes(process):
+    """The most that the process ever had in memory, but for the files of program and libraries."""
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", proc_file(process, "status"))[1])
+    path = ""
+    for line in proc_file(process, "smaps").splitlines():
+        if mapping := re.match(r"[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+ *(.*)", line):
+            path = mapping[1]
+        elif path == str(BINARY) or re.search(r"\.so(\.|$)", path):
+            if resident := re.match(r"Rss:\s+(\d+) kB", line):
+                peak -= int(resident[1])
+    return peak * 1024
+
+
+def proc_file(process, name):
+    return pathlib.Path(f"/proc/{process.pid}/{name}").read_text()
+
+
+@pytest.mark.parametrize("flags", [["--dtype", "bf16"], ["--quantize", "int4"]], ids=" ".join)
+def test_a_process_takes_what_was_planned_and_a_twentieth_more(serve, smollm2, engines, flags):
+    """With a pool of keys and values that has been full, from an engine that is in the cache."""
+    tokens, each = 4096, 500
+    common = [smollm2, "--cache-dir", engines, *flags]
+    run("generate", *common, "--prompt", "x", "--max-new-tokens", 1)
+    server = serve(*map(str, common), "--kv-cache-bytes", str(tokens * 23040),
+                   "--max-model-len", "1024", "--max-rolling-batch-size", "4")
+    for i in range(2 * tokens // each):  # all are different: no prefix is found in the cache
+        greedy(server, [1000 + i] * each, 4)
+    planned = server.metric("tidemill:memory_bytes")
+    peak = peak_bytes(server.process)
+    assert 0.8 < peak / planned < 1.05, f"{peak} bytes, planned {planned}"
 
 
 # The integers are the reference's weights; what differs is how activations are rounded.
