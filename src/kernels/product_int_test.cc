@@ -255,11 +255,12 @@ class Quantize : public testing::TestWithParam<const Kernels*> {};
 TEST_P(Quantize, EveryVariantRoundsTheSame) {
   Random random(5);
   for (const QuantizedForm& form : forms()) {
-    for (const int64_t cols : {1, 63, 64, 65, 100, 576, 1000}) {
-      OwnedTensor values = random_values(3, cols, random);
+    for (const int64_t cols : {1, 63, 64, 65, 100, 576, 1000, 1024, 1152, 2176}) {
+      OwnedTensor values = random_values(4, cols, random);
       for (int64_t col = 0; col < cols; ++col) values.set(1, col, 0.0f);  // a row of nothing
       values.set(2, cols / 2, 1e20f);                                     // an outlier
       if (cols > 70) values.set(0, 70, std::numeric_limits<float>::quiet_NaN());
+      if (cols > 1100) values.set(3, cols - 3, std::numeric_limits<float>::infinity());
       const OwnedQuantized expected(reference(), values, form);
       const OwnedQuantized out(*GetParam(), values, form);
       ASSERT_EQ(out.bytes(), expected.bytes())

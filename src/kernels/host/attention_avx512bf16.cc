@@ -13,7 +13,7 @@
 namespace tidemill::avx512bf16 {
 namespace {
 
-constexpr int kRowsAtOnce = 4;          // eight chains: VDPBF16PS takes some six cycles
+constexpr int kRowsAtOnce = 4;          // eight chains and more: VDPBF16PS takes some six cycles
 constexpr int64_t kMaxRowQueries = 10;  // of a tile; more take the way of tiles
 constexpr int64_t kBlockPairs = kTokensPerBlock / 2;
 constexpr int64_t kGroupPairs = kGroupTokens / 2;
@@ -30,15 +30,16 @@ __m512 odd_of(__m512i pairs) {
       _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
 }
 
-// What waits for memory asks for each line three times while others are met: a group ahead, half of
-// a group, and a few lines. An EPYC (Zen 4) forgets what it is asked for while it waits for as much
-// as it can, which happens wherever a loop is faster than memory; one wish for each line brought
-// 0.68 of a plain read in its faster moments, the three bring 0.86 (heads of 64, three to a key).
+// What waits for memory asks for lines up to three times while others are met: four blocks ahead,
+// half of that, and a few lines; bytes from the line at hand. An EPYC (Zen 4) forgets what it is
+// asked for while it waits for as much as it can, which happens wherever a loop is faster than
+// memory: one wish for each line brought 0.68 of a plain read in its faster moments, these bring
+// 0.86 (heads of 64, three to a key).
 template <bool kFetches>
-[[gnu::always_inline]] inline void fetch(const unsigned char* line, int64_t group, int64_t half,
+[[gnu::always_inline]] inline void fetch(const unsigned char* line, int64_t far, int64_t half,
                                          int64_t near) {
   if constexpr (!kFetches) return;
-  prefetch(line + group);
+  prefetch(line + far);
   prefetch(line + half);
   prefetch(line + near);
 }
@@ -53,14 +54,13 @@ struct Walk {
 
   int64_t pairs() const { return (task.head_dim + 1) / 2; }
   int64_t to_values() const { return task.values - task.keys; }
-  // From a block's lines to those of the group behind this one; 0: not known.
+  // From a block's lines to those of the fourth behind it, in this task or the next; behind a task
+  // that begins with less, of as many as it has. 0: not known.
   int64_t ahead(int64_t block) const {
-    return block < group.next.count ? group.next.of_block[block] - group.keys[block] : 0;
-  }
-  // Whether some of the tile's queries do not attend to all of a block.
-  bool is_masked(const QueryTile& tile, int64_t block) const {
-    return tile.first[tile.count - 1] > group.position_of(block) ||
-           tile.last[0] < group.position_of(block) + kTokensPerBlock - 1;
+    const int64_t index = group.position / kTokensPerBlock;
+    const int64_t distance = index == task.begin ? group.count : kGroupBlocks;
+    const unsigned char* next = keys_ahead(task, index + block + distance);
+    return next == nullptr ? 0 : next - group.keys[block];
   }
 };
 
@@ -95,13 +95,13 @@ void add_columns(const Walk& walk, const int32_t* words, int64_t query, int64_t 
   }
   for (int64_t block = walk.blocks.begin; block < walk.blocks.end; ++block) {
     const unsigned char* values = walk.group.values[block] + d / 16 * kColumnBytes;
-    const int64_t ahead = walk.ahead(block);
+    const int64_t far = walk.ahead(block);
     for (int64_t pair = 0; pair < kBlockPairs; ++pair) {
       __m512bh column[kColumns];
       TIDEMILL_UNROLL
       for (int c = 0; c < kColumns; ++c) {
         const unsigned char* line = values + c * kColumnBytes + pair * 64;
-        fetch<kFetches>(line, ahead, ahead - walk.to_values(), kColumnBytes / 2);
+        fetch<kFetches>(line, far, far - walk.to_values(), kColumnBytes / 2);
         column[c] = load(line);
       }
       TIDEMILL_UNROLL
@@ -140,7 +140,7 @@ void add_queries(const Walk& walk, const int32_t* words, int64_t query, int64_t 
   }
 }
 
-// Four columns at a time: sixteen chains hide what a product takes.
+// Four columns at a time: with four queries sixteen chains, which hide what a product takes.
 template <typename Place, int kQueries, bool kFetches>
 void add_all_columns(const Walk& walk, const int32_t* words, int64_t query, int64_t end,
                      QueryTile& tile) {
@@ -161,11 +161,11 @@ void row_scores(const Walk& walk, const void* const* q, int64_t block,
                 float (*scores)[kGroupTokens]) {
   const int64_t pairs = walk.pairs();
   const unsigned char* run[kBlocks];
-  int64_t ahead[kBlocks];
+  int64_t far[kBlocks];
   TIDEMILL_UNROLL
   for (int b = 0; b < kBlocks; ++b) {
     run[b] = walk.group.keys[block + b];
-    ahead[b] = walk.ahead(block + b);
+    far[b] = walk.ahead(block + b);
   }
   __m512 sums[kRows][kBlocks][2];
   TIDEMILL_UNROLL_16
@@ -182,7 +182,7 @@ void row_scores(const Walk& walk, const void* const* q, int64_t block,
       TIDEMILL_UNROLL
       for (int half = 0; half < 2; ++half) {
         const unsigned char* line = run[b] + (half * pairs + pair) * 64;
-        fetch<kFetches>(line, ahead[b], walk.to_values(), 1024);
+        fetch<kFetches>(line, far[b], walk.to_values(), 1024);
         const __m512bh keys = load(line);
         TIDEMILL_UNROLL
         for (int r = 0; r < kRows; ++r) {
@@ -381,10 +381,12 @@ void round_block(const QueryTile& tile, int64_t position, const float* scores, _
 // The order of sum512.
 __m512 folded(__m512 (&sums)[16]) {
   TIDEMILL_UNROLL
-  for (int half = 8; half > 0; half /= 2) {
-    for (int t = 0; t < half; ++t) sums[t] = _mm512_add_ps(sums[t], sums[t + half]);
-  }
-  return sums[0];
+  for (int t = 0; t < 8; ++t) sums[t] = _mm512_add_ps(sums[t], sums[t + 8]);
+  TIDEMILL_UNROLL
+  for (int t = 0; t < 4; ++t) sums[t] = _mm512_add_ps(sums[t], sums[t + 4]);
+  sums[0] = _mm512_add_ps(sums[0], sums[2]);
+  sums[1] = _mm512_add_ps(sums[1], sums[3]);
+  return _mm512_add_ps(sums[0], sums[1]);
 }
 
 // Scores of a tile become pairs of probabilities, [pair][query].
@@ -394,8 +396,9 @@ void round_tile(const Walk& walk, const float* scores, int32_t* words, QueryTile
   for (int i = 0; i < 4; ++i) largest[i] = _mm512_set1_ps(kMasked);
   for (int64_t b = walk.blocks.begin; b < walk.blocks.end; ++b) {
     const float* of_block = scores + b * kTokensPerBlock * kTile;
-    walk.is_masked(tile, b) ? add_maxima<true>(tile, walk.group.position_of(b), of_block, largest)
-                            : add_maxima<false>(tile, walk.group.position_of(b), of_block, largest);
+    is_masked(tile, walk.group.position_of(b))
+        ? add_maxima<true>(tile, walk.group.position_of(b), of_block, largest)
+        : add_maxima<false>(tile, walk.group.position_of(b), of_block, largest);
   }
   const __m512 of_group =
       _mm512_max_ps(_mm512_max_ps(largest[0], largest[1]), _mm512_max_ps(largest[2], largest[3]));
@@ -415,7 +418,7 @@ void round_tile(const Walk& walk, const float* scores, int32_t* words, QueryTile
   for (int64_t b = walk.blocks.begin; b < walk.blocks.end; ++b) {
     const int64_t at = b * kTokensPerBlock * kTile;
     const int64_t position = walk.group.position_of(b);
-    walk.is_masked(tile, b)
+    is_masked(tile, walk.group.position_of(b))
         ? round_block<true>(tile, position, scores + at, unit, shift, words + at / 2, sums)
         : round_block<false>(tile, position, scores + at, unit, shift, words + at / 2, sums);
   }

@@ -50,12 +50,17 @@ inline Active active_in(const QueryTile& tile, const Group& group) {
   return active_in(tile, group.position, group.count * kTokensPerBlock);
 }
 
-// What any of the queries attends to, of which there is one.
+// What any of the active queries attends to; there is one.
 inline GroupBlocks attended(const Group& group, const QueryTile& tile, const Active& active) {
   GroupBlocks blocks{0, group.count};
   while (group.position_of(blocks.begin + 1) <= tile.first[active.begin]) ++blocks.begin;
   while (group.position_of(blocks.end - 1) > tile.last[active.end - 1]) --blocks.end;
   return blocks;
+}
+
+// Whether some of a tile's queries do not attend to all of the block that begins there.
+inline bool is_masked(const QueryTile& tile, int64_t position) {
+  return tile.first[tile.count - 1] > position || tile.last[0] < position + kTokensPerBlock - 1;
 }
 
 }  // namespace

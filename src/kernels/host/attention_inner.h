@@ -53,7 +53,8 @@ struct GroupKeys {
 
 // Queries that share a kv head, over blocks of a partition that they share, too. A block is read
 // once for all of them; a query's bits depend neither on the others nor on how blocks were dealt to
-// tasks.
+// tasks, as long as keys and values are finite: those of a sequence that are not may reach queries
+// of its own that stand before them in the same step.
 struct AttentionTask {
   int64_t num_queries;        // 1 .. kTaskQueries
   const void* const* q;       // of each query: head_dim elements of the cache's type, or floats

@@ -1,7 +1,7 @@
 // Attention of queries that share a kv head over blocks that they share, for vector variants.
 // Included by attention_*.cc, which bring `Ops`: how scores are computed, how probabilities meet
-// values. Everything is in an unnamed namespace, so that nothing compiled with their flags can be
-// linked into other files.
+// values; or walk groups of blocks instead (attention_groups.h). Everything is in an unnamed
+// namespace, so that nothing compiled with their flags can be linked into other files.
 //
 // The order of arithmetic is the definition (kernels.h): each query has chains of its own. There
 // are two ways to walk a block, and both add in the same order:
@@ -26,7 +26,7 @@ constexpr float kMasked = -3.0e38f;  // below every score; finite, so that diffe
 struct QueryTile {
   alignas(64) float max[kTile];
   alignas(64) float sum[kTile];
-  alignas(64) float factor[kTile];  // what the block at hand multiplies values by
+  alignas(64) float factor[kTile];  // what the block (group) at hand multiplies values by
   alignas(64) int32_t first[kTile];
   alignas(64) int32_t last[kTile];
   int64_t count;
@@ -44,7 +44,7 @@ struct Block {
   int64_t ahead;  // bytes from here to the same place of the block to fetch; 0 without one
 };
 
-// One line of a block ahead for each that is read of this one: in a burst they would hold up the
+// A line of a block ahead for each that is read of this one: in a burst they would hold up the
 // arithmetic. Into L2, where a block waits without pushing this one out of L1.
 [[gnu::always_inline]] inline void prefetch(const unsigned char* line) {
   __builtin_prefetch(line, 0, 2);

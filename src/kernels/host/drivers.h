@@ -225,7 +225,8 @@ void rotate_and_store(Lane& lane, Tensor qkv, const AttentionShape& shape, const
   // Slots two rows ahead, and a row ahead, but only where this lane writes keys: else it would take
   // lines from one that does.
   const auto fetch = [&](Distance distance, int64_t row) {
-    const bool writes_keys = row * heads + shape.num_heads < units.end;
+    const int64_t first_key = row * heads + shape.num_heads;
+    const bool writes_keys = first_key < units.end && first_key + shape.num_kv_heads > units.begin;
     if (writes_keys) fetch_slot(distance, shape, rows, row, cache);
   };
   const auto fetch_ahead_of = [&](int64_t row, bool is_first) {

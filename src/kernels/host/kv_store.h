@@ -8,11 +8,12 @@
 
 namespace tidemill::host {
 
-// Asks for the lines that the row's keys and values will be written to (but for the scales of
-// integers, a line for each run), so that the stores need not wait for memory: `far`, into L2,
-// else into L1 and to write. Far and then near, since a core that waits for as much as it can
-// forgets a part of what else it is asked for. Nothing if there is no such row.
 enum class Distance : uint8_t { kFar, kNear };
+
+// Asks for the lines that the row's keys and values will be written to (but for the scales of
+// integers, a line for each run), so that the stores need not wait for memory: from far into L2,
+// from near into L1 and to write. First the one, then the other, since a core that waits for as
+// much as it can forgets a part of what else it is asked for. Nothing if there is no such row.
 void fetch_slot(Distance distance, const AttentionShape& shape, const TokenRows& rows, int64_t row,
                 KvLayer cache);
 

@@ -86,7 +86,7 @@ class LinesAhead {
   explicit LinesAhead(const ProductTile& tile)
       : panels_(tile.panels),
         stride_(tile.panel_stride),
-        behind_panel_(tile.ahead != nullptr ? tile.ahead - tile.panels - stride_ : -kBytes) {}
+        behind_panel_((tile.ahead != nullptr ? tile.ahead - tile.panels : 0) - stride_) {}
 
   // `offset`: in each panel, of the line at hand.
   [[gnu::always_inline]] void ask(int64_t offset) const {
@@ -107,7 +107,7 @@ class LinesAhead {
   static constexpr int64_t kBytesAgain = 1024;
   const unsigned char* panels_;
   int64_t stride_;
-  int64_t behind_panel_;  // from there to the next one that is wanted
+  int64_t behind_panel_;  // from there to the next one that is wanted, or back to where this begins
 };
 
 // kTilePanels at a time, for what takes no more.

@@ -108,8 +108,8 @@ struct Ops {
   }
 };
 
-// Up to sixteen groups at once, which share what it takes to make one number of a vector's, and the
-// divisions.
+// Up to sixteen groups at once: one vector has the largest number of each, and their sums, and is
+// made, and divided, once for all of them.
 constexpr int64_t kGroupsAtOnce = 16;
 
 struct GroupScales {
@@ -124,9 +124,9 @@ GroupScales scales_of(const float* in, int64_t group, int64_t num_groups) {
   TIDEMILL_UNROLL_16
   for (int g = 0; g < kGroupsAtOnce; ++g) {
     __m512i max = _mm512_setzero_si512();
-    const float* const end = g < num_groups ? in + (g + 1) * group : in;
-    for (const float* x = in + g * group; x < end; x += 16) {
-      const __m512i bits = _mm512_castps_si512(_mm512_loadu_ps(x));
+    const int64_t end = g < num_groups ? (g + 1) * group : 0;
+    for (int64_t i = g * group; i < end; i += 16) {
+      const __m512i bits = _mm512_castps_si512(_mm512_loadu_ps(in + i));
       max = _mm512_max_epu32(max, _mm512_and_si512(bits, magnitude));
     }
     largest[g] = _mm512_castsi512_ps(max);
@@ -141,8 +141,8 @@ GroupScales scales_of(const float* in, int64_t group, int64_t num_groups) {
           _mm512_cmpge_epu32_mask(_mm512_castps_si512(max), _mm512_set1_epi32(0x7f800000)) != 0};
 }
 
-// Groups begin .. begin + num_groups of a row; false: nothing was written, for one of them is
-// broken.
+// num_groups groups, the row's from `begin` on, of which `in` and the run's integers are the first;
+// its scales are the row's. False: nothing was written, for one of them is broken.
 bool round_groups(const float* in, const QuantizedForm& form, int64_t begin, int64_t num_groups,
                   const QuantizedRun& run) {
   const int64_t group = form.group;

@@ -306,11 +306,6 @@ class TileWalk {
     return probabilities_ + (tile * kGroupBlocks + block) * kTileBytes;
   }
 
-  // Whether some of a tile's queries do not attend to all of a block.
-  static bool is_masked(const QueryTile& tile, int64_t position) {
-    return tile.first[tile.count - 1] > position || tile.last[0] < position + kTokensPerBlock - 1;
-  }
-
   template <bool kMasks>
   static __mmask16 outside_of(const QueryTile& tile, int64_t position, int query, int half) {
     if constexpr (!kMasks) return 0;

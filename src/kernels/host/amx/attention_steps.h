@@ -1,5 +1,5 @@
-// What attention on tiles is cut into: groups of blocks, tiles of queries that walk them together,
-// which tile is what, and the lines to ask for meanwhile.
+// What attention on tiles is cut into: tiles of queries that walk groups together, which tile is
+// what, and the lines to ask for meanwhile.
 //
 // In an unnamed namespace, as attention_loop.h of the folder above explains.
 #pragma once
