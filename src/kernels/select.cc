@@ -115,7 +115,7 @@ constexpr Kernels kAvx512VnniKernels =
 constexpr Kernels kAvx512Bf16Kernels =
     host::make_kernels<kAvx512Bf16>("avx512", "AVX-512 with VNNI and VDPBF16PS");
 // Tiles multiply a row so much faster that a strip of 48 waits for its panels from the shared
-// cache: with 256 rows prefill of SmolLM2 had 1.1 to 1.2 times the tokens/s (docs/performance.md).
+// cache: with 256 rows prefill of SmolLM2 had 1.1 to 1.2 times the tokens/s (docs/performance/).
 constexpr StripSize kStripOfTiles{
     .rows = 192, .multiple_of = 2 * kTileHeight, .rows_together = 256};
 constexpr Kernels kAmxKernels = host::make_kernels<kAmx>(
