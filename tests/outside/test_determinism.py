@@ -1,6 +1,7 @@
 """One arithmetic: a request's text and the bits of its log-probabilities are the same whatever runs
 beside it and however its prompt was computed."""
 import concurrent.futures
+import itertools
 import json
 import random
 import subprocess
@@ -153,15 +154,22 @@ def test_behind_a_window_nobody_gives_way(serve, arguments_of, expected, prefix_
 
 
 def test_another_arithmetic_is_noticed(serve, arguments_of):
-    """The negative control: another variant adds in another order, and these tests would see it."""
+    """The negative control: another variant adds in another order, and these tests would see it. As
+    long as both write the same; a choice may be so narrow that they part."""
     has_avx512 = subprocess.run([BINARY, "inspect", "--isa", "avx512"],
                                 capture_output=True).returncode == 0
+    prompts = [prompt(seed, 300) for seed in range(4)]
     server = serve(*arguments_of("bf16"), "--isa", "avx2" if has_avx512 else "reference")
-    others = ask(server, [prompt(0, 300)], 8)[0][1]
-    usual = serve(*arguments_of("bf16"))
-    ours = ask(usual, [prompt(0, 300)], 8)[0][1]
+    others = ask(server, prompts, 8)
+    ours = ask(serve(*arguments_of("bf16")), prompts, 8)
     assert others != ours
-    assert max(abs(a - b) for a, b in zip(others, ours)) < 0.1
+    compared = 0
+    for (text, logprobs), (our_text, our_logprobs) in zip(others, ours):
+        words = zip(text.split(), our_text.split(), logprobs, our_logprobs)
+        for _, _, a, b in itertools.takewhile(lambda word: word[0] == word[1], words):
+            assert abs(a - b) < 0.1
+            compared += 1
+    assert compared >= 16
 
 
 def ask_once(server, sampling, stream, length=130):
