@@ -8,11 +8,43 @@ double of_tokens(StepGrowth growth, int32_t tokens) {
   return growth[std::min(static_cast<size_t>(tokens), growth.size()) - 1];
 }
 
+constexpr double kWeightOfDraft = 1.0 / 32.0;
+
 }  // namespace
+
+void DraftChance::judge(int32_t num_right, int32_t num_drafts) {
+  for (int32_t i = 0; i < num_right; ++i) chance_ += (1.0 - chance_) * kWeightOfDraft;
+  if (num_right < num_drafts) chance_ -= chance_ * kWeightOfDraft;
+  if (chance_ > kAtFirst) next_rest_ = kLeastRest;
+}
+
+void DraftChance::give_up() {
+  chance_ = kAtFirst;
+  left_ = next_rest_;
+  next_rest_ = std::min(2 * next_rest_, kMostRest);
+}
 
 double growth_by_drafts(StepGrowth growth, int32_t num_decodes, int32_t num_drafts) {
   if (growth.empty() || num_decodes == 0) return 1.0;
   return of_tokens(growth, num_decodes + num_drafts) / of_tokens(growth, num_decodes);
+}
+
+int32_t fastest_drafts(StepGrowth growth, int32_t num_decodes, double pass, double chance,
+                       int32_t most) {
+  constexpr double kLeastGain = 1.05;
+  int32_t fastest = 0;
+  double best = kLeastGain;
+  double tokens = 1.0;  // of a step, in the mean
+  double all_right = 1.0;
+  for (int32_t drafts = 1; drafts <= most; ++drafts) {
+    all_right *= chance;
+    tokens += all_right;
+    const double time = growth_by_drafts(growth, num_decodes, num_decodes * drafts) + drafts * pass;
+    if (tokens / time <= best) continue;
+    best = tokens / time;
+    fastest = drafts;
+  }
+  return fastest;
 }
 
 int32_t affordable_drafts(StepGrowth growth, int32_t num_decodes, double most_growth,

@@ -1,10 +1,14 @@
-// What drafts from their own texts may cost the sequences of a step (speculative=auto).
+// What drafts cost the sequences of a step, and what they are worth.
 //
-// Each sequence keeps an account, in steps without drafts. A step adds 3 % of one to it; what
-// drafts make that step longer, its own and others', is taken off; a draft that was right is a step
-// that it need not make, and is added. There are drafts as far as every account holds what they
-// cost: whatever is guessed, none is ever more than 3 % later than it were without drafts, if steps
-// take the time that is expected. What right guesses have brought is kept up to one step.
+// Those from a sequence's own text (speculative=auto): each sequence keeps an account, in steps
+// without drafts. A step adds 3 % of one to it; what drafts make that step longer, its own and
+// others', is taken off; a draft that was right is a step that it need not make, and is added.
+// There are drafts as far as every account holds what they cost: whatever is guessed, none is ever
+// more than 3 % later than it were without drafts, if steps take the time that is expected. What
+// right guesses have brought is kept up to one step.
+//
+// Those of a draft model take time of their own, right or wrong: each sequence has so many that its
+// tokens come fastest, by how often they were right lately, and none where that gains nothing.
 //
 // Pure.
 #pragma once
@@ -37,8 +41,42 @@ class DraftAccount {
   double steps_ = 0.0;
 };
 
+// How often a draft model is right about a sequence. Where drafts have turned out to gain nothing
+// there are none for a while, and then it shows again what it can: each time the while is twice as
+// long, until it does well.
+class DraftChance {
+ public:
+  static constexpr double kAtFirst = 0.7;
+  static constexpr int32_t kLeastRest = 32;  // steps
+  static constexpr int32_t kMostRest = 1024;
+
+  // That a draft is right behind others that were.
+  double value() const { return chance_; }
+  // Once a step in which there may be drafts.
+  bool rests() {
+    if (left_ == 0) return false;
+    --left_;
+    return true;
+  }
+  // Of the drafts of a step: behind the first wrong one nothing is known.
+  void judge(int32_t num_right, int32_t num_drafts);
+  // They gain nothing, after what it has shown.
+  void give_up();
+
+ private:
+  double chance_ = kAtFirst;
+  int32_t left_ = 0;
+  int32_t next_rest_ = kLeastRest;
+};
+
 // Of a step in which so many sequences decode one token each.
 double growth_by_drafts(StepGrowth growth, int32_t num_decodes, int32_t num_drafts);
+
+// Of a draft model: how many drafts each of so many sequences has made, that tokens come fastest.
+// `pass`: what it takes for a token of each of them, in steps without drafts; `chance`: that a
+// draft is right behind others that were. At most `most`; 0 where drafts would gain less than 5 %.
+int32_t fastest_drafts(StepGrowth growth, int32_t num_decodes, double pass, double chance,
+                       int32_t most);
 
 // The most drafts with which such a step takes at most `most_growth` times as long, and that are
 // worth it for all together where each is right with `least_chance`. 0: none.

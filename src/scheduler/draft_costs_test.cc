@@ -42,6 +42,49 @@ TEST(DraftCosts, NoMoreThanAreWorthIt) {
   EXPECT_EQ(affordable_drafts(kGrowth, 8, kAny, 1.0), 0);
 }
 
+// Of one sequence, 0.1 a pass: k drafts bring 1 + c + ... + c^k tokens for kGrowth[k] + 0.1 k.
+TEST(DraftCosts, ADraftModelMakesAsManyAsAreFastest) {
+  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 0.7, 15), 3) << "1.81 against 1.68 and 1.73";
+  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 0.7, 2), 2);
+  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 1.0, 15), 7) << "4.2 against 3.0";
+  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 0.2, 15), 0);
+  EXPECT_EQ(fastest_drafts(kGrowth, 1, 1.0, 0.9, 15), 0) << "as slow as the model";
+  EXPECT_EQ(fastest_drafts({}, 4, 0.1, 0.7, 3), 3) << "as if rows were free";
+  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 0.7, 0), 0);
+}
+
+TEST(DraftChance, FollowsWhatDraftsWereWorth) {
+  DraftChance chance;
+  EXPECT_DOUBLE_EQ(chance.value(), 0.7);
+  chance.judge(0, 0);
+  EXPECT_DOUBLE_EQ(chance.value(), 0.7);
+  chance.judge(2, 2);
+  EXPECT_DOUBLE_EQ(chance.value(), 1.0 - 0.3 * 31 / 32 * 31 / 32);
+  for (int step = 0; step < 200; ++step) chance.judge(1, 3);
+  EXPECT_NEAR(chance.value(), 0.5, 0.05) << "one right for one wrong";
+  for (int step = 0; step < 200; ++step) chance.judge(0, 3);
+  EXPECT_LT(chance.value(), 0.01);
+}
+
+TEST(DraftChance, RestsTwiceAsLongEachTimeItGivesUpInARow) {
+  DraftChance chance;
+  const auto rest = [&] {
+    int steps = 0;
+    while (chance.rests()) ++steps;
+    return steps;
+  };
+  EXPECT_EQ(rest(), 0);
+  for (const int steps : {32, 64, 128, 256, 512, 1024, 1024}) {
+    chance.judge(0, 1);
+    chance.give_up();
+    EXPECT_DOUBLE_EQ(chance.value(), DraftChance::kAtFirst);
+    EXPECT_EQ(rest(), steps);
+  }
+  chance.judge(3, 3);
+  chance.give_up();
+  EXPECT_EQ(rest(), 32) << "it had done well";
+}
+
 TEST(DraftAccount, HoldsWhatStepsAllowAndRightDraftsBring) {
   DraftAccount account;
   EXPECT_DOUBLE_EQ(account.most_growth(), 1.03);

@@ -30,6 +30,12 @@ Scheduler::State::State(const SchedulerOptions& scheduler_options)
     pools.push_back(std::make_unique<BlockPool>(group.num_blocks));
     pool_list.push_back(pools.back().get());
   }
+  if (options.draft_model_cost > 0.0) {
+    CHECK(std::all_of(options.groups.begin(), options.groups.end(),
+                      [](const KvGroupOptions& group) { return group.window == 0; }),
+          "a draft model needs every block, and a window drops some");
+    draft_cover.emplace(options.groups.front().num_blocks);
+  }
 }
 
 Entry* Scheduler::State::find(SequenceId id) {
@@ -131,8 +137,8 @@ void Scheduler::State::free_outside_window(Entry& entry) {
   }
 }
 
-void Scheduler::State::accept(Entry& entry, const PlanRow& row, const RowResult& result,
-                              Recorded& recorded) {
+void Scheduler::State::accept(Entry& entry, const PlanRow& row, int32_t num_model_drafts,
+                              const RowResult& result, Recorded& recorded) {
   Sequence& sequence = entry.sequence;
   const auto accepted = static_cast<int32_t>(result.accepted.size());
   CHECK(accepted >= 1 && accepted <= row.num_choice_rows(), "{} tokens for {} score rows", accepted,
@@ -156,22 +162,35 @@ void Scheduler::State::accept(Entry& entry, const PlanRow& row, const RowResult&
   if (row.num_choice_rows() > 1) {
     ++totals.draft_rows;
     totals.draft_tokens += row.num_choice_rows() - 1;
-    totals.accepted_draft_tokens += recorded.num_tokens.back() - 1;
-    entry.draft_account.earn(recorded.num_tokens.back() - 1);
+    const int32_t num_right = recorded.num_tokens.back() - 1;
+    totals.accepted_draft_tokens += num_right;
+    if (num_model_drafts > 0) {
+      entry.draft_chance.judge(accepted - 1, num_model_drafts);
+    } else {
+      entry.draft_account.earn(num_right);
+    }
   }
   // Behind an end, accepted tokens have keys and are dropped all the same.
   sequence.num_cached_tokens =
       std::min(sequence.num_cached_tokens, static_cast<int32_t>(sequence.tokens.size()));
 }
 
-void Scheduler::State::advance(Entry& entry, const PlanRow& row, const RowResult* result,
-                               Recorded& recorded) {
+void Scheduler::State::advance(Entry& entry, const PlanRow& row, const DraftRow* draft,
+                               const RowResult* result, Recorded& recorded) {
   Sequence& sequence = entry.sequence;
+  const int32_t end = row.first_position + row.num_tokens;
+  if (draft_cover) draft_cover->forget(sequence.block_tables[0], row.first_position, end);
+  if (draft != nullptr) {
+    // Of its last draft it has computed nothing.
+    draft_cover->add(
+        sequence.block_tables[0], draft->first_position,
+        draft->first_position + draft->num_tokens + std::max(0, draft->num_drafts - 1));
+  }
   if (result != nullptr && result->failure) {
     recorded.ends.push_back({.id = sequence.id, .reason = EndReason::kFailed});
     recorded.num_tokens.push_back(0);
   } else if (row.num_choice_rows() > 0) {
-    accept(entry, row, *result, recorded);
+    accept(entry, row, draft != nullptr ? draft->num_drafts : 0, *result, recorded);
   } else {
     sequence.num_cached_tokens = row.first_position + row.num_tokens;
     if (result != nullptr) recorded.num_tokens.push_back(0);
@@ -180,6 +199,10 @@ void Scheduler::State::advance(Entry& entry, const PlanRow& row, const RowResult
     entry.num_scored_tokens = row.first_position + row.num_tokens - row.num_choice_rows();
   }
   sequence.drafts.clear();
+  // What was drafted and refused.
+  if (draft_cover && sequence.num_cached_tokens < end) {
+    draft_cover->forget(sequence.block_tables[0], sequence.num_cached_tokens, end);
+  }
   try {
     publish_blocks(entry);
   } catch (const std::bad_alloc&) {
@@ -245,7 +268,25 @@ StepPlan Scheduler::next_step(const StepCosts& costs) {
   return copy;
 }
 
-void Scheduler::drop_plan() { state_->in_flight = {}; }
+void Scheduler::supply_drafts(std::span<const TokenId> drafts) {
+  for (const DraftRow& row : state_->in_flight.draft_rows) {
+    std::vector<TokenId>& of = state_->find(row.sequence)->sequence.drafts;
+    const auto count = static_cast<size_t>(row.num_drafts);
+    CHECK(drafts.size() >= count && (count == 0 || of.size() == count),
+          "{} drafts for sequence {}, which has asked for {}", drafts.size(), row.sequence, count);
+    std::copy_n(drafts.begin(), count, of.begin());
+    drafts = drafts.subspan(count);
+  }
+  CHECK(drafts.empty(), "{} drafts for nobody", drafts.size());
+}
+
+// Whether the draft model has answered is not known.
+void Scheduler::drop_plan() {
+  for (const DraftRow& row : state_->in_flight.draft_rows) {
+    if (Entry* entry = state_->find(row.sequence)) entry->sequence.drafts.clear();
+  }
+  state_->in_flight = {};
+}
 
 Recorded Scheduler::commit(const StepResult& result) {
   Recorded recorded;
@@ -253,7 +294,10 @@ Recorded Scheduler::commit(const StepResult& result) {
   recorded.num_tokens.reserve(result.rows.size());
   size_t next = 0;
   const StepPlan plan = std::exchange(state_->in_flight, {});
+  auto next_draft = plan.draft_rows.begin();
   for (const PlanRow& row : plan.rows) {
+    const bool drafts = next_draft != plan.draft_rows.end() && next_draft->sequence == row.sequence;
+    const DraftRow* draft = drafts ? &*next_draft++ : nullptr;
     const RowResult* of_row = nullptr;
     if (row.num_score_rows > 0) {
       CHECK(next < result.rows.size() && result.rows[next].sequence == row.sequence,
@@ -269,7 +313,7 @@ Recorded Scheduler::commit(const StepResult& result) {
         entry->sequence.num_preemptions == 0) {
       state_->totals.prefix_hit_tokens += entry->sequence.num_prefix_hit_tokens;
     }
-    state_->advance(*entry, row, of_row, recorded);
+    state_->advance(*entry, row, draft, of_row, recorded);
   }
   CHECK(next == result.rows.size(), "{} results for {} rows", result.rows.size(), next);
   for (const SequenceEnd& end : recorded.ends) state_->remove(*state_->find(end.id));

@@ -58,6 +58,10 @@ struct SchedulerOptions {
   int32_t free_tokens = 0;
   // By a calibration: StepGrowth of draft_costs.h. Empty: not known; then auto drafts nothing.
   std::vector<double> step_growth;
+  // Drafts of a model of their own, where a text has no better ones: what that takes for a token,
+  // in steps of the model that decode one. 0: there is no such model.
+  double draft_model_cost = 0.0;
+  int64_t draft_model_len = 0;    // positions that it was made for
   int32_t min_chunk_tokens = 64;  // a prefill chunk is at least this long unless it ends a prompt
   int32_t max_preemptions = 3;    // afterwards a sequence is protected
   // Tokens that a token attends to at most, itself included: what its keys are counted by
@@ -155,7 +159,8 @@ class Scheduler {
   void resume(SequenceId id, PauseReason reason);
   // Tokens that may follow: the next step of a sequence in decode computes them, too, with a score
   // row each; the result accepts as many as were right. Dropped where the step has no room. Whoever
-  // has none may get some from its own text (SchedulerOptions::speculative).
+  // has none may get some from its own text (SchedulerOptions::speculative), or asks for some of
+  // the draft model, as the plan's draft rows say.
   void propose(SequenceId id, std::vector<TokenId> drafts);
 
   // The next plan; empty when nothing can run. Exactly one commit() or drop_plan() follows each
@@ -163,6 +168,9 @@ class Scheduler {
   // Prompts take of a step what the costs leave of its time: at least a block of one of them,
   // whatever it costs, so that every prompt goes on. Decodes are not held back.
   StepPlan next_step(const StepCosts& costs = {});
+  // The drafts of a plan's draft rows, one row's behind the other's: before the plan's tokens are
+  // looked at, and only where it has draft rows.
+  void supply_drafts(std::span<const TokenId> drafts);
   // Nothing comes of the plan that was made last, or that was to be made: its tokens are still to
   // be computed. Whether some of them were does not matter, they are written over.
   void drop_plan();

@@ -35,7 +35,8 @@ double tokens_within(double time, int32_t begin, int64_t window, const StepCosts
 int32_t SchedulerOptions::speculative_tokens() const {
   if (speculative == "off" || speculative_length == 0) return 0;
   const int32_t assumed = free_tokens > 0 ? free_tokens : kAssumedFreeTokens;
-  const int32_t tokens = speculative == "auto" ? static_cast<int32_t>(step_growth.size()) : assumed;
+  const bool by_growth = speculative == "auto" && (draft_model_cost == 0.0 || !step_growth.empty());
+  const int32_t tokens = by_growth ? static_cast<int32_t>(step_growth.size()) : assumed;
   return std::min({tokens, kMostSpeculativeTokens, max_step_tokens / 2});
 }
 
@@ -112,8 +113,8 @@ bool Scheduler::State::decodes(const Entry& entry) {
   return entry.running && !entry.paused() && entry.sequence.num_pending_tokens() == 1;
 }
 
-// In equal parts. Of ngram, what the decodes leave of the tokens that are free: with as many
-// sequences as there are free tokens nobody drafts. Of auto, what every account holds.
+// Of own texts in equal parts. Of ngram, what the decodes leave of the tokens that are free: with
+// as many sequences as there are free tokens nobody drafts. Of auto, what every account holds.
 DraftBudget Scheduler::State::draft_budget() const {
   DraftBudget budget{.of_all = options.max_step_drafts};
   int32_t num_decodes = 0;
@@ -125,21 +126,58 @@ DraftBudget Scheduler::State::draft_budget() const {
   }
   const int32_t tokens = options.speculative_tokens();
   if (num_decodes == 0 || num_decodes >= tokens) return budget;
+  const int32_t free = tokens - num_decodes;
+  const size_t known = std::min(options.step_growth.size(), static_cast<size_t>(tokens));
   const int32_t drafts =
       options.speculative == "auto"
-          ? affordable_drafts(std::span(options.step_growth).first(static_cast<size_t>(tokens)),
-                              num_decodes, most_growth, NgramDrafts::kLeastChance)
-          : tokens - num_decodes;
+          ? affordable_drafts(std::span(options.step_growth).first(known), num_decodes, most_growth,
+                              NgramDrafts::kLeastChance)
+          : free;
   budget.of_each = std::min(options.speculative_length, drafts / num_decodes);
-  budget.of_all += drafts;
+  if (options.draft_model_cost == 0.0) {
+    budget.of_all += drafts;
+    return budget;
+  }
+  budget.of_all += free;
+  budget.num_decodes = num_decodes;
+  budget.of_each_by_model = std::min(options.speculative_length, free / num_decodes);
+  budget.model_tokens = options.max_step_tokens;
+  // Others wait for what it has to catch up with.
+  if (num_decodes > 1 && options.mixed_step_tokens > 0) {
+    budget.model_tokens = std::min(budget.model_tokens, options.mixed_step_tokens);
+  }
+  if (costs.limit > 0.0) budget.model_tokens = std::min(budget.model_tokens, 2 * kBlockTokens);
   return budget;
+}
+
+// As many drafts as make this sequence fastest, if those are more than `least` of another origin;
+// where there is much that the model has not seen, that first, and none yet. No tokens: it has no
+// part in the step.
+DraftRow Scheduler::State::ask_model(Entry& entry, const DraftBudget& budget, int32_t most) const {
+  const Sequence& sequence = entry.sequence;
+  const auto size = static_cast<int32_t>(sequence.tokens.size());
+  const int64_t places = options.draft_model_len - size + 1;  // its last draft has none
+  most = static_cast<int32_t>(std::min<int64_t>({most, budget.of_each_by_model, places}));
+  if (most <= 0 || budget.model_tokens == 0 || entry.draft_chance.rests()) return {};
+  const double chance = entry.draft_chance.value();
+  const int32_t drafts = fastest_drafts(options.step_growth, budget.num_decodes,
+                                        options.draft_model_cost, chance, most);
+  if (drafts == 0 && chance < DraftChance::kAtFirst) entry.draft_chance.give_up();
+  if (drafts <= static_cast<int32_t>(sequence.drafts.size())) return {};
+  const int32_t seen = draft_cover->leading(sequence.block_tables[0], sequence.num_cached_tokens);
+  const bool catches_up = size - seen > budget.model_tokens;
+  return {.sequence = sequence.id,
+          .first_position = seen,
+          .num_tokens = catches_up ? budget.model_tokens : size - seen,
+          .num_drafts = catches_up ? 0 : drafts};
 }
 
 // What the drafts of this step cost those who decode in it.
 void Scheduler::State::pay_for_drafts(const PlanDraft& plan) {
   if (options.speculative != "auto" || options.step_growth.empty()) return;
   const auto num_decodes = static_cast<int32_t>(plan.num_rows());
-  const auto num_drafts = static_cast<int32_t>(plan.num_tokens()) - num_decodes;
+  const auto num_drafts =
+      static_cast<int32_t>(plan.num_tokens() - plan.num_model_drafts()) - num_decodes;
   const double growth = growth_by_drafts(options.step_growth, num_decodes, num_drafts);
   for (const PlanRow& row : plan.rows()) find(row.sequence)->draft_account.pay(growth);
 }
@@ -169,15 +207,21 @@ void Scheduler::State::plan_decodes(PlanDraft& plan) {
     if (is_full(plan)) return;
     const int32_t left = entry->request.max_new_tokens - sequence.num_new_tokens();
     const int32_t most = std::min({budget_left(plan) - 1, left - 1, budget.of_all});
-    if (sequence.drafts.empty() && budget.of_each > 0) {
-      propose_own(*entry, std::min(most, budget.of_each));
-    }
+    const bool from_outside = !sequence.drafts.empty();
+    if (!from_outside && budget.of_each > 0) propose_own(*entry, std::min(most, budget.of_each));
+    DraftRow asked = from_outside ? DraftRow{} : ask_model(*entry, budget, most);
+    if (asked.num_drafts > 0) sequence.drafts.assign(static_cast<size_t>(asked.num_drafts), 0);
     auto drafts = std::max(0, std::min(static_cast<int32_t>(sequence.drafts.size()), most));
     if (drafts > 0 && !reserve(*entry, sequence.num_cached_tokens + 1 + drafts)) drafts = 0;
     if (!reserve_preempting(*entry, sequence.num_cached_tokens + 1, plan)) continue;
     make_room_for_tokens(*entry, 1 + drafts);
     sequence.drafts.resize(static_cast<size_t>(drafts));
     budget.of_all -= drafts;
+    if (asked.num_tokens > 0) {
+      asked.num_drafts = std::min(asked.num_drafts, drafts);
+      budget.model_tokens -= asked.num_tokens;
+      plan.add(asked);
+    }
     plan.add({.sequence = sequence.id,
               .first_position = sequence.num_cached_tokens,
               .num_tokens = 1 + drafts,

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "scheduler/draft_costs.h"
+#include "scheduler/draft_cover.h"
 #include "scheduler/ngram_drafts.h"
 #include "scheduler/prefix_cache.h"
 #include "scheduler/scheduler.h"
@@ -33,6 +34,7 @@ struct Entry {
   bool may_publish = true;  // false: there was no memory for one, and those behind it need it
   std::unique_ptr<NgramDrafts> own_text;  // from its first decode on, where own drafts are wanted
   DraftAccount draft_account;
+  DraftChance draft_chance;  // of the draft model
 
   bool paused() const { return pause_reasons != 0; }
   // Of the prompt's positions [begin, end), those that are still to be scored; the last one of the
@@ -70,6 +72,7 @@ class PlanDraft {
     plan_.rows.push_back(row);
     count(row, 1);
   }
+  void add(const DraftRow& row) { plan_.draft_rows.push_back(row); }
   void replace(size_t index, const PlanRow& row) {
     count(plan_.rows[index], -1);
     plan_.rows[index] = row;
@@ -81,6 +84,7 @@ class PlanDraft {
       count(row, -1);
       return true;
     });
+    std::erase_if(plan_.draft_rows, [&](const DraftRow& row) { return row.sequence == id; });
   }
   void add_active(int64_t more) { num_active_ += more; }
 
@@ -99,6 +103,7 @@ class PlanDraft {
             .prompt_keys = static_cast<double>(num_prompt_keys_)};
   }
   const std::vector<PlanRow>& rows() const { return plan_.rows; }
+  int64_t num_model_drafts() const { return plan_.num_model_drafts(); }
   StepPlan take() { return std::move(plan_); }
 
  private:
@@ -123,10 +128,14 @@ class PlanDraft {
   int64_t num_active_;
 };
 
-// What drafts of their own text may take of a step.
+// What drafts may take of a step.
 struct DraftBudget {
-  int32_t of_each = 0;
-  int32_t of_all = 0;  // with those that were proposed from outside
+  int32_t of_each = 0;  // from its own text
+  int32_t of_all = 0;   // with those that were proposed from outside, and the draft model's
+  // Of the draft model.
+  int32_t of_each_by_model = 0;
+  int32_t model_tokens = 0;  // that it may compute before its first drafts, of all
+  int32_t num_decodes = 0;
 };
 
 struct Scheduler::State {
@@ -140,6 +149,7 @@ struct Scheduler::State {
   void pay_for_drafts(const PlanDraft& plan);
   static bool decodes(const Entry& entry);
   static void propose_own(Entry& entry, int32_t most) noexcept;
+  DraftRow ask_model(Entry& entry, const DraftBudget& budget, int32_t most) const;
   void plan_chunks(PlanDraft& plan);
   void plan_admissions(PlanDraft& plan);
   void plan_more_scores(PlanDraft& plan);
@@ -173,8 +183,11 @@ struct Scheduler::State {
   bool is_protected(const Entry& entry) const;
 
   // After a step.
-  void advance(Entry& entry, const PlanRow& row, const RowResult* result, Recorded& recorded);
-  void accept(Entry& entry, const PlanRow& row, const RowResult& result, Recorded& recorded);
+  // `draft` is null where the draft model had no part.
+  void advance(Entry& entry, const PlanRow& row, const DraftRow* draft, const RowResult* result,
+               Recorded& recorded);
+  void accept(Entry& entry, const PlanRow& row, int32_t num_model_drafts, const RowResult& result,
+              Recorded& recorded);
   void publish_blocks(Entry& entry);
   std::optional<SequenceEnd> append(Entry& entry, TokenId token);
   void remove(Entry& entry);
@@ -190,6 +203,7 @@ struct Scheduler::State {
   std::vector<std::unique_ptr<BlockPool>> pools;  // one per KV group; outlive everything below
   std::vector<BlockPool*> pool_list;              // the same
   PrefixCache prefix_cache;
+  std::optional<DraftCover> draft_cover;  // of group 0; where there is a draft model
   std::unordered_map<SequenceId, std::unique_ptr<Entry>> entries;
   std::vector<Entry*> waiting;  // as goes_before() orders them
   std::vector<Entry*> running;  // in order of arrival

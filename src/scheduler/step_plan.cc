@@ -23,6 +23,12 @@ int64_t StepPlan::num_score_rows() const {
   return sum;
 }
 
+int64_t StepPlan::num_model_drafts() const {
+  int64_t sum = 0;
+  for (const DraftRow& row : draft_rows) sum += row.num_drafts;
+  return sum;
+}
+
 StepWork StepPlan::work() const {
   StepWork work;
   for (const PlanRow& row : rows) {

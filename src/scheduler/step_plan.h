@@ -32,12 +32,25 @@ struct PlanRow {
   bool operator==(const PlanRow&) const = default;
 };
 
+// What a draft model computes before the step, for one of its rows: the tokens of the sequence from
+// first_position on, which it has not seen yet, and then as many drafts, each behind the one
+// before. Where there are none it only catches up.
+struct DraftRow {
+  SequenceId sequence = 0;
+  int32_t first_position = 0;
+  int32_t num_tokens = 0;  // at least one
+  int32_t num_drafts = 0;
+  bool operator==(const DraftRow&) const = default;
+};
+
 struct StepPlan {
   std::vector<PlanRow> rows;
+  std::vector<DraftRow> draft_rows;  // in the order of their rows
   int64_t window = 0;  // as the scheduler's options have it: what its work is counted by
   bool empty() const { return rows.empty(); }
   int64_t num_tokens() const;
   int64_t num_score_rows() const;
+  int64_t num_model_drafts() const;
   StepWork work() const;
   bool operator==(const StepPlan&) const = default;
 };

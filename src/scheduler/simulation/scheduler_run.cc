@@ -10,8 +10,9 @@ SchedulerRun::SchedulerRun(uint64_t seed, SimulationFault fault)
       fault_(fault),
       scheduler_(options_),
       memory_(options_.groups),
-      repeats_(seed >> 56 == static_cast<uint64_t>(SimulationFocus::kOwnDrafts)) {
-  const bool many_cancels = seed >> 56 == static_cast<uint64_t>(SimulationFocus::kCancels);
+      draft_memory_(options_.groups),
+      repeats_(texts_repeat(seed)) {
+  const bool many_cancels = focus_of(seed) == SimulationFocus::kCancels;
   num_events_ = random_.one_of({500, 2000, 2000, 8000});
   fault_event_ = random_.between(50, 400);
   weights_[0] = random_.between(2, 8);
@@ -196,11 +197,47 @@ bool SchedulerRun::step() {
     check_idle();
     return false;
   }
+  if (!plan.draft_rows.empty()) draft(plan);
   const StepResult result = compute(plan);
   if (cancels_in_step_ != 0 && random_.one_in(cancels_in_step_)) cancel();
   settle(plan, result);
   audit(plan);
   return true;
+}
+
+// As a draft model does, with a memory of its own: what it has not seen, then its drafts, of which
+// it writes all but the last.
+void SchedulerRun::draft_row(const DraftRow& row, SimulatedClient& of,
+                             std::vector<TokenId>& drafts) {
+  const auto size = static_cast<int32_t>(of.tokens.size());
+  const int32_t end = row.first_position + row.num_tokens;
+  require(row.num_tokens > 0 && end <= size && (row.num_drafts == 0 || end == size),
+          "the draft model of sequence {} begins at {} of {}", row.sequence, row.first_position,
+          size);
+  const auto compute = [&](int32_t first, int32_t count) {
+    require(draft_memory_.compute({.first_position = first, .num_tokens = count}, *of.sequence,
+                                  of.histories),
+            "I5: the draft model of sequence {} reads what is not its own before {}", row.sequence,
+            first);
+  };
+  compute(row.first_position, row.num_tokens);
+  TokenId token = of.tokens.back();
+  for (int32_t i = 0; i < row.num_drafts; ++i) {
+    token = of.token_behind(of.histories.back(), token);
+    if (random_.one_in(8)) token = (token + 1) % kSimulatedTokens;
+    drafts.push_back(token);
+    of.histories.push_back(extend(of.histories.back(), token));
+    if (i + 1 < row.num_drafts) compute(size + i, 1);
+  }
+  of.histories.resize(static_cast<size_t>(size));
+  report_.model_drafts += row.num_drafts;
+  report_.catching_up += row.num_drafts == 0;
+}
+
+void SchedulerRun::draft(const StepPlan& plan) {
+  std::vector<TokenId> drafts;
+  for (const DraftRow& row : plan.draft_rows) draft_row(row, client(row.sequence), drafts);
+  scheduler_.supply_drafts(drafts);
 }
 
 RowResult SchedulerRun::compute_row(const PlanRow& row, SimulatedClient& of) {

@@ -68,6 +68,8 @@ class SchedulerRun {
   void check_waiting(const SimulatedClient* head, const StepPlan& plan);
   void check_places(const SimulatedClient& head, const StepPlan& plan);
   void check_idle() const;
+  void draft(const StepPlan& plan);
+  void draft_row(const DraftRow& row, SimulatedClient& client, std::vector<TokenId>& drafts);
   StepResult compute(const StepPlan& plan);
   RowResult compute_row(const PlanRow& row, SimulatedClient& client);
   void settle(const StepPlan& plan, const StepResult& result);
@@ -108,7 +110,8 @@ class SchedulerRun {
 
   Scheduler scheduler_;
   SimulatedMemory memory_;
-  const bool repeats_;  // every text: see history.h
+  SimulatedMemory draft_memory_;  // of the draft model
+  const bool repeats_;            // every text: see history.h
   std::vector<BlockRef> leaked_;
   std::deque<SimulatedClient> clients_;    // number id - 1
   std::vector<SimulatedClient*> alive_;    // in order of arrival

@@ -19,6 +19,8 @@ void SimulationReport::add(const SimulationReport& other) {
   paused += other.paused;
   dropped_tokens += other.dropped_tokens;
   accepted_drafts += other.accepted_drafts;
+  model_drafts += other.model_drafts;
+  catching_up += other.catching_up;
   refused_drafts += other.refused_drafts;
   preemptions += other.preemptions;
   hit_tokens += other.hit_tokens;

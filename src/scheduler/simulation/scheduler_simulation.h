@@ -21,10 +21,19 @@ enum class SimulationFocus : uint8_t {
   kCancels,
   kTightPools,
   kCollisions,
-  kOwnDrafts  // texts that repeat themselves, and draft themselves
+  kOwnDrafts,  // texts that repeat themselves, and draft themselves
+  kDraftModel  // and a model that drafts them; half of them do not repeat themselves
 };
 constexpr uint64_t seed_of(SimulationFocus focus, uint64_t number) {
   return (static_cast<uint64_t>(focus) << 56) | (number & 0x00ffffffffffffffu);
+}
+constexpr SimulationFocus focus_of(uint64_t seed) {
+  return static_cast<SimulationFocus>(seed >> 56);
+}
+constexpr bool texts_repeat(uint64_t seed) {
+  const SimulationFocus focus = focus_of(seed);
+  return focus == SimulationFocus::kOwnDrafts ||
+         (focus == SimulationFocus::kDraftModel && seed % 2 == 1);
 }
 
 // Deliberate damage, once in a run: the checks must find each of them.
@@ -56,6 +65,8 @@ struct SimulationReport {
   int64_t dropped_tokens = 0;  // accepted behind an end
   int64_t accepted_drafts = 0;
   int64_t refused_drafts = 0;  // of rows that did not end with them
+  int64_t model_drafts = 0;
+  int64_t catching_up = 0;  // rows of a draft model that sees, and does not draft yet
   int64_t preemptions = 0;
   int64_t hit_tokens = 0;
   int64_t scored_prompts = 0;   // whole ones

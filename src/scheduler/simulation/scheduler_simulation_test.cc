@@ -88,6 +88,18 @@ TEST(Simulation, Q_9_TextsThatDraftThemselvesSayWhatTheyWouldHaveSaid) {
   EXPECT_GT(sum.dropped_tokens, events / 1000);
 }
 
+TEST(Simulation, Q_9_TextsThatAModelDraftsSayWhatTheyWouldHaveSaid) {
+  const int64_t events = events_of(0.2);
+  const SimulationReport sum = run_many(SimulationFocus::kDraftModel, events);
+  EXPECT_GT(sum.model_drafts, events / 20);
+  EXPECT_GT(sum.catching_up, events / 5000);
+  EXPECT_GT(sum.accepted_drafts, events / 20);
+  EXPECT_GT(sum.refused_drafts, events / 50);
+  EXPECT_GT(sum.answers, events / 100);
+  EXPECT_GT(sum.preemptions, events / 5000);
+  EXPECT_GT(sum.hit_tokens, events / 20);
+}
+
 // The same in every build type: under sanitizers this is compared with the same number. Whoever
 // changes what the scheduler decides, or what the simulation draws, changes the number.
 TEST(Simulation, ASeedDecidesEverything) {

@@ -67,7 +67,7 @@ SchedulerOptions simulated_options(uint64_t seed) {
   if (focus == SimulationFocus::kCollisions || random.one_in(8)) {
     options.block_hash = random.one_in(2) ? &always_equal : &often_equal;
   }
-  if (focus == SimulationFocus::kOwnDrafts) {
+  if (focus == SimulationFocus::kOwnDrafts || focus == SimulationFocus::kDraftModel) {
     options.speculative = random.one_in(2) ? "auto" : "ngram";
     options.speculative_length = static_cast<int32_t>(random.between(1, 15));
     options.free_tokens = static_cast<int32_t>(random.one_of({0, 4, 16, 64, 200}));
@@ -77,6 +77,11 @@ SchedulerOptions simulated_options(uint64_t seed) {
                                     static_cast<double>(random.between(0, 20)) / 100.0);
     }
     options.max_step_tokens = std::max(options.max_step_tokens, 4);
+  }
+  if (focus == SimulationFocus::kDraftModel) {
+    options.groups = {{.num_blocks = options.groups.front().num_blocks}};
+    options.draft_model_cost = random.one_of({0.01, 0.2});
+    options.draft_model_len = random.one_of({int64_t{20}, int64_t{1000}, int64_t{1000}});
   }
   if (random.one_in(3)) options.mixed_step_tokens = static_cast<int32_t>(random.between(1, 256));
   return options;
