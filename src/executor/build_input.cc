@@ -104,7 +104,52 @@ void append_row(const PlanRow& row, const Sequence& sequence, const SequenceSamp
   append_choices(row, sequence, sampling, input);
 }
 
+// Drafts nobody hears of: without log-probabilities, and without what needs the text before them.
+SamplingParams for_drafts(SamplingParams params) {
+  params.num_logprobs = -1;
+  params.repetition_penalty = 1.0f;
+  params.frequency_penalty = params.presence_penalty = 0.0f;
+  return params;
+}
+
+void append_draft_row(const DraftRow& row, const Sequence& sequence,
+                      const SequenceSampling& sampling, DraftInput& input) {
+  ForwardInput& forward = input.forward;
+  const auto begin = static_cast<int32_t>(forward.token_ids.size());
+  const int32_t end = row.first_position + row.num_tokens;
+  for (int32_t position = row.first_position; position < end; ++position) {
+    forward.token_ids.push_back(sequence.tokens[static_cast<size_t>(position)]);
+    forward.positions.push_back(position);
+  }
+  for (size_t group = 0; group < forward.groups.size(); ++group) {
+    append_table(sequence.block_tables[group], row.num_tokens, forward.groups[group]);
+  }
+  if (row.num_drafts > 0) forward.score_rows.push_back(begin + row.num_tokens - 1);
+  input.allowed.add(input.rows.size(), sampling.allowed_ids);
+  input.bias_ids.add(input.rows.size(), sampling.bias_ids);
+  input.bias.add(input.rows.size(), sampling.bias);
+  DraftInput::Row& of = input.rows.emplace_back();
+  of.sequence = row.sequence;
+  of.first_token = begin;
+  of.num_drafts = row.num_drafts;
+  of.sampling.params = for_drafts(sampling.params);
+  of.sampling.choice = sampling.choice;
+  of.sampling.position = end;
+}
+
 }  // namespace
+
+void build_draft_input(const StepPlan& plan, const Scheduler& scheduler,
+                       const std::function<const SequenceSampling&(SequenceId)>& sampling_of,
+                       DraftInput& input) {
+  input.clear();
+  for (const DraftRow& row : plan.draft_rows) {
+    const Sequence* sequence = scheduler.find(row.sequence);
+    CHECK(sequence != nullptr, "sequence {} drafts and is unknown", row.sequence);
+    input.forward.groups.resize(sequence->block_tables.size());
+    append_draft_row(row, *sequence, sampling_of(row.sequence), input);
+  }
+}
 
 void build_input(const StepPlan& plan, const Scheduler& scheduler,
                  const std::function<const SequenceSampling&(SequenceId)>& sampling_of,

@@ -1,8 +1,10 @@
-// A StepPlan becomes a StepInput: the tokens, positions and block tables that it stands for.
+// A StepPlan becomes a StepInput, and what a draft model has to do before it: the tokens, positions
+// and block tables that it stands for.
 #pragma once
 
 #include <functional>
 
+#include "executor/draft_input.h"
 #include "executor/step_input.h"
 #include "scheduler/scheduler.h"
 
@@ -27,5 +29,12 @@ struct SequenceSampling {
 void build_input(const StepPlan& plan, const Scheduler& scheduler,
                  const std::function<const SequenceSampling&(SequenceId)>& sampling_of,
                  StepInput& input);
+
+// The plan's draft rows, likewise. Drafts are chosen by a sequence's temperature, cuts and seed, by
+// what it allows and prefers; what depends on the text is left to the step, which has the last
+// word.
+void build_draft_input(const StepPlan& plan, const Scheduler& scheduler,
+                       const std::function<const SequenceSampling&(SequenceId)>& sampling_of,
+                       DraftInput& input);
 
 }  // namespace tidemill

@@ -19,16 +19,26 @@ namespace tidemill {
 class RunningNetwork {
  public:
   // With scheduler.window the model has it, too, and a group whose blocks are freed behind it.
+  // With scheduler.draft_model_cost a model of `draft_seed` makes drafts.
   RunningNetwork(uint64_t model_seed, WorkerPool& workers, int64_t num_blocks,
-                 SchedulerOptions scheduler, bool watches_cores = false)
+                 SchedulerOptions scheduler, bool watches_cores = false, uint64_t draft_seed = 1)
       : engine_(model_seed, scheduler.window), model_(engine_.dir()) {
     scheduler.groups = {{.num_blocks = num_blocks, .window = scheduler.window}};
     const DecoderLimits limits{.max_model_len = kRandomModelLen,
                                .max_step_tokens = scheduler.max_step_tokens,
                                .max_score_rows = scheduler.max_score_rows()};
+    const Kernels& kernels = select_kernels("reference");
+    std::unique_ptr<DraftNetwork> drafts;
+    if (scheduler.draft_model_cost > 0.0) {
+      draft_engine_ = std::make_unique<RandomEngine>(draft_seed);
+      draft_model_ = std::make_unique<Model>(draft_engine_->dir());
+      drafts = std::make_unique<DraftNetwork>(kernels, workers, *draft_model_, limits, num_blocks,
+                                              kRandomVocabSize);
+      scheduler.draft_model_len = kRandomModelLen;
+    }
     executor_ = std::make_unique<Executor>(
-        std::make_unique<NetworkRunner>(select_kernels("reference"), workers, model_, limits,
-                                        num_blocks, watches_cores),
+        std::make_unique<NetworkRunner>(kernels, workers, model_, limits, num_blocks, watches_cores,
+                                        std::move(drafts)),
         TextParts{}, ExecutorOptions{.scheduler = scheduler, .max_model_len = kRandomModelLen},
         metrics_, "random");
   }
@@ -73,6 +83,8 @@ class RunningNetwork {
  private:
   RandomEngine engine_;
   Model model_;
+  std::unique_ptr<RandomEngine> draft_engine_;  // null where there is no draft model
+  std::unique_ptr<Model> draft_model_;
   MetricsRegistry metrics_;
   std::unique_ptr<Executor> executor_;
 };

@@ -51,12 +51,14 @@ RowResult result_of(const PlanRow& row, std::span<Sampled> sampled,
 }  // namespace
 
 NetworkRunner::NetworkRunner(const Kernels& kernels, WorkerPool& workers, const Model& model,
-                             const DecoderLimits& limits, int64_t num_blocks, bool watches_cores)
+                             const DecoderLimits& limits, int64_t num_blocks, bool watches_cores,
+                             std::unique_ptr<DraftNetwork> drafts)
     : kernels_(kernels),
       workers_(workers),
       model_(model),
       cache_(kernels, model.architecture(), model.compute_types().cache(), num_blocks),
       decoder_(kernels, model, cache_, communicator_, limits),
+      drafts_(std::move(drafts)),
       scratch_(static_cast<size_t>(workers.num_threads())),
       clocks_(watches_cores ? static_cast<size_t>(workers.num_threads()) : 0),
       times_(clocks_.size()) {}
@@ -127,6 +129,15 @@ StepResult NetworkRunner::run(const StepInput& input) {
     token += tokens;
   }
   return result;
+}
+
+std::span<const TokenId> NetworkRunner::draft(const DraftInput& input) {
+  return drafts_ != nullptr ? drafts_->draft(input) : StepRunner::draft(input);
+}
+
+bool NetworkRunner::prepare(int64_t used_blocks) {
+  if (cache_.touch_ahead(used_blocks)) return true;
+  return drafts_ != nullptr && drafts_->prepare(used_blocks);
 }
 
 // The loop's thread is worker 0.

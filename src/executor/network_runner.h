@@ -2,9 +2,11 @@
 // decoder; kernels, workers and model outlive it.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <vector>
 
+#include "executor/draft_network.h"
 #include "executor/step_runner.h"
 #include "model/decoder.h"
 #include "model/kv_cache.h"
@@ -17,13 +19,16 @@ namespace tidemill {
 
 class NetworkRunner : public StepRunner {
  public:
-  // `watches_cores`: says its delay(), for a few system calls of each worker per step.
+  // `watches_cores`: says its delay(), for a few system calls of each worker per step. `drafts`
+  // may be null; then nobody asks for any.
   NetworkRunner(const Kernels& kernels, WorkerPool& workers, const Model& model,
-                const DecoderLimits& limits, int64_t num_blocks, bool watches_cores = false);
+                const DecoderLimits& limits, int64_t num_blocks, bool watches_cores = false,
+                std::unique_ptr<DraftNetwork> drafts = nullptr);
 
   void enter_thread() override;
   StepResult run(const StepInput& input) override;
-  bool prepare(int64_t used_blocks) override { return cache_.touch_ahead(used_blocks); }
+  std::span<const TokenId> draft(const DraftInput& input) override;
+  bool prepare(int64_t used_blocks) override;
   int32_t vocab_size() const override;
   double delay() const override { return delay_; }
 
@@ -37,6 +42,7 @@ class NetworkRunner : public StepRunner {
   Communicator communicator_;
   KvCache cache_;
   Decoder decoder_;
+  const std::unique_ptr<DraftNetwork> drafts_;
   // Of the step, one per score row; absent where there was no memory to choose.
   std::vector<std::optional<SampledToken>> sampled_;
   std::vector<LogitScratch> scratch_;  // one per worker

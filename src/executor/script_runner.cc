@@ -168,7 +168,8 @@ Script read_script(const std::filesystem::path& path) {
 ScriptRunner::ScriptRunner(Script script)
     : script_(std::move(script)),
       slots_(static_cast<size_t>(script_.num_blocks),
-             std::vector<TokenId>(kBlockTokens, kUnwritten)) {
+             std::vector<TokenId>(kBlockTokens, kUnwritten)),
+      draft_slots_(slots_) {
   for (const ScriptRule& rule : script_.rules) {
     rules_.push_back(std::make_shared<const ScriptRule>(rule));
   }
@@ -177,28 +178,31 @@ ScriptRunner::ScriptRunner(Script script)
 int32_t ScriptRunner::vocab_size() const { return kScriptVocabSize; }
 
 // As the network writes keys and values. The first token of a block begins it anew.
-void ScriptRunner::write_tokens(const StepInput& input) {
-  const ForwardInput& forward = input.forward;
-  const ForwardInput::Group& group = forward.groups[0];
+void ScriptRunner::write(const ForwardInput::Group& group, size_t token_row, int32_t position,
+                         TokenId token, Slots& slots) {
+  const auto entry = static_cast<size_t>(group.table_begins[token_row] + position / kBlockTokens);
+  std::vector<TokenId>& block = slots.at(static_cast<size_t>(group.block_ids.at(entry)));
+  const int32_t slot = position % kBlockTokens;
+  if (slot == 0) block.assign(kBlockTokens, kUnwritten);
+  block[static_cast<size_t>(slot)] = token;
+}
+
+void ScriptRunner::write_tokens(const ForwardInput& forward, Slots& slots) {
   for (size_t i = 0; i < forward.token_ids.size(); ++i) {
-    const int32_t position = forward.positions[i];
-    const auto entry = static_cast<size_t>(group.table_begins[i] + position / kBlockTokens);
-    std::vector<TokenId>& block = slots_.at(static_cast<size_t>(group.block_ids.at(entry)));
-    const int32_t slot = position % kBlockTokens;
-    if (slot == 0) block.assign(kBlockTokens, kUnwritten);
-    block[static_cast<size_t>(slot)] = forward.token_ids[i];
+    write(forward.groups[0], i, forward.positions[i], forward.token_ids[i], slots);
   }
 }
 
-std::vector<TokenId> ScriptRunner::read_back(const StepInput& input, size_t token_row) const {
-  const ForwardInput::Group& group = input.forward.groups[0];
-  const int32_t last = input.forward.positions[token_row];
+std::vector<TokenId> ScriptRunner::read_back(const ForwardInput& forward, size_t token_row,
+                                             const Slots& slots) {
+  const ForwardInput::Group& group = forward.groups[0];
+  const int32_t last = forward.positions[token_row];
   std::vector<TokenId> tokens;
   tokens.reserve(static_cast<size_t>(last) + 1);
   for (int32_t position = 0; position <= last; ++position) {
     const auto entry = static_cast<size_t>(group.table_begins[token_row] + position / kBlockTokens);
     const auto block = static_cast<size_t>(group.block_ids.at(entry));
-    const TokenId token = slots_.at(block)[static_cast<size_t>(position % kBlockTokens)];
+    const TokenId token = slots.at(block)[static_cast<size_t>(position % kBlockTokens)];
     if (token == kUnwritten) {
       throw std::logic_error(format("position {} of {} was never written", position, last));
     }
@@ -251,7 +255,7 @@ TokenChoice ScriptRunner::choose(const Answer& answer, const SamplingRow& row,
 bool ScriptRunner::says_next(const StepInput& input, const PlanRow& row, size_t score,
                              RowResult& result) {
   const auto token_row = static_cast<size_t>(input.forward.score_rows[score]);
-  const std::vector<TokenId> tokens = read_back(input, token_row);
+  const std::vector<TokenId> tokens = read_back(input.forward, token_row, slots_);
   const Answer& answer = answer_for(row.sequence, tokens);
   const auto index = static_cast<int64_t>(tokens.size()) - answer.prompt_length;
   const bool is_first = result.accepted.empty();
@@ -268,9 +272,42 @@ bool ScriptRunner::says_next(const StepInput& input, const PlanRow& row, size_t 
   return true;
 }
 
+std::span<const TokenId> ScriptRunner::draft(const DraftInput& input) {
+  const ForwardInput& forward = input.forward;
+  write_tokens(forward, draft_slots_);
+  drafts_.clear();
+  size_t score = 0;
+  for (const DraftInput::Row& row : input.rows) {
+    if (row.num_drafts == 0) continue;
+    const auto last = static_cast<size_t>(forward.score_rows[score++]);
+    std::vector<TokenId> tokens = read_back(forward, last, draft_slots_);
+    const TokenId newest = tokens.back();  // which the step is still to write
+    tokens.pop_back();
+    ForwardInput before = forward;
+    --before.positions[last];
+    if (tokens != read_back(before, last, slots_)) {
+      throw std::logic_error("the draft model has seen what the sequence does not hold");
+    }
+    const Answer& answer = answers_.at(row.sequence);
+    const std::vector<TokenId>& reply = answer.rule->reply;
+    const auto index = tokens.size() + 1 - static_cast<size_t>(answer.prompt_length);
+    if (newest != reply[(index - 1) % reply.size()]) {
+      throw std::logic_error(format("drafts behind token {}, which was not said", newest));
+    }
+    for (int32_t i = 0; i < row.num_drafts; ++i) {
+      const int32_t position = row.sampling.position + i;
+      const TokenId right = reply[(index + static_cast<size_t>(i)) % reply.size()];
+      drafts_.push_back(position % 5 == 0 ? right ^ 1 : right);
+      if (i + 1 == row.num_drafts) break;
+      write(forward.groups[0], last, position, drafts_.back(), draft_slots_);
+    }
+  }
+  return drafts_;
+}
+
 StepResult ScriptRunner::run(const StepInput& input) {
   sleep_ms(script_.step_ms);
-  write_tokens(input);
+  write_tokens(input.forward, slots_);
   StepResult result;
   size_t score = 0;
   for (const PlanRow& row : input.plan.rows) {

@@ -17,6 +17,9 @@
 // It also checks its callers: it remembers which token was written into which slot of which block,
 // and at every score row reads the whole sequence back through the block table. A position that was
 // not written, or holds another sequence's token, ends the loop.
+//
+// Where it is asked for drafts, it is its own draft model, which is wrong about every fifth token;
+// what that one has written into its own slots must be what the sequence holds.
 #pragma once
 
 #include <deque>
@@ -56,6 +59,7 @@ class ScriptRunner : public StepRunner {
   explicit ScriptRunner(Script script);
 
   StepResult run(const StepInput& input) override;
+  std::span<const TokenId> draft(const DraftInput& input) override;
   int32_t vocab_size() const override;
 
  private:
@@ -65,8 +69,14 @@ class ScriptRunner : public StepRunner {
     std::shared_ptr<const ScriptRule> rule;  // shared with the script, unless it was made up
   };
 
-  void write_tokens(const StepInput& input);
-  std::vector<TokenId> read_back(const StepInput& input, size_t token_row) const;
+  // By block, then slot: what was written there.
+  using Slots = std::vector<std::vector<TokenId>>;
+
+  static void write(const ForwardInput::Group& group, size_t token_row, int32_t position,
+                    TokenId token, Slots& slots);
+  static void write_tokens(const ForwardInput& forward, Slots& slots);
+  static std::vector<TokenId> read_back(const ForwardInput& forward, size_t token_row,
+                                        const Slots& slots);
   Answer& answer_for(SequenceId id, const std::vector<TokenId>& tokens);
   bool says_next(const StepInput& input, const PlanRow& row, size_t score, RowResult& result);
   TokenChoice choose(const Answer& answer, const SamplingRow& row,
@@ -74,7 +84,9 @@ class ScriptRunner : public StepRunner {
 
   const Script script_;
   std::vector<std::shared_ptr<const ScriptRule>> rules_;
-  std::vector<std::vector<TokenId>> slots_;  // by block, then slot: what was written there
+  Slots slots_;
+  Slots draft_slots_;  // the draft model's
+  std::vector<TokenId> drafts_;
   std::unordered_map<SequenceId, Answer> answers_;
   std::deque<SequenceId> oldest_;  // bounds answers_
 };

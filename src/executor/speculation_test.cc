@@ -1,5 +1,5 @@
-// Drafts from a sequence's own text, seen from outside: everything that a client receives is the
-// same with them and without, to the bits of the log-probabilities.
+// Drafts, seen from outside: everything that a client receives is the same with them and without,
+// to the bits of the log-probabilities. From a sequence's own text, and from a draft model.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -89,8 +89,9 @@ struct Drafted {
 
 // The answers of 48 requests of a seed, so many at once.
 std::vector<std::vector<Seen>> answers(const SchedulerOptions& options, int64_t num_blocks,
-                                       WorkerPool& workers, size_t at_once, Drafted* drafted) {
-  RunningNetwork network(1, workers, num_blocks, options);
+                                       WorkerPool& workers, size_t at_once, Drafted* drafted,
+                                       uint64_t draft_seed = 1) {
+  RunningNetwork network(1, workers, num_blocks, options, /*watches_cores=*/false, draft_seed);
   std::mt19937_64 random(7);
   std::vector<std::vector<Seen>> all;
   for (int left = 48; left > 0; left -= static_cast<int>(at_once)) {
@@ -131,6 +132,44 @@ TEST(Speculation, EveryAnswerIsTheSameBitsWithAndWithoutDrafts) {
   expect_same(answers({.speculative = "ngram", .speculative_length = 3}, 64, workers, 1, &drafted),
               plain);
   EXPECT_GT(drafted.accepted, 200);
+}
+
+// A draft model that is the model itself, and one that knows nothing of it.
+TEST(Speculation, EveryAnswerIsTheSameBitsWithADraftModel) {
+  WorkerPool workers({.num_threads = 2, .pin = false});
+  const auto plain = answers({.speculative = "off"}, 64, workers, 8, nullptr);
+  const SchedulerOptions drafting{.free_tokens = 64, .draft_model_cost = 0.01};
+  Drafted twin;
+  expect_same(answers(drafting, 64, workers, 8, &twin), plain);
+  // It knows nothing of penalties, and of tokens that may not come yet.
+  EXPECT_GT(twin.accepted, 900);
+  EXPECT_GT(twin.accepted, twin.proposed / 3);
+  Drafted stranger;
+  expect_same(answers(drafting, 64, workers, 8, &stranger, /*draft_seed=*/2), plain);
+  EXPECT_GT(stranger.proposed, 200);
+  EXPECT_LT(stranger.accepted, stranger.proposed / 4);
+  // In a crowd that has too few blocks, with small steps; and alone.
+  SchedulerOptions small = drafting;
+  small.max_step_tokens = 48;
+  small.min_chunk_tokens = 32;
+  expect_same(answers(small, 12, workers, 24, &twin), plain);
+  EXPECT_GT(twin.accepted, 50);
+  expect_same(answers(drafting, 64, workers, 1, &twin), plain);
+  EXPECT_GT(twin.accepted, 1000);
+}
+
+// Without what changes logits the twin is right about everything, whatever the temperature.
+TEST(Speculation, ATwinDraftsWhatIsDrawn) {
+  WorkerPool workers({.num_threads = 2, .pin = false});
+  for (const double temperature : {0.0, 0.7, 1.3}) {
+    RunningNetwork network(1, workers, 64, {.draft_model_cost = 0.01});
+    ResponseStream stream = network.submit(random_prompt(20, 1), temperature);
+    EXPECT_EQ(read_choices(stream).at(0).size(), 40u);
+    network.expect_quiet();
+    network.expect_at_least("vllm:spec_decode_num_draft_tokens_total", 25);
+    const int64_t proposed = network.count("vllm:spec_decode_num_draft_tokens_total");
+    EXPECT_EQ(network.count("vllm:spec_decode_num_accepted_tokens_total"), proposed) << temperature;
+  }
 }
 
 class SpeculatingExecutor : public ExecutorTest {
@@ -212,6 +251,24 @@ TEST_F(SpeculatingExecutor, ARowThatFailsBehindItsDraftsHasSaidEverythingBefore)
   EXPECT_EQ(answer.error->kind, ErrorKind::kNumericalError);
   EXPECT_EQ(answer.texts[0].size(), 201u);
   expect_quiet();
+}
+
+// Of what does not repeat itself; every fifth draft is wrong.
+TEST_F(SpeculatingExecutor, AModelsDraftsEndWhereTheTextDoes) {
+  std::string reply;
+  for (int i = 0; i < 300; ++i) reply += static_cast<char>('!' + i * i % 89);
+  start({.rules = {rule("*", reply)}},
+        {.scheduler = {.draft_model_cost = 0.1, .draft_model_len = 4096}});
+  for (const int64_t length : {1, 2, 3, 33, 150, 1000}) {
+    GenerationFields of = fields("draw");
+    of.max_new_tokens = length;
+    const Answer answer = ask(of);
+    EXPECT_EQ(answer.texts[0], reply.substr(0, static_cast<size_t>(length)));
+    EXPECT_EQ(answer.finishes[0].reason,
+              length == 1000 ? FinishReason::kEndToken : FinishReason::kLength);
+  }
+  expect_quiet();
+  expect_accepted(200);
 }
 
 TEST_F(SpeculatingExecutor, AReaderWhoLeavesInTheMiddleLeavesNothingBehind) {

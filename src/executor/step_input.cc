@@ -16,8 +16,17 @@ void visit_members(Visitor& visit, PlanRow& row) {
 }
 
 template <typename Visitor>
+void visit_members(Visitor& visit, DraftRow& row) {
+  visit(row.sequence);
+  visit(row.first_position);
+  visit(row.num_tokens);
+  visit(row.num_drafts);
+}
+
+template <typename Visitor>
 void visit_members(Visitor& visit, StepPlan& plan) {
   visit(plan.rows);
+  visit(plan.draft_rows);
   visit(plan.window);
 }
 
@@ -85,13 +94,8 @@ bool is_consistent(const StepInput& input) {
 
 void StepInput::clear() {
   plan.rows.clear();
-  forward.token_ids.clear();
-  forward.positions.clear();
-  for (ForwardInput::Group& group : forward.groups) {
-    group.table_begins.clear();
-    group.block_ids.clear();
-  }
-  forward.score_rows.clear();
+  plan.draft_rows.clear();
+  forward.clear();
   sampling.clear();
   for (RowLists<TokenId>* lists : {&allowed, &forbidden, &bias_ids, &prompt, &output}) {
     lists->clear();

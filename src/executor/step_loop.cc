@@ -163,10 +163,14 @@ std::optional<StepLoop::Computed> StepLoop::compute() {
   if (plan.empty()) return std::nullopt;
   gauges_.prepared.store(false);
   const auto begin = now_();
-  build_input(
-      plan, scheduler_,
-      [this](SequenceId id) -> const SequenceSampling& { return running_.at(id).sampling; },
-      input_);
+  const auto sampling_of = [this](SequenceId id) -> const SequenceSampling& {
+    return running_.at(id).sampling;
+  };
+  if (!plan.draft_rows.empty()) {
+    build_draft_input(plan, scheduler_, sampling_of, draft_input_);
+    scheduler_.supply_drafts(runner_.draft(draft_input_));
+  }
+  build_input(plan, scheduler_, sampling_of, input_);
   note_scheduled(plan);
   Computed computed{.result = runner_.run(input_)};
   computed.recorded = scheduler_.commit(computed.result);

@@ -79,7 +79,8 @@ class StepLoop {
   LoopGauges& gauges_;
   const std::function<std::chrono::steady_clock::time_point()> now_;
   Scheduler scheduler_;
-  StepInput input_;  // of the last step; its memory is the next one's
+  StepInput input_;         // of the last step; its memory is the next one's
+  DraftInput draft_input_;  // likewise
   StepPace pace_;
   StepTally tally_;
   RunningSequences running_;

@@ -5,7 +5,10 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <stdexcept>
 
+#include "executor/draft_input.h"
 #include "executor/step_input.h"
 
 namespace tidemill {
@@ -20,6 +23,12 @@ class StepRunner {
   // One RowResult per plan row that asked for scores. An exception ends the loop: every stream gets
   // its error record first.
   virtual StepResult run(const StepInput& input) = 0;
+
+  // Before the run of a step with drafts: those that the draft model makes, one row's behind the
+  // other's, valid until the next call. Only where the scheduler's options say that there is one.
+  virtual std::span<const TokenId> draft(const DraftInput& /*input*/) {
+    throw std::logic_error("drafts are asked for, and there is no draft model");
+  }
 
   // While nothing runs: a piece, of a few ms, of what steps would wait for when they use blocks of
   // keys and values anew; behind the first `used_blocks` none was ever used. False: that is done.

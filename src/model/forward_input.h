@@ -23,6 +23,15 @@ struct ForwardInput {
   // Token rows whose logits are wanted, ascending.
   std::vector<int32_t> score_rows;
 
+  void clear() {  // keeps its memory
+    token_ids.clear();
+    positions.clear();
+    for (Group& group : groups) {
+      group.table_begins.clear();
+      group.block_ids.clear();
+    }
+    score_rows.clear();
+  }
   bool operator==(const ForwardInput&) const = default;
 };
 

@@ -16,7 +16,7 @@ TextParts text_parts(bool has_text) {
   return {.tokenizer = tokenizer, .end_ids = {kScriptEndId}};
 }
 
-ExecutorOptions random_options(SimulationRandom& random, bool own_drafts) {
+ExecutorOptions random_options(SimulationRandom& random, SimulationFocus focus) {
   ExecutorOptions options;
   SchedulerOptions& scheduler = options.scheduler;
   const int64_t blocks = random.one_of({int64_t{1}, random.between(2, 8), random.between(9, 40)});
@@ -34,9 +34,14 @@ ExecutorOptions random_options(SimulationRandom& random, bool own_drafts) {
   options.stream_pause_bytes = kBytesPerUnreadToken * random.one_of({1, 3, 10, 4000});
   options.busy_log_ms = 0;
   options.stream_resume_bytes = options.stream_pause_bytes / 2;
-  if (own_drafts) {
+  if (focus == SimulationFocus::kOwnDrafts || focus == SimulationFocus::kDraftModel) {
     scheduler.speculative = "ngram";
     scheduler.free_tokens = static_cast<int32_t>(random.one_of({0, 8, 64}));
+  }
+  if (focus == SimulationFocus::kDraftModel) {
+    scheduler.groups = {{.num_blocks = blocks}};
+    scheduler.draft_model_cost = random.one_of({0.01, 0.2});
+    scheduler.draft_model_len = random.one_of({20, 1000});
   }
   if (random.one_in(3)) scheduler.mixed_step_tokens = static_cast<int32_t>(random.between(1, 256));
   scheduler.min_chunk_tokens = chunk_of_mixed_step(scheduler.mixed_step_tokens);
@@ -50,8 +55,8 @@ FrontRun::FrontRun(uint64_t seed, FrontFault fault, StarvedTurn starved)
     : random_(scramble(seed + 1)),
       fault_(fault),
       starved_(std::move(starved)),
-      repeats_(seed >> 56 == static_cast<uint64_t>(SimulationFocus::kOwnDrafts)),
-      options_(random_options(random_, repeats_)) {
+      repeats_(texts_repeat(seed)),
+      options_(random_options(random_, focus_of(seed))) {
   has_text_ = !random_.one_in(4);
   num_events_ = random_.one_of({300, 1000, 3000});
   weights_[0] = random_.between(1, 6);
@@ -227,7 +232,8 @@ void FrontRun::read(FrontClient& client) {
   const int64_t taken = client.stream->completion_tokens() - before;
   report_.most_unread = std::max(report_.most_unread, taken);
   // Each choice notices with the step that is one too many.
-  const auto of_step = repeats_ ? 1 + options_.scheduler.speculative_length : 1;
+  const bool drafts = options_.scheduler.speculative == "ngram";
+  const auto of_step = drafts ? 1 + options_.scheduler.speculative_length : 1;
   const int64_t more = static_cast<int64_t>(client.begun.size()) * of_step;
   require(taken <= pause_tokens() + more, "Q-6: {} tokens were unread, {} may be", taken,
           pause_tokens() + more);

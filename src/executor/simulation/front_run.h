@@ -56,7 +56,7 @@ class FrontRun {
   SimulationRandom random_;
   const FrontFault fault_;
   const StarvedTurn starved_;
-  const bool repeats_;  // every text, and drafts itself
+  const bool repeats_;  // every text
   ExecutorOptions options_;
   VirtualClock clock_;
   VirtualClock::Time last_turn_;

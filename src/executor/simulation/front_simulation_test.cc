@@ -63,6 +63,13 @@ TEST(FrontSimulation, Q_2_TextsThatDraftThemselvesAreTheSameAndEndWhereTheyMust)
   EXPECT_GT(sum.accepted_drafts, events / 20);
 }
 
+TEST(FrontSimulation, Q_2_TextsThatAModelDraftsAreTheSameAndEndWhereTheyMust) {
+  const int64_t events = runs().all_events(/*usual=*/100'000);
+  const FrontReport sum = runs().run_many(events, seed_of(SimulationFocus::kDraftModel, 0));
+  EXPECT_GT(sum.answers, events / 250);
+  EXPECT_GT(sum.accepted_drafts, events / 20);
+}
+
 // The same in every build type: under sanitizers this is compared with the same number. (Without
 // starved turns: how often a function allocates is the compiler's business.) Whoever changes what
 // the front door does, or what the simulation draws, changes the number.

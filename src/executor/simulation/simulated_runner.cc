@@ -71,17 +71,18 @@ SimulatedRunner::SimulatedRunner(const std::vector<KvGroupOptions>& groups,
   for (const KvGroupOptions& group : groups) {
     slots_.emplace_back(static_cast<size_t>(group.num_blocks * kBlockTokens));
   }
+  draft_slots_ = slots_;
 }
 
 int32_t SimulatedRunner::vocab_size() const { return kScriptVocabSize; }
 
 SimulatedRunner::Slot& SimulatedRunner::slot(const ForwardInput& input, size_t group, size_t token,
-                                             int32_t position) {
+                                             int32_t position, Slots& slots) {
   const ForwardInput::Group& table = input.groups[group];
   const auto entry = static_cast<size_t>(table.table_begins[token] + position / kBlockTokens);
   const int32_t block = table.block_ids.at(entry);
   if (block < 0) throw SimulationFailure(format("position {} has no block", position));
-  return slots_[group].at(static_cast<size_t>(block * kBlockTokens + position % kBlockTokens));
+  return slots[group].at(static_cast<size_t>(block * kBlockTokens + position % kBlockTokens));
 }
 
 std::vector<History> SimulatedRunner::compute(const ForwardInput& input, const PlanRow& row,
@@ -166,6 +167,53 @@ RowResult SimulatedRunner::choose(const StepInput& input, const PlanRow& row,
     if (i + 1 < scores && input.forward.token_ids[first + begin + i + 1] != token) break;
   }
   return result;
+}
+
+void SimulatedRunner::draft_row(const DraftInput& input, size_t index) {
+  const DraftInput::Row& row = input.rows[index];
+  const ForwardInput& forward = input.forward;
+  const auto first = static_cast<size_t>(row.first_token);
+  const size_t end = index + 1 < input.rows.size()
+                         ? static_cast<size_t>(input.rows[index + 1].first_token)
+                         : forward.token_ids.size();
+  const auto at = [&](int32_t position) -> Slot& {
+    return slot(forward, 0, first, position, draft_slots_);
+  };
+  History history = history_of_scope(salt_of ? salt_of(row.sequence) : "");
+  for (int32_t position = 0; position < forward.positions[first]; ++position) {
+    const Slot& read = at(position);
+    history = extend(history, read.token);
+    if (history == read.history) continue;
+    throw SimulationFailure(
+        format("I5: the draft model of sequence {} reads what is not its own "
+               "at {} of {}",
+               row.sequence, position, forward.positions[first]));
+  }
+  for (size_t token = first; token < end; ++token) {
+    history = extend(history, forward.token_ids[token]);
+    at(forward.positions[token]) = {history, forward.token_ids[token]};
+  }
+  TokenId last = forward.token_ids[end - 1];
+  for (int32_t i = 0; i < row.num_drafts; ++i) {
+    const History before = options_.repeats_itself ? history_of_round(history, last) : history;
+    last = chosen_behind(before, row.sampling.params, row.sampling.choice, input.changes(index));
+    if (history % 8 == 0) last = 'z';
+    drafts_.push_back(last);
+    if (i + 1 == row.num_drafts) break;
+    history = extend(history, last);
+    at(row.sampling.position + i) = {history, last};
+  }
+}
+
+std::span<const TokenId> SimulatedRunner::draft(const DraftInput& input) {
+  drafts_.clear();
+  try {
+    for (size_t row = 0; row < input.rows.size(); ++row) draft_row(input, row);
+  } catch (const SimulationFailure& failure) {
+    found = failure.what();
+    throw;
+  }
+  return drafts_;
 }
 
 StepResult SimulatedRunner::run(const StepInput& input) {

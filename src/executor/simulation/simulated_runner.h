@@ -60,6 +60,8 @@ class SimulatedRunner : public StepRunner {
                   VirtualClock& clock, uint64_t seed);
 
   StepResult run(const StepInput& input) override;
+  // Of a draft model that knows most of what is said, and whose slots are its own.
+  std::span<const TokenId> draft(const DraftInput& input) override;
   int32_t vocab_size() const override;
   double delay() const override { return delay_; }
 
@@ -79,7 +81,13 @@ class SimulatedRunner : public StepRunner {
     History history = 0;
     TokenId token = -1;
   };
-  Slot& slot(const ForwardInput& input, size_t group, size_t token, int32_t position);
+  using Slots = std::vector<std::vector<Slot>>;  // [group][block * 32 + slot]
+  static Slot& slot(const ForwardInput& input, size_t group, size_t token, int32_t position,
+                    Slots& slots);
+  Slot& slot(const ForwardInput& input, size_t group, size_t token, int32_t position) {
+    return slot(input, group, token, position, slots_);
+  }
+  void draft_row(const DraftInput& input, size_t row);
   void take_time(const StepPlan& plan);
   void judge(const StepWork& work, double seconds);
   StepResult compute_step(const StepInput& input);
@@ -95,7 +103,9 @@ class SimulatedRunner : public StepRunner {
   VirtualClock& clock_;
   SimulationRandom random_;
   double delay_ = 0.0;
-  std::vector<std::vector<Slot>> slots_;  // [group][block * 32 + slot]
+  Slots slots_;
+  Slots draft_slots_;  // the draft model's
+  std::vector<TokenId> drafts_;
 };
 
 }  // namespace tidemill
