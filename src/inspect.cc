@@ -115,7 +115,7 @@ FactSection text_facts(const TextFiles& files, const Architecture& architecture)
        {"chat template", files.chat_template ? "yes" : "none", files.chat_template.has_value()}}};
 }
 
-FactSection plan_facts(const MemoryPlan& plan) {
+FactSection plan_facts(const MemoryPlan& plan, const Settings& settings) {
   FactSection section{
       "memory plan",
       {memory("available", plan.available_bytes),
@@ -127,6 +127,11 @@ FactSection plan_facts(const MemoryPlan& plan) {
         format("{} of {} tokens; {} hold one sequence of {} tokens", plan.num_blocks,
                kTokensPerBlock, plan.longest_blocks, plan.wishes.limits.max_model_len),
         plan.num_blocks, "kv_blocks"}}};
+  if (const std::string& draft = settings.model.draft_model; !draft.empty()) {
+    section.facts.push_back(
+        {"draft model",
+         draft + ": not counted here; it needs weights, workspace and KV blocks, too", draft});
+  }
   const std::string refusal = plan.refusal();
   section.facts.push_back({"fits", refusal.empty() ? "yes" : "no: " + refusal, refusal.empty()});
   return section;
@@ -199,7 +204,8 @@ void add_engine(FactSheet& sheet, const fs::path& dir, const Settings& settings)
   sheet.add(text_facts(read_text_files(dir), model.architecture()));
   sheet.add(
       plan_facts(plan_memory(model.architecture(), model.compute_types(), model.weight_bytes(),
-                             memory_wishes(settings, model.architecture()), available_memory())));
+                             memory_wishes(settings, model.architecture()), available_memory()),
+                 settings));
   TensorTable tensors;
   for (const EngineTensor& tensor : manifest.tensors) {
     const auto shape = tensor.k == 0 ? std::vector{tensor.n} : std::vector{tensor.n, tensor.k};
@@ -230,7 +236,8 @@ void add_checkpoint(FactSheet& sheet, const fs::path& path, const Settings& sett
   sheet.add(network(architecture));
   sheet.add(text_facts(collect_text(checkpoint, architecture).files, architecture));
   sheet.add(plan_facts(plan_memory(architecture, types, weights_file_bytes(targets),
-                                   memory_wishes(settings, architecture), available_memory())));
+                                   memory_wishes(settings, architecture), available_memory()),
+                       settings));
   sheet.add(tensors.section());
 }
 

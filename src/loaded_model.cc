@@ -65,16 +65,22 @@ void say_plan(const MemoryPlan& plan) {
            mebibytes(plan.workspace_bytes), mebibytes(plan.kv_bytes()));
 }
 
-// The embedding is left out: a step reads a few rows of it.
+int64_t bytes_of(std::span<const PackedWeight> weights) {
+  int64_t bytes = 0;
+  for (const PackedWeight& weight : weights) {
+    bytes += static_cast<int64_t>(packed_bytes(weight.format, weight.n, weight.k));
+  }
+  return bytes;
+}
+
+// The embedding is left out: a step reads a few rows of it. So is what a draft model reads.
 ReadLimits read_limits(const MachineCalibration& machine, std::span<const PackedWeight> weights,
                        const MemoryPlan& plan, int64_t window) {
-  ReadLimits limits{.kv_bytes_per_token = plan.bytes_per_block / kTokensPerBlock,
-                    .window = window,
-                    .bytes_per_second = machine.is_sound() ? machine.numbers->read_by_all : 0.0};
-  for (const PackedWeight& weight : weights) {
-    limits.weight_bytes += static_cast<int64_t>(packed_bytes(weight.format, weight.n, weight.k));
-  }
-  return limits;
+  const int64_t bytes_per_block = plan.bytes_per_block - plan.wishes.companion.bytes_per_block;
+  return {.weight_bytes = bytes_of(weights),
+          .kv_bytes_per_token = bytes_per_block / kTokensPerBlock,
+          .window = window,
+          .bytes_per_second = machine.is_sound() ? machine.numbers->read_by_all : 0.0};
 }
 
 // What a step reads: the head, then the layers.
@@ -111,6 +117,14 @@ void place_weights(const std::string& weight_memory, bool in_memory, const Kerne
 // With attention, norms and the choice of a token, one more in a step takes longer than what it
 // adds to the products. By how much is not measured; it is taken for a quarter.
 constexpr double kBesideProducts = 1.25;
+
+// What a draft model takes for a token, in steps of the model: as it waits for its weights,
+// likewise. Between its steps workers meet as often as between the model's layers; that is the same
+// quarter.
+double draft_cost(const Model& draft, const Model& model) {
+  const auto bytes = static_cast<double>(bytes_of(weights_of(draft)));
+  return kBesideProducts * bytes / static_cast<double>(bytes_of(weights_of(model)));
+}
 
 // What a calibration is good for: how many tokens a step takes. One that others disturbed tells a
 // large model from a small one, and no more: the numbers are those that do well on most machines.
@@ -237,6 +251,9 @@ void LoadedModel::load_script(const Settings& settings, MetricsRegistry& metrics
                  .chat_template = std::make_shared<const ChatTemplate>(
                      byte_chat_template(), JsonObject{}, settings.model.template_limits),
                  .end_ids = {kScriptEndId}};
+  if (!settings.model.draft_model.empty()) {
+    throw std::runtime_error("a script has no draft model. Leave speculative_draft_model out.");
+  }
   executor_ =
       std::make_unique<Executor>(std::make_unique<ScriptRunner>(std::move(script)), std::move(text),
                                  options, metrics, served_names(settings.model).front());
@@ -254,12 +271,17 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   model_ = std::make_unique<Model>(engine, model_options(settings.model));
   const Architecture& architecture = model_->architecture();
   const TextFiles files = read_text_files(engine);
-  const MemoryWishes wishes = memory_wishes(settings, architecture);
+  MemoryWishes wishes = memory_wishes(settings, architecture);
+  draft_ = DraftModel::load(settings, *model_, files, wishes, workers, progress);
+  if (draft_ != nullptr) wishes.companion = draft_->memory();
   const DecoderLimits& limits = wishes.limits;
   // Weights on a disk are in the page cache, which counts as room; in memory, they are taken.
   const bool in_memory = opened.in_memory != nullptr;
   const bool are_copied = settings.model.weight_memory == "huge_pages";
-  const int64_t taken = in_memory && !are_copied ? model_->weight_bytes() : 0;
+  int64_t taken = in_memory && !are_copied ? model_->weight_bytes() : 0;
+  if (draft_ != nullptr && draft_->in_memory() && !are_copied) {
+    taken += draft_->memory().weight_bytes;
+  }
   const MemoryPlan plan = plan_memory(architecture, model_->compute_types(), model_->weight_bytes(),
                                       wishes, available_memory() + taken);
   if (const std::string refusal = plan.refusal(); !refusal.empty()) {
@@ -274,6 +296,10 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
         "int4; set quantize, or leave activations out.");
   }
   place_weights(settings.model.weight_memory, in_memory, kernels, workers, *model_);
+  if (draft_ != nullptr) {
+    place_weights(settings.model.weight_memory, draft_->in_memory(), kernels, workers,
+                  draft_->model());
+  }
   ExecutorOptions options = settings.executor;
   options.max_model_len = limits.max_model_len;
   options.kv_cache_dtype = settings.model.kv_cache_dtype;
@@ -284,9 +310,15 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   options.scheduler.groups = {
       {.num_blocks = plan.num_blocks, .window = architecture.sliding_window}};
   options.scheduler.window = architecture.sliding_window;
+  std::unique_ptr<DraftNetwork> drafts;
+  if (draft_ != nullptr) {
+    options.scheduler.draft_model_cost = draft_cost(draft_->model(), *model_);
+    options.scheduler.draft_model_len = draft_->max_model_len();
+    drafts = draft_->network(kernels, workers, plan.num_blocks, architecture.vocab_size);
+  }
   executor_ = std::make_unique<Executor>(
       std::make_unique<NetworkRunner>(kernels, workers, *model_, limits, plan.num_blocks,
-                                      /*watches_cores=*/options.max_step_ms > 0),
+                                      /*watches_cores=*/options.max_step_ms > 0, std::move(drafts)),
       make_text_parts(files, architecture, settings.model), options, metrics,
       served_names(settings.model).front());
   facts_ = make_facts(settings.model, *executor_,

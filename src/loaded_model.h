@@ -9,6 +9,7 @@
 
 #include "api/schema.h"
 #include "base/metrics.h"
+#include "draft_model.h"
 #include "executor/executor.h"
 #include "model/load.h"
 #include "model/memory_plan.h"
@@ -39,6 +40,7 @@ class LoadedModel {
 
   int64_t heap_room_ = 0;
   std::unique_ptr<Model> model_;
+  std::unique_ptr<DraftModel> draft_;  // null where there is none
   ModelFacts facts_;
   std::unique_ptr<Executor> executor_;  // last: its loop uses the others
 };

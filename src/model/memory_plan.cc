@@ -73,9 +73,11 @@ MemoryPlan plan_with(const Architecture& architecture, const ComputeTypes& types
       .wishes = wishes,
       .cache = types.cache(),
       .available_bytes = available_bytes,
-      .weight_bytes = weight_bytes,
-      .workspace_bytes = Decoder::workspace_bytes(architecture, types, wishes.limits),
-      .bytes_per_block = kv_bytes_per_block(architecture, types.cache()),
+      .weight_bytes = weight_bytes + wishes.companion.weight_bytes,
+      .workspace_bytes = Decoder::workspace_bytes(architecture, types, wishes.limits) +
+                         wishes.companion.workspace_bytes,
+      .bytes_per_block =
+          kv_bytes_per_block(architecture, types.cache()) + wishes.companion.bytes_per_block,
       .longest_blocks = (wishes.limits.max_model_len + kTokensPerBlock - 1) / kTokensPerBlock};
   const int64_t bundle_bytes = kBundleBlocks * plan.bytes_per_block;
   if (wishes.kv_cache_bytes > 0) {

@@ -11,10 +11,18 @@
 
 namespace tidemill {
 
+// What a model takes that runs beside another one and shares its block numbers: a draft model.
+struct CompanionMemory {
+  int64_t weight_bytes = 0;
+  int64_t workspace_bytes = 0;
+  int64_t bytes_per_block = 0;
+};
+
 struct MemoryWishes {
   int64_t kv_cache_bytes = 0;  // 0: 0.9 of what is left
   int64_t max_sequences = 0;
   DecoderLimits limits;
+  CompanionMemory companion = {};  // counted with the model's own everywhere
 };
 
 struct MemoryPlan {

@@ -94,11 +94,10 @@ constexpr Option kOptions[] = {
     not_yet("adapters", kModel, "Remove it: serve the merged model instead."),
     not_yet("enable_lora", kModel, "Remove it: serve the merged model instead.", "false"),
     not_yet("smoothquant_alpha", kModel, "Remove it: weights keep the checkpoint's precision."),
-    not_yet("speculative_draft_model", kModel,
-            "Remove it, and set speculative=ngram: a text is its own draft model."),
-    not_yet("draft_model_tp_size", kModel, "Remove it: there is no draft model.", "1"),
+    not_yet("draft_model_tp_size", kModel, "Use 1: one rank uses all cores.", "1"),
     not_yet("speculative_config", kModel,
-            "Remove it; for its method ngram set speculative=ngram and speculative_length."),
+            "Remove it; for its method ngram set speculative=ngram, for its model set "
+            "speculative_draft_model, and for num_speculative_tokens speculative_length."),
     not_yet("pipeline_parallel_degree", kModel, "Use 1: one rank uses all cores.", "1",
             "PIPELINE_PARALLEL_DEGREE"),
     not_yet(

@@ -150,6 +150,14 @@ constexpr Option kOptions[] = {
      kTalks},
     {"speculative_length", kModel, kDoesIt, IN(executor.scheduler.speculative_length),
      between(1, 15), "Most tokens that a step computes ahead of a sequence.", kTalks},
+    {"speculative_draft_model", kModel, kDoesIt, IN(model.draft_model), any(),
+     "Folder, GGUF file or engine directory of a smaller model with the same tokens, which guesses "
+     "what comes next; the guesses are computed with the next token and kept where they are what "
+     "would have been said: the text is the same. How many of them, up to speculative_length, by "
+     "what they were worth lately.",
+     kTalks},
+    {"speculative_draft_quantize", kModel, kDoesIt, IN(model.draft_quantize),
+     one_of(kQuantizations), "As quantize, for the draft model; default: as quantize.", kTalks},
     {"logprobs_mode", kModel, kDoesIt, IN(executor.logprobs_mode), one_of(kLogprobsModes),
      "raw: log-probabilities of generated tokens are of the model's own logits; processed: of what "
      "was drawn from, behind bias, masks, penalties, temperature and cuts. A prompt's are raw.",

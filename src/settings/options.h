@@ -31,6 +31,8 @@ struct ModelSettings {
   std::string kv_cache_dtype = "auto";
   std::string weight_memory = "auto";
   std::string isa = "auto";
+  std::string draft_model;           // as model_id; empty: none
+  std::string draft_quantize;        // as quantize; empty: what quantize says
   std::string cache_dir;             // empty: default_cache_dir() of engine_cache.h
   std::string calibration = "auto";  // or "off", or a file: machine_calibration.h
   std::string chat_template;         // file that replaces the checkpoint's

@@ -204,12 +204,16 @@ std::string apply_folder(SettingsReport& report, const CommandLine& command, App
 void fill_from_folder(SettingsReport& report, const std::string& implied_model) {
   ModelSettings& model = report.settings.model;
   const fs::path& folder = report.model_folder;
+  const auto find_in_folder = [&](std::string& name) {
+    if (name.empty() || folder.empty() || name.starts_with("script:")) return;
+    if (fs::path(name).is_relative() && fs::exists(folder / name)) name = (folder / name).string();
+  };
   if (model.model_id.empty()) {
     model.model_id = implied_model;
-  } else if (!folder.empty() && fs::path(model.model_id).is_relative() &&
-             !model.model_id.starts_with("script:") && fs::exists(folder / model.model_id)) {
-    model.model_id = (folder / model.model_id).string();
+  } else {
+    find_in_folder(model.model_id);
   }
+  find_in_folder(model.draft_model);
   if (model.model_name.empty() && !model.model_id.empty()) {
     const bool of_folder = model.model_id == implied_model || fs::exists(folder / kPropertiesName);
     model.model_name =

@@ -1,11 +1,12 @@
-"""Drafts from a sequence's own text: what a client receives is the same with them and without."""
+"""Drafts, from a sequence's own text and from a draft model: what a client receives is the same
+with them and without."""
 import concurrent.futures
 import json
 
 import httpx
 import pytest
 
-from conftest import Server, write_script
+from conftest import ROOT, Server, need, write_script
 
 ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
 PROPOSED = "vllm:spec_decode_num_draft_tokens_total"
@@ -75,6 +76,79 @@ def test_a_real_model_writes_the_same_with_drafts(serve, smollm2, engines, quant
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(ask, drafting, body) for body in BODIES]
         assert [answer.result() for answer in answers] == expected
+    drafting.stop()
+    # Itself in four bits, as its own draft model.
+    drafting = serve(*arguments, "--speculative-draft-model", str(smollm2),
+                     "--speculative-draft-quantize", "int4")
+    assert [ask(drafting, body) for body in BODIES] == expected
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda body: ask(drafting, body), BODIES)) == expected
+    assert drafting.metric(ACCEPTED) > 100
+
+
+TINY = ROOT / "tests/data/tiny"
+
+
+def tiny_answers(server):
+    """Of prompts of token ids, greedy and drawn, alone and all at once."""
+    bodies = [{"prompt": [(7 * i * i + n) % 431 for i in range(20 + 30 * n)], "max_tokens": 60,
+               "ignore_eos": True, "seed": n, "temperature": [0, 0.8, 1.2][n % 3], "logprobs": 1}
+              for n in range(6)]
+    alone = [httpx.post(server.url + "/v1/completions", timeout=300, json=body).json()["choices"]
+             for body in bodies]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda body: httpx.post(
+            server.url + "/v1/completions", timeout=300, json=body).json()["choices"], bodies))
+    return alone, together
+
+
+@pytest.mark.parametrize("draft, knows_it", [("llama", True), ("qwen2", False)])
+def test_a_draft_model_says_nothing_new(serve, engines, draft, knows_it):
+    arguments = [str(need(TINY / "llama")), "--cache-dir", str(engines), "--dtype", "fp32"]
+    plain = serve(*arguments, "--speculative", "off")
+    expected = tiny_answers(plain)
+    plain.stop()
+    drafting = serve(*arguments, "--speculative-draft-model", str(need(TINY / draft)),
+                     "--speculative-draft-quantize", "w8a8")
+    assert tiny_answers(drafting) == expected
+    drafting.wait_until_quiet()
+    proposed, accepted = drafting.metric(PROPOSED), drafting.metric(ACCEPTED)
+    if knows_it:
+        assert accepted > 150 and accepted > proposed / 2
+    else:
+        assert 0 < proposed and accepted < proposed / 2
+
+
+def test_a_draft_model_is_found_beside_the_settings(serve, engines, tmp_path):
+    (tmp_path / "target").symlink_to(need(TINY / "llama"))
+    (tmp_path / "draft").symlink_to(need(TINY / "llama"))
+    (tmp_path / "serving.properties").write_text(
+        "option.model_id=target\noption.speculative_draft_model=draft\n"
+        "option.speculative_draft_quantize=w8a8\noption.speculative_length=3\n"
+        f"option.dtype=fp32\ncache_dir={engines}\n")
+    server = serve(str(tmp_path))
+    answer = httpx.post(server.url + "/v1/completions", timeout=300, json={
+        "prompt": [5, 6, 7], "max_tokens": 40, "ignore_eos": True, "temperature": 0}).json()
+    assert answer["usage"]["completion_tokens"] == 40
+    server.wait_until_quiet()
+    assert server.metric(ACCEPTED) > 20
+    # At most three drafts in a row.
+    assert server.metric(PROPOSED) <= 3 * server.metric("vllm:spec_decode_num_drafts_total")
+
+
+@pytest.mark.parametrize("model, more, message", [
+    ("llama", ["--speculative", "off"], "speculative is off. Leave one of them out"),
+    ("mistral", [], "sliding window of 32 tokens"),
+    ("llama", ["--speculative-draft-model", "/nowhere"], "/nowhere: no such file"),
+    ("llama", ["--kv-cache-bytes", "100000"], "kv_cache_bytes is 100000")])
+def test_a_draft_model_that_cannot_be_had_is_refused_with_the_reason(
+        serve, engines, model, more, message):
+    arguments = [str(need(TINY / model)), "--cache-dir", str(engines),
+                 "--speculative-draft-model", str(need(TINY / "llama"))]
+    if more[:1] == ["--speculative-draft-model"]:
+        arguments = arguments[:3]
+    with pytest.raises(RuntimeError, match=message):
+        serve(*arguments, *more)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +190,8 @@ def test_a_stop_string_and_a_reader_who_leaves_end_it_in_the_middle(rounds):
 def test_settings_that_are_not_built_are_refused_with_the_way_out(serve, tmp_path):
     model = write_script(tmp_path / "m.json", [{"when": "*", "reply": "x"}])
     for name, value, way_out in [
-            ("OPTION_SPECULATIVE_DRAFT_MODEL", "/models/draft", "speculative=ngram"),
+            ("OPTION_SPECULATIVE_DRAFT_MODEL", "/models/draft", "a script has no draft model"),
+            ("OPTION_DRAFT_MODEL_TP_SIZE", "2", "Use 1"),
             ("OPTION_SPECULATIVE_CONFIG", '{"method":"ngram"}', "speculative=ngram"),
             ("OPTION_SPECULATIVE", "medusa", "ngram"),
             ("OPTION_SPECULATIVE_LENGTH", "16", "15")]:

@@ -1,0 +1,119 @@
+#include "draft_model.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "loaded_model.h"
+#include "model/kv_cache.h"
+#include "text/text_library.h"
+#include "text/tokenizer.h"
+
+namespace tidemill {
+namespace {
+
+// Of one family, sizes differ in a few tokens that nobody uses, and in how their number is padded.
+constexpr int32_t kMostOthers = 100;  // one of so many
+
+void require_same_size(const std::string& model, int64_t size, const std::string& draft,
+                       int64_t draft_size) {
+  if (size == draft_size) return;
+  throw std::runtime_error(
+      format("speculative_draft_model is {}, which has {} tokens; {} has {}. A draft model must "
+             "have the same ones: name a smaller model of the same family.",
+             draft, draft_size, model, size));
+}
+
+OpenOptions draft_options(const Settings& settings) {
+  OpenOptions options = engine_options(settings.model);
+  const std::string& quantize = settings.model.draft_quantize;
+  if (is_engine_dir(settings.model.draft_model)) {
+    options.dtype = options.quantize = "";  // it is what it is, and must be what is asked for
+  }
+  if (quantize.empty()) return options;
+  options.quantize = quantize;
+  if (quantize != "none") options.dtype = "";  // the model's, which may be one of no integers
+  return options;
+}
+
+void require_room_for_drafts(const Settings& settings, const Architecture& architecture) {
+  const std::string& draft = settings.model.draft_model;
+  if (settings.executor.scheduler.speculative == "off") {
+    throw std::runtime_error(format(
+        "speculative_draft_model is {}, and speculative is off. Leave one of them out.", draft));
+  }
+  if (architecture.sliding_window == 0) return;
+  throw std::runtime_error(
+      format("speculative_draft_model is {}, and the model has a sliding window of {} tokens, "
+             "which goes without a draft model only. Leave speculative_draft_model out.",
+             draft, architecture.sliding_window));
+}
+
+}  // namespace
+
+void require_same_tokens(const std::string& model, const TextFiles& text, int64_t vocab_size,
+                         const std::string& draft, const TextFiles& draft_text,
+                         int64_t draft_vocab_size) {
+  if (!kHasTextLibrary || !text.tokenizer_json || !draft_text.tokenizer_json) {
+    return require_same_size(model, vocab_size, draft, draft_vocab_size);
+  }
+  if (*text.tokenizer_json == *draft_text.tokenizer_json) return;
+  const Tokenizer ours(*text.tokenizer_json);
+  const Tokenizer theirs(*draft_text.tokenizer_json);
+  const int32_t size = std::min(ours.vocab_size(), theirs.vocab_size());
+  int32_t num_others = 0;
+  std::optional<TokenId> first;
+  for (TokenId id = 0; id < size; ++id) {
+    if (ours.token_bytes(id) == theirs.token_bytes(id)) continue;
+    ++num_others;
+    if (!first) first = id;
+  }
+  if (num_others <= size / kMostOthers) return;
+  throw std::runtime_error(
+      format("speculative_draft_model is {}, whose tokens are not those of {}: {} of {} differ, "
+             "the first of them {} (\"{}\", and \"{}\" in the model). Name a smaller model of the "
+             "same family.",
+             draft, model, num_others, size, *first, theirs.token_bytes(*first).value_or(""),
+             ours.token_bytes(*first).value_or("")));
+}
+
+std::unique_ptr<DraftModel> DraftModel::load(const Settings& settings, const Model& model,
+                                             const TextFiles& text, const MemoryWishes& wishes,
+                                             WorkerPool& workers, const Progress& progress) {
+  const std::string& name = settings.model.draft_model;
+  if (name.empty()) return nullptr;
+  require_room_for_drafts(settings, model.architecture());
+  auto draft = std::make_unique<DraftModel>();
+  draft->opened_ = open_engine(name, draft_options(settings), workers, progress);
+  draft->model_ = std::make_unique<Model>(draft->opened_.dir, model_options(settings.model));
+  const Architecture& architecture = draft->model_->architecture();
+  require_same_tokens(settings.model.model_id, text, model.architecture().vocab_size, name,
+                      read_text_files(draft->opened_.dir), architecture.vocab_size);
+  draft->limits_ = {
+      .max_model_len = std::min(wishes.limits.max_model_len, architecture.max_positions),
+      .max_step_tokens = wishes.limits.max_step_tokens,
+      .max_score_rows = std::min(wishes.max_sequences, wishes.limits.max_step_tokens)};
+  if (draft->limits_.max_model_len < wishes.limits.max_model_len) {
+    log_warning(
+        "the draft model was made for {} positions: behind them, up to max_model_len = {}, it "
+        "makes no drafts",
+        architecture.max_positions, wishes.limits.max_model_len);
+  }
+  return draft;
+}
+
+CompanionMemory DraftModel::memory() const {
+  const Architecture& architecture = model_->architecture();
+  const ComputeTypes types = model_->compute_types();
+  return {.weight_bytes = model_->weight_bytes(),
+          .workspace_bytes = Decoder::workspace_bytes(architecture, types, limits_),
+          .bytes_per_block = kv_bytes_per_block(architecture, types.cache())};
+}
+
+std::unique_ptr<DraftNetwork> DraftModel::network(const Kernels& kernels, WorkerPool& workers,
+                                                  int64_t num_blocks, int64_t vocab_size) const {
+  return std::make_unique<DraftNetwork>(kernels, workers, *model_, limits_, num_blocks, vocab_size);
+}
+
+}  // namespace tidemill
