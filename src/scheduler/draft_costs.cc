@@ -29,22 +29,29 @@ double growth_by_drafts(StepGrowth growth, int32_t num_decodes, int32_t num_draf
   return of_tokens(growth, num_decodes + num_drafts) / of_tokens(growth, num_decodes);
 }
 
-int32_t fastest_drafts(StepGrowth growth, int32_t num_decodes, double pass, double chance,
-                       int32_t most) {
+DraftSpeed fastest_drafts(StepGrowth growth, int32_t num_decodes, double pass, double chance,
+                          int32_t most) {
   constexpr double kLeastGain = 1.05;
-  int32_t fastest = 0;
-  double best = kLeastGain;
+  DraftSpeed fastest;
   double tokens = 1.0;  // of a step, in the mean
   double all_right = 1.0;
   for (int32_t drafts = 1; drafts <= most; ++drafts) {
     all_right *= chance;
     tokens += all_right;
     const double time = growth_by_drafts(growth, num_decodes, num_decodes * drafts) + drafts * pass;
-    if (tokens / time <= best) continue;
-    best = tokens / time;
-    fastest = drafts;
+    const double speed = tokens / time;
+    if (speed > std::max(kLeastGain, fastest.speed)) fastest = {.drafts = drafts, .speed = speed};
   }
   return fastest;
+}
+
+double catching_up(StepGrowth growth, double pass, int32_t num_tokens) {
+  constexpr double kAssumedFreeTokens = 16.0;
+  // Of one more token, among as many as are known.
+  const double more = growth.size() > 1
+                          ? (growth.back() - 1.0) / (static_cast<double>(growth.size()) - 1.0)
+                          : 1.0 / kAssumedFreeTokens;
+  return pass * (1.0 + more * (num_tokens - 1));
 }
 
 int32_t affordable_drafts(StepGrowth growth, int32_t num_decodes, double most_growth,

@@ -72,11 +72,20 @@ class DraftChance {
 // Of a step in which so many sequences decode one token each.
 double growth_by_drafts(StepGrowth growth, int32_t num_decodes, int32_t num_drafts);
 
-// Of a draft model: how many drafts each of so many sequences has made, that tokens come fastest.
-// `pass`: what it takes for a token of each of them, in steps without drafts; `chance`: that a
-// draft is right behind others that were. At most `most`; 0 where drafts would gain less than 5 %.
-int32_t fastest_drafts(StepGrowth growth, int32_t num_decodes, double pass, double chance,
-                       int32_t most);
+// Of a draft model: with how many drafts for each of so many sequences tokens come fastest, and how
+// many times as fast as without.
+struct DraftSpeed {
+  int32_t drafts = 0;
+  double speed = 1.0;
+};
+// `pass`: what the draft model takes for a token of each of them, in steps without drafts;
+// `chance`: that a draft is right behind others that were. At most `most`; none where they would
+// gain less than 5 %.
+DraftSpeed fastest_drafts(StepGrowth growth, int32_t num_decodes, double pass, double chance,
+                          int32_t most);
+
+// What it takes until it has seen so many tokens of a sequence, in steps of one token.
+double catching_up(StepGrowth growth, double pass, int32_t num_tokens);
 
 // The most drafts with which such a step takes at most `most_growth` times as long, and that are
 // worth it for all together where each is right with `least_chance`. 0: none.

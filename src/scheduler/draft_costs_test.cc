@@ -44,13 +44,20 @@ TEST(DraftCosts, NoMoreThanAreWorthIt) {
 
 // Of one sequence, 0.1 a pass: k drafts bring 1 + c + ... + c^k tokens for kGrowth[k] + 0.1 k.
 TEST(DraftCosts, ADraftModelMakesAsManyAsAreFastest) {
-  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 0.7, 15), 3) << "1.81 against 1.68 and 1.73";
-  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 0.7, 2), 2);
-  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 1.0, 15), 7) << "4.2 against 3.0";
-  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 0.2, 15), 0);
-  EXPECT_EQ(fastest_drafts(kGrowth, 1, 1.0, 0.9, 15), 0) << "as slow as the model";
-  EXPECT_EQ(fastest_drafts({}, 4, 0.1, 0.7, 3), 3) << "as if rows were free";
-  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 0.7, 0), 0);
+  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 0.7, 15).drafts, 3) << "1.81 against 1.68 and 1.73";
+  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 0.7, 2).drafts, 2);
+  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 1.0, 15).drafts, 7) << "4.2 against 3.0";
+  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 0.2, 15).drafts, 0);
+  EXPECT_EQ(fastest_drafts(kGrowth, 1, 1.0, 0.9, 15).drafts, 0) << "as slow as the model";
+  EXPECT_EQ(fastest_drafts({}, 4, 0.1, 0.7, 3).drafts, 3) << "as if rows were free";
+  EXPECT_EQ(fastest_drafts(kGrowth, 1, 0.1, 0.7, 0).drafts, 0);
+}
+
+TEST(DraftCosts, WhatADraftModelHasToSeeIsPaidForInSteps) {
+  EXPECT_DOUBLE_EQ(catching_up(kGrowth, 0.1, 1), 0.1);
+  EXPECT_DOUBLE_EQ(catching_up(kGrowth, 0.1, 10), 0.1 * 3.2);
+  EXPECT_DOUBLE_EQ(catching_up(kGrowth, 0.1, 91), 0.1 * (1.0 + 90 * 2.2 / 9));
+  EXPECT_DOUBLE_EQ(catching_up({}, 0.2, 33), 0.2 * 3.0);
 }
 
 TEST(DraftChance, FollowsWhatDraftsWereWorth) {

@@ -134,6 +134,29 @@ TEST(DraftModel, WhereOthersWaitItSeesALongPromptInPartsAndDraftsBehindThem) {
   EXPECT_TRUE(drafted);
 }
 
+// 0.1 (1 + 0.2 * 1000) = 20 steps, and it is expected to be 1.4 times as fast: 50 tokens.
+TEST(DraftModel, AShortAnswerToALongPromptComesWithoutIt) {
+  SchedulerOptions options = with_model();
+  for (size_t n = 1; n < 32; ++n) options.step_growth[n] = 1.0 + 0.2 * static_cast<double>(n);
+  options.prefix_cache = false;
+  options.max_step_tokens = 2048;
+  for (const int32_t length : {30, 100, 400}) {
+    Scheduler scheduler(options);
+    scheduler.add(of_length(1, 1000, length));
+    int32_t first = 0;  // the token before which it was asked
+    while (scheduler.find(1) != nullptr) {
+      const int32_t said = scheduler.find(1)->num_new_tokens();
+      if (!turn(scheduler).draft_rows.empty() && first == 0) first = said;
+    }
+    if (length < 400) {
+      EXPECT_EQ(first, 0) << "it could not pay for itself any more";
+    } else {
+      EXPECT_GT(first, 30);
+      EXPECT_LT(first, 100);
+    }
+  }
+}
+
 TEST(DraftModel, MakesNoDraftsBehindTheLastOfItsPositions) {
   SchedulerOptions options = with_model();
   options.draft_model_len = 64;

@@ -160,16 +160,29 @@ DraftRow Scheduler::State::ask_model(Entry& entry, const DraftBudget& budget, in
   most = static_cast<int32_t>(std::min<int64_t>({most, budget.of_each_by_model, places}));
   if (most <= 0 || budget.model_tokens == 0 || entry.draft_chance.rests()) return {};
   const double chance = entry.draft_chance.value();
-  const int32_t drafts = fastest_drafts(options.step_growth, budget.num_decodes,
-                                        options.draft_model_cost, chance, most);
+  const auto [drafts, speed] = fastest_drafts(options.step_growth, budget.num_decodes,
+                                              options.draft_model_cost, chance, most);
   if (drafts == 0 && chance < DraftChance::kAtFirst) entry.draft_chance.give_up();
   if (drafts <= static_cast<int32_t>(sequence.drafts.size())) return {};
   const int32_t seen = draft_cover->leading(sequence.block_tables[0], sequence.num_cached_tokens);
+  if (!is_worth_seeing(entry, size - seen, speed)) return {};
   const bool catches_up = size - seen > budget.model_tokens;
   return {.sequence = sequence.id,
           .first_position = seen,
           .num_tokens = catches_up ? budget.model_tokens : size - seen,
           .num_drafts = catches_up ? 0 : drafts};
+}
+
+// Nobody knows how long an answer will be. What a draft model has to see before it can draft is
+// paid for when as much has been lost without it: at worst that is twice what was needed. Never
+// where it cannot pay for itself any more.
+bool Scheduler::State::is_worth_seeing(const Entry& entry, int32_t num_tokens, double speed) const {
+  constexpr int32_t kLittle = kBlockTokens;
+  if (num_tokens <= kLittle) return true;
+  const double price = catching_up(options.step_growth, options.draft_model_cost, num_tokens);
+  const int32_t said = entry.sequence.num_new_tokens();
+  const int32_t left = entry.request.max_new_tokens - said;
+  return said * (speed - 1.0) >= price && left * (1.0 - 1.0 / speed) >= price;
 }
 
 // What the drafts of this step cost those who decode in it.

@@ -150,6 +150,7 @@ struct Scheduler::State {
   static bool decodes(const Entry& entry);
   static void propose_own(Entry& entry, int32_t most) noexcept;
   DraftRow ask_model(Entry& entry, const DraftBudget& budget, int32_t most) const;
+  bool is_worth_seeing(const Entry& entry, int32_t num_tokens, double speed) const;
   void plan_chunks(PlanDraft& plan);
   void plan_admissions(PlanDraft& plan);
   void plan_more_scores(PlanDraft& plan);

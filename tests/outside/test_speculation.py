@@ -76,14 +76,22 @@ def test_a_real_model_writes_the_same_with_drafts(serve, smollm2, engines, quant
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(ask, drafting, body) for body in BODIES]
         assert [answer.result() for answer in answers] == expected
-    drafting.stop()
-    # Itself in four bits, as its own draft model.
+
+
+@pytest.mark.real_model
+def test_a_real_model_writes_the_same_with_itself_as_draft_model(serve, smollm2, engines):
+    arguments = [str(smollm2), "--cache-dir", str(engines), "--dtype", "bf16"]
+    plain = serve(*arguments, "--speculative", "off")
+    expected = [ask(plain, body) for body in BODIES]
+    plain.stop()
     drafting = serve(*arguments, "--speculative-draft-model", str(smollm2),
                      "--speculative-draft-quantize", "int4")
     assert [ask(drafting, body) for body in BODIES] == expected
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda body: ask(drafting, body), BODIES)) == expected
+    drafting.wait_until_quiet()
     assert drafting.metric(ACCEPTED) > 100
+    assert drafting.metric(PROPOSED) < 3 * drafting.metric(ACCEPTED)
 
 
 TINY = ROOT / "tests/data/tiny"
