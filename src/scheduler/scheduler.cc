@@ -138,7 +138,7 @@ void Scheduler::State::free_outside_window(Entry& entry) {
 }
 
 void Scheduler::State::accept(Entry& entry, const PlanRow& row, int32_t num_model_drafts,
-                              const RowResult& result, Recorded& recorded) {
+                              const RowResult& result) {
   Sequence& sequence = entry.sequence;
   const auto accepted = static_cast<int32_t>(result.accepted.size());
   CHECK(accepted >= 1 && accepted <= row.num_choice_rows(), "{} tokens for {} score rows", accepted,
@@ -176,7 +176,7 @@ void Scheduler::State::accept(Entry& entry, const PlanRow& row, int32_t num_mode
 }
 
 void Scheduler::State::advance(Entry& entry, const PlanRow& row, const DraftRow* draft,
-                               const RowResult* result, Recorded& recorded) {
+                               const RowResult* result) {
   Sequence& sequence = entry.sequence;
   const int32_t end = row.first_position + row.num_tokens;
   if (draft_cover) draft_cover->forget(sequence.block_tables[0], row.first_position, end);
@@ -190,7 +190,7 @@ void Scheduler::State::advance(Entry& entry, const PlanRow& row, const DraftRow*
     recorded.ends.push_back({.id = sequence.id, .reason = EndReason::kFailed});
     recorded.num_tokens.push_back(0);
   } else if (row.num_choice_rows() > 0) {
-    accept(entry, row, draft != nullptr ? draft->num_drafts : 0, *result, recorded);
+    accept(entry, row, draft != nullptr ? draft->num_drafts : 0, *result);
   } else {
     sequence.num_cached_tokens = row.first_position + row.num_tokens;
     if (result != nullptr) recorded.num_tokens.push_back(0);
@@ -259,13 +259,11 @@ void Scheduler::propose(SequenceId id, std::vector<TokenId> drafts) {
   if (Entry* entry = state_->find(id)) entry->sequence.drafts = std::move(drafts);
 }
 
-StepPlan Scheduler::next_step(const StepCosts& costs) {
+const StepPlan& Scheduler::next_step(const StepCosts& costs) {
   state_->costs = costs;
   CHECK(state_->in_flight.empty(), "the plan before was not answered");
-  StepPlan plan = state_->plan_step();
-  StepPlan copy = plan;
-  state_->in_flight = std::move(plan);
-  return copy;
+  state_->in_flight = state_->plan_step();
+  return state_->in_flight;
 }
 
 void Scheduler::supply_drafts(std::span<const TokenId> drafts) {
@@ -285,15 +283,17 @@ void Scheduler::drop_plan() {
   for (const DraftRow& row : state_->in_flight.draft_rows) {
     if (Entry* entry = state_->find(row.sequence)) entry->sequence.drafts.clear();
   }
-  state_->in_flight = {};
+  state_->in_flight.clear();
 }
 
-Recorded Scheduler::commit(const StepResult& result) {
-  Recorded recorded;
+const Recorded& Scheduler::commit(const StepResult& result) {
+  Recorded& recorded = state_->recorded;
+  recorded.ends.clear();
+  recorded.num_tokens.clear();
   recorded.ends.reserve(result.rows.size());
   recorded.num_tokens.reserve(result.rows.size());
   size_t next = 0;
-  const StepPlan plan = std::exchange(state_->in_flight, {});
+  const StepPlan& plan = state_->in_flight;
   auto next_draft = plan.draft_rows.begin();
   for (const PlanRow& row : plan.rows) {
     const bool drafts = next_draft != plan.draft_rows.end() && next_draft->sequence == row.sequence;
@@ -313,10 +313,11 @@ Recorded Scheduler::commit(const StepResult& result) {
         entry->sequence.num_preemptions == 0) {
       state_->totals.prefix_hit_tokens += entry->sequence.num_prefix_hit_tokens;
     }
-    state_->advance(*entry, row, draft, of_row, recorded);
+    state_->advance(*entry, row, draft, of_row);
   }
   CHECK(next == result.rows.size(), "{} results for {} rows", result.rows.size(), next);
   for (const SequenceEnd& end : recorded.ends) state_->remove(*state_->find(end.id));
+  state_->in_flight.clear();
   return recorded;
 }
 

@@ -163,11 +163,11 @@ class Scheduler {
   // the draft model, as the plan's draft rows say.
   void propose(SequenceId id, std::vector<TokenId> drafts);
 
-  // The next plan; empty when nothing can run. Exactly one commit() or drop_plan() follows each
-  // non-empty plan.
+  // The next plan, valid until it is answered; empty when nothing can run. Exactly one commit() or
+  // drop_plan() follows each non-empty plan.
   // Prompts take of a step what the costs leave of its time: at least a block of one of them,
   // whatever it costs, so that every prompt goes on. Decodes are not held back.
-  StepPlan next_step(const StepCosts& costs = {});
+  const StepPlan& next_step(const StepCosts& costs = {});
   // The drafts of a plan's draft rows, one row's behind the other's: before the plan's tokens are
   // looked at, and only where it has draft rows.
   void supply_drafts(std::span<const TokenId> drafts);
@@ -175,7 +175,8 @@ class Scheduler {
   // be computed. Whether some of them were does not matter, they are written over.
   void drop_plan();
   // Results for the plan's rows that asked for scores. Sequences cancelled in between are skipped.
-  Recorded commit(const StepResult& result);
+  // Valid until the next call.
+  const Recorded& commit(const StepResult& result);
 
   // Forgets up to so many cached blocks that no sequence holds; how many it forgot.
   int64_t drop_cached(int64_t most);

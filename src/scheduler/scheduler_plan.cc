@@ -51,7 +51,7 @@ StepPlan Scheduler::State::plan_step() {
   const auto num_active = std::count_if(running.begin(), running.end(),
                                         [](const Entry* entry) { return !entry->paused(); });
   PlanDraft plan(num_active, std::min(static_cast<size_t>(options.max_sequences), entries.size()),
-                 options.window);
+                 options.window, std::exchange(in_flight, {}));
   plan_decodes(plan);
   pay_for_drafts(plan);
   plan_chunks(plan);

@@ -61,10 +61,14 @@ inline bool goes_before(const Entry& a, const Entry& b) {
 // A plan while it is made, with its sums: asked for before every row, they are not added up again.
 class PlanDraft {
  public:
-  // `num_active` sequences run and are not paused; there will be `most_rows` at most. Takes all
-  // its memory here. `window` as in SchedulerOptions.
-  PlanDraft(int64_t num_active, size_t most_rows, int64_t window)
-      : plan_{.rows = {}, .window = window}, num_active_(num_active) {
+  // `num_active` sequences run and are not paused; there will be `most_rows` at most. Takes the
+  // memory for them here, beyond what `memory`, an older plan's, has. `window` as in
+  // SchedulerOptions.
+  PlanDraft(int64_t num_active, size_t most_rows, int64_t window, StepPlan memory)
+      : plan_(std::move(memory)), num_active_(num_active) {
+    plan_.rows.clear();
+    plan_.draft_rows.clear();
+    plan_.window = window;
     plan_.rows.reserve(most_rows);
   }
 
@@ -185,10 +189,8 @@ struct Scheduler::State {
 
   // After a step.
   // `draft` is null where the draft model had no part.
-  void advance(Entry& entry, const PlanRow& row, const DraftRow* draft, const RowResult* result,
-               Recorded& recorded);
-  void accept(Entry& entry, const PlanRow& row, int32_t num_model_drafts, const RowResult& result,
-              Recorded& recorded);
+  void advance(Entry& entry, const PlanRow& row, const DraftRow* draft, const RowResult* result);
+  void accept(Entry& entry, const PlanRow& row, int32_t num_model_drafts, const RowResult& result);
   void publish_blocks(Entry& entry);
   std::optional<SequenceEnd> append(Entry& entry, TokenId token);
   void remove(Entry& entry);
@@ -209,8 +211,9 @@ struct Scheduler::State {
   std::vector<Entry*> waiting;  // as goes_before() orders them
   std::vector<Entry*> running;  // in order of arrival
   std::vector<Entry*> visited;  // of them, while a plan is made: preemption takes from `running`
-  StepPlan in_flight;
-  StepCosts costs;  // of the plan that is made
+  StepPlan in_flight;           // empty: every plan was answered
+  Recorded recorded;            // of the last one
+  StepCosts costs;              // of the plan that is made
   int64_t num_arrivals = 0;
   SchedulerCounts totals;  // the counters of counts()
 };

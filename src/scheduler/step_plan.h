@@ -48,6 +48,10 @@ struct StepPlan {
   std::vector<DraftRow> draft_rows;  // in the order of their rows
   int64_t window = 0;  // as the scheduler's options have it: what its work is counted by
   bool empty() const { return rows.empty(); }
+  void clear() {  // keeps its memory
+    rows.clear();
+    draft_rows.clear();
+  }
   int64_t num_tokens() const;
   int64_t num_score_rows() const;
   int64_t num_model_drafts() const;
