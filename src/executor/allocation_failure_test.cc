@@ -98,8 +98,8 @@ class Starved : public StepRunner {
     loop_.stop();
     loop_.run();
   }
-  StepResult run(const StepInput& input) override {
-    StepResult result = script_.run(input);
+  StepResult& run(const StepInput& input) override {
+    StepResult& result = script_.run(input);
     if (++num_steps_ == 1) {
       std::vector<Mail> batch;
       for (SequenceId id = 2; id <= 4; ++id) batch.push_back(mail(id, 3));

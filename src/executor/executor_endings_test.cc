@@ -52,7 +52,7 @@ class Gate {
 class GatedRunner : public StepRunner {
  public:
   GatedRunner(const Script& script, Gate& gate) : script_(script), gate_(gate) {}
-  StepResult run(const StepInput& input) override {
+  StepResult& run(const StepInput& input) override {
     gate_.pass();
     return script_.run(input);
   }

@@ -337,7 +337,7 @@ class SeedRecorder : public ScriptRunner {
  public:
   SeedRecorder(const Script& script, std::vector<uint64_t>& seeds)
       : ScriptRunner(script), seeds_(seeds) {}
-  StepResult run(const StepInput& input) override {
+  StepResult& run(const StepInput& input) override {
     for (const SamplingRow& row : input.sampling) seeds_.push_back(row.params.seed);
     return ScriptRunner::run(input);
   }

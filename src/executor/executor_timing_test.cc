@@ -17,7 +17,7 @@ constexpr std::chrono::milliseconds kStep{1};
 class CountedRunner : public StepRunner {
  public:
   CountedRunner(const Script& script, VirtualClock& clock) : script_(script), clock_(clock) {}
-  StepResult run(const StepInput& input) override {
+  StepResult& run(const StepInput& input) override {
     for (const PlanRow& row : input.plan.rows) ++num_steps_of[row.sequence];
     clock_.advance(kStep);
     return script_.run(input);

@@ -19,7 +19,7 @@ class WatchedRunner : public ScriptRunner {
     EXPECT_TRUE(calls_.ran.empty());
     calls_.entered.push_back(std::this_thread::get_id());
   }
-  StepResult run(const StepInput& input) override {
+  StepResult& run(const StepInput& input) override {
     calls_.ran.push_back(std::this_thread::get_id());
     return ScriptRunner::run(input);
   }

@@ -1,5 +1,6 @@
 #include "executor/network_runner.h"
 
+#include <algorithm>
 #include <new>
 #include <stdexcept>
 #include <utility>
@@ -35,17 +36,19 @@ void accept(std::span<Sampled> choices, std::span<const TokenId> drafts, RowResu
 }
 
 // `sampled` are the row's, those of its prompt first.
-RowResult result_of(const PlanRow& row, std::span<Sampled> sampled,
-                    std::span<const TokenId> drafts) {
-  RowResult result{.sequence = row.sequence};
+void collect_row(const PlanRow& row, std::span<Sampled> sampled, std::span<const TokenId> drafts,
+                 RowResult& result) {
+  result.sequence = row.sequence;
+  result.accepted.clear();
+  result.failure.reset();
+  result.prompt.clear();
   const auto num_prompt = static_cast<size_t>(row.num_prompt_rows);
   for (Sampled& score : sampled.first(num_prompt)) {
     result.failure = failure_of(score);
-    if (result.failure) return result;
+    if (result.failure) return;
     result.prompt.push_back(take_choice(score));
   }
   accept(sampled.subspan(num_prompt), drafts, result);
-  return result;
 }
 
 }  // namespace
@@ -99,7 +102,29 @@ void NetworkRunner::run_watched(const StepInput& input) {
   delay_ = kept_from_core(times_, process_cpu_seconds() - cpu_begin);
 }
 
-StepResult NetworkRunner::run(const StepInput& input) {
+void NetworkRunner::collect(const StepInput& input) {
+  const auto& rows = input.plan.rows;
+  result_.rows.resize(static_cast<size_t>(std::count_if(
+      rows.begin(), rows.end(), [](const PlanRow& row) { return row.num_score_rows > 0; })));
+  std::span<std::optional<SampledToken>> left = sampled_;
+  size_t token = 0;  // of the row's first token in the step
+  size_t next = 0;
+  for (const PlanRow& row : rows) {
+    const auto scores = static_cast<size_t>(row.num_score_rows);
+    const auto tokens = static_cast<size_t>(row.num_tokens);
+    if (scores > 0) {
+      const auto choices = static_cast<size_t>(row.num_choice_rows());
+      const size_t num_drafts = choices > 0 ? choices - 1 : 0;
+      const auto drafts =
+          std::span(input.forward.token_ids).subspan(token + tokens - num_drafts, num_drafts);
+      collect_row(row, left.first(scores), drafts, result_.rows[next++]);
+      left = left.subspan(scores);
+    }
+    token += tokens;
+  }
+}
+
+StepResult& NetworkRunner::run(const StepInput& input) {
   sampled_.assign(input.sampling.size(), std::nullopt);
   if (clocks_.empty()) {
     workers_.run_present([&](Lane& lane) { compute(lane, input); });
@@ -111,24 +136,8 @@ StepResult NetworkRunner::run(const StepInput& input) {
         "the file of the weights cannot be read any more (I/O error): it was made shorter while it "
         "was in use, or its disk fails. Compile the checkpoint again, and start again.");
   }
-  StepResult result;
-  result.rows.reserve(input.plan.rows.size());
-  std::span<std::optional<SampledToken>> left = sampled_;
-  size_t token = 0;  // of the row's first token in the step
-  for (const PlanRow& row : input.plan.rows) {
-    const auto scores = static_cast<size_t>(row.num_score_rows);
-    const auto tokens = static_cast<size_t>(row.num_tokens);
-    if (scores > 0) {
-      const auto choices = static_cast<size_t>(row.num_choice_rows());
-      const size_t num_drafts = choices > 0 ? choices - 1 : 0;
-      const auto drafts =
-          std::span(input.forward.token_ids).subspan(token + tokens - num_drafts, num_drafts);
-      result.rows.push_back(result_of(row, left.first(scores), drafts));
-      left = left.subspan(scores);
-    }
-    token += tokens;
-  }
-  return result;
+  collect(input);
+  return result_;
 }
 
 std::span<const TokenId> NetworkRunner::draft(const DraftInput& input) {

@@ -26,7 +26,7 @@ class NetworkRunner : public StepRunner {
                 std::unique_ptr<DraftNetwork> drafts = nullptr);
 
   void enter_thread() override;
-  StepResult run(const StepInput& input) override;
+  StepResult& run(const StepInput& input) override;
   std::span<const TokenId> draft(const DraftInput& input) override;
   bool prepare(int64_t used_blocks) override;
   int32_t vocab_size() const override;
@@ -35,6 +35,7 @@ class NetworkRunner : public StepRunner {
  private:
   void compute(Lane& lane, const StepInput& input);
   void run_watched(const StepInput& input);
+  void collect(const StepInput& input);
 
   const Kernels& kernels_;
   WorkerPool& workers_;
@@ -45,6 +46,7 @@ class NetworkRunner : public StepRunner {
   const std::unique_ptr<DraftNetwork> drafts_;
   // Of the step, one per score row; absent where there was no memory to choose.
   std::vector<std::optional<SampledToken>> sampled_;
+  StepResult result_;                  // of the last step; its memory is the next one's
   std::vector<LogitScratch> scratch_;  // one per worker
   std::vector<CoreClock> clocks_;      // one per worker; none where nobody looks
   std::vector<CoreTime> times_;        // of the step before, the same

@@ -242,7 +242,7 @@ TEST_F(PromptFields, BadWordsAreSpelledWithAndWithoutABlank) {
   class Watch : public ScriptRunner {
    public:
     using ScriptRunner::ScriptRunner;
-    StepResult run(const StepInput& input) override {
+    StepResult& run(const StepInput& input) override {
       for (size_t row = 0; row < input.sampling.size(); ++row) {
         const auto ids = input.changes(row).forbidden;
         seen.emplace_back(ids.begin(), ids.end());

@@ -305,14 +305,14 @@ std::span<const TokenId> ScriptRunner::draft(const DraftInput& input) {
   return drafts_;
 }
 
-StepResult ScriptRunner::run(const StepInput& input) {
+StepResult& ScriptRunner::run(const StepInput& input) {
   sleep_ms(script_.step_ms);
   write_tokens(input.forward, slots_);
-  StepResult result;
+  result_.rows.clear();
   size_t score = 0;
   for (const PlanRow& row : input.plan.rows) {
     if (row.num_score_rows == 0) continue;
-    RowResult& of_row = result.rows.emplace_back();
+    RowResult& of_row = result_.rows.emplace_back();
     of_row.sequence = row.sequence;
     const size_t end = score + static_cast<size_t>(row.num_score_rows);
     for (int32_t i = 0; i < row.num_prompt_rows; ++i) {
@@ -328,7 +328,7 @@ StepResult ScriptRunner::run(const StepInput& input) {
     score = end;
   }
   wait_for_tick(script_.tick_ms);
-  return result;
+  return result_;
 }
 
 }  // namespace tidemill

@@ -58,7 +58,7 @@ class ScriptRunner : public StepRunner {
  public:
   explicit ScriptRunner(Script script);
 
-  StepResult run(const StepInput& input) override;
+  StepResult& run(const StepInput& input) override;
   std::span<const TokenId> draft(const DraftInput& input) override;
   int32_t vocab_size() const override;
 
@@ -87,6 +87,7 @@ class ScriptRunner : public StepRunner {
   Slots slots_;
   Slots draft_slots_;  // the draft model's
   std::vector<TokenId> drafts_;
+  StepResult result_;
   std::unordered_map<SequenceId, Answer> answers_;
   std::deque<SequenceId> oldest_;  // bounds answers_
 };

@@ -216,7 +216,7 @@ TEST_F(StarvedSteps, N_3_WhileThereIsNoMemoryOneRequestAfterTheOtherEnds) {
 // Every step in which somebody runs fails, for good.
 class HungryRunner : public StepRunner {
  public:
-  StepResult run(const StepInput&) override {
+  StepResult& run(const StepInput&) override {
     ++num_steps;
     throw std::bad_alloc();
   }

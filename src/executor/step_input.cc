@@ -93,8 +93,7 @@ bool is_consistent(const StepInput& input) {
 }  // namespace
 
 void StepInput::clear() {
-  plan.rows.clear();
-  plan.draft_rows.clear();
+  plan.clear();
   forward.clear();
   sampling.clear();
   for (RowLists<TokenId>* lists : {&allowed, &forbidden, &bias_ids, &prompt, &output}) {

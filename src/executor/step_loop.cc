@@ -152,14 +152,14 @@ bool StepLoop::step() {
   }
   num_starved_ = 0;
   if (!computed) return false;
-  deliver(std::move(computed->result), computed->recorded);
+  deliver(*computed->result, *computed->recorded);
   return true;
 }
 
 // Until its results are recorded nothing of a step counts: what throws std::bad_alloc before can be
 // tried again, and each row then says what it would have said.
 std::optional<StepLoop::Computed> StepLoop::compute() {
-  const StepPlan plan = scheduler_.next_step(pace_.costs());
+  const StepPlan& plan = scheduler_.next_step(pace_.costs());
   if (plan.empty()) return std::nullopt;
   gauges_.prepared.store(false);
   const auto begin = now_();
@@ -172,15 +172,19 @@ std::optional<StepLoop::Computed> StepLoop::compute() {
   }
   build_input(plan, scheduler_, sampling_of, input_);
   note_scheduled(plan);
-  Computed computed{.result = runner_.run(input_)};
-  computed.recorded = scheduler_.commit(computed.result);
-  const double seconds = std::chrono::duration<double>(now_() - begin).count();
+  StepResult& result = runner_.run(input_);
+  const Recorded& recorded = scheduler_.commit(result);
+  measure(input_.plan, std::chrono::duration<double>(now_() - begin).count());
+  return Computed{.result = &result, .recorded = &recorded};
+}
+
+// What a step took, to everybody who counts that.
+void StepLoop::measure(const StepPlan& plan, double seconds) {
   const auto decode_tokens = static_cast<int64_t>(plan.work().decode_tokens);
   metrics_.step(plan.num_tokens() - decode_tokens, decode_tokens, seconds);
   pace_.observe(plan, seconds, runner_.delay());
   if (const auto verdict = pace_.judge(seconds, runner_.delay())) metrics_.limited_step(*verdict);
   tally_.step(plan, seconds);
-  return computed;
 }
 
 // In pieces, so that who comes meanwhile waits for one of them at most.
@@ -221,7 +225,7 @@ void StepLoop::note_scheduled(const StepPlan& plan) {
 }
 
 // A sequence that there is no memory to answer ends alone.
-void StepLoop::deliver(StepResult result, const Recorded& recorded) {
+void StepLoop::deliver(StepResult& result, const Recorded& recorded) {
   auto next_end = recorded.ends.begin();  // in the order of the rows
   for (size_t r = 0; r < result.rows.size(); ++r) {
     RowResult& row = result.rows[r];

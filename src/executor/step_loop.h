@@ -46,17 +46,18 @@ class StepLoop {
  private:
   std::chrono::milliseconds live_turn(std::chrono::milliseconds wait);
   void give_up(const std::exception& error);
-  struct Computed {
-    StepResult result;
-    Recorded recorded;
+  struct Computed {  // in the memory of the runner and of the scheduler
+    StepResult* result = nullptr;
+    const Recorded* recorded = nullptr;
   };
   bool step();
   std::optional<Computed> compute();  // nothing: there is nothing to do
+  void measure(const StepPlan& plan, double seconds);
   bool prepare();
   void make_room();
   void beat(std::chrono::steady_clock::duration step);
   void read_mail(std::chrono::milliseconds wait);
-  void deliver(StepResult result, const Recorded& recorded);
+  void deliver(StepResult& result, const Recorded& recorded);
   void deliver_row(RowResult& row, int32_t num_tokens, const SequenceEnd* end);
   void deliver_token(SequenceId id, RunningSequence& running, const TokenChoice& token,
                      const SequenceEnd* end);

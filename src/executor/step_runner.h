@@ -20,9 +20,9 @@ class StepRunner {
   // What the loop's thread calls once, before its first step.
   virtual void enter_thread() {}
 
-  // One RowResult per plan row that asked for scores. An exception ends the loop: every stream gets
-  // its error record first.
-  virtual StepResult run(const StepInput& input) = 0;
+  // One RowResult per plan row that asked for scores, valid until the next call; what they hold may
+  // be taken. An exception ends the loop: every stream gets its error record first.
+  virtual StepResult& run(const StepInput& input) = 0;
 
   // Before the run of a step with drafts: those that the draft model makes, one row's behind the
   // other's, valid until the next call. Only where the scheduler's options say that there is one.

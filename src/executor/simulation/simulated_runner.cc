@@ -216,10 +216,11 @@ std::span<const TokenId> SimulatedRunner::draft(const DraftInput& input) {
   return drafts_;
 }
 
-StepResult SimulatedRunner::run(const StepInput& input) {
+StepResult& SimulatedRunner::run(const StepInput& input) {
   ++num_steps;
   try {
-    return compute_step(input);
+    result_ = compute_step(input);
+    return result_;
   } catch (const SimulationFailure& failure) {
     found = failure.what();
     throw;

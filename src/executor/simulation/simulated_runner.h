@@ -59,7 +59,7 @@ class SimulatedRunner : public StepRunner {
   SimulatedRunner(const std::vector<KvGroupOptions>& groups, SimulatedRunnerOptions options,
                   VirtualClock& clock, uint64_t seed);
 
-  StepResult run(const StepInput& input) override;
+  StepResult& run(const StepInput& input) override;
   // Of a draft model that knows most of what is said, and whose slots are its own.
   std::span<const TokenId> draft(const DraftInput& input) override;
   int32_t vocab_size() const override;
@@ -106,6 +106,7 @@ class SimulatedRunner : public StepRunner {
   Slots slots_;
   Slots draft_slots_;  // the draft model's
   std::vector<TokenId> drafts_;
+  StepResult result_;
 };
 
 }  // namespace tidemill
