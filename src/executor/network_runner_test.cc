@@ -35,10 +35,14 @@ TEST_P(NetworkRunnerTest, Q_7_AnAnswerIsTheSameBitsAloneInACrowdAndAfterPreempti
     EXPECT_NE(alone[0], alone[1]);
   }
   Running tight(1, workers_, 9, {.max_step_tokens = 48, .min_chunk_tokens = 32});
-  std::vector<ResponseStream> streams;
-  for (int i = 0; i < 6; ++i)
-    streams.push_back(tight.submit(random_prompt(20 + 7 * i, i), GetParam()));
-  for (size_t i = 0; i < streams.size(); ++i) EXPECT_EQ(read(std::move(streams[i])), alone[i]);
+  // In one request: they come together, however fast the loop is.
+  GenerationFields all{
+      .max_new_tokens = 40, .temperature = GetParam(), .seed = 17, .num_logprobs = 0};
+  for (int i = 0; i < 6; ++i) {
+    all.prompts.push_back(TokenPrompt{.ids = random_prompt(20 + 7 * i, i)});
+  }
+  ResponseStream stream = tight.submit(std::move(all));
+  EXPECT_EQ(read_choices(stream), alone);
   tight.expect_at_least("vllm:num_preemptions_total", 1);
 }
 
