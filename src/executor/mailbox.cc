@@ -43,6 +43,7 @@ void Mailbox::push(std::vector<Mail> mail) {
     // At once: without memory for all, none is there.
     mail_.insert(mail_.end(), std::make_move_iterator(mail.begin()),
                  std::make_move_iterator(mail.end()));
+    has_come_.store(true);
   }
   arrived_.notify_one();
 }
@@ -50,17 +51,16 @@ void Mailbox::push(std::vector<Mail> mail) {
 void Mailbox::wake() {
   {
     const std::lock_guard lock(mutex_);
-    woken_ = true;
+    has_come_.store(true);
   }
   arrived_.notify_one();
 }
 
 std::vector<Mail> Mailbox::take(std::chrono::milliseconds wait) {
+  if (wait.count() <= 0 && !has_come_.load()) return {};
   std::unique_lock lock(mutex_);
-  if (wait.count() > 0) {
-    arrived_.wait_for(lock, wait, [this] { return !mail_.empty() || woken_; });
-  }
-  woken_ = false;
+  if (wait.count() > 0) arrived_.wait_for(lock, wait, [this] { return has_come_.load(); });
+  has_come_.store(false);
   return std::exchange(mail_, {});
 }
 

@@ -1,6 +1,8 @@
-// What crosses into the loop: flat records, in order. One lock, held for a push or a swap.
+// What crosses into the loop: flat records, in order. One lock, held for a push or a swap; none
+// where nothing has come.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -60,7 +62,7 @@ class Mailbox {
   std::mutex mutex_;
   std::condition_variable arrived_;
   std::vector<Mail> mail_;
-  bool woken_ = false;
+  std::atomic<bool> has_come_{false};  // mail, or a wake(); written under the lock
 };
 
 }  // namespace tidemill

@@ -74,6 +74,7 @@ void StepLoop::abort_all(Error error) {
   {
     const std::lock_guard lock(abort_mutex_);
     abort_error_ = std::move(error);
+    has_abort_error_.store(true);
   }
   mailbox_.wake();
 }
@@ -108,12 +109,13 @@ std::chrono::milliseconds StepLoop::turn(std::chrono::milliseconds wait) {
 
 std::chrono::milliseconds StepLoop::live_turn(std::chrono::milliseconds wait) {
   read_mail(wait);
-  std::optional<Error> abort;
-  {
-    const std::lock_guard lock(abort_mutex_);
-    abort = std::exchange(abort_error_, std::nullopt);
+  if (has_abort_error_.load()) {
+    std::unique_lock lock(abort_mutex_);
+    const std::optional<Error> abort = std::exchange(abort_error_, std::nullopt);
+    has_abort_error_.store(false);
+    lock.unlock();
+    if (abort) fail_all(*abort);
   }
-  if (abort) fail_all(*abort);
   if (shed_cache_.exchange(false)) scheduler_.drop_cached(kBlocksToShed);
   running_.expire(now_(),
                   [this](SequenceId id, const Error& error) { fail(id, error, EndKind::kError); });

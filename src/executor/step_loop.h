@@ -98,6 +98,7 @@ class StepLoop {
   std::atomic<bool> shed_cache_{false};
   std::mutex abort_mutex_;
   std::optional<Error> abort_error_;
+  std::atomic<bool> has_abort_error_{false};  // looked at before the lock is taken
 };
 
 }  // namespace tidemill
