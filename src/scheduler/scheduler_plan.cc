@@ -150,7 +150,7 @@ DraftBudget Scheduler::State::draft_budget() const {
   return budget;
 }
 
-// As many drafts as make this sequence fastest, if those are more than `least` of another origin;
+// As many drafts as make this sequence fastest, if those are more than it has from its own text;
 // where there is much that the model has not seen, that first, and none yet. No tokens: it has no
 // part in the step.
 DraftRow Scheduler::State::ask_model(Entry& entry, const DraftBudget& budget, int32_t most) const {
