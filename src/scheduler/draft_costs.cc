@@ -9,6 +9,8 @@ double of_tokens(StepGrowth growth, int32_t tokens) {
 }
 
 constexpr double kWeightOfDraft = 1.0 / 32.0;
+// Of one more token in a step, where nobody has measured.
+constexpr double kAssumedGrowth = 1.0 / 16.0;
 
 }  // namespace
 
@@ -38,7 +40,10 @@ DraftSpeed fastest_drafts(StepGrowth growth, int32_t num_decodes, double pass, d
   for (int32_t drafts = 1; drafts <= most; ++drafts) {
     all_right *= chance;
     tokens += all_right;
-    const double time = growth_by_drafts(growth, num_decodes, num_decodes * drafts) + drafts * pass;
+    const double step = growth.empty()
+                            ? 1.0 + kAssumedGrowth * num_decodes * drafts
+                            : growth_by_drafts(growth, num_decodes, num_decodes * drafts);
+    const double time = step + drafts * pass;
     const double speed = tokens / time;
     if (speed > std::max(kLeastGain, fastest.speed)) fastest = {.drafts = drafts, .speed = speed};
   }
@@ -46,11 +51,10 @@ DraftSpeed fastest_drafts(StepGrowth growth, int32_t num_decodes, double pass, d
 }
 
 double catching_up(StepGrowth growth, double pass, int32_t num_tokens) {
-  constexpr double kAssumedFreeTokens = 16.0;
   // Of one more token, among as many as are known.
   const double more = growth.size() > 1
                           ? (growth.back() - 1.0) / (static_cast<double>(growth.size()) - 1.0)
-                          : 1.0 / kAssumedFreeTokens;
+                          : kAssumedGrowth;
   return pass * (1.0 + more * (num_tokens - 1));
 }
 

@@ -80,7 +80,8 @@ struct DraftSpeed {
 };
 // `pass`: what the draft model takes for a token of each of them, in steps without drafts;
 // `chance`: that a draft is right behind others that were. At most `most`; none where they would
-// gain less than 5 %.
+// gain less than 5 %. Without a StepGrowth each token more in a step is taken for a sixteenth of
+// one.
 DraftSpeed fastest_drafts(StepGrowth growth, int32_t num_decodes, double pass, double chance,
                           int32_t most);
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "scheduler/draft_costs.h"
 #include "scheduler/prefix_cache.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/sequence.h"
@@ -32,6 +33,7 @@ SchedulerOptions with_model(double cost = 0.1) {
 // A step whose drafts are right but for every `wrong`-th position (0: all are); its plan.
 StepPlan turn(Scheduler& scheduler, int32_t wrong = 0) {
   const StepPlan plan = scheduler.next_step();
+  scheduler.check_invariants();
   std::vector<TokenId> drafts;
   for (const DraftRow& row : plan.draft_rows) {
     for (int32_t i = 0; i < row.num_drafts; ++i) {
@@ -180,6 +182,39 @@ TEST(DraftModel, WhoseDraftsAreWrongHasFewOfThem) {
   EXPECT_EQ(num_steps, 1000);
   EXPECT_GT(scheduler.counts().draft_tokens, 0);
   EXPECT_LT(scheduler.counts().draft_tokens, 150);
+}
+
+TEST(DraftModel, ACrowdIsNoReasonToRest) {
+  SchedulerOptions options = with_model(0.2);
+  for (size_t n = 1; n < 32; ++n) options.step_growth[n] = 1.0 + 0.15 * static_cast<double>(n);
+  Scheduler scheduler(options);
+  scheduler.add(of_length(1, 10, 400));
+  for (int step = 0; step < 20; ++step) turn(scheduler, 2);  // every other one is wrong
+  for (SequenceId id = 2; id <= 20; ++id) scheduler.add(of_length(id, 10 + 32, 20));
+  while (scheduler.find(20) != nullptr) turn(scheduler, 2);
+  int32_t waited = 0;
+  while (turn(scheduler, 2).draft_rows.empty()) ++waited;
+  EXPECT_LT(waited, DraftChance::kLeastRest);
+}
+
+// 96 tokens of the same prompt: whoever comes second finds what the first one computes.
+TEST(DraftModel, OfTwoThatShareBlocksOneComputesThem) {
+  SchedulerOptions options = with_model();
+  options.mixed_step_tokens = 100;
+  Scheduler scheduler(options);
+  scheduler.add(of_length(1, 100, 80));
+  turn(scheduler);
+  NewSequence second = of_length(2, 100, 80);
+  second.prompt[98] += 3000;
+  scheduler.add(std::move(second));
+  int64_t seen = 0;
+  for (int step = 0; step < 12; ++step) {
+    for (const DraftRow& row : turn(scheduler).draft_rows) {
+      if (row.num_tokens > 16) seen += row.num_tokens;
+    }
+  }
+  EXPECT_GE(seen, 96);
+  EXPECT_LT(seen, 150) << "not twice the 96 that they share";
 }
 
 TEST(DraftModel, ACrowdHasNone) {

@@ -58,6 +58,7 @@ void Scheduler::State::release(Entry& entry) {
   for (BlockTable& table : entry.sequence.block_tables) table.clear();
   entry.sequence.num_cached_tokens = 0;
   entry.sequence.drafts.clear();
+  entry.awaits_drafts = false;
   entry.num_published_blocks = 0;
   entry.last_published = PrefixCache::kRoot;
   entry.may_publish = true;
@@ -268,11 +269,13 @@ const StepPlan& Scheduler::next_step(const StepCosts& costs) {
 
 void Scheduler::supply_drafts(std::span<const TokenId> drafts) {
   for (const DraftRow& row : state_->in_flight.draft_rows) {
-    std::vector<TokenId>& of = state_->find(row.sequence)->sequence.drafts;
+    Entry& entry = *state_->find(row.sequence);
+    std::vector<TokenId>& of = entry.sequence.drafts;
     const auto count = static_cast<size_t>(row.num_drafts);
     CHECK(drafts.size() >= count && (count == 0 || of.size() == count),
           "{} drafts for sequence {}, which has asked for {}", drafts.size(), row.sequence, count);
-    std::copy_n(drafts.begin(), count, of.begin());
+    if (count > 0) std::copy_n(drafts.begin(), count, of.begin());
+    entry.awaits_drafts = false;
     drafts = drafts.subspan(count);
   }
   CHECK(drafts.empty(), "{} drafts for nobody", drafts.size());

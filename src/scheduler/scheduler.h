@@ -56,7 +56,8 @@ struct SchedulerOptions {
   // T* of a calibration: a step of so many tokens takes hardly longer than one of a single token,
   // for it waits for the weights all the same. 0: not known; then ngram takes 16.
   int32_t free_tokens = 0;
-  // By a calibration: StepGrowth of draft_costs.h. Empty: not known; then auto drafts nothing.
+  // By a calibration: StepGrowth of draft_costs.h. Empty: not known; then auto drafts nothing from
+  // a text, and a draft model's are counted as if 16 tokens took twice the time of one.
   std::vector<double> step_growth;
   // Drafts of a model of their own, where a text has no better ones: what that takes for a token,
   // in steps of the model that decode one. 0: there is no such model.

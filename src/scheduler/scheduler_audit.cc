@@ -101,11 +101,51 @@ void check_plan(const Scheduler::State& state) {
   }
 }
 
+// That the draft model has what it goes on behind, room for what it writes, and no part in a block
+// that another one of its rows writes.
+void check_draft_rows(const Scheduler::State& state) {
+  const StepPlan& plan = state.in_flight;
+  int64_t num_tokens = 0;
+  std::vector<int32_t> written;
+  auto row = plan.rows.begin();
+  for (const DraftRow& draft : plan.draft_rows) {
+    row = std::find_if(row, plan.rows.end(),
+                       [&](const PlanRow& of) { return of.sequence == draft.sequence; });
+    CHECK(row != plan.rows.end(), "sequence {} drafts out of order", draft.sequence);
+    num_tokens += draft.num_tokens;
+    const auto found = state.entries.find(draft.sequence);
+    if (found == state.entries.end()) continue;  // cancelled while the step runs
+    const Sequence& sequence = found->second->sequence;
+    const BlockTable& table = sequence.block_tables[0];
+    const int32_t end = draft.first_position + draft.num_tokens;
+    CHECK(draft.num_tokens > 0 && draft.first_position <= sequence.num_cached_tokens &&
+              draft.first_position == state.draft_cover->leading(table, sequence.num_cached_tokens),
+          "the draft model of sequence {} begins at {}", sequence.id, draft.first_position);
+    const auto size = static_cast<int32_t>(sequence.tokens.size());
+    CHECK(draft.num_drafts == 0 ? end <= size
+                                : end == size && row->num_tokens == 1 + draft.num_drafts,
+          "the draft model of sequence {} has {} drafts behind {} of {} tokens", sequence.id,
+          draft.num_drafts, end, size);
+    const int32_t last = end + std::max(0, draft.num_drafts - 1);
+    CHECK(last <= static_cast<int64_t>(table.size()) * kBlockTokens &&
+              (draft.num_drafts == 0 || last <= state.options.draft_model_len),
+          "the draft model of sequence {} would write up to {}", sequence.id, last);
+    for (int32_t at = draft.first_position / kBlockTokens; at * kBlockTokens < last; ++at) {
+      written.push_back(table[static_cast<size_t>(at)].id());
+    }
+  }
+  CHECK(num_tokens <= state.options.max_step_tokens, "the draft model has {} tokens", num_tokens);
+  std::sort(written.begin(), written.end());
+  CHECK(std::adjacent_find(written.begin(), written.end()) == written.end(),
+        "two rows of the draft model write one block");
+}
+
 }  // namespace
 
 void Scheduler::check_invariants() const {
   check_lists(*state_);
   check_plan(*state_);
+  check_draft_rows(*state_);
   for (const auto& [id, entry] : state_->entries) check_sequence(*state_, *entry);
   for (size_t group = 0; group < state_->pools.size(); ++group) check_holders(*state_, group);
   state_->prefix_cache.check(state_->pool_list);
@@ -114,6 +154,7 @@ void Scheduler::check_invariants() const {
 void Scheduler::check_invariants_of(const StepPlan& plan) const {
   check_sizes(*state_);
   check_plan(*state_);
+  check_draft_rows(*state_);
   for (const PlanRow& row : plan.rows) {
     if (const Entry* entry = state_->find(row.sequence)) check_sequence(*state_, *entry);
   }

@@ -51,7 +51,7 @@ StepPlan Scheduler::State::plan_step() {
   const auto num_active = std::count_if(running.begin(), running.end(),
                                         [](const Entry* entry) { return !entry->paused(); });
   PlanDraft plan(num_active, std::min(static_cast<size_t>(options.max_sequences), entries.size()),
-                 options.window, std::exchange(in_flight, {}));
+                 options.window, draft_cover.has_value(), std::exchange(in_flight, {}));
   plan_decodes(plan);
   pay_for_drafts(plan);
   plan_chunks(plan);
@@ -142,11 +142,13 @@ DraftBudget Scheduler::State::draft_budget() const {
   budget.num_decodes = num_decodes;
   budget.of_each_by_model = std::min(options.speculative_length, free / num_decodes);
   budget.model_tokens = options.max_step_tokens;
-  // Others wait for what it has to catch up with.
-  if (num_decodes > 1 && options.mixed_step_tokens > 0) {
+  if (running.size() == 1 && waiting.empty()) return budget;
+  // Others wait for what it has to catch up with. What that takes no limit of a step knows.
+  if (options.mixed_step_tokens > 0) {
     budget.model_tokens = std::min(budget.model_tokens, options.mixed_step_tokens);
   }
-  if (costs.limit > 0.0) budget.model_tokens = std::min(budget.model_tokens, 2 * kBlockTokens);
+  const bool has_prompts = !waiting.empty() || static_cast<int32_t>(running.size()) > num_decodes;
+  if (costs.limit > 0.0 && has_prompts) budget.of_each_by_model = 0;
   return budget;
 }
 
@@ -160,17 +162,47 @@ DraftRow Scheduler::State::ask_model(Entry& entry, const DraftBudget& budget, in
   most = static_cast<int32_t>(std::min<int64_t>({most, budget.of_each_by_model, places}));
   if (most <= 0 || budget.model_tokens == 0 || entry.draft_chance.rests()) return {};
   const double chance = entry.draft_chance.value();
-  const auto [drafts, speed] = fastest_drafts(options.step_growth, budget.num_decodes,
-                                              options.draft_model_cost, chance, most);
-  if (drafts == 0 && chance < DraftChance::kAtFirst) entry.draft_chance.give_up();
+  const auto fastest = [&](double with_chance) {
+    return fastest_drafts(options.step_growth, budget.num_decodes, options.draft_model_cost,
+                          with_chance, most);
+  };
+  const auto [drafts, speed] = fastest(chance);
+  // What it has shown is the reason, and not the crowd.
+  if (drafts == 0 && fastest(DraftChance::kAtFirst).drafts > 0) entry.draft_chance.give_up();
   if (drafts <= static_cast<int32_t>(sequence.drafts.size())) return {};
   const int32_t seen = draft_cover->leading(sequence.block_tables[0], sequence.num_cached_tokens);
   if (!is_worth_seeing(entry, size - seen, speed)) return {};
-  const bool catches_up = size - seen > budget.model_tokens;
-  return {.sequence = sequence.id,
-          .first_position = seen,
-          .num_tokens = catches_up ? budget.model_tokens : size - seen,
-          .num_drafts = catches_up ? 0 : drafts};
+  if (size - seen <= budget.model_tokens) {
+    return {.sequence = sequence.id,
+            .first_position = seen,
+            .num_tokens = size - seen,
+            .num_drafts = drafts};
+  }
+  // In whole blocks: what comes behind in a block that others share is theirs.
+  const int32_t end = (seen + budget.model_tokens) / kBlockTokens * kBlockTokens;
+  return {.sequence = sequence.id, .first_position = seen, .num_tokens = std::max(0, end - seen)};
+}
+
+// Two that share blocks which the draft model lacks: one of them computes these, and the other
+// finds them in the next step.
+bool Scheduler::State::shares_what_is_computed(const DraftRow& row, const PlanDraft& plan) {
+  const auto table_of = [this](const DraftRow& of) -> const BlockTable& {
+    return find(of.sequence)->sequence.block_tables[0];
+  };
+  const BlockTable& table = table_of(row);
+  return std::any_of(
+      plan.draft_rows().begin(), plan.draft_rows().end(), [&](const DraftRow& other) {
+        const BlockTable& of_other = table_of(other);
+        // Whoever shares a block shares all before it: it stands at the same place.
+        const int32_t end =
+            std::min(row.first_position + row.num_tokens, other.first_position + other.num_tokens);
+        for (int32_t at = std::max(row.first_position, other.first_position) / kBlockTokens;
+             at * kBlockTokens < end; ++at) {
+          const auto index = static_cast<size_t>(at);
+          if (table[index].id() == of_other[index].id()) return true;
+        }
+        return false;
+      });
 }
 
 // Nobody knows how long an answer will be. What a draft model has to see before it can draft is
@@ -211,6 +243,11 @@ void Scheduler::State::propose_own(Entry& entry, int32_t most) noexcept {
   }
 }
 
+// Of a plan that nothing came of.
+void Scheduler::State::forget_places(Entry& entry) {
+  if (std::exchange(entry.awaits_drafts, false)) entry.sequence.drafts.clear();
+}
+
 void Scheduler::State::plan_decodes(PlanDraft& plan) {
   DraftBudget budget = draft_budget();
   visited = running;
@@ -220,10 +257,15 @@ void Scheduler::State::plan_decodes(PlanDraft& plan) {
     if (is_full(plan)) return;
     const int32_t left = entry->request.max_new_tokens - sequence.num_new_tokens();
     const int32_t most = std::min({budget_left(plan) - 1, left - 1, budget.of_all});
+    forget_places(*entry);
     const bool from_outside = !sequence.drafts.empty();
     if (!from_outside && budget.of_each > 0) propose_own(*entry, std::min(most, budget.of_each));
     DraftRow asked = from_outside ? DraftRow{} : ask_model(*entry, budget, most);
-    if (asked.num_drafts > 0) sequence.drafts.assign(static_cast<size_t>(asked.num_drafts), 0);
+    if (asked.num_tokens > 0 && shares_what_is_computed(asked, plan)) asked = {};
+    if (asked.num_drafts > 0) {
+      entry->awaits_drafts = true;
+      sequence.drafts.assign(static_cast<size_t>(asked.num_drafts), 0);
+    }
     auto drafts = std::max(0, std::min(static_cast<int32_t>(sequence.drafts.size()), most));
     if (drafts > 0 && !reserve(*entry, sequence.num_cached_tokens + 1 + drafts)) drafts = 0;
     if (!reserve_preempting(*entry, sequence.num_cached_tokens + 1, plan)) continue;

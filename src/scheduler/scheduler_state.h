@@ -34,7 +34,8 @@ struct Entry {
   bool may_publish = true;  // false: there was no memory for one, and those behind it need it
   std::unique_ptr<NgramDrafts> own_text;  // from its first decode on, where own drafts are wanted
   DraftAccount draft_account;
-  DraftChance draft_chance;  // of the draft model
+  DraftChance draft_chance;    // of the draft model
+  bool awaits_drafts = false;  // what stands in sequence.drafts are places for those of the model
 
   bool paused() const { return pause_reasons != 0; }
   // Of the prompt's positions [begin, end), those that are still to be scored; the last one of the
@@ -62,14 +63,15 @@ inline bool goes_before(const Entry& a, const Entry& b) {
 class PlanDraft {
  public:
   // `num_active` sequences run and are not paused; there will be `most_rows` at most. Takes the
-  // memory for them here, beyond what `memory`, an older plan's, has. `window` as in
-  // SchedulerOptions.
-  PlanDraft(int64_t num_active, size_t most_rows, int64_t window, StepPlan memory)
+  // memory for them here, beyond what `memory`, an older plan's, has; with a draft model, for as
+  // many of its rows. `window` as in SchedulerOptions.
+  PlanDraft(int64_t num_active, size_t most_rows, int64_t window, bool has_draft_model,
+            StepPlan memory)
       : plan_(std::move(memory)), num_active_(num_active) {
-    plan_.rows.clear();
-    plan_.draft_rows.clear();
+    plan_.clear();
     plan_.window = window;
     plan_.rows.reserve(most_rows);
+    if (has_draft_model) plan_.draft_rows.reserve(most_rows);
   }
 
   void add(const PlanRow& row) {
@@ -107,6 +109,7 @@ class PlanDraft {
             .prompt_keys = static_cast<double>(num_prompt_keys_)};
   }
   const std::vector<PlanRow>& rows() const { return plan_.rows; }
+  const std::vector<DraftRow>& draft_rows() const { return plan_.draft_rows; }
   int64_t num_model_drafts() const { return plan_.num_model_drafts(); }
   StepPlan take() { return std::move(plan_); }
 
@@ -153,8 +156,10 @@ struct Scheduler::State {
   void pay_for_drafts(const PlanDraft& plan);
   static bool decodes(const Entry& entry);
   static void propose_own(Entry& entry, int32_t most) noexcept;
+  static void forget_places(Entry& entry);
   DraftRow ask_model(Entry& entry, const DraftBudget& budget, int32_t most) const;
   bool is_worth_seeing(const Entry& entry, int32_t num_tokens, double speed) const;
+  bool shares_what_is_computed(const DraftRow& row, const PlanDraft& plan);
   void plan_chunks(PlanDraft& plan);
   void plan_admissions(PlanDraft& plan);
   void plan_more_scores(PlanDraft& plan);

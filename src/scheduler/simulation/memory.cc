@@ -37,6 +37,10 @@ bool SimulatedMemory::compute(const PlanRow& row, const Sequence& sequence,
       if (write_from < write_to) {
         std::copy(histories.begin() + write_from, histories.begin() + write_to,
                   of_block + (write_from - first));
+        // As the kernels do: behind what a block begins with nothing stands any more.
+        if (write_from == first) {
+          std::fill(of_block + (write_to - first), of_block + kBlockTokens, History{0});
+        }
       }
     }
   }
