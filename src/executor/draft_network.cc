@@ -11,6 +11,7 @@ DraftNetwork::DraftNetwork(const Kernels& kernels, WorkerPool& workers, const Mo
       workers_(workers),
       cache_(kernels, model.architecture(), model.compute_types().cache(), num_blocks),
       decoder_(kernels, model, cache_, communicator_, limits),
+      model_(model),
       vocab_size_(std::min(vocab_size, model.architecture().vocab_size)),
       scratch_(static_cast<size_t>(workers.num_threads())) {}
 
@@ -27,31 +28,39 @@ void DraftNetwork::lay_out(const DraftInput& input) {
   }
   drafts_.assign(num_drafts, 0);
   if (passes_.size() < num_passes_) passes_.resize(num_passes_);
-  for (size_t p = 0; p < num_passes_; ++p) {
-    Pass& pass = passes_[p];
-    ForwardInput& forward = pass.forward;
-    pass.rows.clear();
-    forward.groups.resize(input.forward.groups.size());
-    for (size_t group = 0; group < forward.groups.size(); ++group) {
-      forward.groups[group].table_begins.clear();
-      forward.groups[group].block_ids = input.forward.groups[group].block_ids;
-    }
-    forward.positions.clear();
-    forward.score_rows.clear();
-    for (size_t r = 0; r < input.rows.size(); ++r) {
-      const DraftInput::Row& row = input.rows[r];
-      if (static_cast<size_t>(row.num_drafts) <= p) continue;
-      forward.score_rows.push_back(static_cast<int32_t>(pass.rows.size()));
-      // The one chosen in pass p stands at its position + p; this one reads the one before it.
-      forward.positions.push_back(row.sampling.position + static_cast<int32_t>(p) - 1);
-      for (size_t group = 0; group < forward.groups.size(); ++group) {
-        const auto& begins = input.forward.groups[group].table_begins;
-        forward.groups[group].table_begins.push_back(begins[static_cast<size_t>(row.first_token)]);
-      }
-      pass.rows.push_back(r);
-    }
-    forward.token_ids.assign(pass.rows.size(), 0);
+  for (size_t p = 0; p < num_passes_; ++p) lay_out_pass(input, p);
+  // The first has the input's tokens instead.
+  ForwardInput& first = passes_[0].forward;
+  first = input.forward;
+  for (TokenId& id : first.token_ids) {
+    if (id >= model_.architecture().vocab_size) id = 0;
   }
+}
+
+void DraftNetwork::lay_out_pass(const DraftInput& input, size_t p) {
+  Pass& pass = passes_[p];
+  ForwardInput& forward = pass.forward;
+  pass.rows.clear();
+  forward.groups.resize(input.forward.groups.size());
+  for (size_t group = 0; group < forward.groups.size(); ++group) {
+    forward.groups[group].table_begins.clear();
+    forward.groups[group].block_ids = input.forward.groups[group].block_ids;
+  }
+  forward.positions.clear();
+  forward.score_rows.clear();
+  for (size_t r = 0; r < input.rows.size(); ++r) {
+    const DraftInput::Row& row = input.rows[r];
+    if (static_cast<size_t>(row.num_drafts) <= p) continue;
+    forward.score_rows.push_back(static_cast<int32_t>(pass.rows.size()));
+    // The one chosen in pass p stands at its position + p; this one reads the one before it.
+    forward.positions.push_back(row.sampling.position + static_cast<int32_t>(p) - 1);
+    for (size_t group = 0; group < forward.groups.size(); ++group) {
+      const auto& begins = input.forward.groups[group].table_begins;
+      forward.groups[group].table_begins.push_back(begins[static_cast<size_t>(row.first_token)]);
+    }
+    pass.rows.push_back(r);
+  }
+  forward.token_ids.assign(pass.rows.size(), 0);
 }
 
 // Of each row a draft, and the token of the next pass.
@@ -85,7 +94,7 @@ std::span<const TokenId> DraftNetwork::draft(const DraftInput& input) {
   lay_out(input);
   workers_.run_present([&](Lane& lane) {
     for (size_t pass = 0; pass < num_passes_; ++pass) {
-      decoder_.forward(lane, pass == 0 ? input.forward : passes_[pass].forward);
+      decoder_.forward(lane, passes_[pass].forward);
       choose(lane, input, pass);
       lane.meet();
     }

@@ -16,7 +16,8 @@ namespace tidemill {
 
 class DraftNetwork {
  public:
-  // Drafts are below `vocab_size`, the large model's, too.
+  // Drafts are below `vocab_size`, the large model's, too. A token that this one does not have is
+  // another one to it.
   DraftNetwork(const Kernels& kernels, WorkerPool& workers, const Model& model,
                const DecoderLimits& limits, int64_t num_blocks, int64_t vocab_size);
 
@@ -25,14 +26,16 @@ class DraftNetwork {
   std::span<const TokenId> draft(const DraftInput& input);
   // As StepRunner::prepare(), of its own cache.
   bool prepare(int64_t used_blocks) { return cache_.touch_ahead(used_blocks); }
+  bool has_failed() const { return model_.has_failed(); }  // as Model::has_failed()
 
  private:
   // One forward pass, which makes a draft of each of these rows.
   struct Pass {
-    ForwardInput forward;      // not of the first pass, whose tokens are the input's
+    ForwardInput forward;
     std::vector<size_t> rows;  // of the input
   };
   void lay_out(const DraftInput& input);
+  void lay_out_pass(const DraftInput& input, size_t pass);
   void choose(Lane& lane, const DraftInput& input, size_t pass);
 
   const Kernels& kernels_;
@@ -40,6 +43,7 @@ class DraftNetwork {
   Communicator communicator_;
   KvCache cache_;
   Decoder decoder_;
+  const Model& model_;
   const int64_t vocab_size_;
   std::vector<Pass> passes_;  // those of the input first; their memory is the next one's
   size_t num_passes_ = 0;

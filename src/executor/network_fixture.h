@@ -21,7 +21,8 @@ class RunningNetwork {
   // With scheduler.window the model has it, too, and a group whose blocks are freed behind it.
   // With scheduler.draft_model_cost a model of `draft_seed` makes drafts.
   RunningNetwork(uint64_t model_seed, WorkerPool& workers, int64_t num_blocks,
-                 SchedulerOptions scheduler, bool watches_cores = false, uint64_t draft_seed = 1)
+                 SchedulerOptions scheduler, bool watches_cores = false, uint64_t draft_seed = 1,
+                 int32_t draft_vocab_size = kRandomVocabSize)
       : engine_(model_seed, scheduler.window), model_(engine_.dir()) {
     scheduler.groups = {{.num_blocks = num_blocks, .window = scheduler.window}};
     const DecoderLimits limits{.max_model_len = kRandomModelLen,
@@ -30,7 +31,7 @@ class RunningNetwork {
     const Kernels& kernels = select_kernels("reference");
     std::unique_ptr<DraftNetwork> drafts;
     if (scheduler.draft_model_cost > 0.0) {
-      draft_engine_ = std::make_unique<RandomEngine>(draft_seed);
+      draft_engine_ = std::make_unique<RandomEngine>(draft_seed, /*window=*/0, draft_vocab_size);
       draft_model_ = std::make_unique<Model>(draft_engine_->dir());
       drafts = std::make_unique<DraftNetwork>(kernels, workers, *draft_model_, limits, num_blocks,
                                               kRandomVocabSize);

@@ -5,10 +5,19 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/check.h"
+
 namespace tidemill {
 namespace {
 
 using Sampled = std::optional<SampledToken>;
+
+std::string lost_weights(std::string_view whose) {
+  return format(
+      "the file of the {} cannot be read any more (I/O error): it was made shorter while it was in "
+      "use, or its disk fails. Compile the checkpoint again, and start again.",
+      whose);
+}
 
 std::optional<RowFailure> failure_of(const Sampled& sampled) {
   if (!sampled) return RowFailure::kOutOfMemory;
@@ -131,17 +140,16 @@ StepResult& NetworkRunner::run(const StepInput& input) {
   } else {
     run_watched(input);
   }
-  if (model_.has_failed()) {
-    throw std::runtime_error(
-        "the file of the weights cannot be read any more (I/O error): it was made shorter while it "
-        "was in use, or its disk fails. Compile the checkpoint again, and start again.");
-  }
+  if (model_.has_failed()) throw std::runtime_error(lost_weights("weights"));
   collect(input);
   return result_;
 }
 
 std::span<const TokenId> NetworkRunner::draft(const DraftInput& input) {
-  return drafts_ != nullptr ? drafts_->draft(input) : StepRunner::draft(input);
+  if (drafts_ == nullptr) return StepRunner::draft(input);
+  const std::span<const TokenId> drafts = drafts_->draft(input);
+  if (drafts_->has_failed()) throw std::runtime_error(lost_weights("draft model's weights"));
+  return drafts;
 }
 
 bool NetworkRunner::prepare(int64_t used_blocks) {

@@ -15,11 +15,12 @@ inline constexpr int32_t kRandomVocabSize = 61;
 // An engine directory of random numbers; it disappears with this. Another seed, another model.
 class RandomEngine : public RandomEngineDir {
  public:
-  explicit RandomEngine(uint64_t seed, int64_t window = 0)
-      : RandomEngineDir(architecture(window), PackedFormat::kF32, seed, /*gain=*/2.5f) {}
+  explicit RandomEngine(uint64_t seed, int64_t window = 0, int32_t vocab_size = kRandomVocabSize)
+      : RandomEngineDir(architecture(window, vocab_size), PackedFormat::kF32, seed,
+                        /*gain=*/2.5f) {}
 
  private:
-  static Architecture architecture(int64_t window) {
+  static Architecture architecture(int64_t window, int32_t vocab_size) {
     Architecture a;
     a.family = "llama";
     a.hidden_size = 32;
@@ -27,7 +28,7 @@ class RandomEngine : public RandomEngineDir {
     a.num_heads = a.num_kv_heads = 2;
     a.head_dim = 16;
     a.intermediate_size = 48;
-    a.vocab_size = kRandomVocabSize;
+    a.vocab_size = vocab_size;
     a.max_positions = kRandomModelLen;
     a.sliding_window = window;
     return a;

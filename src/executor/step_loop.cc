@@ -184,7 +184,8 @@ std::optional<StepLoop::Computed> StepLoop::compute() {
 void StepLoop::measure(const StepPlan& plan, double seconds) {
   const auto decode_tokens = static_cast<int64_t>(plan.work().decode_tokens);
   metrics_.step(plan.num_tokens() - decode_tokens, decode_tokens, seconds);
-  pace_.observe(plan, seconds, runner_.delay());
+  // A draft model's part is none of the costs that are learned.
+  if (plan.draft_rows.empty()) pace_.observe(plan, seconds, runner_.delay());
   if (const auto verdict = pace_.judge(seconds, runner_.delay())) metrics_.limited_step(*verdict);
   tally_.step(plan, seconds);
 }

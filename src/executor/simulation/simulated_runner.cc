@@ -191,7 +191,11 @@ void SimulatedRunner::draft_row(const DraftInput& input, size_t index) {
   }
   for (size_t token = first; token < end; ++token) {
     history = extend(history, forward.token_ids[token]);
-    at(forward.positions[token]) = {history, forward.token_ids[token]};
+    const int32_t position = forward.positions[token];
+    at(position) = {history, forward.token_ids[token]};
+    // As the kernels do: behind what a block begins with nothing stands any more.
+    if (position % kBlockTokens > 0) continue;
+    for (int32_t behind = 1; behind < kBlockTokens; ++behind) at(position + behind) = {};
   }
   TokenId last = forward.token_ids[end - 1];
   for (int32_t i = 0; i < row.num_drafts; ++i) {
