@@ -25,16 +25,23 @@ void require_same_size(const std::string& model, int64_t size, const std::string
              draft, draft_size, model, size));
 }
 
-OpenOptions draft_options(const Settings& settings) {
-  OpenOptions options = engine_options(settings.model);
-  const std::string& quantize = settings.model.draft_quantize;
-  if (is_engine_dir(settings.model.draft_model)) {
-    options.dtype = options.quantize = "";  // it is what it is, and must be what is asked for
+DecoderLimits draft_limits(const Architecture& architecture, const MemoryWishes& wishes) {
+  return {.max_model_len = std::min(wishes.limits.max_model_len, architecture.max_positions),
+          .max_step_tokens = wishes.limits.max_step_tokens,
+          .max_score_rows = std::min(wishes.max_sequences, wishes.limits.max_step_tokens)};
+}
+
+// Where it fails the settings' own names say of what.
+OpenedEngine open_draft(const Settings& settings, WorkerPool& workers, const Progress& progress) {
+  try {
+    return open_engine(settings.model.draft_model, draft_options(settings), workers, progress);
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(format("speculative_draft_model{}: {}",
+                                    settings.model.draft_quantize.empty()
+                                        ? ""
+                                        : ", with speculative_draft_quantize as its quantize",
+                                    error.what()));
   }
-  if (quantize.empty()) return options;
-  options.quantize = quantize;
-  if (quantize != "none") options.dtype = "";  // the model's, which may be one of no integers
-  return options;
 }
 
 void require_room_for_drafts(const Settings& settings, const Architecture& architecture) {
@@ -51,6 +58,26 @@ void require_room_for_drafts(const Settings& settings, const Architecture& archi
 }
 
 }  // namespace
+
+OpenOptions draft_options(const Settings& settings) {
+  OpenOptions options = engine_options(settings.model);
+  const std::string& quantize = settings.model.draft_quantize;
+  if (is_engine_dir(settings.model.draft_model)) {
+    options.dtype = options.quantize = "";  // it is what it is, and must be what is asked for
+  }
+  if (quantize.empty()) return options;
+  options.quantize = quantize;
+  if (quantize != "none") options.dtype = "";  // the model's, which may be one of no integers
+  return options;
+}
+
+CompanionMemory companion_memory(const Architecture& architecture, const ComputeTypes& types,
+                                 int64_t weight_bytes, const MemoryWishes& wishes) {
+  return {.weight_bytes = weight_bytes,
+          .workspace_bytes =
+              Decoder::workspace_bytes(architecture, types, draft_limits(architecture, wishes)),
+          .bytes_per_block = kv_bytes_per_block(architecture, types.cache())};
+}
 
 void require_same_tokens(const std::string& model, const TextFiles& text, int64_t vocab_size,
                          const std::string& draft, const TextFiles& draft_text,
@@ -82,19 +109,23 @@ std::unique_ptr<DraftModel> DraftModel::load(const Settings& settings, const Mod
                                              const TextFiles& text, const MemoryWishes& wishes,
                                              WorkerPool& workers, const Progress& progress) {
   const std::string& name = settings.model.draft_model;
+  if (name.empty() && !settings.model.draft_quantize.empty()) {
+    throw std::runtime_error(
+        format("speculative_draft_quantize is {}, and there is no speculative_draft_model. Name "
+               "one, or leave it out.",
+               settings.model.draft_quantize));
+  }
   if (name.empty()) return nullptr;
   require_room_for_drafts(settings, model.architecture());
   auto draft = std::make_unique<DraftModel>();
-  draft->opened_ = open_engine(name, draft_options(settings), workers, progress);
-  draft->model_ = std::make_unique<Model>(draft->opened_.dir, model_options(settings.model));
+  const OpenedEngine opened = open_draft(settings, workers, progress);
+  draft->in_memory_ = opened.in_memory != nullptr;
+  draft->model_ = std::make_unique<Model>(opened.dir, model_options(settings.model));
+  draft->wishes_ = wishes;
   const Architecture& architecture = draft->model_->architecture();
   require_same_tokens(settings.model.model_id, text, model.architecture().vocab_size, name,
-                      read_text_files(draft->opened_.dir), architecture.vocab_size);
-  draft->limits_ = {
-      .max_model_len = std::min(wishes.limits.max_model_len, architecture.max_positions),
-      .max_step_tokens = wishes.limits.max_step_tokens,
-      .max_score_rows = std::min(wishes.max_sequences, wishes.limits.max_step_tokens)};
-  if (draft->limits_.max_model_len < wishes.limits.max_model_len) {
+                      read_text_files(opened.dir), architecture.vocab_size);
+  if (draft->max_model_len() < wishes.limits.max_model_len) {
     log_warning(
         "the draft model was made for {} positions: behind them, up to max_model_len = {}, it "
         "makes no drafts",
@@ -104,16 +135,19 @@ std::unique_ptr<DraftModel> DraftModel::load(const Settings& settings, const Mod
 }
 
 CompanionMemory DraftModel::memory() const {
-  const Architecture& architecture = model_->architecture();
-  const ComputeTypes types = model_->compute_types();
-  return {.weight_bytes = model_->weight_bytes(),
-          .workspace_bytes = Decoder::workspace_bytes(architecture, types, limits_),
-          .bytes_per_block = kv_bytes_per_block(architecture, types.cache())};
+  return companion_memory(model_->architecture(), model_->compute_types(), model_->weight_bytes(),
+                          wishes_);
+}
+
+int64_t DraftModel::max_model_len() const {
+  return draft_limits(model_->architecture(), wishes_).max_model_len;
 }
 
 std::unique_ptr<DraftNetwork> DraftModel::network(const Kernels& kernels, WorkerPool& workers,
                                                   int64_t num_blocks, int64_t vocab_size) const {
-  return std::make_unique<DraftNetwork>(kernels, workers, *model_, limits_, num_blocks, vocab_size);
+  return std::make_unique<DraftNetwork>(kernels, workers, *model_,
+                                        draft_limits(model_->architecture(), wishes_), num_blocks,
+                                        vocab_size);
 }
 
 }  // namespace tidemill

@@ -18,23 +18,30 @@ class DraftModel {
  public:
   // Null where settings name none. `wishes` are those of the model, and `text` its files. Throws
   // std::runtime_error that says what must be changed: where speculative is off, where the model
-  // has a sliding window, and where the two do not have the same tokens.
+  // has a sliding window, where the two do not have the same tokens, and where there is a
+  // speculative_draft_quantize alone.
   static std::unique_ptr<DraftModel> load(const Settings& settings, const Model& model,
                                           const TextFiles& text, const MemoryWishes& wishes,
                                           WorkerPool& workers, const Progress& progress);
 
   Model& model() { return *model_; }
-  bool in_memory() const { return opened_.in_memory != nullptr; }
+  // The engine was compiled into memory; its files are gone by now.
+  bool in_memory() const { return in_memory_; }
   CompanionMemory memory() const;
-  int64_t max_model_len() const { return limits_.max_model_len; }
+  int64_t max_model_len() const;
   std::unique_ptr<DraftNetwork> network(const Kernels& kernels, WorkerPool& workers,
                                         int64_t num_blocks, int64_t vocab_size) const;
 
  private:
-  OpenedEngine opened_;
   std::unique_ptr<Model> model_;
-  DecoderLimits limits_;
+  MemoryWishes wishes_;  // the model's
+  bool in_memory_ = false;
 };
+
+// What settings say of opening it, and what it takes beside a model of those wishes.
+OpenOptions draft_options(const Settings& settings);
+CompanionMemory companion_memory(const Architecture& architecture, const ComputeTypes& types,
+                                 int64_t weight_bytes, const MemoryWishes& wishes);
 
 // Refuses a draft model whose tokens are not those of the model: with the names of both, and the
 // first token that differs. Without a tokenizer their number must be the same.

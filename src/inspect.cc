@@ -9,6 +9,7 @@
 #include "checkpoint/checkpoint.h"
 #include "compiler/text_files.h"
 #include "compiler/weight_map.h"
+#include "draft_model.h"
 #include "fact_sheet.h"
 #include "kernels/element_bytes.h"
 #include "kernels/select.h"
@@ -115,6 +116,30 @@ FactSection text_facts(const TextFiles& files, const Architecture& architecture)
        {"chat template", files.chat_template ? "yes" : "none", files.chat_template.has_value()}}};
 }
 
+// What the draft model takes that settings name, compiled or not.
+CompanionMemory draft_memory(const Settings& settings, const MemoryWishes& wishes) {
+  const std::string& name = settings.model.draft_model;
+  if (name.empty()) return {};
+  const fs::path path = local_model(name);
+  if (is_engine_dir(path)) {
+    const Model model(path, model_options(settings.model));
+    return companion_memory(model.architecture(), model.compute_types(), model.weight_bytes(),
+                            wishes);
+  }
+  const OpenOptions options = draft_options(settings);
+  const WeightMap map =
+      map_weights(Checkpoint::open(path), packed_format_of(options.dtype, options.quantize));
+  const std::vector<EngineTensor> targets = targets_of(map.tensors);
+  return companion_memory(map.architecture, compute_types(targets, model_options(settings.model)),
+                          weights_file_bytes(targets), wishes);
+}
+
+MemoryWishes wishes_of(const Settings& settings, const Architecture& architecture) {
+  MemoryWishes wishes = memory_wishes(settings, architecture);
+  wishes.companion = draft_memory(settings, wishes);
+  return wishes;
+}
+
 FactSection plan_facts(const MemoryPlan& plan, const Settings& settings) {
   FactSection section{
       "memory plan",
@@ -128,9 +153,7 @@ FactSection plan_facts(const MemoryPlan& plan, const Settings& settings) {
                kTokensPerBlock, plan.longest_blocks, plan.wishes.limits.max_model_len),
         plan.num_blocks, "kv_blocks"}}};
   if (const std::string& draft = settings.model.draft_model; !draft.empty()) {
-    section.facts.push_back(
-        {"draft model",
-         draft + ": not counted here; it needs weights, workspace and KV blocks, too", draft});
+    section.facts.push_back({"draft model", draft + ", counted with it", draft});
   }
   const std::string refusal = plan.refusal();
   section.facts.push_back({"fits", refusal.empty() ? "yes" : "no: " + refusal, refusal.empty()});
@@ -204,7 +227,7 @@ void add_engine(FactSheet& sheet, const fs::path& dir, const Settings& settings)
   sheet.add(text_facts(read_text_files(dir), model.architecture()));
   sheet.add(
       plan_facts(plan_memory(model.architecture(), model.compute_types(), model.weight_bytes(),
-                             memory_wishes(settings, model.architecture()), available_memory()),
+                             wishes_of(settings, model.architecture()), available_memory()),
                  settings));
   TensorTable tensors;
   for (const EngineTensor& tensor : manifest.tensors) {
@@ -236,7 +259,7 @@ void add_checkpoint(FactSheet& sheet, const fs::path& path, const Settings& sett
   sheet.add(network(architecture));
   sheet.add(text_facts(collect_text(checkpoint, architecture).files, architecture));
   sheet.add(plan_facts(plan_memory(architecture, types, weights_file_bytes(targets),
-                                   memory_wishes(settings, architecture), available_memory()),
+                                   wishes_of(settings, architecture), available_memory()),
                        settings));
   sheet.add(tensors.section());
 }

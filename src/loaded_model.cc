@@ -118,6 +118,9 @@ void place_weights(const std::string& weight_memory, bool in_memory, const Kerne
 // adds to the products. By how much is not measured; it is taken for a quarter.
 constexpr double kBesideProducts = 1.25;
 
+// Even where four drafts of five are right.
+constexpr double kUselessDraftCost = 0.75;
+
 // What a draft model takes for a token, in steps of the model: as it waits for its weights,
 // likewise. Between its steps workers meet as often as between the model's layers; that is the same
 // quarter.
@@ -313,6 +316,12 @@ void LoadedModel::load_network(const Settings& settings, WorkerPool& workers,
   std::unique_ptr<DraftNetwork> drafts;
   if (draft_ != nullptr) {
     options.scheduler.draft_model_cost = draft_cost(draft_->model(), *model_);
+    if (options.scheduler.draft_model_cost >= kUselessDraftCost) {
+      log_warning(
+          "the draft model takes {:.2f} of the model's time for a token: that gains nothing, and "
+          "it will make no drafts. Name a smaller one, or set speculative_draft_quantize",
+          options.scheduler.draft_model_cost);
+    }
     options.scheduler.draft_model_len = draft_->max_model_len();
     drafts = draft_->network(kernels, workers, plan.num_blocks, architecture.vocab_size);
   }
