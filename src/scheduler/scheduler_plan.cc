@@ -193,13 +193,15 @@ bool Scheduler::State::shares_what_is_computed(const DraftRow& row, const PlanDr
   return std::any_of(
       plan.draft_rows().begin(), plan.draft_rows().end(), [&](const DraftRow& other) {
         const BlockTable& of_other = table_of(other);
-        // Whoever shares a block shares all before it: it stands at the same place.
-        const int32_t end =
+        // Whoever shares a block shares all before it: it stands at the same place. The last token
+        // may have none yet, and would not share it.
+        const int64_t both =
             std::min(row.first_position + row.num_tokens, other.first_position + other.num_tokens);
-        for (int32_t at = std::max(row.first_position, other.first_position) / kBlockTokens;
-             at * kBlockTokens < end; ++at) {
-          const auto index = static_cast<size_t>(at);
-          if (table[index].id() == of_other[index].id()) return true;
+        const auto end =
+            std::min({static_cast<size_t>(blocks_for(both)), table.size(), of_other.size()});
+        const int32_t begin = std::max(row.first_position, other.first_position) / kBlockTokens;
+        for (auto at = static_cast<size_t>(begin); at < end; ++at) {
+          if (table[at].id() == of_other[at].id()) return true;
         }
         return false;
       });
