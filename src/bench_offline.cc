@@ -25,6 +25,7 @@ Settings offline(Settings settings, int64_t most_sequences) {
   executor.scheduler.prefix_cache = false;  // every prompt is computed
   executor.scheduler.speculative = "off";   // and every token in a step of its own
   settings.model.draft_model.clear();
+  settings.model.draft_quantize.clear();
   executor.scheduler.mixed_step_tokens =
       executor.scheduler.max_step_tokens;  // as calls are counted
   executor.max_step_ms = executor.busy_log_ms = 0;

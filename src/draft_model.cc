@@ -109,12 +109,6 @@ std::unique_ptr<DraftModel> DraftModel::load(const Settings& settings, const Mod
                                              const TextFiles& text, const MemoryWishes& wishes,
                                              WorkerPool& workers, const Progress& progress) {
   const std::string& name = settings.model.draft_model;
-  if (name.empty() && !settings.model.draft_quantize.empty()) {
-    throw std::runtime_error(
-        format("speculative_draft_quantize is {}, and there is no speculative_draft_model. Name "
-               "one, or leave it out.",
-               settings.model.draft_quantize));
-  }
   if (name.empty()) return nullptr;
   require_room_for_drafts(settings, model.architecture());
   auto draft = std::make_unique<DraftModel>();

@@ -18,8 +18,7 @@ class DraftModel {
  public:
   // Null where settings name none. `wishes` are those of the model, and `text` its files. Throws
   // std::runtime_error that says what must be changed: where speculative is off, where the model
-  // has a sliding window, where the two do not have the same tokens, and where there is a
-  // speculative_draft_quantize alone.
+  // has a sliding window, and where the two do not have the same tokens.
   static std::unique_ptr<DraftModel> load(const Settings& settings, const Model& model,
                                           const TextFiles& text, const MemoryWishes& wishes,
                                           WorkerPool& workers, const Progress& progress);

@@ -355,6 +355,12 @@ std::unique_ptr<LoadedModel> LoadedModel::load(const Settings& settings, WorkerP
         "no model is named, and there is none in this folder or in /opt/ml/model. Name one: a "
         "checkpoint folder, a GGUF file or an engine directory.");
   }
+  if (settings.model.draft_model.empty() && !settings.model.draft_quantize.empty()) {
+    throw std::runtime_error(
+        format("speculative_draft_quantize is {}, and there is no speculative_draft_model. Name "
+               "one, or leave it out.",
+               settings.model.draft_quantize));
+  }
   std::unique_ptr<LoadedModel> loaded(new LoadedModel());
   if (settings.model.model_id.starts_with(kScriptPrefix)) {
     loaded->load_script(settings, metrics);

@@ -202,6 +202,7 @@ def test_settings_that_are_not_built_are_refused_with_the_way_out(serve, tmp_pat
     model = write_script(tmp_path / "m.json", [{"when": "*", "reply": "x"}])
     for name, value, way_out in [
             ("OPTION_SPECULATIVE_DRAFT_MODEL", "/models/draft", "a script has no draft model"),
+            ("OPTION_SPECULATIVE_DRAFT_QUANTIZE", "int4", "there is no speculative_draft_model"),
             ("OPTION_DRAFT_MODEL_TP_SIZE", "2", "Use 1"),
             ("OPTION_SPECULATIVE_CONFIG", '{"method":"ngram"}', "speculative=ngram"),
             ("OPTION_SPECULATIVE", "medusa", "ngram"),
