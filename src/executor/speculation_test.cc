@@ -147,7 +147,7 @@ TEST(Speculation, EveryAnswerIsTheSameBitsWithADraftModel) {
   Drafted stranger;
   expect_same(answers(drafting, 64, workers, 8, &stranger, /*draft_seed=*/2), plain);
   EXPECT_GT(stranger.proposed, 200);
-  EXPECT_LT(stranger.accepted, stranger.proposed / 3);  // of three that are allowed, one
+  EXPECT_LT(stranger.proposed, twin.proposed) << "who is wrong rests";
   // In a crowd that has too few blocks, with small steps; and alone.
   SchedulerOptions small = drafting;
   small.max_step_tokens = 48;

@@ -8,20 +8,27 @@ double of_tokens(StepGrowth growth, int32_t tokens) {
   return growth[std::min(static_cast<size_t>(tokens), growth.size()) - 1];
 }
 
-constexpr double kWeightOfDraft = 1.0 / 32.0;
+// What is taken for its chance at first weighs as much as so many drafts; later ones of so many.
+constexpr int32_t kFirstDrafts = 16;
+constexpr int32_t kLastDrafts = 32;
 // Of one more token in a step, where nobody has measured.
 constexpr double kAssumedGrowth = 1.0 / 16.0;
 
 }  // namespace
 
 void DraftChance::judge(int32_t num_right, int32_t num_drafts) {
-  for (int32_t i = 0; i < num_right; ++i) chance_ += (1.0 - chance_) * kWeightOfDraft;
-  if (num_right < num_drafts) chance_ -= chance_ * kWeightOfDraft;
+  for (int32_t i = 0; i < std::min(num_right + 1, num_drafts); ++i) {
+    const double right = i < num_right ? 1.0 : 0.0;
+    ++num_judged_;
+    chance_ += (right - chance_) / std::min(kFirstDrafts + num_judged_, kLastDrafts);
+  }
   if (chance_ > kAtFirst) next_rest_ = kLeastRest;
 }
 
+// It begins again with a half of what it has shown.
 void DraftChance::give_up() {
-  chance_ = kAtFirst;
+  chance_ = (chance_ + kAtFirst) / 2.0;
+  num_judged_ = 0;
   left_ = next_rest_;
   next_rest_ = std::min(2 * next_rest_, kMostRest);
 }

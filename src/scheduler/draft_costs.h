@@ -65,6 +65,7 @@ class DraftChance {
 
  private:
   double chance_ = kAtFirst;
+  int32_t num_judged_ = 0;  // since it began, or began again: the first ones count for more
   int32_t left_ = 0;
   int32_t next_rest_ = kLeastRest;
 };

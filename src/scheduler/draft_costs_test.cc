@@ -66,7 +66,9 @@ TEST(DraftChance, FollowsWhatDraftsWereWorth) {
   chance.judge(0, 0);
   EXPECT_DOUBLE_EQ(chance.value(), 0.7);
   chance.judge(2, 2);
-  EXPECT_DOUBLE_EQ(chance.value(), 1.0 - 0.3 * 31 / 32 * 31 / 32);
+  EXPECT_DOUBLE_EQ(chance.value(), (16 * 0.7 + 2) / 18) << "as if sixteen were known";
+  chance.judge(0, 5);
+  EXPECT_DOUBLE_EQ(chance.value(), (16 * 0.7 + 2) / 19) << "behind a wrong one nothing is known";
   for (int step = 0; step < 200; ++step) chance.judge(1, 3);
   EXPECT_NEAR(chance.value(), 0.5, 0.05) << "one right for one wrong";
   for (int step = 0; step < 200; ++step) chance.judge(0, 3);
@@ -82,12 +84,13 @@ TEST(DraftChance, RestsTwiceAsLongEachTimeItGivesUpInARow) {
   };
   EXPECT_EQ(rest(), 0);
   for (const int steps : {32, 64, 128, 256, 512, 1024, 1024}) {
-    chance.judge(0, 1);
+    const double before = chance.value();
     chance.give_up();
-    EXPECT_DOUBLE_EQ(chance.value(), DraftChance::kAtFirst);
+    EXPECT_DOUBLE_EQ(chance.value(), (before + DraftChance::kAtFirst) / 2);
     EXPECT_EQ(rest(), steps);
+    chance.judge(0, 1);
   }
-  chance.judge(3, 3);
+  for (int step = 0; step < 20; ++step) chance.judge(3, 3);
   chance.give_up();
   EXPECT_EQ(rest(), 32) << "it had done well";
 }
