@@ -1,7 +1,9 @@
 #include "draft_model.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <stdexcept>
+#include <system_error>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -49,6 +51,15 @@ void require_room_for_drafts(const Settings& settings, const Architecture& archi
   if (settings.executor.scheduler.speculative == "off") {
     throw std::runtime_error(format(
         "speculative_draft_model is {}, and speculative is off. Leave one of them out.", draft));
+  }
+  const OpenOptions options = draft_options(settings);
+  std::error_code ignored;
+  if (std::filesystem::equivalent(draft, settings.model.model_id, ignored) &&
+      options.quantize == settings.model.quantize && options.dtype == settings.model.dtype) {
+    throw std::runtime_error(format(
+        "speculative_draft_model is {}, which is the model itself, rounded alike: that gains "
+        "nothing. Name a smaller one, or set speculative_draft_quantize.",
+        draft));
   }
   if (architecture.sliding_window == 0) return;
   throw std::runtime_error(

@@ -17,8 +17,8 @@ namespace tidemill {
 class DraftModel {
  public:
   // Null where settings name none. `wishes` are those of the model, and `text` its files. Throws
-  // std::runtime_error that says what must be changed: where speculative is off, where the model
-  // has a sliding window, and where the two do not have the same tokens.
+  // std::runtime_error that says what must be changed: where speculative is off, where it is the
+  // model itself, where that has a sliding window, and where the two do not have the same tokens.
   static std::unique_ptr<DraftModel> load(const Settings& settings, const Model& model,
                                           const TextFiles& text, const MemoryWishes& wishes,
                                           WorkerPool& workers, const Progress& progress);

@@ -8,6 +8,7 @@
 #include "scheduler/prefix_cache.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/sequence.h"
+#include "scheduler/test_steps.h"
 
 namespace tidemill {
 namespace {
@@ -43,20 +44,7 @@ StepPlan turn(Scheduler& scheduler, int32_t wrong = 0) {
     }
   }
   if (!plan.draft_rows.empty()) scheduler.supply_drafts(drafts);
-  StepResult result;
-  for (const PlanRow& row : plan.rows) {
-    if (row.num_score_rows == 0) continue;
-    const Sequence& sequence = *scheduler.find(row.sequence);
-    RowResult& of_row = result.rows.emplace_back();
-    of_row.sequence = row.sequence;
-    for (size_t i = 0; i < static_cast<size_t>(row.num_choice_rows()); ++i) {
-      const int32_t position = row.first_position + row.num_tokens - row.num_choice_rows() + 1;
-      const TokenId token = said(position + static_cast<int32_t>(i));
-      of_row.accepted.push_back({.token = token});
-      if (i < sequence.drafts.size() && sequence.drafts[i] != token) break;
-    }
-  }
-  scheduler.commit(result);
+  scheduler.commit(answer_by(scheduler, plan, said));
   scheduler.check_invariants();
   return plan;
 }

@@ -8,26 +8,15 @@
 #include "scheduler/draft_costs.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/sequence.h"
+#include "scheduler/test_steps.h"
 
 namespace tidemill {
 namespace {
 
 // Answers whatever is planned for them with 1, 2, 3, ... from the first token on.
 void count_on(Scheduler& scheduler, const StepPlan& plan) {
-  StepResult result;
-  for (const PlanRow& row : plan.rows) {
-    if (row.num_score_rows == 0) continue;
-    const Sequence& sequence = *scheduler.find(row.sequence);
-    RowResult& of_row = result.rows.emplace_back();
-    of_row.sequence = row.sequence;
-    for (int32_t i = 0; i < row.num_choice_rows(); ++i) {
-      const TokenId token = (row.first_position + row.num_tokens - row.num_choice_rows() + i) % 10;
-      of_row.accepted.push_back({.token = token});
-      const auto draft = static_cast<size_t>(i);
-      if (draft < sequence.drafts.size() && sequence.drafts[draft] != token) break;
-    }
-  }
-  scheduler.commit(result);
+  scheduler.commit(
+      answer_by(scheduler, plan, [](int32_t position) { return (position - 1) % 10; }));
 }
 
 // Prompts that count, too.

@@ -150,7 +150,8 @@ def test_a_draft_model_is_found_beside_the_settings(serve, engines, tmp_path):
     ("llama", ["--speculative", "off"], "speculative is off. Leave one of them out"),
     ("mistral", [], "sliding window of 32 tokens"),
     ("llama", ["--speculative-draft-model", "/nowhere"], "/nowhere: no such file"),
-    ("llama", ["--kv-cache-bytes", "100000"], "kv_cache_bytes is 100000"),
+    ("llama", [], "is the model itself, rounded alike"),
+    ("llama-bias", ["--kv-cache-bytes", "100000"], "kv_cache_bytes is 100000"),
     ("llama", ["--speculative-draft-quantize", "int3"], "int4_g128")])
 def test_a_draft_model_that_cannot_be_had_is_refused_with_the_reason(
         serve, engines, model, more, message):
