@@ -7,7 +7,7 @@ cmake_minimum_required(VERSION 3.25)  # for IN_LIST
 set(system_headers immintrin.h stddef.h stdint.h)
 set(own_headers
   kernels/kv_layout.h
-  kernels/logit_summary.h
+  kernels/logits.h
   kernels/packed_weight.h
   kernels/quantized_rows.h
   kernels/tensor.h

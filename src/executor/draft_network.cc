@@ -65,7 +65,6 @@ void DraftNetwork::lay_out_pass(const DraftInput& input, size_t p) {
 
 // Of each row a draft, and the token of the next pass.
 void DraftNetwork::choose(Lane& lane, const DraftInput& input, size_t pass) {
-  const Tensor logits = decoder_.logits();
   const std::vector<size_t>& rows = passes_[pass].rows;
   const Range share = lane.share(static_cast<int64_t>(rows.size()));
   for (int64_t i = share.begin; i < share.end; ++i) {
@@ -74,10 +73,10 @@ void DraftNetwork::choose(Lane& lane, const DraftInput& input, size_t pass) {
     sampling.position += static_cast<int32_t>(pass);
     TokenId token = 0;
     try {
-      const auto* values = static_cast<const float*>(logits.data) + i * logits.stride;
-      token = choose_token(kernels_, values, vocab_size_, sampling,
+      token = choose_token(kernels_, decoder_.logits_of(i), sampling,
                            scratch_[static_cast<size_t>(lane.worker())], input.changes(r))
                   .token;
+      if (token >= vocab_size_) token = 0;  // no id of the other model's: as below
     } catch (const std::bad_alloc&) {
       // Any other token is one that is refused, and a section must not throw.
     }

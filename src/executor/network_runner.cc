@@ -81,14 +81,12 @@ int32_t NetworkRunner::vocab_size() const {
 
 void NetworkRunner::compute(Lane& lane, const StepInput& input) {
   decoder_.forward(lane, input.forward);
-  const Tensor logits = decoder_.logits();
   const Range rows = lane.share(static_cast<int64_t>(input.sampling.size()));
   for (int64_t row = rows.begin; row < rows.end; ++row) {
-    const auto* values = static_cast<const float*>(logits.data) + row * logits.stride;
     const auto index = static_cast<size_t>(row);
     try {
       sampled_[index] =
-          choose_token(kernels_, values, logits.cols, input.sampling[index],
+          choose_token(kernels_, decoder_.logits_of(row), input.sampling[index],
                        scratch_[static_cast<size_t>(lane.worker())], input.changes(index));
     } catch (const std::bad_alloc&) {
       // Stays absent: the row fails, and a section must not throw.

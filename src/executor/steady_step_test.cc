@@ -10,6 +10,7 @@
 #include "executor/network_runner.h"
 #include "executor/random_engine.h"
 #include "kernels/select.h"
+#include "kernels/test_logits.h"
 #include "scheduler/prefix_cache.h"
 #include "scheduler/sequence.h"
 
@@ -125,11 +126,12 @@ TEST_F(SteadyStep, ATokenIsChosenWithoutMemory) {
     for (float& logit : logits) logit = normal(random);
     for (int i = 0; i < 20; ++i)
       logits[random() % logits.size()] = 10.0f + 0.3f * static_cast<float>(i);
+    const test::OwnedLogits row(kernels, logits);
     for (const SequenceSampling& sampling : kSampling) {
       for (int32_t position = 0; position < 20; ++position) {
         const int64_t before = allocations();
-        choose_token(kernels, logits.data(), vocab_size,
-                     {.params = sampling.params, .position = position}, scratch);
+        choose_token(kernels, row.view(), {.params = sampling.params, .position = position},
+                     scratch);
         EXPECT_EQ(allocations(), before)
             << vocab_size << ", " << sampling.params.top_k << ", " << sampling.params.min_p;
       }

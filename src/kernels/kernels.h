@@ -14,7 +14,7 @@
 
 #include "kernels/buffer.h"
 #include "kernels/kv_layout.h"
-#include "kernels/logit_summary.h"
+#include "kernels/logits.h"
 #include "kernels/packed_weight.h"
 #include "kernels/tensor.h"
 
@@ -29,7 +29,12 @@ struct Epilogue {
   // Panels of the weight alternate gate and up (n counts both): out[row, 16j + c] =
   // silu(gate) * up, with n / 2 columns. silu(x) = x / (1 + exp(-x)).
   bool silu_times_up = false;
+  // f32 [rows, num_logit_chunks(n)]: where the product gives logits (f32, no SiLU), also what
+  // Logits::chunk_maxima are of each row.
+  const Tensor* chunk_maxima = nullptr;
 };
+
+inline int64_t num_logit_chunks(int64_t count) { return (count + kLogitChunk - 1) / kLogitChunk; }
 
 // Which tokens of the step are where. Flat arrays, one entry per token row.
 struct TokenRows {
@@ -130,18 +135,17 @@ struct Kernels {
   void (*attention)(Lane& lane, Tensor q, const AttentionShape& shape, const TokenRows& rows,
                     KvLayer cache, const AttentionMemory& memory, Tensor out) = nullptr;
 
-  // For the calling lane alone, one row of f32 logits.
-  LogitSummary (*summarize_logits)(const float* logits, int64_t vocab_size) = nullptr;
+  // For the calling lane alone, one row of logits.
+  LogitSummary (*summarize_logits)(const Logits& logits) = nullptr;
   // Sum over the row of exp((logit - max) * factor), in one stated order. Not part of the summary:
   // a greedy choice without log-probabilities has no use for it.
   float (*sum_exp)(const float* logits, int64_t count, float max, float factor) = nullptr;
   // Ids of logits >= threshold in ascending order, at most `capacity`; returns how many there are
   // (which may exceed capacity: then the list is incomplete).
-  int64_t (*collect_at_least)(const float* logits, int64_t vocab_size, float threshold,
-                              int32_t* ids, int64_t capacity) = nullptr;
-  // maxima[i] = the greatest of logits 64 i to 64 i + 63 (kLogitChunk), the last as far as there
-  // are any.
-  void (*chunk_maxima)(const float* logits, int64_t vocab_size, float* maxima) = nullptr;
+  int64_t (*collect_at_least)(const Logits& logits, float threshold, int32_t* ids,
+                              int64_t capacity) = nullptr;
+  // Logits::chunk_maxima of a row that no product has left them for.
+  void (*chunk_maxima)(const float* logits, int64_t count, float* maxima) = nullptr;
   // Reads every byte, for the bandwidth probe (bandwidth_probe.h); returns a sum so that the reads
   // cannot be left out. `bytes` is a multiple of 32 KiB.
   uint64_t (*read_memory)(const void* data, int64_t bytes) = nullptr;

@@ -9,6 +9,7 @@
 #include <ostream>
 #include <utility>
 
+#include "kernels/test_logits.h"
 #include "kernels/test_tensors.h"
 
 namespace tidemill {
@@ -161,6 +162,24 @@ TEST_P(IntegerProduct, LargestNumbersHaveTheReferencesBits) {
   for (int64_t row = 0; row < kRows; ++row) {
     ASSERT_GT(std::fabs(expected.at(row, 0)), 4000.0f);
     ASSERT_EQ(out.bits(row), expected.bits(row)) << row;
+  }
+}
+
+TEST_P(IntegerProduct, TellsTheGreatestOfEachChunkOfItsRows) {
+  for (const Shape& shape : {Shape{1, 64, 393}, Shape{5, 64, 393}, Shape{37, 64, 1003}}) {
+    const OwnedIntegers weight(format(), shape.n, shape.k, random_);
+    const PackedWeight view = weight_view(weight, 2);
+    const OwnedQuantized in(kernels(), random_values(shape.rows, shape.k, random_),
+                            input_form(view));
+    OwnedTensor out(DType::kF32, shape.rows, shape.n);
+    OwnedTensor maxima(DType::kF32, shape.rows, num_logit_chunks(shape.n));
+    on_lanes(2, [&](Lane& lane) {
+      kernels().matmul(lane, in.view(), view, {.chunk_maxima = &maxima.view()}, out.view());
+    });
+    for (int64_t row = 0; row < shape.rows; ++row) {
+      ASSERT_EQ(maxima.floats(row), test::chunk_maxima_of(out.floats(row)))
+          << row << " of " << shape.rows;
+    }
   }
 }
 

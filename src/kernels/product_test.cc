@@ -6,6 +6,7 @@
 #include <ostream>
 #include <string>
 
+#include "kernels/test_logits.h"
 #include "kernels/test_tensors.h"
 
 namespace tidemill {
@@ -173,6 +174,26 @@ TEST_P(Product, MultipliesSiluOfGateWithUp) {
 }
 
 // What the engine's "one arithmetic" rests on.
+// Lanes that help each other take pieces of whole chunks.
+TEST_P(Product, TellsTheGreatestOfEachChunkOfItsRows) {
+  for (const Shape& shape : {Shape{1, 40, 1003}, Shape{6, 40, 393}, Shape{77, 40, 1003}}) {
+    const Operands operands(format(), shape, random_);
+    for (const int lanes : {1, 2, 3}) {
+      OwnedTensor out(DType::kF32, shape.rows, shape.n);
+      OwnedTensor maxima(DType::kF32, shape.rows, num_logit_chunks(shape.n));
+      maxima.fill(kNan);
+      on_lanes(lanes, [&](Lane& lane) {
+        GetParam().kernels->matmul(lane, operands.in.view(), operands.weight.view(),
+                                   {.chunk_maxima = &maxima.view()}, out.view());
+      });
+      for (int64_t row = 0; row < shape.rows; ++row) {
+        ASSERT_EQ(maxima.floats(row), test::chunk_maxima_of(out.floats(row)))
+            << row << " of " << shape.rows << ", " << lanes << " lanes";
+      }
+    }
+  }
+}
+
 TEST_P(Product, RowsBitsDependOnThatRowAlone) {
   for (const Shape& shape : {Shape{33, 576, 200}, Shape{33, 4096, 31}}) {
     const Operands operands(format(), shape, random_);

@@ -7,6 +7,7 @@
 #include <ostream>
 #include <string>
 
+#include "kernels/test_logits.h"
 #include "kernels/test_tensors.h"
 
 namespace tidemill {
@@ -30,6 +31,10 @@ std::string name_of(const testing::TestParamInfo<const Kernels*>& test) {
 
 class Rows : public testing::TestWithParam<const Kernels*> {
  protected:
+  LogitSummary summary_of(const std::vector<float>& logits) const {
+    return kernels_.summarize_logits(test::OwnedLogits(kernels_, logits).view());
+  }
+
   const Kernels& kernels_ = *GetParam();
   Random random_{11};
 };
@@ -110,8 +115,7 @@ TEST_P(Rows, SummaryIsTheFirstMaximumAndExponentialsAreSummed) {
     std::vector<float> logits = random_logits(count, random_);
     logits[count / 2] = 21.0f;
     logits[count - 1] = 21.0f;  // an equal later on
-    const LogitSummary summary =
-        kernels_.summarize_logits(logits.data(), static_cast<int64_t>(count));
+    const LogitSummary summary = summary_of(logits);
     double sum = 0.0;
     for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - 21.0);
     EXPECT_EQ(summary.max, 21.0f);
@@ -126,7 +130,7 @@ TEST_P(Rows, SummaryIsTheFirstMaximumAndExponentialsAreSummed) {
 
 TEST_P(Rows, SummaryOfNegativeLogitsIsNotConfusedByWhatLiesBehindTheEnd) {
   const std::vector<float> logits = {-5.0f, -3.0f, -4.0f};
-  const LogitSummary summary = kernels_.summarize_logits(logits.data(), 3);
+  const LogitSummary summary = summary_of(logits);
   EXPECT_EQ(summary.max, -3.0f);
   EXPECT_EQ(summary.argmax, 1);
   EXPECT_NEAR(kernels_.sum_exp(logits.data(), 3, -3.0f, 1.0f),
@@ -138,8 +142,7 @@ TEST_P(Rows, SummaryTellsNanAndInfinityWhereverTheyAre) {
     for (size_t position = 0; position < 150; ++position) {
       std::vector<float> logits = random_logits(150, random_);
       logits[position] = strange;
-      EXPECT_FALSE(kernels_.summarize_logits(logits.data(), 150).finite)
-          << strange << " at " << position;
+      EXPECT_FALSE(summary_of(logits).finite) << strange << " at " << position;
     }
   }
 }
@@ -164,19 +167,20 @@ TEST_P(Rows, ExponentialIsGoodToThreePartsInTenMillion) {
 
 TEST_P(Rows, CollectsIdsInOrderAndCountsThoseThatDoNotFit) {
   std::vector<float> logits = random_logits(1003, random_);
-  logits[5] = kNan;
   std::vector<int32_t> expected;
   for (size_t i = 0; i < logits.size(); ++i) {
     if (logits[i] >= 15.0f) expected.push_back(static_cast<int32_t>(i));
   }
   const auto found = static_cast<int64_t>(expected.size());
   ASSERT_GT(found, 20);
+  const test::OwnedLogits owned(kernels_, logits);
+  const Logits row = owned.view();
   std::vector<int32_t> ids(1003, -1);
-  EXPECT_EQ(kernels_.collect_at_least(logits.data(), 1003, 15.0f, ids.data(), 1003), found);
+  EXPECT_EQ(kernels_.collect_at_least(row, 15.0f, ids.data(), 1003), found);
   EXPECT_TRUE(std::equal(expected.begin(), expected.end(), ids.begin()));
 
   std::vector<int32_t> few(21, -1);
-  EXPECT_EQ(kernels_.collect_at_least(logits.data(), 1003, 15.0f, few.data(), 20), found);
+  EXPECT_EQ(kernels_.collect_at_least(row, 15.0f, few.data(), 20), found);
   EXPECT_TRUE(std::equal(few.begin(), few.begin() + 20, expected.begin()));
   EXPECT_EQ(few[20], -1) << "written beyond the capacity";
 }
@@ -194,6 +198,21 @@ TEST_P(Rows, MaximaAreThoseOfEachChunk) {
       EXPECT_EQ(maxima[static_cast<size_t>(i)], *std::max_element(first, last)) << i;
     }
     EXPECT_EQ(maxima.back(), 7.0f) << "written beyond the last chunk";
+  }
+}
+
+TEST_P(Rows, TheMaximumOfAChunkIsNotANumberWhereOneOfItsLogitsIsNotFinite) {
+  for (const float strange : {kNan, kInfinity, -kInfinity}) {
+    for (size_t position = 0; position < 150; ++position) {
+      std::vector<float> logits = random_logits(150, random_);
+      logits[position] = strange;
+      std::vector<float> maxima(3);
+      kernels_.chunk_maxima(logits.data(), 150, maxima.data());
+      for (size_t chunk = 0; chunk < maxima.size(); ++chunk) {
+        EXPECT_EQ(std::isnan(maxima[chunk]), chunk == position / kLogitChunk)
+            << strange << " at " << position;
+      }
+    }
   }
 }
 

@@ -58,6 +58,12 @@ class OwnedTensor {
     return {begin, begin + view_.cols * size};
   }
 
+  std::vector<float> floats(int64_t row) const {
+    std::vector<float> values;
+    for (int64_t col = 0; col < view_.cols; ++col) values.push_back(at(row, col));
+    return values;
+  }
+
  private:
   Buffer buffer_;
   Tensor view_;

@@ -28,6 +28,7 @@ struct Product {
   const float* bias = nullptr;
   bool adds_residual = false;
   bool silu_times_up = false;
+  bool gives_logits = false;
   double Operations::*part = &Operations::body;
 };
 
@@ -36,7 +37,7 @@ std::vector<Product> products_of(const Model& model) {
                                 {.name = "output", .adds_residual = true},
                                 {.name = "gate_up", .silu_times_up = true},
                                 {.name = "down", .adds_residual = true},
-                                {.name = "head", .part = &Operations::head}};
+                                {.name = "head", .gives_logits = true, .part = &Operations::head}};
   for (const LayerWeights& layer : model.layers()) {
     products[0].weights.push_back(layer.qkv);
     products[1].weights.push_back(layer.output);
@@ -157,9 +158,11 @@ void Table::product(const Product& product, const std::vector<PackedWeight>& wei
   const DType type =
       product.silu_times_up && !integers ? model_.compute_types().floats : DType::kF32;
   const OwnedRows out(kernels_, type, rows, product.silu_times_up ? first.n / 2 : first.n, random_);
+  const OwnedRows maxima(kernels_, DType::kF32, rows, num_logit_chunks(first.n), random_);
   const Epilogue epilogue{.bias = product.bias,
                           .residual = product.adds_residual ? &out.view() : nullptr,
-                          .silu_times_up = product.silu_times_up};
+                          .silu_times_up = product.silu_times_up,
+                          .chunk_maxima = product.gives_logits ? &maxima.view() : nullptr};
   Work work{.tokens = static_cast<double>(rows),
             .bytes = static_cast<double>(packed_bytes(first.format, first.n, first.k))};
   work.operations.*product.part =
@@ -308,6 +311,13 @@ void Table::sampling(const char* name, const SamplingParams& params) {
         values[random_() % static_cast<uint64_t>(vocab)] = 10.0f + 0.3f * static_cast<float>(i);
       }
     }
+    const OwnedRows maxima(kernels_, DType::kF32, rows, num_logit_chunks(vocab), random_);
+    const auto row_of = [](const Tensor& tensor, int64_t row) {
+      return static_cast<float*>(tensor.data) + row * tensor.stride;
+    };
+    for (int64_t row = 0; row < rows; ++row) {
+      kernels_.chunk_maxima(row_of(logits.view(), row), vocab, row_of(maxima.view(), row));
+    }
     std::atomic<int64_t> sum{0};  // used, so that the choices are made
     const Figures figures =
         between_probes({.tokens = static_cast<double>(rows)}, [&](int64_t calls) {
@@ -317,9 +327,8 @@ void Table::sampling(const char* name, const SamplingParams& params) {
             for (int64_t i = 0; i < calls; ++i) {
               for (int64_t row = mine.begin; row < mine.end; ++row) {
                 const SamplingRow choice{.params = params, .position = static_cast<int32_t>(i)};
-                const float* values =
-                    static_cast<const float*>(logits.view().data) + row * logits.view().stride;
-                sum += choose_token(kernels_, values, vocab, choice, scratch).token;
+                const Logits of_row{row_of(logits.view(), row), vocab, row_of(maxima.view(), row)};
+                sum += choose_token(kernels_, of_row, choice, scratch).token;
               }
               lane.meet();
             }

@@ -202,6 +202,8 @@ Decoder::Workspace Decoder::lay_out(void* memory, const Architecture& architectu
       .quantized = cut.tensor(1, quantized_bytes(a, types.integer_parts, limits), DType::kInt8),
       .quantized_row_bytes = quantized_row_bytes(a, types.integer_parts),
       .logits = cut.tensor(limits.max_score_rows, a.vocab_size, DType::kF32),
+      .chunk_maxima =
+          cut.tensor(limits.max_score_rows, num_logit_chunks(a.vocab_size), DType::kF32),
       .attention = cut.attention_memory(
           attention_memory_bytes(attention_shape(a), tokens, limits.max_model_len)),
       .cos = cut.floats(limits.max_model_len * a.head_dim / 2),
@@ -256,7 +258,8 @@ void Decoder::forward(Lane& lane, const ForwardInput& input) {
   const Tensor scored = input_of(model_.head(), first_rows(workspace_.scored, num_scored), 0);
   kernels_.rms_norm(lane, hidden, input.score_rows.data(), model_.final_norm(),
                     model_.architecture().norm_epsilon, scored);
-  product(lane, scored, model_.head(), {}, first_rows(workspace_.logits, num_scored));
+  product(lane, scored, model_.head(), {.chunk_maxima = &workspace_.chunk_maxima},
+          first_rows(workspace_.logits, num_scored));
 }
 
 // From one attention to the next no row needs another: strips of them go one behind the other.
@@ -410,5 +413,12 @@ void Decoder::product(Lane& lane, Tensor in, const PackedWeight& weight, Epilogu
 }
 
 Tensor Decoder::logits() const { return first_rows(workspace_.logits, num_scored_rows_); }
+
+Logits Decoder::logits_of(int64_t row) const {
+  const auto row_of = [&](const Tensor& tensor) {
+    return static_cast<const float*>(tensor.data) + row * tensor.stride;
+  };
+  return {row_of(workspace_.logits), workspace_.logits.cols, row_of(workspace_.chunk_maxima)};
+}
 
 }  // namespace tidemill

@@ -33,6 +33,8 @@ class Decoder {
   // For every lane, valid after its forward() until the section ends, and for the caller of the
   // section until the next one. Ids from vocab_size on are not in it.
   Tensor logits() const;
+  // One of its rows, for who chooses a token from it.
+  Logits logits_of(int64_t row) const;
 
   static int64_t workspace_bytes(const Architecture& architecture, const ComputeTypes& types,
                                  const DecoderLimits& limits);
@@ -50,6 +52,7 @@ class Decoder {
     Tensor quantized;                 // the input of the integer product at hand, in its form
     int64_t quantized_row_bytes = 0;  // at most, of a row of a layer's
     Tensor logits;                    // f32 [score rows, vocab_size]
+    Tensor chunk_maxima;              // of those: f32 [score rows, chunks]
     AttentionMemory attention;
     float* cos = nullptr;  // [max_model_len, head_dim / 2]
     float* sin = nullptr;

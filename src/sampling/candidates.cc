@@ -15,22 +15,20 @@ constexpr int kMostHalvings = 12;
 // So many chunks for each token that is wanted, and few of them have a second one among the best.
 constexpr int64_t kChunksPerToken = 4;
 
-int64_t num_chunks(int64_t vocab_size) { return (vocab_size + kLogitChunk - 1) / kLogitChunk; }
-
 CandidateList collect(const LogitRow& row, float threshold) {
-  std::pmr::vector<int32_t> ids(static_cast<size_t>(std::min(kFirstCapacity, row.vocab_size)),
+  std::pmr::vector<int32_t> ids(static_cast<size_t>(std::min(kFirstCapacity, row.logits.count)),
                                 row.memory);
-  const int64_t found = row.kernels.collect_at_least(row.logits, row.vocab_size, threshold,
-                                                     ids.data(), static_cast<int64_t>(ids.size()));
+  const int64_t found = row.kernels.collect_at_least(row.logits, threshold, ids.data(),
+                                                     static_cast<int64_t>(ids.size()));
   if (found > static_cast<int64_t>(ids.size())) {
     ids.resize(static_cast<size_t>(found));
-    row.kernels.collect_at_least(row.logits, row.vocab_size, threshold, ids.data(), found);
+    row.kernels.collect_at_least(row.logits, threshold, ids.data(), found);
   }
   CandidateList candidates(row.memory);
   candidates.reserve(static_cast<size_t>(found));
   for (int64_t i = 0; i < found; ++i) {
     const int32_t id = ids[static_cast<size_t>(i)];
-    candidates.push_back({.id = id, .logit = row.logits[id]});
+    candidates.push_back({.id = id, .logit = row.logits.values[id]});
   }
   return candidates;
 }
@@ -38,8 +36,8 @@ CandidateList collect(const LogitRow& row, float threshold) {
 // The `count` greatest chunks have a token each that is no less than the least of their maxima, and
 // what else there is above that stands in the same chunks.
 float threshold_by_chunks(const LogitRow& row, int64_t count) {
-  std::pmr::vector<float> maxima(static_cast<size_t>(num_chunks(row.vocab_size)), row.memory);
-  row.kernels.chunk_maxima(row.logits, row.vocab_size, maxima.data());
+  const float* const first = row.logits.chunk_maxima;
+  std::pmr::vector<float> maxima(first, first + num_logit_chunks(row.logits.count), row.memory);
   const auto last = maxima.begin() + (count - 1);
   std::nth_element(maxima.begin(), last, maxima.end(), std::greater<>());
   return *last;
@@ -49,7 +47,7 @@ float threshold_by_chunks(const LogitRow& row, int64_t count) {
 // few more where the logits allow that (equal ones cannot be told apart by a threshold).
 float threshold_for(const LogitRow& row, int64_t count) {
   const auto num_within = [&](float distance) {
-    return row.kernels.collect_at_least(row.logits, row.vocab_size, row.max - distance, nullptr, 0);
+    return row.kernels.collect_at_least(row.logits, row.max - distance, nullptr, 0);
   };
   float near = 0.0f;
   float far = kFirstDistance;
@@ -74,9 +72,9 @@ float threshold_for(const LogitRow& row, int64_t count) {
 }  // namespace
 
 CandidateList best_tokens(const LogitRow& row, int64_t count) {
-  count = std::min(count, row.vocab_size);
+  count = std::min(count, row.logits.count);
   if (count <= 0) return CandidateList(row.memory);
-  const bool by_chunks = count * kChunksPerToken <= num_chunks(row.vocab_size);
+  const bool by_chunks = count * kChunksPerToken <= num_logit_chunks(row.logits.count);
   const float threshold = by_chunks ? threshold_by_chunks(row, count) : threshold_for(row, count);
   CandidateList candidates = collect(row, threshold);
   std::partial_sort(candidates.begin(), candidates.begin() + count, candidates.end(), better);

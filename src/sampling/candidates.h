@@ -27,8 +27,7 @@ using CandidateList = std::pmr::vector<Candidate>;
 // A row of logits, and where lists of it may lie.
 struct LogitRow {
   const Kernels& kernels;
-  const float* logits;
-  int64_t vocab_size;
+  Logits logits;
   float max;  // of them
   std::pmr::memory_resource* memory;
 };

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "kernels/select.h"
+#include "kernels/test_logits.h"
 #include "sampling/random.h"
 
 namespace tidemill {
@@ -24,7 +25,8 @@ class Candidates : public testing::TestWithParam<const Kernels*> {
     });
     const float max = *std::max_element(logits.begin(), logits.end());
     const auto size = static_cast<int64_t>(logits.size());
-    const LogitRow row{*GetParam(), logits.data(), size, max, std::pmr::get_default_resource()};
+    const test::OwnedLogits owned(*GetParam(), logits);
+    const LogitRow row{*GetParam(), owned.view(), max, std::pmr::get_default_resource()};
     const CandidateList best = best_tokens(row, count);
     ASSERT_EQ(static_cast<int64_t>(best.size()), std::min(count, size));
     for (size_t i = 0; i < best.size(); ++i) {

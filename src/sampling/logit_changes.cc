@@ -18,9 +18,9 @@ float bounded(double logit) {
 
 class ChangedRow {
  public:
-  ChangedRow(const float* logits, int64_t vocab_size, LogitScratch& scratch)
+  ChangedRow(const Logits& logits, LogitScratch& scratch)
       : scratch_(scratch), logits_(scratch.row) {
-    logits_.assign(logits, logits + vocab_size);
+    logits_.assign(logits.values, logits.values + logits.count);
   }
 
   void add(std::span<const TokenId> ids, std::span<const float> bias) {
@@ -83,13 +83,16 @@ class ChangedRow {
 
 }  // namespace
 
-void change_logits(const float* logits, int64_t vocab_size, const SamplingParams& params,
-                   const LogitChanges& changes, LogitScratch& scratch) {
-  ChangedRow row(logits, vocab_size, scratch);
+Logits change_logits(const Kernels& kernels, const Logits& logits, const SamplingParams& params,
+                     const LogitChanges& changes, LogitScratch& scratch) {
+  ChangedRow row(logits, scratch);
   row.add(changes.bias_ids, changes.bias);
   row.penalise(params, changes);
   row.forbid(changes.forbidden);
   row.allow(changes.allowed);
+  scratch.chunk_maxima.resize(static_cast<size_t>(num_logit_chunks(logits.count)));
+  kernels.chunk_maxima(scratch.row.data(), logits.count, scratch.chunk_maxima.data());
+  return {scratch.row.data(), logits.count, scratch.chunk_maxima.data()};
 }
 
 }  // namespace tidemill

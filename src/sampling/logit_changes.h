@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/token_id.h"
+#include "kernels/kernels.h"
 #include "sampling/sampling_params.h"
 
 namespace tidemill {
@@ -32,6 +33,7 @@ struct LogitChanges {
 // vocabulary comes from the system, page by page, each time that it is asked for.
 struct LogitScratch {
   std::vector<float> row;
+  std::vector<float> chunk_maxima;
   std::vector<float> allowed;
   std::vector<int32_t> counts;  // of each id -1, but while penalties are at work
   // Short lists of one row. Where they are long, as those of a flat distribution are, the system is
@@ -41,12 +43,12 @@ struct LogitScratch {
   std::pmr::monotonic_buffer_resource lists{list_bytes.data(), list_bytes.size()};
 };
 
-// A row with its changes, in scratch.row. In order: bias, then for every id of prompt or output the
-// repetition penalty (logit / r if positive, else logit * r) and for every id of the output its
-// frequency and presence (- f * count - p), then what is forbidden and what is not allowed, as
-// finite numbers below all others: the row stays finite, and such an id is chosen only where there
-// is no better.
-void change_logits(const float* logits, int64_t vocab_size, const SamplingParams& params,
-                   const LogitChanges& changes, LogitScratch& scratch);
+// A row with its changes, which lies in `scratch`. In order: bias, then for every id of prompt or
+// output the repetition penalty (logit / r if positive, else logit * r) and for every id of the
+// output its frequency and presence (- f * count - p), then what is forbidden and what is not
+// allowed, as finite numbers below all others: the row stays finite, and such an id is chosen only
+// where there is no better.
+Logits change_logits(const Kernels& kernels, const Logits& logits, const SamplingParams& params,
+                     const LogitChanges& changes, LogitScratch& scratch);
 
 }  // namespace tidemill

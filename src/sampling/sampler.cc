@@ -19,21 +19,21 @@ constexpr int64_t kChunk = 1024;  // ids whose weights are summed together in a 
 // The whole vocabulary: inverse of the cumulative sum in order of ids, in two levels.
 TokenId draw_from_all(const Row& row, double uniform) {
   std::pmr::vector<double> sums(row.memory);
-  sums.reserve(static_cast<size_t>((row.vocab_size + kChunk - 1) / kChunk));
+  sums.reserve(static_cast<size_t>((row.logits.count + kChunk - 1) / kChunk));
   double total = 0.0;
-  for (int64_t begin = 0; begin < row.vocab_size; begin += kChunk) {
-    const int64_t count = std::min(kChunk, row.vocab_size - begin);
-    sums.push_back(row.kernels.sum_exp(row.logits + begin, count, row.max, row.factor));
+  for (int64_t begin = 0; begin < row.logits.count; begin += kChunk) {
+    const int64_t count = std::min(kChunk, row.logits.count - begin);
+    sums.push_back(row.kernels.sum_exp(row.logits.values + begin, count, row.max, row.factor));
     total += sums.back();
   }
   double left = uniform * total;
   size_t chunk = 0;
   while (chunk + 1 < sums.size() && left >= sums[chunk]) left -= sums[chunk++];
   const auto begin = static_cast<int64_t>(chunk) * kChunk;
-  const int64_t end = std::min(begin + kChunk, row.vocab_size);
+  const int64_t end = std::min(begin + kChunk, row.logits.count);
   TokenId last = static_cast<TokenId>(begin);
   for (int64_t id = begin; id < end; ++id) {
-    const double weight = row.weight(row.logits[id]);
+    const double weight = row.weight(row.logits.values[id]);
     if (weight > 0.0) last = static_cast<TokenId>(id);
     if (left < weight) return static_cast<TokenId>(id);
     left -= weight;
@@ -76,12 +76,12 @@ Choice sample(const Row& row, const SamplingRow& settings) {
 // Of a token and of the best ones, with the factor 1 of the plain softmax or that of a temperature.
 void tell_logprobs(const Row& row, int32_t num_best, SampledToken& chosen) {
   const float log_sum =
-      std::log(row.kernels.sum_exp(row.logits, row.vocab_size, row.max, row.factor));
+      std::log(row.kernels.sum_exp(row.logits.values, row.logits.count, row.max, row.factor));
   const auto logprob = [&](float logit) {
     return row.factor == 1.0f ? logit - (row.max + log_sum)
                               : static_cast<float>(row.exponent(logit)) - log_sum;
   };
-  chosen.logprob = logprob(row.logits[chosen.token]);
+  chosen.logprob = logprob(row.logits.values[chosen.token]);
   for (const Candidate& candidate : best_tokens(row, num_best)) {
     chosen.top.emplace_back(candidate.id, logprob(candidate.logit));
   }
@@ -100,17 +100,16 @@ void tell_logprobs_of(const Row& row, const CandidateList& candidates, int32_t n
 
 }  // namespace
 
-SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t vocab_size,
-                          const SamplingRow& row, LogitScratch& scratch,
-                          const LogitChanges& changes) {
-  const LogitSummary summary = kernels.summarize_logits(logits, vocab_size);
+SampledToken choose_token(const Kernels& kernels, const Logits& logits, const SamplingRow& row,
+                          LogitScratch& scratch, const LogitChanges& changes) {
+  const LogitSummary summary = kernels.summarize_logits(logits);
   SampledToken chosen{.finite = summary.finite};
   if (!summary.finite) return chosen;
   const SamplingParams& params = row.params;
   const GivesBack gives_back{scratch.lists};
-  const Row unmodified{{kernels, logits, vocab_size, summary.max, &scratch.lists}, 1.0f};
+  const Row unmodified{{kernels, logits, summary.max, &scratch.lists}, 1.0f};
   if (row.scored != kNoToken) {
-    CHECK(row.scored >= 0 && row.scored < vocab_size, "token {} of {}", row.scored, vocab_size);
+    CHECK(row.scored >= 0 && row.scored < logits.count, "token {} of {}", row.scored, logits.count);
     chosen.token = row.scored;
     tell_logprobs(unmodified, params.num_logprobs, chosen);
     return chosen;
@@ -119,9 +118,8 @@ SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t v
   Row source = unmodified;
   TokenId best = summary.argmax;
   if (!changes.empty()) {
-    change_logits(logits, vocab_size, params, changes, scratch);
-    source.logits = scratch.row.data();
-    const LogitSummary of_changed = kernels.summarize_logits(source.logits, vocab_size);
+    source.logits = change_logits(kernels, logits, params, changes, scratch);
+    const LogitSummary of_changed = kernels.summarize_logits(source.logits);
     source.max = of_changed.max;
     best = of_changed.argmax;
   }

@@ -39,11 +39,10 @@ struct SampledToken {
   bool finite = true;
 };
 
-// One row of f32 logits; the caller's lane alone. Pure: equal arguments, equal bits. Where all that
+// One row of logits; the caller's lane alone. Pure: equal arguments, equal bits. Where all that
 // is allowed is forbidden, too, one of those is chosen (and the scheduler takes no end before the
 // least tokens for one).
-SampledToken choose_token(const Kernels& kernels, const float* logits, int64_t vocab_size,
-                          const SamplingRow& row, LogitScratch& scratch,
-                          const LogitChanges& changes = {});
+SampledToken choose_token(const Kernels& kernels, const Logits& logits, const SamplingRow& row,
+                          LogitScratch& scratch, const LogitChanges& changes = {});
 
 }  // namespace tidemill

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "kernels/select.h"
+#include "kernels/test_logits.h"
 
 namespace tidemill {
 namespace {
@@ -28,13 +29,13 @@ void choose(benchmark::State& state, const SamplingParams& params, float spread)
   const std::vector<float> logits = logits_of(spread);
   std::vector<TokenId> output(params.penalises_output() ? 1000 : 0);
   for (size_t i = 0; i < output.size(); ++i) output[i] = static_cast<TokenId>(i * 37);
+  const test::OwnedLogits of_row(kernels, logits);
   SamplingRow row{.params = params};
   LogitScratch scratch;
   for (auto _ : state) {
     ++row.position;
-    benchmark::DoNotOptimize(choose_token(kernels, logits.data(),
-                                          static_cast<int64_t>(logits.size()), row, scratch,
-                                          {.output = output}));
+    benchmark::DoNotOptimize(
+        choose_token(kernels, of_row.view(), row, scratch, {.output = output}));
   }
   state.SetLabel(kernels.name);
 }

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "kernels/select.h"
+#include "kernels/test_logits.h"
 #include "sampling/random.h"
 #include "sampling/sampler.h"
 
@@ -173,7 +174,7 @@ Asked random_asked(std::mt19937_64& random, size_t vocab_size) {
 class Reference : public testing::TestWithParam<const Kernels*> {
  protected:
   SampledToken choose(const std::vector<float>& logits, const Asked& asked) {
-    return choose_token(*GetParam(), logits.data(), static_cast<int64_t>(logits.size()), asked.row,
+    return choose_token(*GetParam(), test::OwnedLogits(*GetParam(), logits).view(), asked.row,
                         scratch_, asked.changes());
   }
   LogitScratch scratch_;  // of all rows of a test, as a worker has it
@@ -219,8 +220,10 @@ TEST_P(Reference, AGreedyChoiceIsTheLowestOfTheBestChangedLogits) {
 TEST_P(Reference, EachPenaltyIsItsFormula) {
   const std::vector<float> logits = {4.0f, -2.0f, 1.0f, 0.5f};
   const auto changed = [&](const SamplingParams& params, const Asked& lists) {
-    change_logits(logits.data(), 4, params, lists.changes(), scratch_);
-    return scratch_.row;
+    const test::OwnedLogits row(*GetParam(), logits);
+    const Logits now = change_logits(*GetParam(), row.view(), params, lists.changes(), scratch_);
+    EXPECT_EQ(*now.chunk_maxima, *std::max_element(now.values, now.values + now.count));
+    return std::vector<float>(now.values, now.values + now.count);
   };
   using testing::ElementsAre;
   const Asked lists{.prompt = {0, 1}, .output = {2, 1, 2}};
@@ -344,24 +347,27 @@ TEST_P(Reference, ARowThatNothingChangesIsNotCopied) {
   summarize = GetParam()->summarize_logits;
   collect = GetParam()->collect_at_least;
   Kernels watched = *GetParam();
-  watched.summarize_logits = [](const float* seen, int64_t count) {
-    num_copies += seen != row;
+  watched.summarize_logits = [](const Logits& seen) {
+    num_copies += seen.values != row;
     ++num_calls;
-    return summarize(seen, count);
+    return summarize(seen);
   };
-  watched.collect_at_least = [](const float* seen, int64_t count, float threshold, int32_t* ids,
+  watched.collect_at_least = [](const Logits& seen, float threshold, int32_t* ids,
                                 int64_t capacity) {
-    num_copies += seen != row;
-    return collect(seen, count, threshold, ids, capacity);
+    num_copies += seen.values != row;
+    return collect(seen, threshold, ids, capacity);
   };
-  choose_token(watched, row, 3, {.params = {.temperature = 0.7f, .min_p = 0.1f}}, scratch_);
-  choose_token(watched, row, 3, {.params = {.temperature = 0.7f, .typical_p = 0.5f}}, scratch_);
-  choose_token(watched, row, 3, {.params = {.temperature = 0, .presence_penalty = 1}}, scratch_);
+  const test::OwnedLogits plain(*GetParam(), logits);
+  choose_token(watched, plain.view(), {.params = {.temperature = 0.7f, .min_p = 0.1f}}, scratch_);
+  choose_token(watched, plain.view(), {.params = {.temperature = 0.7f, .typical_p = 0.5f}},
+               scratch_);
+  choose_token(watched, plain.view(), {.params = {.temperature = 0, .presence_penalty = 1}},
+               scratch_);
   EXPECT_EQ(num_copies, 0);
   EXPECT_EQ(num_calls, 3) << "each row is summarised once";
   const std::vector<TokenId> output = {1};
-  choose_token(watched, row, 3, {.params = {.temperature = 0, .presence_penalty = 1}}, scratch_,
-               {.output = output});
+  choose_token(watched, plain.view(), {.params = {.temperature = 0, .presence_penalty = 1}},
+               scratch_, {.output = output});
   EXPECT_GT(num_copies, 0);
 }
 

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "kernels/select.h"
+#include "kernels/test_logits.h"
 #include "sampling/random.h"
 
 namespace tidemill {
@@ -17,8 +18,8 @@ class Sampler : public testing::TestWithParam<const Kernels*> {
  protected:
   SampledToken choose(const std::vector<float>& logits, const SamplingRow& row,
                       const std::vector<TokenId>& forbidden = {}) {
-    return choose_token(*GetParam(), logits.data(), static_cast<int64_t>(logits.size()), row,
-                        scratch_, {.forbidden = forbidden});
+    return choose_token(*GetParam(), test::OwnedLogits(*GetParam(), logits).view(), row, scratch_,
+                        {.forbidden = forbidden});
   }
   LogitScratch scratch_;
 };
@@ -74,10 +75,10 @@ TEST_P(Sampler, AGreedyChoiceWithoutLogProbabilitiesSumsNothing) {
     return sum_exp(logits, count, max, factor);
   };
   const std::vector<float> logits = {1, 5, 2};
-  choose_token(counting, logits.data(), 3, {.params = {.temperature = 0}}, scratch_);
+  const test::OwnedLogits row(*GetParam(), logits);
+  choose_token(counting, row.view(), {.params = {.temperature = 0}}, scratch_);
   EXPECT_EQ(num_sums, 0);
-  choose_token(counting, logits.data(), 3, {.params = {.temperature = 0, .num_logprobs = 0}},
-               scratch_);
+  choose_token(counting, row.view(), {.params = {.temperature = 0, .num_logprobs = 0}}, scratch_);
   EXPECT_EQ(num_sums, 1);
 }
 

@@ -77,7 +77,8 @@ void keep_typical(const Row& row, CandidateList& candidates, double p) {
 // best; the mean itself is no further below it than the logarithm of the vocabulary's size.
 CandidateList typical_tokens(const Row& row, double p) {
   Typical typical;
-  for (int64_t id = 0; id < row.vocab_size; ++id) typical.add(row.exponent(row.logits[id]));
+  for (int64_t id = 0; id < row.logits.count; ++id)
+    typical.add(row.exponent(row.logits.values[id]));
   typical.finish();
   CandidateList candidates(row.memory);
   for (double width = 1.0; width <= 128.0; width *= 2.0) {
@@ -108,7 +109,7 @@ CandidateList probable_tokens(const Row& row, double min_p) {
 
 std::optional<CandidateList> filter_tokens(const Row& row, const SamplingParams& params) {
   std::optional<CandidateList> kept;
-  if (params.top_k > 0 && params.top_k < row.vocab_size) {
+  if (params.top_k > 0 && params.top_k < row.logits.count) {
     kept = best_tokens(row, params.top_k);
   }
   if (params.top_p < 1.0f) {

@@ -20,7 +20,7 @@ struct Row : LogitRow {
   double exponent(float logit) const { return (static_cast<double>(logit) - max) * factor; }
   double weight(float logit) const { return std::exp(exponent(logit)); }
   double total() const {
-    return static_cast<double>(kernels.sum_exp(logits, vocab_size, max, factor));
+    return static_cast<double>(kernels.sum_exp(logits.values, logits.count, max, factor));
   }
 };
 

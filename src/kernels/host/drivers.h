@@ -84,6 +84,19 @@ void finish_tile(const ProductTile& tile, int64_t parts, int64_t first_row, int6
   for (int64_t row = 0; row < finished.num_rows; ++row) clear_padding(out, first_row + row);
 }
 
+// And what those rows come to, while they are in the core's cache. `first_row` and the columns are
+// those of finish_tile; they begin with a chunk.
+template <const Inner& kInner>
+void find_chunk_maxima(int64_t num_rows, int64_t num_panels, int64_t first_row, int64_t first_panel,
+                       const Tensor& out, const Tensor& maxima) {
+  const int64_t column = first_panel * kPanelChannels;
+  const int64_t cols = std::min(num_panels * kPanelChannels, out.cols - column);
+  for (int64_t row = first_row; row < first_row + num_rows; ++row) {
+    kInner.chunk_maxima(float_row(out, row) + column, cols,
+                        float_row(maxima, row) + column / kLogitChunk);
+  }
+}
+
 // Where the tile of the rows from `row` on finds panels to fetch: the second and third tile of a
 // group (the first is held up by memory itself) bring the group behind it into L2, as long as both
 // groups have room there. A variant of larger tiles is told where the group behind begins.
@@ -145,9 +158,12 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
             Tensor out) {
   static_assert(kInner.max_rows_integers % 2 == 0, "both runs of a row are in one tile");
   static_assert(kInner.max_panels % kTilePanels == 0, "sums of kTilePanels are together");
-  constexpr int64_t kGrain = 2;  // gate and up stay together
+  constexpr int64_t kChunkPanels = kLogitChunk / kPanelChannels;
+  static_assert(kTilePanels / 2 % kChunkPanels == 0, "a piece is of whole chunks");
+  // A chunk stays together, or gate and up.
+  const int64_t grain = epilogue.chunk_maxima != nullptr ? kChunkPanels : 2;
   const int64_t all_panels = num_panels(weight.n);
-  const Range own = lane.share(all_panels, kGrain);
+  const Range own = lane.share(all_panels, grain);
   const auto panel_stride = static_cast<int64_t>(panel_bytes(weight.format, weight.k));
   const auto product = product_of<kInner>(weight.format.numbers);
   const int64_t parts = in.form.parts;
@@ -182,6 +198,9 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
       for (int64_t p = 0; p < panels.size(); p += kTilePanels, part.sums += kNextSums) {
         part.num_panels = std::min<int64_t>(kTilePanels, panels.size() - p);
         finish_tile<kInner>(part, parts, run / parts, panels.begin + p, epilogue, out);
+        if (epilogue.chunk_maxima == nullptr) continue;
+        find_chunk_maxima<kInner>(part.num_rows / parts, part.num_panels, run / parts,
+                                  panels.begin + p, out, *epilogue.chunk_maxima);
       }
     }
   };
@@ -189,7 +208,7 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
     const PieceSize pieces{.most = max_panels_of<kInner>(weight.format.numbers, panel_stride),
                            .least = kTilePanels / 2};
     const auto share = [&](int owner) {
-      return Lane::share_of(owner, lane.count(), all_panels, kGrain);
+      return Lane::share_of(owner, lane.count(), all_panels, grain);
     };
     lane.share_out(share, pieces, multiply);
   } else {
@@ -269,9 +288,9 @@ void rotate_and_store(Lane& lane, Tensor qkv, const AttentionShape& shape, const
 }
 
 template <const Inner& kInner>
-LogitSummary summarize_logits(const float* logits, int64_t vocab_size) {
+LogitSummary summarize_logits(const Logits& logits) {
   LogitSummary summary;
-  kInner.summarize(logits, vocab_size, &summary);
+  kInner.summarize(logits, &summary);
   return summary;
 }
 

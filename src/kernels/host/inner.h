@@ -13,6 +13,7 @@
 
 namespace tidemill {
 
+struct Logits;
 struct LogitSummary;
 
 // At most so many rows and panels in one call of `product`, unless the variant says more.
@@ -93,11 +94,10 @@ struct Inner {
   // A row of floats as integers (quantized_rows.h): runs of `stride` bytes at `out`.
   void (*quantize)(const float* in, int64_t count, const QuantizedForm& form, int64_t stride,
                    unsigned char* out);
-  void (*summarize)(const float* logits, int64_t count, LogitSummary* out);
+  void (*summarize)(const Logits& logits, LogitSummary* out);
   // Sum of exp((logit - max) * factor).
   float (*sum_exp)(const float* logits, int64_t count, float max, float factor);
-  int64_t (*collect)(const float* logits, int64_t count, float threshold, int32_t* ids,
-                     int64_t capacity);
+  int64_t (*collect)(const Logits& logits, float threshold, int32_t* ids, int64_t capacity);
   void (*chunk_maxima)(const float* logits, int64_t count, float* maxima);
   uint64_t (*read_memory)(const void* data, int64_t bytes);
   // The multiply instruction of products, on numbers in registers or L1, some dozens to some
@@ -134,10 +134,9 @@ struct Inner {
   void to_bf16(const float* in, int64_t count, uint16_t* out);                                   \
   void quantize(const float* in, int64_t count, const QuantizedForm& form, int64_t stride,       \
                 unsigned char* out);                                                             \
-  void summarize(const float* logits, int64_t count, LogitSummary* out);                         \
+  void summarize(const Logits& logits, LogitSummary* out);                                       \
   float sum_exp(const float* logits, int64_t count, float max, float factor);                    \
-  int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,             \
-                  int64_t capacity);                                                             \
+  int64_t collect(const Logits& logits, float threshold, int32_t* ids, int64_t capacity);        \
   void chunk_maxima(const float* logits, int64_t count, float* maxima);                          \
   uint64_t read_memory(const void* data, int64_t bytes);                                         \
   int64_t multiply_f32(int64_t rounds);                                                          \

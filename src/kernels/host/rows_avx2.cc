@@ -6,7 +6,7 @@
 #include "kernels/host/inner.h"
 #include "kernels/host/unroll.h"
 #include "kernels/host/vector_avx2.h"
-#include "kernels/logit_summary.h"
+#include "kernels/logits.h"
 
 namespace tidemill::avx2 {
 namespace {
@@ -126,31 +126,37 @@ void finish_silu(const FinishedTile& given) {
   }
 }
 
-void summarize(const float* logits, int64_t count, LogitSummary* out) {
-  const __m256 infinity = _mm256_set1_ps(__builtin_inff());
-  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+namespace {
+
+// The first of values begin .. end - 1 that equals `wanted`, which there is.
+int64_t first_equal(const float* values, int64_t begin, int64_t end, float wanted) {
+  for (int64_t i = begin; i < end; i += 8) {
+    const __m256 equal =
+        _mm256_cmp_ps(logits_at(values, i, end), _mm256_set1_ps(wanted), _CMP_EQ_OQ);
+    const int hit = _mm256_movemask_ps(equal);
+    if (hit != 0) return i + __builtin_ctz(static_cast<unsigned>(hit));
+  }
+  return begin;
+}
+
+}  // namespace
+
+void summarize(const Logits& logits, LogitSummary* out) {
+  const int64_t num_chunks = (logits.count + kLogitChunk - 1) / kLogitChunk;
   __m256 max = _mm256_set1_ps(-__builtin_inff());
   __m256 strange = _mm256_setzero_ps();
-  for (int64_t i = 0; i < count; i += 8) {
-    const __m256 mask = _mm256_castsi256_ps(first_of_eight(count - i));
-    const __m256 x = logits_at(logits, i, count);
-    // Not less than infinity: NaN and both infinities.
-    const __m256 odd = _mm256_cmp_ps(_mm256_and_ps(x, magnitude), infinity, _CMP_NLT_UQ);
-    strange = _mm256_or_ps(strange, _mm256_and_ps(odd, mask));
+  for (int64_t i = 0; i < num_chunks; i += 8) {
+    const __m256 x = logits_at(logits.chunk_maxima, i, num_chunks);
+    strange = _mm256_or_ps(strange, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
     max = _mm256_max_ps(max, x);
   }
   out->max = max256(max);
   out->finite = _mm256_movemask_ps(strange) == 0;
   out->argmax = 0;
   if (!out->finite) return;
-  const __m256 top = _mm256_set1_ps(out->max);
-  for (int64_t i = 0; i < count; i += 8) {
-    const int hit = _mm256_movemask_ps(_mm256_cmp_ps(logits_at(logits, i, count), top, _CMP_EQ_OQ));
-    if (hit != 0) {
-      out->argmax = static_cast<int32_t>(i + __builtin_ctz(static_cast<unsigned>(hit)));
-      break;
-    }
-  }
+  const int64_t chunk = first_equal(logits.chunk_maxima, 0, num_chunks, out->max);
+  const int64_t id = first_equal(logits.values, chunk * kLogitChunk, logits.count, out->max);
+  out->argmax = static_cast<int32_t>(id);
 }
 
 float sum_exp(const float* logits, int64_t count, float max, float factor) {
@@ -162,30 +168,40 @@ float sum_exp(const float* logits, int64_t count, float max, float factor) {
   return sum256(sum);
 }
 
-int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,
-                int64_t capacity) {
+int64_t collect(const Logits& logits, float threshold, int32_t* ids, int64_t capacity) {
   int64_t found = 0;
-  for (int64_t i = 0; i < count; i += 8) {
-    const __m256 above =
-        _mm256_cmp_ps(load_some(logits + i, count - i), _mm256_set1_ps(threshold), _CMP_GE_OQ);
-    const __m256 mask = _mm256_castsi256_ps(first_of_eight(count - i));
-    const auto hits = static_cast<unsigned>(_mm256_movemask_ps(_mm256_and_ps(above, mask)));
-    int64_t next = found;
-    for (unsigned left = hits; left != 0 && next < capacity; left &= left - 1) {
-      ids[next++] = static_cast<int32_t>(i + __builtin_ctz(left));
+  for (int64_t i = 0; i < logits.count; i += kLogitChunk) {
+    if (!(logits.chunk_maxima[i / kLogitChunk] >= threshold)) continue;
+    for (int64_t j = i; j < i + kLogitChunk && j < logits.count; j += 8) {
+      // Behind the end nothing is as great.
+      const __m256 x = logits_at(logits.values, j, logits.count);
+      const __m256 above = _mm256_cmp_ps(x, _mm256_set1_ps(threshold), _CMP_GE_OQ);
+      const auto hits = static_cast<unsigned>(_mm256_movemask_ps(above));
+      int64_t next = found;
+      for (unsigned left = hits; left != 0 && next < capacity; left &= left - 1) {
+        ids[next++] = static_cast<int32_t>(j + __builtin_ctz(left));
+      }
+      found += __builtin_popcount(hits);
     }
-    found += __builtin_popcount(hits);
   }
   return found;
 }
 
 void chunk_maxima(const float* logits, int64_t count, float* maxima) {
+  const __m256 infinity = _mm256_set1_ps(__builtin_inff());
+  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
   for (int64_t i = 0; i < count; i += kLogitChunk) {
     __m256 max = _mm256_set1_ps(-__builtin_inff());
+    __m256 strange = _mm256_setzero_ps();
     for (int64_t j = i; j < i + kLogitChunk && j < count; j += 8) {
-      max = _mm256_max_ps(max, logits_at(logits, j, count));
+      const __m256 x = logits_at(logits, j, count);
+      // Not less than infinity: NaN and both infinities; that of what is not there is no logit.
+      const __m256 odd = _mm256_cmp_ps(_mm256_and_ps(x, magnitude), infinity, _CMP_NLT_UQ);
+      const __m256 there = _mm256_castsi256_ps(first_of_eight(count - j));
+      strange = _mm256_or_ps(strange, _mm256_and_ps(odd, there));
+      max = _mm256_max_ps(max, x);
     }
-    maxima[i / kLogitChunk] = max256(max);
+    maxima[i / kLogitChunk] = _mm256_movemask_ps(strange) == 0 ? max256(max) : __builtin_nanf("");
   }
 }
 

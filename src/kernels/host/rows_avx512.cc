@@ -5,7 +5,7 @@
 #include "kernels/host/inner.h"
 #include "kernels/host/unroll.h"
 #include "kernels/host/vector_avx512.h"
-#include "kernels/logit_summary.h"
+#include "kernels/logits.h"
 
 namespace tidemill::avx512 {
 namespace {
@@ -160,31 +160,39 @@ void to_bf16(const float* in, int64_t count, uint16_t* out) {
   }
 }
 
-void summarize(const float* logits, int64_t count, LogitSummary* out) {
+namespace {
+
+// The first of values begin .. end - 1 that equals `wanted`, which there is.
+int64_t first_equal(const float* values, int64_t begin, int64_t end, float wanted) {
+  for (int64_t i = begin; i < end; i += 16) {
+    const __mmask16 mask = lanes_left(end - i);
+    const __mmask16 hit = _mm512_mask_cmp_ps_mask(mask, _mm512_maskz_loadu_ps(mask, values + i),
+                                                  _mm512_set1_ps(wanted), _CMP_EQ_OQ);
+    if (hit != 0) return i + __builtin_ctz(hit);
+  }
+  return begin;
+}
+
+}  // namespace
+
+void summarize(const Logits& logits, LogitSummary* out) {
+  const int64_t num_chunks = (logits.count + kLogitChunk - 1) / kLogitChunk;
   const __m512 lowest = _mm512_set1_ps(-__builtin_inff());
   __m512 max = lowest;
-  __mmask16 strange = 0;  // lanes that saw NaN or infinity
-  for (int64_t i = 0; i < count; i += 16) {
-    const __mmask16 mask = lanes_left(count - i);
-    const __m512 x = _mm512_mask_loadu_ps(lowest, mask, logits + i);
-    // Categories: quiet NaN, +infinity, -infinity, signalling NaN.
-    strange = static_cast<__mmask16>(strange | _mm512_mask_fpclass_ps_mask(mask, x, 0x99));
+  __mmask16 strange = 0;
+  for (int64_t i = 0; i < num_chunks; i += 16) {
+    const __m512 x =
+        _mm512_mask_loadu_ps(lowest, lanes_left(num_chunks - i), logits.chunk_maxima + i);
+    strange = static_cast<__mmask16>(strange | _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q));
     max = _mm512_max_ps(max, x);
   }
   out->max = max512(max);
   out->finite = strange == 0;
   out->argmax = 0;
   if (!out->finite) return;
-  const __m512 top = _mm512_set1_ps(out->max);
-  for (int64_t i = 0; i < count; i += 16) {
-    const __mmask16 hit = _mm512_mask_cmp_ps_mask(
-        lanes_left(count - i), _mm512_maskz_loadu_ps(lanes_left(count - i), logits + i), top,
-        _CMP_EQ_OQ);
-    if (hit != 0) {
-      out->argmax = static_cast<int32_t>(i + __builtin_ctz(hit));
-      break;
-    }
-  }
+  const int64_t chunk = first_equal(logits.chunk_maxima, 0, num_chunks, out->max);
+  const int64_t id = first_equal(logits.values, chunk * kLogitChunk, logits.count, out->max);
+  out->argmax = static_cast<int32_t>(id);
 }
 
 float sum_exp(const float* logits, int64_t count, float max, float factor) {
@@ -198,33 +206,51 @@ float sum_exp(const float* logits, int64_t count, float max, float factor) {
   return sum512(sum);
 }
 
-// Without a branch for each of them: a search for a threshold counts tens of thousands.
-int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,
-                int64_t capacity) {
+int64_t collect(const Logits& logits, float threshold, int32_t* ids, int64_t capacity) {
+  const int64_t num_chunks = (logits.count + kLogitChunk - 1) / kLogitChunk;
+  const __m512 least = _mm512_set1_ps(threshold);
   const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   int64_t found = 0;
-  for (int64_t i = 0; i < count; i += 16) {
-    const __mmask16 mask = lanes_left(count - i);
-    const __mmask16 hits = _mm512_mask_cmp_ps_mask(mask, _mm512_maskz_loadu_ps(mask, logits + i),
-                                                   _mm512_set1_ps(threshold), _CMP_GE_OQ);
-    if (found < capacity && hits != 0) {
-      const __m512i at = _mm512_add_epi32(places, _mm512_set1_epi32(static_cast<int>(i)));
-      _mm512_mask_storeu_epi32(ids + found, lanes_left(capacity - found),
-                               _mm512_maskz_compress_epi32(hits, at));
+  const auto collect_chunk = [&](int64_t begin) {
+    // Without a branch for each of them: a search for a threshold counts tens of thousands.
+    for (int64_t i = begin; i < begin + kLogitChunk && i < logits.count; i += 16) {
+      const __mmask16 mask = lanes_left(logits.count - i);
+      const __m512 x = _mm512_maskz_loadu_ps(mask, logits.values + i);
+      const __mmask16 hits = _mm512_mask_cmp_ps_mask(mask, x, least, _CMP_GE_OQ);
+      if (found < capacity && hits != 0) {
+        const __m512i at = _mm512_add_epi32(places, _mm512_set1_epi32(static_cast<int>(i)));
+        _mm512_mask_storeu_epi32(ids + found, lanes_left(capacity - found),
+                                 _mm512_maskz_compress_epi32(hits, at));
+      }
+      found += __builtin_popcount(hits);
     }
-    found += __builtin_popcount(hits);
+  };
+  for (int64_t chunk = 0; chunk < num_chunks; chunk += 16) {
+    const __mmask16 mask = lanes_left(num_chunks - chunk);
+    const __m512 maxima = _mm512_maskz_loadu_ps(mask, logits.chunk_maxima + chunk);
+    unsigned left = _mm512_mask_cmp_ps_mask(mask, maxima, least, _CMP_GE_OQ);
+    for (; left != 0; left &= left - 1) {
+      collect_chunk((chunk + __builtin_ctz(left)) * kLogitChunk);
+    }
   }
   return found;
 }
 
 void chunk_maxima(const float* logits, int64_t count, float* maxima) {
+  // Quiet NaN, +infinity, -infinity, signalling NaN.
+  constexpr int kStrange = 0x99;
   const __m512 lowest = _mm512_set1_ps(-__builtin_inff());
   for (int64_t i = 0; i < count; i += kLogitChunk) {
     __m512 max = lowest;
-    for (int64_t j = i; j < i + kLogitChunk && j < count; j += 16) {
-      max = _mm512_max_ps(max, _mm512_mask_loadu_ps(lowest, lanes_left(count - j), logits + j));
+    __mmask16 strange = 0;
+    TIDEMILL_UNROLL
+    for (int64_t j = i; j < i + kLogitChunk; j += 16) {
+      const __mmask16 mask = j < count ? lanes_left(count - j) : static_cast<__mmask16>(0);
+      const __m512 x = _mm512_mask_loadu_ps(lowest, mask, logits + j);
+      strange = static_cast<__mmask16>(strange | _mm512_mask_fpclass_ps_mask(mask, x, kStrange));
+      max = _mm512_max_ps(max, x);
     }
-    maxima[i / kLogitChunk] = max512(max);
+    maxima[i / kLogitChunk] = strange == 0 ? max512(max) : __builtin_nanf("");
   }
 }
 

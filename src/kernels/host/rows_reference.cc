@@ -4,7 +4,7 @@
 
 #include "base/float16.h"
 #include "kernels/host/inner.h"
-#include "kernels/logit_summary.h"
+#include "kernels/logits.h"
 
 namespace tidemill::reference {
 
@@ -69,12 +69,12 @@ void to_bf16(const float* in, int64_t count, uint16_t* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = tidemill::to_bf16(in[i]).bits;
 }
 
-void summarize(const float* logits, int64_t count, LogitSummary* out) {
-  *out = LogitSummary{.max = logits[0]};
-  for (int64_t i = 0; i < count; ++i) {
-    out->finite = out->finite && isfinite(logits[i]);
-    if (logits[i] > out->max) {
-      out->max = logits[i];
+void summarize(const Logits& logits, LogitSummary* out) {
+  *out = LogitSummary{.max = logits.values[0]};
+  for (int64_t i = 0; i < logits.count; ++i) {
+    out->finite = out->finite && isfinite(logits.values[i]);
+    if (logits.values[i] > out->max) {
+      out->max = logits.values[i];
       out->argmax = static_cast<int32_t>(i);
     }
   }
@@ -86,11 +86,10 @@ float sum_exp(const float* logits, int64_t count, float max, float factor) {
   return static_cast<float>(sum);
 }
 
-int64_t collect(const float* logits, int64_t count, float threshold, int32_t* ids,
-                int64_t capacity) {
+int64_t collect(const Logits& logits, float threshold, int32_t* ids, int64_t capacity) {
   int64_t found = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    if (!(logits[i] >= threshold)) continue;
+  for (int64_t i = 0; i < logits.count; ++i) {
+    if (!(logits.values[i] >= threshold)) continue;
     if (found < capacity) ids[found] = static_cast<int32_t>(i);
     ++found;
   }
@@ -100,9 +99,12 @@ int64_t collect(const float* logits, int64_t count, float threshold, int32_t* id
 void chunk_maxima(const float* logits, int64_t count, float* maxima) {
   for (int64_t i = 0; i < count; i += kLogitChunk) {
     float max = logits[i];
-    for (int64_t j = i; j < i + kLogitChunk && j < count; ++j)
+    bool finite = true;
+    for (int64_t j = i; j < i + kLogitChunk && j < count; ++j) {
       max = logits[j] > max ? logits[j] : max;
-    maxima[i / kLogitChunk] = max;
+      finite = finite && isfinite(logits[j]);
+    }
+    maxima[i / kLogitChunk] = finite ? max : NAN;
   }
 }
 
