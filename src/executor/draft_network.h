@@ -25,7 +25,9 @@ class DraftNetwork {
   // settings. One parallel section. Valid until the next call.
   std::span<const TokenId> draft(const DraftInput& input);
   // As StepRunner::prepare(), of its own cache.
-  bool prepare(int64_t used_blocks) { return cache_.touch_ahead(used_blocks); }
+  bool prepare(int64_t used_blocks, int64_t bytes_ahead) {
+    return cache_.touch_ahead(workers_, used_blocks, bytes_ahead);
+  }
   bool has_failed() const { return model_.has_failed(); }  // as Model::has_failed()
 
  private:

@@ -150,9 +150,12 @@ std::span<const TokenId> NetworkRunner::draft(const DraftInput& input) {
   return drafts;
 }
 
-bool NetworkRunner::prepare(int64_t used_blocks) {
-  if (cache_.touch_ahead(used_blocks)) return true;
-  return drafts_ != nullptr && drafts_->prepare(used_blocks);
+// Before a step no more than what lets prompts of a few steps find their memory: others wait.
+bool NetworkRunner::prepare(int64_t used_blocks, Ahead ahead) {
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  const int64_t bytes = ahead == Ahead::kSomeSteps ? 16 * kMiB : 512 * kMiB;
+  if (cache_.touch_ahead(workers_, used_blocks, bytes)) return true;
+  return drafts_ != nullptr && drafts_->prepare(used_blocks, bytes);
 }
 
 // The loop's thread is worker 0.

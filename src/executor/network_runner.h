@@ -28,7 +28,7 @@ class NetworkRunner : public StepRunner {
   void enter_thread() override;
   StepResult& run(const StepInput& input) override;
   std::span<const TokenId> draft(const DraftInput& input) override;
-  bool prepare(int64_t used_blocks) override;
+  bool prepare(int64_t used_blocks, Ahead ahead) override;
   int32_t vocab_size() const override;
   double delay() const override { return delay_; }
 

@@ -164,6 +164,7 @@ std::optional<StepLoop::Computed> StepLoop::compute() {
   const StepPlan& plan = scheduler_.next_step(pace_.costs());
   if (plan.empty()) return std::nullopt;
   gauges_.prepared.store(false);
+  runner_.prepare(scheduler_.used_blocks(), Ahead::kSomeSteps);
   const auto begin = now_();
   const auto sampling_of = [this](SequenceId id) -> const SequenceSampling& {
     return running_.at(id).sampling;
@@ -193,7 +194,7 @@ void StepLoop::measure(const StepPlan& plan, double seconds) {
 // In pieces, so that who comes meanwhile waits for one of them at most.
 bool StepLoop::prepare() {
   if (!running_.empty()) return false;
-  const bool more = runner_.prepare(scheduler_.used_blocks());
+  const bool more = runner_.prepare(scheduler_.used_blocks(), Ahead::kManySteps);
   gauges_.prepared.store(!more);
   return more;
 }

@@ -16,12 +16,16 @@ namespace {
 class PreparingRunner : public ScriptRunner {
  public:
   using ScriptRunner::ScriptRunner;
-  bool prepare(int64_t used_blocks) override {
+  bool prepare(int64_t used_blocks, Ahead ahead) override {
+    if (ahead == Ahead::kSomeSteps) {
+      told_before_steps.push_back(used_blocks);
+      return false;
+    }
     told.push_back(used_blocks);
     return pieces-- > 0;
   }
   int pieces = 0;
-  std::vector<int64_t> told;
+  std::vector<int64_t> told, told_before_steps;
 };
 
 // The loop and what Executor::submit() does, without its checks.
@@ -97,6 +101,7 @@ TEST_F(StepLoopTest, WhatCanBeDoneAheadIsDoneWhileNothingRuns) {
   EXPECT_FALSE(gauges_.prepared.load());
   loop_.turn(kAtOnce);
   EXPECT_EQ(runner_.told, std::vector<int64_t>{}) << "while a sequence runs";
+  EXPECT_EQ(runner_.told_before_steps, (std::vector<int64_t>{1, 1})) << "a piece for each step";
   while (loop_.turn(kAtOnce) == kAtOnce) continue;
   EXPECT_TRUE(gauges_.prepared.load());
   EXPECT_EQ(runner_.told, (std::vector<int64_t>{1, 1}));

@@ -13,6 +13,10 @@
 
 namespace tidemill {
 
+// How far ahead a runner prepares: for some steps, where one is about to run, or, while nothing
+// does, for as many as there may be.
+enum class Ahead { kSomeSteps, kManySteps };
+
 class StepRunner {
  public:
   virtual ~StepRunner() = default;
@@ -30,9 +34,10 @@ class StepRunner {
     throw std::logic_error("drafts are asked for, and there is no draft model");
   }
 
-  // While nothing runs: a piece, of a few ms, of what steps would wait for when they use blocks of
-  // keys and values anew; behind the first `used_blocks` none was ever used. False: that is done.
-  virtual bool prepare(int64_t /*used_blocks*/) { return false; }
+  // A piece, of a few ms, of what steps would wait for when they use blocks of keys and values
+  // anew; behind the first `used_blocks` none was ever used. False: as far ahead as that, it is
+  // done.
+  virtual bool prepare(int64_t /*used_blocks*/, Ahead /*ahead*/) { return false; }
 
   // Of the run before: seconds for which strangers kept a worker from its core. 0 where nobody
   // looks.

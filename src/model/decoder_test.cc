@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cmath>
 #include <map>
+#include <mutex>
 #include <set>
 #include <vector>
 
@@ -310,6 +311,7 @@ TEST(KvCache, FewLayersMeetTheEndOfAHugePageInTheSameBlocks) {
 
 // Told to a kernel menu that only remembers; the memory stays untouched.
 struct Touched {
+  std::mutex mutex;  // of those who touch
   std::map<uintptr_t, size_t> pieces;
   size_t bytes() const {
     size_t sum = 0;
@@ -322,6 +324,7 @@ Touched touched;
 TEST(KvCache, BlocksAheadOfTheUsedOnesAreTouchedPieceByPiece) {
   Kernels kernels = select_kernels("reference");
   kernels.touch = [](void* data, size_t bytes) {
+    const std::lock_guard lock(touched.mutex);
     touched.pieces[reinterpret_cast<uintptr_t>(data)] += bytes;
   };
   Architecture architecture = small();
@@ -330,10 +333,12 @@ TEST(KvCache, BlocksAheadOfTheUsedOnesAreTouchedPieceByPiece) {
   architecture.head_dim = 64;
   const auto block_bytes = static_cast<size_t>(kv_bytes_per_block(architecture, DType::kBf16));
   constexpr int64_t kNumBlocks = 50'000;  // 3.6 GiB of addresses
+  constexpr int64_t kAhead = int64_t{512} << 20;
   KvCache cache(kernels, architecture, DType::kBf16, kNumBlocks);
+  WorkerPool workers({.num_threads = 3});
 
-  touched = {};
-  while (cache.touch_ahead(0)) {
+  touched.pieces.clear();
+  while (cache.touch_ahead(workers, 0, kAhead)) {
     for (const auto& [begin, bytes] : touched.pieces) EXPECT_LE(bytes, size_t{2} << 20);
   }
   const size_t ahead = touched.bytes();
@@ -349,15 +354,16 @@ TEST(KvCache, BlocksAheadOfTheUsedOnesAreTouchedPieceByPiece) {
     EXPECT_EQ(next, end) << "layer " << i;
   }
 
-  touched = {};
-  EXPECT_FALSE(cache.touch_ahead(0));
-  while (cache.touch_ahead(100)) continue;  // only what 100 used blocks move the goal on
+  touched.pieces.clear();
+  EXPECT_FALSE(cache.touch_ahead(workers, 0, kAhead));
+  // Only what 100 used blocks move the goal on.
+  while (cache.touch_ahead(workers, 100, kAhead)) continue;
   const size_t for_100 = touched.bytes();
   EXPECT_LE(for_100, 100 * block_bytes + (size_t{8} << 20));
-  touched = {};
-  while (cache.touch_ahead(kNumBlocks - 10)) continue;
+  touched.pieces.clear();
+  while (cache.touch_ahead(workers, kNumBlocks - 10, kAhead)) continue;
   EXPECT_EQ(ahead + for_100 + touched.bytes(), kNumBlocks * block_bytes) << "all of it, once";
-  EXPECT_FALSE(cache.touch_ahead(kNumBlocks));
+  EXPECT_FALSE(cache.touch_ahead(workers, kNumBlocks, kAhead));
 }
 
 TEST(KvCache, LayersShareNoByte) {

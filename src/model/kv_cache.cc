@@ -45,6 +45,7 @@ KvCache::KvCache(const Kernels& kernels, const Architecture& architecture, DType
   layer_stride_ = stride_of(layer_bytes_, num_layers_);
   const int64_t bytes = (num_layers_ - 1) * layer_stride_ + layer_bytes_;
   memory_ = kernels.allocate(static_cast<size_t>(bytes));
+  bundle_bytes_ = static_cast<int64_t>(layer(0).bundle_stride);
 }
 
 KvLayer KvCache::layer(int64_t index) const {
@@ -55,21 +56,33 @@ KvLayer KvCache::layer(int64_t index) const {
                   head_dim_);
 }
 
-bool KvCache::touch_ahead(int64_t used) {
-  const auto bundle_bytes = static_cast<int64_t>(layer(0).bundle_stride);
-  const int64_t num_bundles = layer_bytes_ / bundle_bytes;
-  // Of those that are used a part may never have been: they are touched, too.
+int64_t KvCache::bundles_of_piece() const {
+  return std::max<int64_t>(1, kHugePageBytes / bundle_bytes_);
+}
+
+int64_t KvCache::num_pieces(int64_t num_bundles) const {
+  return (num_bundles + bundles_of_piece() - 1) / bundles_of_piece() * num_layers_;
+}
+
+void KvCache::touch_piece(int64_t piece) {
+  const int64_t begin = piece / num_layers_ * bundles_of_piece() * bundle_bytes_;
+  const int64_t bytes = std::min(bundles_of_piece() * bundle_bytes_, layer_bytes_ - begin);
+  kernels_.touch(layer(piece % num_layers_).data + begin, static_cast<size_t>(bytes));
+}
+
+bool KvCache::touch_ahead(WorkerPool& workers, int64_t used, int64_t bytes_ahead) {
+  // Of bundles that are used a part may never have been: they are touched, too.
   const int64_t used_bundles = (used + kBundleBlocks - 1) / kBundleBlocks;
-  const int64_t ahead = kBytesAhead / (num_layers_ * bundle_bytes) + 1;
-  if (touched_bundles_ >= std::min(num_bundles, used_bundles + ahead)) return false;
-  const int64_t count =
-      std::min(num_bundles - touched_bundles_, std::max<int64_t>(1, kHugePageBytes / bundle_bytes));
-  unsigned char* const bundles = layer(touched_layers_).data + touched_bundles_ * bundle_bytes;
-  kernels_.touch(bundles, static_cast<size_t>(count * bundle_bytes));
-  if (++touched_layers_ == num_layers_) {
-    touched_bundles_ += count;
-    touched_layers_ = 0;
-  }
+  const int64_t ahead = bytes_ahead / (num_layers_ * bundle_bytes_) + 1;
+  const int64_t wanted =
+      num_pieces(std::min(layer_bytes_ / bundle_bytes_, used_bundles + ahead)) - touched_pieces_;
+  if (wanted <= 0) return false;
+  const int64_t count = std::min<int64_t>(wanted, workers.num_threads());
+  workers.run_present([&](Lane& lane) {
+    const Range mine = lane.share(count);
+    for (int64_t i = mine.begin; i < mine.end; ++i) touch_piece(touched_pieces_ + i);
+  });
+  touched_pieces_ += count;
   return true;
 }
 
