@@ -140,8 +140,8 @@ struct Kernels {
   // Sum over the row of exp((logit - max) * factor), in one stated order. Not part of the summary:
   // a greedy choice without log-probabilities has no use for it.
   float (*sum_exp)(const float* logits, int64_t count, float max, float factor) = nullptr;
-  // Ids of logits >= threshold in ascending order, at most `capacity`; returns how many there are
-  // (which may exceed capacity: then the list is incomplete).
+  // Of finite logits, ids of those >= threshold in ascending order, at most `capacity`; returns how
+  // many there are (which may exceed capacity: then the list is incomplete).
   int64_t (*collect_at_least)(const Logits& logits, float threshold, int32_t* ids,
                               int64_t capacity) = nullptr;
   // Logits::chunk_maxima of a row that no product has left them for.
