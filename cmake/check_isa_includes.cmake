@@ -11,6 +11,7 @@ set(own_headers
   kernels/packed_weight.h
   kernels/quantized_rows.h
   kernels/tensor.h
+  parallel/memory_ahead.h
   kernels/host/amx/attention_loop.h
   kernels/host/amx/attention_steps.h
   kernels/host/amx/integer_groups.h

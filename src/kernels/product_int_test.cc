@@ -11,6 +11,7 @@
 
 #include "kernels/test_logits.h"
 #include "kernels/test_tensors.h"
+#include "kernels/test_wanted.h"
 
 namespace tidemill {
 namespace {
@@ -179,6 +180,31 @@ TEST_P(IntegerProduct, TellsTheGreatestOfEachChunkOfItsRows) {
     for (int64_t row = 0; row < shape.rows; ++row) {
       ASSERT_EQ(maxima.floats(row), test::chunk_maxima_of(out.floats(row)))
           << row << " of " << shape.rows;
+    }
+  }
+}
+
+// Runs longer and shorter than what a tile asks for, and one that ends where memory does.
+TEST_P(IntegerProduct, WhatElseIsWantedMeanwhileChangesNothing) {
+  const OwnedIntegers weight(format(), 393, 576, random_);
+  const PackedWeight view = weight_view(weight, 1);
+  const bool asks = test::describes(kernels(), "AVX-512 with VNNI");
+  for (const int64_t rows : {8, 13, 40}) {
+    const OwnedQuantized in(kernels(), random_values(rows, 576, random_), input_form(view));
+    const OwnedTensor expected = multiply(kernels(), in.view(), view);
+    for (const int64_t bytes : {64, 4096, 8192, 1 << 19}) {
+      test::WantedMemory wanted(kernels(), bytes);
+      OwnedTensor out(DType::kF32, rows, view.n);
+      on_lanes(1, [&](Lane& lane) {
+        lane.want(wanted.ahead());
+        kernels().matmul(lane, in.view(), view, Epilogue{}, out.view());
+      });
+      for (int64_t row = 0; row < rows; ++row) ASSERT_EQ(out.bits(row), expected.bits(row));
+      // Of 8 rows int8 waits for memory itself.
+      EXPECT_EQ(wanted.any_asked(), asks && (rows > 8 || format().numbers == Numbers::kInt4));
+      if (bytes == 64) {
+        EXPECT_EQ(wanted.all_asked(), wanted.any_asked());
+      }
     }
   }
 }

@@ -8,6 +8,7 @@
 
 #include "kernels/test_logits.h"
 #include "kernels/test_tensors.h"
+#include "kernels/test_wanted.h"
 
 namespace tidemill {
 namespace {
@@ -191,6 +192,23 @@ TEST_P(Product, TellsTheGreatestOfEachChunkOfItsRows) {
             << row << " of " << shape.rows << ", " << lanes << " lanes";
       }
     }
+  }
+}
+
+TEST_P(Product, WhatElseIsWantedMeanwhileChangesNothing) {
+  const Kernels& kernels = *GetParam().kernels;
+  for (const int64_t rows : {16, 30}) {
+    const Operands operands(format(), {rows, 576, 393}, random_);
+    const OwnedTensor expected = multiply(operands.in, operands.weight.view());
+    test::WantedMemory wanted(kernels, 8192);
+    OwnedTensor out(DType::kF32, rows, 393);
+    on_lanes(1, [&](Lane& lane) {
+      lane.want(wanted.ahead());
+      kernels.matmul(lane, operands.in.view(), operands.weight.view(), Epilogue{}, out.view());
+    });
+    for (int64_t row = 0; row < rows; ++row) ASSERT_EQ(out.bits(row), expected.bits(row));
+    EXPECT_EQ(wanted.any_asked(), test::describes(kernels, "AVX-512 with VNNI and VDPBF16PS") &&
+                                      format() == PackedFormat::kBf16 && rows == 30);
   }
 }
 

@@ -226,10 +226,14 @@ inline std::string label(const PackedFormat& format) {
   return name + kOffsets[static_cast<size_t>(format.offsets)];
 }
 
+inline bool describes(const Kernels& kernels, const std::string& words) {
+  return std::string(kernels.description).find(words) != std::string::npos;
+}
+
 // What tells an implementation from the others, for names of tests.
 inline std::string label(const Kernels& kernels) {
   const std::string name = kernels.name;
-  const bool vnni = std::string(kernels.description).find("VNNI") != std::string::npos;
+  const bool vnni = describes(kernels, "VNNI");
   for (const Kernels* chosen : runnable_variants()) {
     if (chosen->name == name && chosen != &kernels) {
       return name + (vnni ? "_without_bf16" : "_without_vnni");

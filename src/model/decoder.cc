@@ -2,17 +2,24 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "base/check.h"
 #include "base/round_up.h"
 #include "kernels/element_bytes.h"
 #include "kernels/quantized_rows.h"
+#include "model/kv_ahead.h"
 
 namespace tidemill {
 namespace {
 
 constexpr int64_t kAlignment = 64;  // bytes: rows of tensors begin on cache lines (tensor.h)
+
+// Rows of a step whose products have time to ask for what attention reads next. Fewer wait for
+// memory themselves; of more, most are prompts', whose attention computes for longer than it reads.
+constexpr int64_t kLeastRowsAhead = 8;
+constexpr int64_t kMostRowsAhead = 256;
 
 int64_t aligned(int64_t bytes) { return round_up(bytes, kAlignment); }
 
@@ -267,9 +274,21 @@ template <typename ForEachStrip>
 void Decoder::walk_layers(Lane& lane, Lane& of_strip, const TokenRows& rows,
                           const ForEachStrip& for_each_strip) {
   const std::vector<LayerWeights>& layers = model_.layers();
+  const auto cache_of = [&](size_t i) { return cache_.layer(static_cast<int64_t>(i)); };
+  std::optional<KvAhead> ahead;
+  if (rows.count >= kLeastRowsAhead && rows.count <= kMostRowsAhead) {
+    const Range units = lane.share(attention_shape_.num_kv_heads * rows.count);
+    ahead.emplace(of_strip, units, attention_shape_, rows, cache_of(0));
+    ahead->want(cache_of(0));
+  }
   for_each_strip([&](const Strip& strip) { project_in(of_strip, layers[0], strip); });
   for (size_t i = 0; i < layers.size(); ++i) {
-    attend(lane, layers[i], rows, cache_.layer(static_cast<int64_t>(i)));
+    attend(lane, layers[i], rows, cache_of(i));
+    if (i + 1 == layers.size()) {
+      ahead.reset();
+    } else if (ahead) {
+      ahead->want(cache_of(i + 1));
+    }
     for_each_strip([&](const Strip& strip) {
       project_out(of_strip, layers[i], strip);
       feed_forward(of_strip, layers[i], strip);

@@ -18,6 +18,8 @@ struct Range {
   int64_t size() const { return end - begin; }
 };
 
+struct MemoryAhead;
+
 class Lane {
  public:
   // One that is alone: it has all the work and never waits.
@@ -36,6 +38,11 @@ class Lane {
   void meet() {
     if (count_ > 1) barrier_->wait(index_);
   }
+
+  // What this worker will read soon (memory_ahead.h), for kernels that find the time to ask for it;
+  // null: nothing. The caller's.
+  void want(MemoryAhead* wanted) { wanted_ = wanted; }
+  MemoryAhead* wanted() const { return wanted_; }
 
   // This worker's contiguous part of [0, total), cut at multiples of `grain`. The parts cover the
   // whole, in order of index; a part may be empty.
@@ -74,6 +81,7 @@ class Lane {
   // Owned by the pool; null when alone.
   Barrier* barrier_ = nullptr;
   WorkCursors* cursors_ = nullptr;
+  MemoryAhead* wanted_ = nullptr;
 };
 
 }  // namespace tidemill

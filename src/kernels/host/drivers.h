@@ -192,7 +192,8 @@ void matmul(Lane& lane, Tensor in, const PackedWeight& weight, const Epilogue& e
           .sums = sums,
           .next_sums = kNextSums,
           .format = weight.format,
-          .num_inputs = padded_k(weight.format, weight.k)};
+          .num_inputs = padded_k(weight.format, weight.k),
+          .wanted = lane.wanted()};
       product(tile);
       ProductTile part = tile;
       for (int64_t p = 0; p < panels.size(); p += kTilePanels, part.sums += kNextSums) {

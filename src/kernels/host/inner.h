@@ -10,6 +10,7 @@
 
 #include "kernels/host/attention_inner.h"
 #include "kernels/packed_weight.h"
+#include "parallel/memory_ahead.h"
 
 namespace tidemill {
 
@@ -48,6 +49,9 @@ struct ProductTile {
   int64_t next_sums;
   PackedFormat format;  // of integers: where in a panel their scales stand
   int64_t num_inputs;   // of integers: padded K; behind it in a row of `in` stand its scales
+  // Other memory that is wanted in L2 meanwhile, or null; who asks for some of it takes it from
+  // there.
+  MemoryAhead* wanted;
 };
 
 // What becomes of a tile's sums: rows of a product's output from some column on.

@@ -53,16 +53,31 @@ constexpr Tile kStreams[kTileRows][3] = {
     {kStream<5, 1>, kStream<5, 2>, kStream<5, 4>}, {kStream<6, 1>, kStream<6, 2>, kStream<6, 4>},
 };
 
+struct AsksInBlock {
+  explicit AsksInBlock(const ProductTile& tile) : own(tile), others(tile) {}
+  [[gnu::always_inline]] void ask(int64_t offset) const {
+    own.ask(offset);
+    others.ask(offset);
+  }
+
+  PanelsAhead own;
+  OthersAhead<1> others;
+};
 template <int kRows>
-constexpr Tile kBlock = tile_bf16<kRows, kBlockPanels, PanelsAhead>;
+constexpr Tile kBlock = tile_bf16<kRows, kBlockPanels, AsksInBlock>;
 constexpr Tile kBlocks[kTileRows] = {kBlock<1>, kBlock<2>, kBlock<3>,
                                      kBlock<4>, kBlock<5>, kBlock<6>};
+
+// Fewer take no longer than memory takes to bring their lines.
+constexpr int64_t kLeastRowsForOthers = 24;
 
 }  // namespace
 
 void product_bf16(const ProductTile& tile) {
   if (tile.num_rows <= kTileRows) return run_streams(tile, kStreams);
-  run_blocks(tile, kStreams, kBlocks);
+  ProductTile part = copy_of(tile);
+  if (part.num_rows < kLeastRowsForOthers) part.wanted = nullptr;
+  run_blocks(part, kStreams, kBlocks);
 }
 
 }  // namespace tidemill::avx512bf16

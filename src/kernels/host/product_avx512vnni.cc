@@ -84,6 +84,27 @@ struct Int4 {
   using AsksInPairs = AsksFarAhead<kPanels>;
 };
 
+// Blocks of many rows, of which each line takes a cycle (Zen 4) for each row and slice: the time in
+// which memory brings more than the tile's own lines is for others.
+template <typename Numbers, int kRows, int kPanels>
+struct AsksForOthersToo {
+  static constexpr int64_t kCyclesOfLine = 8;
+  static constexpr int64_t kLines = kRows * Numbers::kSlices * kPanels / kCyclesOfLine;
+
+  explicit AsksForOthersToo(const ProductTile& tile) : own(tile), others(tile) {}
+  [[gnu::always_inline]] void at_numbers(int64_t offset) const {
+    own.at_numbers(offset);
+    others.ask(offset);
+  }
+  [[gnu::always_inline]] void at_scales(int64_t offset) const {
+    own.at_scales(offset);
+    others.ask(offset);
+  }
+
+  typename Numbers::template AsksInPairs<kPanels> own;
+  OthersAhead<(kLines > kPanels ? kLines - kPanels : 0)> others;
+};
+
 // sum[c] += the four products of weights (unsigned) and inputs (signed) in each channel. Not the
 // intrinsic: around it GCC 12 copies every sum from register to register and into memory.
 void add_products(__m512i& sum, __m512i weights, __m512i inputs) {
@@ -273,6 +294,7 @@ template <int kRows, int kPanels>
 void signed_tile_of(const ProductTile& given) {
   const ProductTile tile = copy_of(given);
   const unsigned char* ahead = panels_ahead(tile);
+  const OthersAhead<1> others(tile);
   const __m512i flip = _mm512_set1_epi8(-128);
   __m512 totals[kRows][kPanels];
   TIDEMILL_UNROLL
@@ -292,6 +314,7 @@ void signed_tile_of(const ProductTile& given) {
     InputRows512<kRows> x(tile.in + group.index * tile.format.group, tile.in_stride);
     for (int64_t step = 0; step < group.num_rows; ++step) {
       _mm_prefetch(reinterpret_cast<const char*>(ahead + group.rows + step * 64), _MM_HINT_T1);
+      others.ask(group.rows + step * 64);
       TIDEMILL_UNROLL
       for (int s = 0; s < Int4::kSlices; ++s) {
         __m512i weights[kPanels];
@@ -343,8 +366,7 @@ constexpr Tile kSignedTiles[kSignedRows][2] = {
 constexpr int kBlockRows = 12;
 
 template <typename Numbers, int kRows, int kPanels>
-constexpr Tile kBlock =
-    tile_of<Numbers, kRows, kPanels, typename Numbers::template AsksInPairs<kPanels>>;
+constexpr Tile kBlock = tile_of<Numbers, kRows, kPanels, AsksForOthersToo<Numbers, kRows, kPanels>>;
 template <typename Numbers>
 constexpr Tile kBlocks[kBlockRows][2] = {
     {kBlock<Numbers, 1, 1>, kBlock<Numbers, 1, 2>},

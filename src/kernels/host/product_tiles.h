@@ -30,7 +30,8 @@ inline ProductTile copy_of(const ProductTile& tile) {
           .sums = tile.sums,
           .next_sums = tile.next_sums,
           .format = tile.format,
-          .num_inputs = tile.num_inputs};
+          .num_inputs = tile.num_inputs,
+          .wanted = tile.wanted};
 }
 
 // All that only asks is inlined always: to GCC 12 a call of what has no effect but prefetching is
@@ -74,6 +75,49 @@ inline const unsigned char* panels_ahead(const ProductTile& tile) {
     _mm_prefetch(reinterpret_cast<const char*>(ahead + p * panel_stride + step * 64), _MM_HINT_T1);
   }
 }
+
+// The next `bytes` of other memory that is wanted, or null where there is none. At a run's end some
+// of them have been asked for before, or lie behind it.
+inline const unsigned char* take_wanted(MemoryAhead* wanted, int64_t bytes) {
+  if (wanted == nullptr || wanted->next == wanted->end) return nullptr;
+  const MemoryRun run = *wanted->next;
+  int64_t begin = wanted->asked;
+  if (run.bytes - begin > bytes) {
+    wanted->asked += bytes;
+  } else {
+    begin = run.bytes > bytes ? run.bytes - bytes : 0;
+    wanted->asked = 0;
+    ++wanted->next;
+  }
+  return wanted->base + run.begin + begin;
+}
+
+// For tiles that compute for longer than memory takes to bring their own lines: at each of these
+// they ask for kCount lines of what else is wanted. Where nothing is, those are of the tile itself.
+template <int64_t kCount>
+class OthersAhead {
+ public:
+  explicit OthersAhead(const ProductTile& tile) : lines_(tile.panels) {
+    if constexpr (kCount > 0) {
+      const unsigned char* const wanted = take_wanted(tile.wanted, kCount * tile.panel_stride);
+      if (wanted == nullptr) return;
+      lines_ = wanted;
+      distance_ = kCount;
+    }
+  }
+  // `offset`: in each panel, of the line at hand.
+  [[gnu::always_inline]] void ask(int64_t offset) const {
+    TIDEMILL_UNROLL
+    for (int64_t i = 0; i < kCount; ++i) {
+      const unsigned char* line = lines_ + distance_ * offset + i * 64;
+      _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T1);
+    }
+  }
+
+ private:
+  const unsigned char* lines_;
+  int64_t distance_ = 0;  // from those of a line to those of the next, in lines
+};
 
 // Few rows wait for memory alone: every line of a tile's panels is asked for some lines ahead, and
 // while the panels end those at tile.ahead, which are multiplied next. Into L2: four streams of an
