@@ -1,7 +1,6 @@
 // Memory that a lane wants while it multiplies, for tests of products.
 #pragma once
 
-#include <string>
 #include <vector>
 
 #include "kernels/kernels.h"

@@ -1,7 +1,5 @@
 #include "model/kv_ahead.h"
 
-#include <algorithm>
-
 namespace tidemill {
 namespace {
 
