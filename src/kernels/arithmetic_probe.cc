@@ -50,19 +50,20 @@ double ArithmeticProbe::measure(Numbers numbers) {
   int64_t& rounds = rounds_[static_cast<size_t>(numbers)];
   if (rounds == 0) rounds = find_rounds(numbers);
   std::atomic<int64_t> operations{0};
-  Clock::time_point begin;
+  double seconds = 0.0;
   std::vector<double> shares(static_cast<size_t>(workers_.num_threads()));
   workers_.run([&](Lane& lane) {
     lane.meet();  // waiting for somebody else's section is not multiplying
-    const auto own_begin = Clock::now();
-    if (lane.index() == 0) begin = own_begin;
+    const auto begin = Clock::now();
     const double cpu_begin = thread_cpu_seconds();
     operations += kernels_.multiply_peak(numbers, rounds);
     const double cpu = thread_cpu_seconds() - cpu_begin;
-    shares[static_cast<size_t>(lane.index())] = cpu / seconds_since(own_begin);
+    shares[static_cast<size_t>(lane.index())] = cpu / seconds_since(begin);
+    lane.meet();  // nor is waiting for our core while the next section has it
+    if (lane.index() == 0) seconds = seconds_since(begin);
   });
   cpu_share_ = *std::min_element(shares.begin(), shares.end());
-  return static_cast<double>(operations.load()) / seconds_since(begin);
+  return static_cast<double>(operations.load()) / seconds;
 }
 
 }  // namespace tidemill

@@ -28,15 +28,17 @@ BandwidthProbe::BandwidthProbe(const Kernels& kernels, WorkerPool& workers, int6
 }
 
 double BandwidthProbe::measure() {
+  using Clock = std::chrono::steady_clock;
   std::atomic<uint64_t> sum{0};  // used, so that the reads are made
-  std::chrono::steady_clock::time_point begin;
+  std::chrono::duration<double> seconds{};
   workers_.run([&](Lane& lane) {
     lane.meet();  // waiting for somebody else's section is not reading
-    if (lane.index() == 0) begin = std::chrono::steady_clock::now();
+    const auto begin = Clock::now();
     const Range range = lane.share(bytes_, kGrain);
     sum += kernels_.read_memory(static_cast<char*>(buffer_.data()) + range.begin, range.size());
+    lane.meet();  // nor is waiting for our core while the next section has it
+    if (lane.index() == 0) seconds = Clock::now() - begin;
   });
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   return static_cast<double>(bytes_) / seconds.count();
 }
 
