@@ -14,7 +14,7 @@ namespace {
 
 // What add_groups does, of few values, so that all of them are in registers: a load from the stack
 // would wait for tiles that are being stored.
-template <typename Weights, typename TilePlan, int kRowTiles, int kUsed, bool kStreams,
+template <typename Weights, typename TilePlan, int kRowTiles, int kUsed, Reads kReads,
           typename Tiles, typename Group>
 [[gnu::noinline]] void add_each_group(Tiles& tiles, const unsigned char* in, int64_t in_stride,
                                       const unsigned char* weights, int64_t weights_stride,
@@ -23,7 +23,7 @@ template <typename Weights, typename TilePlan, int kRowTiles, int kUsed, bool kS
   constexpr int64_t kRowBytes = kUsed * 64;
   constexpr int64_t kGroupBytes = kRowTiles * kUsed * kTileBytes;
   for (bool is_first = true; groups < end; is_first = false) {
-    add_products<Weights, TilePlan, kRowTiles, kUsed, kStreams>(
+    add_products<Weights, TilePlan, kRowTiles, kUsed, kReads>(
         tiles,
         {.in = in,
          .in_stride = in_stride,
@@ -55,12 +55,12 @@ template <typename Weights, typename TilePlan, int kRowTiles, int kUsed, bool kS
 // behind the other. Group: has num_tiles, rows and next_rows of Portion.
 //
 // A tile's sums are stored when the tile is wanted for those of the next group: by then they are
-// ready, and nothing waits for them. kStreams: see add_products.
-template <typename Weights, typename TilePlan, int kRowTiles, int kUsed, bool kStreams = false,
-          typename Tiles, typename Group>
+// ready, and nothing waits for them.
+template <typename Weights, typename TilePlan, int kRowTiles, int kUsed,
+          Reads kReads = Reads::kThroughL1, typename Tiles, typename Group>
 void add_groups(Tiles& tiles, const Operands& operands, const Group* groups, int64_t num_groups,
                 unsigned char* sums) {
-  add_each_group<Weights, TilePlan, kRowTiles, kUsed, kStreams>(
+  add_each_group<Weights, TilePlan, kRowTiles, kUsed, kReads>(
       tiles, operands.in, operands.in_stride, operands.weights, operands.weights_stride,
       operands.rows_per_tile, operands.weights + operands.panel_end, groups, groups + num_groups,
       sums);

@@ -146,7 +146,8 @@ class IntegerStream {
     for (int64_t i = 0; i < batch.count; ++i) {
       to = unpack<kUsed>(panels, batch.groups[i], 0, batch.groups[i].num_rows, to);
     }
-    add_groups<Weights, TilePlan, kRowTiles, kUsed, !Weights::kPacked>(
+    constexpr Reads kReads = Weights::kPacked ? Reads::kThroughL1 : Reads::kStream;
+    add_groups<Weights, TilePlan, kRowTiles, kUsed, kReads>(
         tiles_, operands_of(in, panels, batch.groups[0].rows), batch.groups, batch.count, sums_);
   }
 
@@ -155,7 +156,8 @@ class IntegerStream {
     Operands operands = operands_of(in, panels, group.rows);
     operands.num_tiles = group.num_tiles;
     zero_sums<TilePlan, kRowTiles, kUsed>(tiles_);
-    add_products<Weights, TilePlan, kRowTiles, kUsed, true>(tiles_, operands, Nothing{}, Nothing{});
+    add_products<Weights, TilePlan, kRowTiles, kUsed, Reads::kStream>(tiles_, operands, Nothing{},
+                                                                      Nothing{});
     store_sums<TilePlan, kRowTiles, kUsed>(tiles_, {sums_, kUsed * 64});
   }
 

@@ -135,9 +135,9 @@ TEST(TileProducts, ManyRowsFetchEveryLineThatComesNextOnce) {
       operands.multiply([&](ProductTile tile) {
         tile.ahead = ahead.data();
         amx_emulated::product_bf16_by(blocking, tile);
-        // Passes of the same length, the last one perhaps shorter.
+        // Stretches of the same length, the last one perhaps shorter.
         const int row_tiles = blocking == Blocking::k3x1 ? 3 : 2;
-        const int64_t steps = equal_passes(tile.num_steps / 16, 1, row_tiles) * 16;
+        const int64_t steps = tiles_per_stretch(tile.num_steps / 16, row_tiles) * 16;
         for (int64_t first = 0; first < tile.num_steps; first += steps) {
           const bool is_last = first + steps >= tile.num_steps;
           const unsigned char* next = is_last ? tile.ahead : tile.panels + (first + steps) * 64;
