@@ -14,6 +14,7 @@ set(own_headers
   parallel/memory_ahead.h
   kernels/host/amx/attention_loop.h
   kernels/host/amx/attention_steps.h
+  kernels/host/amx/integer_attention.h
   kernels/host/amx/integer_groups.h
   kernels/host/amx/integer_loop.h
   kernels/host/amx/integer_portions.h
@@ -36,6 +37,7 @@ set(own_headers
   kernels/host/inner.h
   kernels/host/int8_cache/attention_loop.h
   kernels/host/int8_cache/attention_rows.h
+  kernels/host/int8_cache/byte_rows_avx512vnni.h
   kernels/host/int8_cache/vector_avx512.h
   kernels/host/int8_cache/widened_rows.h
   kernels/host/integer_vector_avx512.h

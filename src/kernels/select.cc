@@ -78,6 +78,7 @@ constexpr Inner with_amx(Inner inner) {
   inner.product_int8 = amx::product_int8;
   inner.product_int4 = amx::product_int4;
   inner.attention.attend_bf16 = amx::attend_bf16;
+  inner.attention.attend_int8 = amx::attend_int8;
   inner.end_share = amx::release_tiles;
   inner.multiply_bf16 = amx::multiply_bf16;
   inner.multiply_bytes = amx::multiply_bytes;
@@ -96,6 +97,7 @@ constexpr Inner with_emulated_amx_and_avx512(Inner inner) {
   inner.product_int8 = amx_emulated::product_int8_with_avx512;
   inner.product_int4 = amx_emulated::product_int4_with_avx512;
   inner.attention.attend_bf16 = amx_emulated::attend_bf16_with_avx512;
+  inner.attention.attend_int8 = amx_emulated::attend_int8_with_avx512;
   return with_tiles(inner);
 }
 

@@ -113,6 +113,7 @@ struct Active {
 inline Active active_in(const QueryTile& tile, int64_t position,
                         int64_t num_tokens = kTokensPerBlock) {
   const int64_t last = position + num_tokens - 1;
+  if (tile.first[tile.count - 1] <= position && tile.last[0] >= last) return {0, tile.count};
   Active active;
   while (active.begin < tile.count && tile.last[active.begin] < position) ++active.begin;
   active.end = active.begin;

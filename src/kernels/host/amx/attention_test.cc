@@ -56,14 +56,17 @@ std::vector<float> states_after(Attend attend, AttentionTask task) {
 // Queries of a chunk that ends with the last block, keys and values at random.
 class Task {
  public:
-  explicit Task(const Shape& shape)
+  explicit Task(const Shape& shape, DType type = DType::kBf16)
       : shape_(shape),
-        k_bytes_(static_cast<int64_t>(k_run_bytes(DType::kBf16, shape.head_dim))),
-        v_bytes_(static_cast<int64_t>(v_run_bytes(DType::kBf16, shape.head_dim))),
+        k_bytes_(static_cast<int64_t>(k_run_bytes(type, shape.head_dim))),
+        v_bytes_(static_cast<int64_t>(v_run_bytes(type, shape.head_dim))),
         blocks_(numbers((k_bytes_ + v_bytes_) * shape.end / 2)),
-        queries_(numbers(shape.queries * shape.head_dim + 1)) {
+        queries_(numbers(shape.queries * shape.head_dim + 1)),
+        float_queries_(DType::kF32, shape.queries, shape.head_dim) {
+    if (type == DType::kInt8) make_integers();
     for (int64_t i = 0; i < shape.queries; ++i) {
-      q_.push_back(queries_.data() + i * shape.head_dim);
+      q_.push_back(type == DType::kInt8 ? static_cast<const void*>(float_query(i))
+                                        : queries_.data() + i * shape.head_dim);
       const auto last = static_cast<int32_t>(shape.end * kTokensPerBlock - shape.queries + i);
       last_.push_back(last);
       first_.push_back(shape.window == 0 ? 0 : std::max(0, last + 1 - shape.window));
@@ -90,6 +93,35 @@ class Task {
   }
 
  private:
+  float* float_query(int64_t i) {
+    const Tensor& all = float_queries_.view();
+    return static_cast<float*>(all.data) + i * all.stride;
+  }
+
+  // Bytes of any value, and scales, one of which is far above the others.
+  void make_integers() {
+    test::Random random(3);
+    test::randomize(float_queries_, random);
+    auto* const bytes = reinterpret_cast<unsigned char*>(blocks_.data());
+    const auto k_scales = static_cast<int64_t>(k_scales_offset(shape_.head_dim));
+    const auto v_scales = static_cast<int64_t>(v_scales_offset(shape_.head_dim));
+    for (int64_t block = 0; block < shape_.end; ++block) {
+      unsigned char* const run = bytes + block * (k_bytes_ + v_bytes_);
+      for (int64_t i = 0; i < k_bytes_ + v_bytes_; ++i) {
+        run[i] = static_cast<unsigned char>(static_cast<int>(test::uniform(random) * 127.0f));
+      }
+      for (int64_t t = 0; t < kTokensPerBlock; ++t) {
+        const float scale = 0.01f + 0.01f * std::abs(test::uniform(random));
+        set_scale(run + k_scales, t, scale);
+        set_scale(run + k_bytes_ + v_scales, t, block == 1 && t == 5 ? 100.0f : scale);
+      }
+    }
+  }
+  static void set_scale(unsigned char* scales, int64_t token, float scale) {
+    const uint16_t bits = to_bf16(scale).bits;
+    std::memcpy(scales + 2 * token, &bits, sizeof(bits));
+  }
+
   static std::vector<uint16_t> numbers(int64_t count) {
     test::Random random(static_cast<uint64_t>(count));
     std::vector<uint16_t> result;
@@ -99,7 +131,9 @@ class Task {
 
   const Shape shape_;
   const int64_t k_bytes_, v_bytes_;
-  const std::vector<uint16_t> blocks_, queries_;
+  std::vector<uint16_t> blocks_;
+  const std::vector<uint16_t> queries_;
+  test::OwnedTensor float_queries_;
   std::vector<const void*> q_;
   std::vector<int32_t> first_, last_, ids_;
 };
@@ -114,6 +148,36 @@ TEST_F(TileAttention, HasThePlainTilesBits) {
     ASSERT_EQ(states.size(), plain.size());
     EXPECT_EQ(std::memcmp(states.data(), plain.data(), states.size() * sizeof(float)), 0)
         << shape.queries << " queries of " << shape.head_dim;
+  }
+}
+
+// Tiles that are not full and heads that no tile holds, which stay with AVX-512; rows alone.
+constexpr Shape kIntegerShapes[] = {{64, 64, 0, 16, 0},   {63, 128, 0, 9, 0},  {17, 64, 0, 6, 0},
+                                    {12, 64, 3, 11, 0},   {45, 64, 2, 9, 90},  {64, 64, 1, 13, 40},
+                                    {33, 192, 0, 5, 0},   {64, 256, 0, 7, 70}, {16, 80, 0, 5, 0},
+                                    {64, 128, 8, 16, 33}, {5, 64, 0, 7, 0}};
+
+void expect_same_states(const Shape& shape, Attend attend, Attend expected) {
+  const Task task(shape, DType::kInt8);
+  const std::vector<float> states = task.states_of(attend);
+  const std::vector<float> others = task.states_of(expected);
+  ASSERT_EQ(states.size(), others.size());
+  EXPECT_EQ(std::memcmp(states.data(), others.data(), states.size() * sizeof(float)), 0)
+      << shape.queries << " queries of " << shape.head_dim;
+  EXPECT_TRUE(std::ranges::all_of(states, [](float x) { return std::isfinite(x); }));
+}
+
+TEST_F(TileAttention, OfIntegersHasTheBitsOfAvx512) {
+  if (!__builtin_cpu_supports("avx512vnni")) GTEST_SKIP() << "no VNNI, which rows use";
+  for (const Shape& shape : kIntegerShapes) {
+    expect_same_states(shape, amx::attend_int8, avx512vnni::attend_int8);
+  }
+}
+
+TEST(PlainTileAttention, OfIntegersHasTheBitsOfAvx512) {
+  if (!test::runs_here("avx512")) GTEST_SKIP() << "no AVX-512";
+  for (const Shape& shape : kIntegerShapes) {
+    expect_same_states(shape, amx_emulated::attend_int8_with_avx512, avx512::attend_int8);
   }
 }
 

@@ -57,6 +57,7 @@ void product_int4(const ProductTile& tile);
 void product_int8_by(Blocking blocking, const ProductTile& tile);
 void product_int4_by(Blocking blocking, const ProductTile& tile);
 void attend_bf16(const AttentionTask& task);
+void attend_int8(const AttentionTask& task);
 // Gives up what this thread has in tiles, if anything.
 void release_tiles();
 }  // namespace amx
@@ -76,6 +77,7 @@ void product_int4_by(Blocking blocking, const ProductTile& tile);
 // Of either width, on tiles that the caller may look at afterwards.
 void product_integers_on(PlainTiles& tiles, Blocking blocking, const ProductTile& tile);
 void attend_bf16_with_avx512(const AttentionTask& task);
+void attend_int8_with_avx512(const AttentionTask& task);
 }  // namespace amx_emulated
 
 }  // namespace tidemill

@@ -5,18 +5,9 @@
 #include "kernels/host/int8_cache/widened_rows.h"
 
 namespace tidemill::avx512 {
-namespace {
-
-struct Dot {
-  static __m512i dot(__m512i sum, __m512i a, __m512i b) {
-    return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
-  }
-};
-
-}  // namespace
 
 void attend_int8(const AttentionTask& task) {
-  attend_integers<WidenedRows<IntegerVector512<Dot>>, SoftmaxOps512>(task);
+  attend_integers<WidenedRows<IntegerVector512<WordsMadd>>, SoftmaxOps512>(task);
 }
 
 }  // namespace tidemill::avx512

@@ -131,7 +131,8 @@ void round_query(const float* q, int64_t head_dim, float scale, int64_t query,
                  IntegerQueries& queries) {
   alignas(64) float padded[kMaxHeadDim];
   const int64_t end = padded_head_dim(head_dim);
-  for (int64_t d = 0; d < end; ++d) padded[d] = d < head_dim ? q[d] : 0.0f;
+  __builtin_memcpy(padded, q, static_cast<size_t>(head_dim) * sizeof(float));
+  for (int64_t d = head_dim; d < end; ++d) padded[d] = 0.0f;
   auto bits = Vector::zero();
   auto sum = bits;
   for (int64_t d = 0; d < end; d += Vector::kWidth) {

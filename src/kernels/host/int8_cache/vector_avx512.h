@@ -8,6 +8,13 @@
 namespace tidemill {
 namespace {
 
+// Without VNNI.
+struct WordsMadd {
+  static __m512i dot(__m512i sum, __m512i a, __m512i b) {
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
+  }
+};
+
 template <typename Dot>
 struct IntegerVector512 : Dot {
   using Float = __m512;
