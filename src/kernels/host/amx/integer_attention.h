@@ -121,7 +121,8 @@ class IntegerTileWalk {
     }
   }
 
-  static void fetch_lines(const unsigned char* from, int64_t count, int64_t ahead) {
+  [[gnu::always_inline]] static void fetch_lines(const unsigned char* from, int64_t count,
+                                                 int64_t ahead) {
     if (ahead == 0) return;
     for (int64_t line = 0; line < count; ++line) prefetch(from + line * 64 + ahead);
   }
